@@ -1,0 +1,39 @@
+//! Wire formats that `network-types` does not know, and the constants of those it does.
+
+pub mod checksum;
+pub mod nd;
+
+/// An IEEE 802 MAC address, in transmission order.
+pub type Mac = [u8; 6];
+
+/// The Ethernet broadcast address.
+pub const BROADCAST: Mac = [0xff; 6];
+
+/// EtherTypes as they lie in memory (IEEE 802 numbers, big endian).
+pub mod ether_type {
+    /// ARP (RFC 826).
+    pub const ARP: u16 = 0x0806_u16.to_be();
+    /// IPv6 (RFC 2464).
+    pub const IPV6: u16 = 0x86dd_u16.to_be();
+    /// An IEEE 802.1Q customer tag.
+    pub const DOT1Q: u16 = 0x8100_u16.to_be();
+    /// An IEEE 802.1ad service tag.
+    pub const DOT1AD: u16 = 0x88a8_u16.to_be();
+}
+
+/// Values of ARP's fields (RFC 826).
+pub mod arp {
+    /// Hardware type, protocol type, hardware and protocol address length: IPv4 over Ethernet.
+    pub const HARDWARE_ETHERNET: [u8; 2] = [0, 1];
+    /// The protocol type of IPv4.
+    pub const PROTOCOL_IPV4: [u8; 2] = [0x08, 0x00];
+    /// Operation: request.
+    pub const REQUEST: [u8; 2] = [0, 1];
+    /// Operation: reply.
+    pub const REPLY: [u8; 2] = [0, 2];
+}
+
+/// Whether frames to this address go to more than one host (the group bit, IEEE 802).
+pub const fn is_group(mac: &Mac) -> bool {
+    mac[0] & 1 != 0
+}

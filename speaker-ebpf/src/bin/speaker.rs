@@ -1,0 +1,29 @@
+//! The program that the agent attaches.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{macros::xdp, programs::XdpContext};
+use speaker_common::layout::EventKind;
+use speaker_ebpf::Trace;
+
+struct Silent;
+
+impl Trace for Silent {
+    #[inline(always)]
+    fn judged(_ctx: &XdpContext, _kind: EventKind, _reason: u8) {}
+}
+
+/// Answers for VIPs.
+#[xdp]
+pub fn speaker(ctx: XdpContext) -> u32 {
+    speaker_ebpf::run::<Silent>(&ctx)
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

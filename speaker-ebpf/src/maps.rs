@@ -1,0 +1,173 @@
+//! The maps, and what the program reads and writes in them.
+
+use core::cell::Cell;
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    helpers::bpf_ktime_get_boot_ns,
+    macros::btf_map,
+    programs::XdpContext,
+};
+use speaker_common::{
+    frame::Frame,
+    layout::{
+        Counters, EVENT_RING_BYTES, Event, EventKind, Lease, Link, MAX_LINKS, MAX_SLOTS, MAX_VIPS,
+        SNAPSHOT_BYTES, Tap, Vip, VipKeyV4, VipKeyV6,
+    },
+    lease::Standing,
+    respond::{Reason, Tables},
+};
+
+use crate::context::Packet;
+
+#[btf_map(name = "links")]
+static LINKS: HashMap<u32, Link, MAX_LINKS> = HashMap::new();
+#[btf_map(name = "vips_v4")]
+static VIPS_V4: HashMap<VipKeyV4, Vip, MAX_VIPS> = HashMap::new();
+#[btf_map(name = "vips_v6")]
+static VIPS_V6: HashMap<VipKeyV6, Vip, MAX_VIPS> = HashMap::new();
+#[btf_map(name = "counters")]
+static COUNTERS: Array<Counters, MAX_SLOTS> = Array::new();
+#[btf_map(name = "reasons")]
+static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
+#[btf_map(name = "lease")]
+static LEASE: Array<Lease, 1> = Array::new();
+#[btf_map(name = "tap")]
+static TAP: Array<Tap, 1> = Array::new();
+// The kernel knows no type of a ring's records, and libbpf refuses a map that names one.
+#[btf_map(name = "events")]
+static EVENTS: RingBuf<(), EVENT_RING_BYTES> = RingBuf::new();
+
+/// The maps as one frame sees them.
+pub struct Kernel<'a> {
+    ctx: &'a XdpContext,
+    /// Read at most once a frame; zero until then.
+    now: Cell<u64>,
+}
+
+impl<'a> Kernel<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self {
+            ctx,
+            now: Cell::new(0),
+        }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        if self.now.get() == 0 {
+            // SAFETY: the helper takes nothing and cannot fail (Linux 5.8).
+            self.now.set(unsafe { bpf_ktime_get_boot_ns() });
+        }
+        self.now.get()
+    }
+
+    /// Counts a request for the VIP of a slot, and what became of it.
+    #[inline(always)]
+    pub fn count(&self, slot: u32, kind: EventKind) {
+        let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
+            return;
+        };
+        // SAFETY: the pointer is to a live array element, aligned to eight; all its users add
+        // atomically or, for the time, store a whole word.
+        unsafe {
+            add(&raw mut (*counters).requests);
+            match kind {
+                EventKind::Answered | EventKind::Probed => add(&raw mut (*counters).answered),
+                EventKind::Suppressed => add(&raw mut (*counters).suppressed),
+                EventKind::Refused => add(&raw mut (*counters).refused),
+                EventKind::Rejected | EventKind::Reply | EventKind::Claimed => {}
+            }
+            (&raw mut (*counters).last_request_ns).write_volatile(self.now());
+        }
+    }
+
+    /// Puts an event with the frame's first bytes into the ring.
+    #[inline(always)]
+    pub fn tell(&self, packet: &Packet<'_>, kind: EventKind, reason: u8) {
+        let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
+            count_reason(Reason::EventLost);
+            return;
+        };
+        let event = entry.as_mut_ptr();
+        // SAFETY: the entry is a whole `Event` of ours until it is submitted, and all its fields
+        // are written.
+        unsafe {
+            (&raw mut (*event).time_ns).write(self.now());
+            (&raw mut (*event).ifindex).write(self.ctx.ingress_ifindex() as u32);
+            (&raw mut (*event).length).write(packet.length() as u16);
+            (&raw mut (*event).kind).write(kind);
+            (&raw mut (*event).reason).write(reason);
+            let snapshot: *mut [u8; 2] = (&raw mut (*event).frame).cast();
+            for pair in 0..SNAPSHOT_BYTES / 2 {
+                let bytes = packet.load::<[u8; 2]>(2 * pair).unwrap_or_default();
+                snapshot.add(pair).write(bytes);
+            }
+        }
+        entry.submit(0);
+    }
+}
+
+impl Tables for Kernel<'_> {
+    #[inline(always)]
+    fn link(&self) -> Option<Link> {
+        let ifindex = self.ctx.ingress_ifindex() as u32;
+        // SAFETY: entries are replaced whole and never removed while a frame is under way on
+        // their link; a copy is taken at once.
+        unsafe { LINKS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn vip_v4(&self, key: &VipKeyV4) -> Option<Vip> {
+        // SAFETY: a copy is taken at once; an element recycled in between is another valid entry.
+        unsafe { VIPS_V4.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn vip_v6(&self, key: &VipKeyV6) -> Option<Vip> {
+        // SAFETY: as for IPv4.
+        unsafe { VIPS_V6.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn standing(&self) -> Standing {
+        // The array has its one element always; a lease that cannot be read is none.
+        let lease = LEASE.get(0).copied().unwrap_or_default();
+        lease.standing(self.now())
+    }
+}
+
+/// Whether somebody watches every frame.
+#[inline(always)]
+pub fn watched() -> bool {
+    TAP.get(0).is_some_and(|tap| tap.watched != 0)
+}
+
+#[inline(always)]
+pub fn count_reason(reason: Reason) {
+    if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's own element, and the program is not preempted by itself.
+        unsafe { *count += 1 };
+    }
+}
+
+/// # Safety
+///
+/// `counter` points to a live, aligned word that is only ever accessed atomically.
+#[inline(always)]
+unsafe fn add(counter: *mut u64) {
+    // The sum is not used: an add without fetch, which kernels before 5.12 know.
+    #[cfg(target_arch = "bpf")]
+    {
+        use core::intrinsics::{AtomicOrdering, atomic_xadd};
+        // SAFETY: by the caller.
+        let _: u64 = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: by the caller.
+        unsafe { AtomicU64::from_ptr(counter) }.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,56 @@
+//! Builds the eBPF objects that the binary embeds.
+//!
+//! A machine without the BPF toolchain can still check and lint the workspace: the binary then
+//! has no program, and its agent says so (`cargo xtask setup` installs what is missing).
+
+use std::{env, fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+use aya_build::{Package, Toolchain};
+
+/// What is embedded, as `speaker-ebpf` names its binaries.
+const OBJECTS: [&str; 2] = ["speaker", "speaker-traced"];
+
+fn main() -> Result<()> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../speaker-common/src");
+    println!("cargo::rerun-if-changed=../speaker-ebpf/src");
+    println!("cargo::rerun-if-env-changed=PATH");
+
+    if let Some(missing) = missing_tool()? {
+        println!(
+            "cargo::warning=the binary will have no eBPF program: {missing} is missing; run `cargo xtask setup`"
+        );
+        let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
+        for object in OBJECTS {
+            fs::write(out.join(object), [])?;
+        }
+        return Ok(());
+    }
+
+    // `-Z build-std=core` on the pinned stable compiler.
+    // SAFETY: a build script has one thread here.
+    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_default();
+    aya_build::build_ebpf(
+        [Package {
+            name: "speaker-ebpf",
+            root_dir: "../speaker-ebpf",
+            ..Package::default()
+        }],
+        Toolchain::Custom(&toolchain),
+    )
+}
+
+/// The first part of the BPF toolchain that this machine lacks.
+fn missing_tool() -> Result<Option<&'static str>> {
+    if Command::new("bpf-linker").arg("--version").output().is_err() {
+        return Ok(Some("bpf-linker"));
+    }
+    let rustc = env::var_os("RUSTC").context("RUSTC")?;
+    let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output()?;
+    let library = PathBuf::from(String::from_utf8(sysroot.stdout)?.trim())
+        .join("lib/rustlib/src/rust/library");
+    println!("cargo::rerun-if-changed={}", library.join("Cargo.lock").display());
+    Ok((!library.exists()).then_some("the compiler's rust-src component"))
+}
