@@ -1,0 +1,1 @@
+//! The lab, and what the whole-system tests, the demo and the benchmarks share.
