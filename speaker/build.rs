@@ -31,6 +31,8 @@ fn main() -> Result<()> {
     // `-Z build-std=core` on the pinned stable compiler.
     // SAFETY: a build script has one thread here.
     unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    // A workspace of its own: cargo finds it by the directory.
+    env::set_current_dir("../speaker-ebpf")?;
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_default();
     aya_build::build_ebpf(
         [Package {
