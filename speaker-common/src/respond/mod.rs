@@ -136,7 +136,7 @@ pub fn write(frame: &mut impl Frame, answer: &Answer) -> Option<()> {
 /// The EtherType behind the tags, where its payload begins, and the tags: none, one of 802.1Q, or
 /// one of 802.1Q within one of 802.1ad.
 #[inline(always)]
-pub(crate) fn payload(frame: &impl Frame) -> Option<(u16, usize, Vlan)> {
+pub fn payload(frame: &impl Frame) -> Option<(u16, usize, Vlan)> {
     const ETHER_TYPE: usize = 2 * size_of::<Mac>();
     const UNTAGGED: usize = EthHdr::LEN;
     const ONE_TAG: usize = UNTAGGED + VlanHdr::LEN;

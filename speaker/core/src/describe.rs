@@ -1,0 +1,228 @@
+//! A frame in words, for people who know tcpdump.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv6Hdr};
+use speaker_common::{
+    frame::{Bytes, Frame},
+    layout::{SNAPSHOT_BYTES, Vlan},
+    respond,
+    wire::{Mac, arp, ether_type, nd},
+};
+
+/// What a handled frame says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The Ethernet source.
+    pub from: Mac,
+    /// The tags.
+    pub vlan: Vlan,
+    /// The message.
+    pub message: Message,
+}
+
+/// The message in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// An ARP request.
+    ArpRequest {
+        /// Who is asked for.
+        target: Ipv4Addr,
+        /// Who asks; unspecified in a probe.
+        sender: Ipv4Addr,
+        /// The asker's hardware address.
+        mac: Mac,
+    },
+    /// An ARP reply.
+    ArpReply {
+        /// Who answers.
+        sender: Ipv4Addr,
+        /// With which hardware address.
+        mac: Mac,
+    },
+    /// A Neighbor Solicitation.
+    Solicitation {
+        /// Who is asked for.
+        target: Ipv6Addr,
+        /// Who asks; unspecified in duplicate address detection.
+        source: Ipv6Addr,
+    },
+    /// A Neighbor Advertisement.
+    Advertisement {
+        /// Who is advertised.
+        target: Ipv6Addr,
+        /// To whom.
+        destination: Ipv6Addr,
+        /// With which link-layer address, where the first option says so.
+        mac: Option<Mac>,
+    },
+    /// Anything else, or too short to tell.
+    Other,
+}
+
+impl Description {
+    /// Reads the first bytes of a frame. `None` where there is not even an Ethernet header.
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        let frame = Bytes::<SNAPSHOT_BYTES>::new(&frame[..frame.len().min(SNAPSHOT_BYTES)])?;
+        let ethernet: EthHdr = frame.load(0)?;
+        let (ether_type, at, vlan) = respond::payload(&frame)?;
+        let message = match ether_type {
+            ether_type::ARP => arp_message(&frame, at),
+            ether_type::IPV6 => nd_message(&frame, at),
+            _ => None,
+        };
+        Some(Self {
+            from: ethernet.src_addr,
+            vlan,
+            message: message.unwrap_or(Message::Other),
+        })
+    }
+}
+
+fn arp_message(frame: &impl Frame, at: usize) -> Option<Message> {
+    let header: ArpHdr = frame.load(at)?;
+    match header.oper {
+        arp::REQUEST => Some(Message::ArpRequest {
+            target: header.tpa.into(),
+            sender: header.spa.into(),
+            mac: header.sha,
+        }),
+        arp::REPLY => Some(Message::ArpReply {
+            sender: header.spa.into(),
+            mac: header.sha,
+        }),
+        _ => None,
+    }
+}
+
+fn nd_message(frame: &impl Frame, at: usize) -> Option<Message> {
+    let ip: Ipv6Hdr = frame.load(at)?;
+    let message: nd::Message = frame.load(at + Ipv6Hdr::LEN)?;
+    let target = message.target.into();
+    match (ip.next_hdr, message.kind) {
+        (nd::NEXT_HEADER, nd::SOLICITATION) => Some(Message::Solicitation {
+            target,
+            source: ip.src_addr.into(),
+        }),
+        (nd::NEXT_HEADER, nd::ADVERTISEMENT) => {
+            let option: Option<nd::LinkLayerOption> =
+                frame.load(at + Ipv6Hdr::LEN + size_of::<nd::Message>());
+            Some(Message::Advertisement {
+                target,
+                destination: ip.dst_addr.into(),
+                mac: option
+                    .filter(|option| option.kind == nd::OPTION_TARGET)
+                    .map(|option| option.mac),
+            })
+        }
+        _ => None,
+    }
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ArpRequest {
+                target,
+                sender,
+                mac,
+            } if sender.is_unspecified() => {
+                write!(f, "ARP probe for {target} by {}", mac_text(mac))
+            }
+            Self::ArpRequest {
+                target,
+                sender,
+                mac,
+            } if sender == target => {
+                write!(f, "ARP announcement {sender} is-at {}", mac_text(mac))
+            }
+            Self::ArpRequest {
+                target,
+                sender,
+                mac,
+            } => write!(f, "ARP who-has {target} tell {sender} ({})", mac_text(mac)),
+            Self::ArpReply { sender, mac } => {
+                write!(f, "ARP reply {sender} is-at {}", mac_text(mac))
+            }
+            Self::Solicitation { target, source } if source.is_unspecified() => {
+                write!(f, "DAD probe for {target}")
+            }
+            Self::Solicitation { target, source } => {
+                write!(f, "NS who-has {target} tell {source}")
+            }
+            Self::Advertisement {
+                target,
+                destination,
+                mac,
+            } => {
+                write!(f, "NA {target}")?;
+                if let Some(mac) = mac {
+                    write!(f, " is-at {}", mac_text(mac))?;
+                }
+                write!(f, " to {destination}")
+            }
+            Self::Other => f.write_str("other"),
+        }
+    }
+}
+
+/// A MAC as people write it: six pairs of hexadecimal digits with colons between.
+pub fn mac_text(mac: &Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(frame: &str, expect: &str) {
+        let bytes: Vec<u8> = frame
+            .split_ascii_whitespace()
+            .flat_map(|word| (0..word.len()).step_by(2).map(move |at| &word[at..at + 2]))
+            .map(|pair| u8::from_str_radix(pair, 16).unwrap())
+            .collect();
+        let description = Description::of(&bytes).unwrap();
+        assert_eq!(description.message.to_string(), expect);
+    }
+
+    #[test]
+    fn arp_in_words() {
+        let head = "ffffffffffff 020000000001 0806 0001 0800 06 04";
+        check(
+            &format!("{head} 0001 020000000001 0a000009 000000000000 0a000005"),
+            "ARP who-has 10.0.0.5 tell 10.0.0.9 (02:00:00:00:00:01)",
+        );
+        check(
+            &format!("{head} 0001 020000000001 00000000 000000000000 0a000005"),
+            "ARP probe for 10.0.0.5 by 02:00:00:00:00:01",
+        );
+        check(
+            &format!("{head} 0001 020000000001 0a000005 000000000000 0a000005"),
+            "ARP announcement 10.0.0.5 is-at 02:00:00:00:00:01",
+        );
+        check(
+            &format!("{head} 0002 020000000001 0a000005 020000000009 0a000009"),
+            "ARP reply 10.0.0.5 is-at 02:00:00:00:00:01",
+        );
+    }
+
+    #[test]
+    fn neighbor_discovery_in_words_behind_a_tag() {
+        let head = "3333ff000005 020000000001 8100 0064 86dd 60000000 0020 3a ff";
+        let vip = "fd000000000000000000000000000005";
+        let host = "fd000000000000000000000000000009";
+        check(
+            &format!("{head} {host} ff0200000000000000000001ff000005 87000000 00000000 {vip}"),
+            "NS who-has fd00::5 tell fd00::9",
+        );
+        check(
+            &format!("{head} {vip} {host} 88000000 60000000 {vip} 0201 020000000005"),
+            "NA fd00::5 is-at 02:00:00:00:00:05 to fd00::9",
+        );
+    }
+
+    #[test]
+    fn a_frame_that_ends_early_is_other() {
+        check("ffffffffffff 020000000001 0806 0001", "other");
+    }
+}

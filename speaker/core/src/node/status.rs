@@ -1,0 +1,153 @@
+//! What the node tells of itself.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use speaker_common::layout::Action;
+
+use super::{Node, Place, Placed};
+use crate::describe::mac_text;
+
+/// How the program runs on an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Why the mode is generic, where native was wanted.
+    pub note: Option<String>,
+}
+
+/// Everything that the node knows of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// All VIPs that are wanted here, and those that are refused.
+    pub vips: Vec<VipStatus>,
+    /// The interfaces that the program runs on, or should.
+    pub links: Vec<LinkStatus>,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VipStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// The Services that have it, as namespace/name.
+    pub services: Vec<String>,
+    /// Where it is answered, or should be.
+    pub places: Vec<PlaceStatus>,
+    /// Why it is answered nowhere.
+    pub reason: Option<String>,
+}
+
+/// A VIP on a link.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlaceStatus {
+    /// The link's name.
+    pub link: String,
+    /// The interface that the program answers on.
+    pub interface: String,
+    /// What answers name.
+    pub mac: String,
+    /// The VLAN on the interface; 0: untagged.
+    pub vlan: u16,
+    /// `answering`, `no carrier`, or what is in the way.
+    pub state: String,
+    /// How the program runs there.
+    pub mode: Option<String>,
+    /// Where its counters are.
+    pub slot: Option<u32>,
+    /// Claims by another MAC.
+    pub conflicts: u64,
+    /// The last claimant.
+    pub claimed_by: Option<String>,
+}
+
+/// An interface that the program runs on, or should.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// How the program runs there.
+    pub attached: Option<Attached>,
+    /// Why it does not.
+    pub error: Option<String>,
+}
+
+impl Node {
+    /// A snapshot.
+    pub fn status(&self) -> Status {
+        let Some(wanted) = &self.wanted else {
+            return Status::default();
+        };
+        let mut vips: Vec<VipStatus> = wanted
+            .vips
+            .iter()
+            .map(|(&address, vip)| VipStatus {
+                address,
+                services: vip.services.iter().map(ToString::to_string).collect(),
+                places: self.places_of(address),
+                reason: self.plan.absent.get(&address).map(ToString::to_string),
+            })
+            .collect();
+        vips.extend(wanted.refused.iter().filter_map(|refused| {
+            Some(VipStatus {
+                address: refused.address?,
+                services: vec![refused.service.to_string()],
+                places: Vec::new(),
+                reason: Some(refused.reason.to_string()),
+            })
+        }));
+        let links = self
+            .held
+            .attached
+            .iter()
+            .map(|(&index, state)| LinkStatus {
+                name: self.link_name(index),
+                index,
+                attached: state.clone().and_then(Result::ok),
+                error: state.clone().and_then(Result::err),
+            })
+            .collect();
+        Status { vips, links }
+    }
+
+    fn places_of(&self, address: IpAddr) -> Vec<PlaceStatus> {
+        let from = Place { address, link: 0 };
+        let to = Place {
+            address,
+            link: u32::MAX,
+        };
+        self.plan
+            .places
+            .range(from..=to)
+            .map(|(place, placed)| self.place(place, placed))
+            .collect()
+    }
+
+    fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
+        let attached = self.held.attached.get(&placed.attached).cloned().flatten();
+        let held = self.held.vips.get(&placed.entry);
+        let state = match (&attached, held, self.refused.get(&placed.entry)) {
+            (_, _, Some(reason)) => reason.clone(),
+            (Some(Err(reason)), _, _) => reason.clone(),
+            (Some(Ok(_)), Some(vip), _) if vip.action == Action::Answer => {
+                if placed.up { "answering" } else { "no carrier" }.to_owned()
+            }
+            _ => "starting".to_owned(),
+        };
+        let conflict = self.conflicts.get(&placed.entry);
+        PlaceStatus {
+            link: self.link_name(place.link),
+            interface: self.link_name(placed.attached),
+            mac: mac_text(&placed.mac),
+            vlan: placed.entry.vlan.id,
+            state,
+            mode: attached.and_then(Result::ok).map(|attached| attached.mode),
+            slot: held.map(|vip| vip.slot),
+            conflicts: conflict.map_or(0, |conflict| conflict.claims),
+            claimed_by: conflict.map(|conflict| mac_text(&conflict.by)),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where the program sits for a link: on the link, on its bond, or on the parent whose VLAN it is.
+
+use speaker_common::{layout::Vlan, wire::Mac};
+
+use crate::link::{Kind, Link, Links};
+
+/// Where frames for a link are seen, and as what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The interface that the program runs on.
+    pub interface: u32,
+    /// The tags that the link's frames carry there.
+    pub vlan: Vlan,
+    /// What answers name.
+    pub mac: Mac,
+    /// Interfaces whose index frames may bear instead: a bond's members (native XDP runs in their
+    /// drivers, Linux 5.15).
+    pub members: Vec<u32>,
+}
+
+/// Why a link cannot carry VIPs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// A member of a bond or port of a bridge: its frames belong to the master.
+    #[error("belongs to {0}: use {0} instead")]
+    Member(String),
+    /// Not an Ethernet device that hosts resolve addresses on.
+    #[error("is of kind {0}, which cannot answer ARP and Neighbor Discovery for VIPs")]
+    Kind(String),
+    /// Tags are hidden from the program, and there are VLANs to tell apart.
+    #[error(
+        "hides VLAN tags from the program and carries {0}: VIPs of the untagged network could be \
+         answered on a VLAN. Put the VIPs on a VLAN device, or on an interface without VLANs"
+    )]
+    HiddenTags(String),
+}
+
+impl Attachment {
+    /// Where the program must sit for `link`.
+    ///
+    /// # Errors
+    ///
+    /// A kind of link that is not supported, and why.
+    pub fn of(link: &Link, links: &Links) -> Result<Self, Unsupported> {
+        if let Some(master) = link.master.and_then(|index| links.get(index))
+            && matches!(master.kind, Kind::Bond | Kind::Bridge)
+        {
+            return Err(Unsupported::Member(master.name.clone()));
+        }
+        let here = |members| Self {
+            interface: link.index,
+            vlan: Vlan::default(),
+            mac: link.mac,
+            members,
+        };
+        match &link.kind {
+            Kind::Plain | Kind::Bridge | Kind::Macvlan { .. } => Ok(here(Vec::new())),
+            Kind::Bond => Ok(here(
+                links
+                    .iter()
+                    .filter(|member| member.master == Some(link.index))
+                    .map(|member| member.index)
+                    .collect(),
+            )),
+            Kind::Veth => match vlans_of(link.index, links).as_slice() {
+                [] => Ok(here(Vec::new())),
+                // A tag travels beside the frame from one end to the other, whatever the
+                // receiver's rx-vlan-offload says.
+                vlans => Err(Unsupported::HiddenTags(vlans.join(", "))),
+            },
+            Kind::Vlan { .. } => Ok(on_parent(link, links).unwrap_or_else(|| here(Vec::new()))),
+            Kind::Loopback => Err(Unsupported::Kind("loopback".into())),
+            Kind::Vrf => Err(Unsupported::Kind("vrf".into())),
+            Kind::Other(kind) => Err(Unsupported::Kind(kind.clone())),
+        }
+    }
+}
+
+/// Whether an interface must leave VLAN tags in the frame, because VLAN devices sit on it and the
+/// program could not tell their frames from its own.
+pub(super) fn must_keep_tags(interface: u32, links: &Links) -> bool {
+    links.get(interface).is_some_and(|link| {
+        link.strips_vlan_tags
+            && matches!(link.kind, Kind::Plain | Kind::Bond)
+            && !vlans_of(interface, links).is_empty()
+    })
+}
+
+/// The VLAN device's place on the interface below, where its frames can be seen tagged in the
+/// driver. `None` where they cannot: the program then runs on the VLAN device itself.
+fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
+    let Kind::Vlan {
+        parent,
+        id,
+        service: false,
+    } = link.kind
+    else {
+        return None;
+    };
+    let parent = links.get(parent)?;
+    let (root, service) = match parent.kind {
+        Kind::Vlan {
+            parent: root,
+            id,
+            service: true,
+        } => (links.get(root)?, id),
+        _ => (parent, 0),
+    };
+    let tags_visible = matches!(root.kind, Kind::Plain | Kind::Bond) && !root.strips_vlan_tags;
+    // A link has one MAC in the map: a VLAN device with its own is served by itself.
+    if !tags_visible || root.mac != link.mac {
+        return None;
+    }
+    let below = Attachment::of(root, links).ok()?;
+    Some(Attachment {
+        vlan: Vlan { id, service },
+        ..below
+    })
+}
+
+fn vlans_of(interface: u32, links: &Links) -> Vec<String> {
+    links
+        .iter()
+        .filter(|link| matches!(link.kind, Kind::Vlan { parent, .. } if parent == interface))
+        .map(|link| link.name.clone())
+        .collect()
+}

@@ -1,0 +1,193 @@
+//! Where VIPs are answered: a pure function of what is wanted and of the links there are.
+
+mod attachment;
+mod choice;
+
+pub use attachment::{Attachment, Unsupported};
+pub use choice::{Choice, EXCLUDED};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use speaker_common::{layout, wire::Mac};
+
+use crate::{
+    intent::{Interfaces, WantedVip},
+    link::{Link, Links},
+};
+
+/// A VIP on a link: what is announced, and what people read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The VIP.
+    pub address: IpAddr,
+    /// Index of the link that its clients reach it through.
+    pub link: u32,
+}
+
+/// A key of the VIP maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The VIP.
+    pub address: IpAddr,
+    /// The port of [`layout::Link`].
+    pub port: u32,
+    /// The VLAN on that port.
+    pub vlan: layout::Vlan,
+}
+
+/// What the kernel should hold, and what should be announced where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The interfaces that the program runs on.
+    pub attach: BTreeSet<u32>,
+    /// Of these, the interfaces that must leave VLAN tags in the frame.
+    pub keep_tags: BTreeSet<u32>,
+    /// The `links` map, by interface index.
+    pub links: BTreeMap<u32, layout::Link>,
+    /// Each VIP on each of its links, with the map entry that answers for it.
+    pub places: BTreeMap<Place, Placed>,
+    /// VIPs without any place, and why.
+    pub absent: BTreeMap<IpAddr, Absent>,
+}
+
+/// How a VIP is answered on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The map entry.
+    pub entry: Entry,
+    /// The interface that the program answers on: the link itself, its bond, or the parent whose
+    /// VLAN it is.
+    pub attached: u32,
+    /// What answers and announcements name.
+    pub mac: Mac,
+    /// Whether the link is up and has carrier: whether announcements leave.
+    pub up: bool,
+}
+
+/// Why a VIP has no place on this node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Absent {
+    /// The advertisement names interfaces, and none of them is here.
+    #[error("no interface {0} on this node")]
+    NoSuchInterface(String),
+    /// The interfaces are here, but the agent is told not to use them.
+    #[error("interface {0} is not one that the agent may use (--interface)")]
+    NotChosen(String),
+    /// The link cannot carry VIPs.
+    #[error("interface {0} {1}")]
+    Unsupported(String, Unsupported),
+    /// Nothing to answer on at all.
+    #[error("this node has no interface to answer on (see --interface)")]
+    NoInterface,
+}
+
+impl Plan {
+    /// Places what is wanted on the links there are.
+    pub fn new(wanted: &BTreeMap<IpAddr, WantedVip>, links: &Links, choice: &Choice) -> Self {
+        let mut usable = BTreeMap::new();
+        let mut unusable = BTreeMap::new();
+        for link in links.iter().filter(|link| choice.admits(link)) {
+            match Attachment::of(link, links) {
+                Ok(attachment) => {
+                    usable.insert(link.index, attachment);
+                }
+                Err(reason) => {
+                    unusable.insert(link.name.as_str(), reason);
+                }
+            }
+        }
+
+        let mut plan = Self::default();
+        for (&address, vip) in wanted {
+            let places: Vec<&Link> = match &vip.interfaces {
+                Interfaces::Named(names) => links
+                    .iter()
+                    .filter(|link| names.contains(&link.name) && usable.contains_key(&link.index))
+                    .collect(),
+                Interfaces::All => {
+                    let all = links.iter().filter(|link| usable.contains_key(&link.index));
+                    in_subnet_or_all(address, all.collect())
+                }
+            };
+            if places.is_empty() {
+                let reason = absent(&vip.interfaces, links, &unusable);
+                plan.absent.insert(address, reason);
+            }
+            for link in places {
+                plan.place(address, link, &usable[&link.index]);
+            }
+        }
+        plan.keep_tags = plan
+            .attach
+            .iter()
+            .copied()
+            .filter(|&index| attachment::must_keep_tags(index, links))
+            .collect();
+        plan
+    }
+
+    fn place(&mut self, address: IpAddr, link: &Link, attachment: &Attachment) {
+        let Attachment {
+            interface,
+            vlan,
+            mac,
+            members,
+        } = attachment;
+        self.attach.insert(*interface);
+        let map_link = layout::Link::new(*mac, *interface);
+        self.links.insert(*interface, map_link);
+        self.links.extend(members.iter().map(|&member| (member, map_link)));
+        self.places.insert(
+            Place {
+                address,
+                link: link.index,
+            },
+            Placed {
+                entry: Entry {
+                    address,
+                    port: *interface,
+                    vlan: *vlan,
+                },
+                attached: *interface,
+                mac: *mac,
+                up: link.admin_up && link.carrier,
+            },
+        );
+    }
+}
+
+/// The links that have the VIP's subnet; where none has, the network routes the VIP to any.
+fn in_subnet_or_all(address: IpAddr, links: Vec<&Link>) -> Vec<&Link> {
+    let near: Vec<_> = links
+        .iter()
+        .copied()
+        .filter(|link| link.has_subnet_of(address))
+        .collect();
+    if near.is_empty() { links } else { near }
+}
+
+fn absent(
+    interfaces: &Interfaces,
+    links: &Links,
+    unusable: &BTreeMap<&str, Unsupported>,
+) -> Absent {
+    let Interfaces::Named(names) = interfaces else {
+        return match unusable.first_key_value() {
+            Some((name, reason)) => Absent::Unsupported((*name).to_owned(), reason.clone()),
+            None => Absent::NoInterface,
+        };
+    };
+    for name in names {
+        if let Some(reason) = unusable.get(name.as_str()) {
+            return Absent::Unsupported(name.clone(), reason.clone());
+        }
+    }
+    let all = || names.iter().cloned().collect::<Vec<_>>().join(", ");
+    match names.iter().find(|name| links.named(name).is_some()) {
+        Some(name) => Absent::NotChosen(name.clone()),
+        None => Absent::NoSuchInterface(all()),
+    }
+}
