@@ -1,0 +1,69 @@
+//! The report as Prometheus metrics. The names that MetalLB's users graph come first.
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use super::{Counts, Report};
+
+pub(super) const CONTENT_TYPE: &str =
+    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Debug)]
+struct Collected(Report);
+
+/// The exposition text.
+pub(super) fn encode(report: &Report) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Collected(report.clone())));
+    let mut text = String::new();
+    text::encode(&mut text, &registry).expect("writing to a string cannot fail");
+    text
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Self(report) = self;
+
+        let held = ConstGauge::new(i64::from(report.lease.valid));
+        let help = "Whether the kernel-held lease is valid";
+        let metric = encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
+        held.encode(metric)?;
+
+        type Count = (&'static str, &'static str, fn(&Counts) -> u64);
+        const COUNTS: [Count; 5] = [
+            ("speaker_requests", "Requests for VIPs", |c| c.requests),
+            ("speaker_answers", "Requests answered", |c| c.answered),
+            ("speaker_suppressed", "Requests dropped because another node owns the VIP", |c| {
+                c.suppressed
+            }),
+            ("speaker_refused", "Requests dropped because the lease had lapsed", |c| c.refused),
+            ("speaker_announcements", "Gratuitous announcements sent", |c| c.announced),
+        ];
+        for (name, help, count) in COUNTS {
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for vip in &report.vips {
+                for (place, counts) in vip.places() {
+                    let labels = [
+                        ("ip", vip.status.address.to_string()),
+                        ("link", place.link.clone()),
+                    ];
+                    ConstCounter::new(count(&counts)).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let help = "Frames not answered, and other things noticed, by reason";
+        let mut family = encoder.encode_descriptor("speaker_frames", help, None, kind)?;
+        for (reason, &count) in &report.reasons {
+            let labels = [("reason", reason.clone())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

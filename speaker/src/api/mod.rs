@@ -1,0 +1,126 @@
+//! What the agent tells over its unix socket, and over HTTP.
+
+mod client;
+mod metrics;
+mod server;
+
+pub use client::{Client, NoAgent};
+pub use server::{Request, serve_http, serve_socket};
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+use speaker_common::layout::Counters;
+use speaker_core::node::{LinkStatus, PlaceStatus, VipStatus};
+
+/// The socket's name in the state directory.
+pub const SOCKET: &str = "agent.sock";
+
+/// Everything that `speaker status` shows, and `-o json` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The node's name; `None` where no agent runs and only the pins were read.
+    pub node: Option<String>,
+    /// What the kernel-held lease allows.
+    pub lease: LeaseReport,
+    /// The VIPs by address.
+    pub vips: Vec<VipReport>,
+    /// The interfaces that the program runs on, or should.
+    pub links: Vec<LinkStatus>,
+    /// Frames that were not answered, by reason, and other things counted.
+    pub reasons: BTreeMap<String, u64>,
+    /// Configuration that was refused, and why.
+    pub refused: Vec<String>,
+}
+
+/// The kernel-held lease.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LeaseReport {
+    /// Whether the program may answer.
+    pub valid: bool,
+    /// Milliseconds until it lapses without an agent; negative: since it has lapsed.
+    pub remaining_ms: i64,
+}
+
+/// A VIP, and each link that it is on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VipReport {
+    /// What the agent knows.
+    #[serde(flatten)]
+    pub status: VipStatus,
+    /// What the kernel counted, in the order of the places.
+    pub counts: Vec<Counts>,
+}
+
+/// What the kernel counted for a VIP on a link.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Requests, solicitations and probes.
+    pub requests: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Dropped because another node owns the VIP.
+    pub suppressed: u64,
+    /// Dropped because the lease had lapsed.
+    pub refused: u64,
+    /// Milliseconds since the last request.
+    pub last_request_ms_ago: Option<u64>,
+    /// Announcements sent since the agent started.
+    pub announced: u64,
+}
+
+impl Counts {
+    /// Counts as of `now`, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub fn new(counters: Counters, announced: u64, now: u64) -> Self {
+        let Counters {
+            requests,
+            answered,
+            suppressed,
+            refused,
+            last_request_ns,
+        } = counters;
+        Self {
+            requests,
+            answered,
+            suppressed,
+            refused,
+            last_request_ms_ago: (last_request_ns > 0)
+                .then(|| now.saturating_sub(last_request_ns) / 1_000_000),
+            announced,
+        }
+    }
+}
+
+/// A line of the watch stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FrameRecord {
+    /// When, in nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// The interface that it came in on.
+    pub interface: String,
+    /// `answered`, `suppressed`, `refused`, `rejected`, `reply`, `claimed` or `probed`.
+    pub event: String,
+    /// Why, where it was rejected.
+    pub reason: Option<String>,
+    /// The frame's length on the wire.
+    pub length: u16,
+    /// Its first bytes, in hexadecimal.
+    pub frame: String,
+}
+
+/// The path of the agent's socket.
+pub fn socket(state_dir: &Path) -> std::path::PathBuf {
+    state_dir.join(SOCKET)
+}
+
+impl VipReport {
+    /// The places with their counts.
+    pub fn places(&self) -> impl Iterator<Item = (&PlaceStatus, Counts)> {
+        let counts = self.counts.iter().copied().map(Some).chain(std::iter::repeat(None));
+        self.status
+            .places
+            .iter()
+            .zip(counts)
+            .map(|(place, counts)| (place, counts.unwrap_or_default()))
+    }
+}

@@ -1,0 +1,91 @@
+//! `speaker agent`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::{Places, block_on};
+use crate::agent;
+
+/// Answer for this node's VIPs until told to stop
+///
+/// The kernel goes on answering for a while without the agent: 3 seconds after it died, 60 after it
+/// was stopped in an orderly way. Start it again within that time, and nobody notices. To stop
+/// answering for good, stop the agent and run `speaker detach`.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// The name of this node, as advertisements select it
+    #[arg(long, env = "SPEAKER_NODE_NAME", value_name = "NAME")]
+    node_name: String,
+
+    /// Read Services, IPAddressPools and L2Advertisements from the YAML files in this directory,
+    /// and follow their changes
+    #[arg(long, env = "SPEAKER_MANIFESTS", value_name = "DIR")]
+    manifests: PathBuf,
+
+    /// Use only this interface; may be given several times. Without it, all but what container
+    /// runtimes and network plugins make
+    #[arg(long = "interface", env = "SPEAKER_INTERFACE", value_name = "IF", value_delimiter = ',')]
+    interfaces: Vec<String>,
+
+    /// Where the program runs: in the driver (native), or behind it in the network stack (generic)
+    #[arg(long, env = "SPEAKER_XDP_MODE", value_enum, default_value_t = XdpMode::Auto)]
+    xdp_mode: XdpMode,
+
+    #[command(flatten)]
+    places: Places,
+
+    /// Serve /healthz, /readyz and /metrics here
+    #[arg(long, env = "SPEAKER_HTTP", value_name = "ADDR")]
+    http: Option<SocketAddr>,
+
+    /// How often each VIP is announced again, for switches and routers that forget; 0s: never
+    #[arg(long, env = "SPEAKER_REFRESH", default_value = "150s", value_name = "DURATION",
+          value_parser = humantime::parse_duration)]
+    refresh: Duration,
+
+    /// What to log: error, warn, info, debug or trace
+    #[arg(long, env = "SPEAKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    log_level: tracing::Level,
+
+    /// Run the build of the program that logs what it does, at this level
+    #[arg(long, env = "SPEAKER_EBPF_LOG_LEVEL", value_name = "LEVEL")]
+    ebpf_log_level: Option<tracing::Level>,
+}
+
+/// `--xdp-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum XdpMode {
+    /// Native where the driver can; generic on veth and other virtual links
+    Auto,
+    /// Native; where the driver refuses, generic, with the reason in the status
+    Native,
+    /// Generic
+    Generic,
+}
+
+impl Agent {
+    pub(super) fn run(self) -> Result<()> {
+        tracing_subscriber::fmt()
+            .with_max_level(self.log_level)
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .init();
+        block_on(agent::run(agent::Options {
+            node_name: self.node_name,
+            manifests: self.manifests,
+            interfaces: self.interfaces.into_iter().collect(),
+            mode: match self.xdp_mode {
+                XdpMode::Auto => crate::kernel::ModeChoice::Auto,
+                XdpMode::Native => crate::kernel::ModeChoice::Native,
+                XdpMode::Generic => crate::kernel::ModeChoice::Generic,
+            },
+            bpffs: self.places.bpffs,
+            state_dir: self.places.state_dir,
+            http: self.http,
+            refresh: self.refresh,
+            ebpf_log_level: self.ebpf_log_level,
+        }))
+    }
+}

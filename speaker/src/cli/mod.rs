@@ -1,0 +1,61 @@
+//! The command line.
+
+mod agent;
+mod detach;
+mod status;
+mod watch;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// LoadBalancer addresses for bare-metal Kubernetes, answered in the network driver.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::Agent),
+    Status(status::Status),
+    Watch(watch::Watch),
+    Detach(detach::Detach),
+}
+
+/// Where the agent keeps its things on this node.
+#[derive(Clone, Debug, Args)]
+struct Places {
+    /// Where pinned maps and links are: a directory on a mounted bpf file system
+    #[arg(long, env = "SPEAKER_BPFFS", default_value = "/sys/fs/bpf", value_name = "DIR")]
+    bpffs: PathBuf,
+
+    /// Where the agent keeps its socket and the last good configuration
+    #[arg(long, env = "SPEAKER_STATE_DIR", default_value = "/var/lib/speaker", value_name = "DIR")]
+    state_dir: PathBuf,
+}
+
+/// Parses the command line and carries it out.
+///
+/// # Errors
+///
+/// Whatever stands in the way, for people to read.
+pub fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Agent(agent) => agent.run(),
+        Command::Status(status) => status.run(),
+        Command::Watch(watch) => watch.run(),
+        Command::Detach(detach) => detach.run(),
+    }
+}
+
+/// Runs a command's future on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
+}

@@ -1,0 +1,175 @@
+//! `speaker status`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use tabled::{Table, Tabled, settings::Style};
+
+use super::{Places, block_on};
+use crate::{
+    api::{Client, LeaseReport, NoAgent, Report},
+    kernel::pinned_report,
+};
+
+/// Show the VIPs of this node: who answers where, how often, and why not
+///
+/// Asks the agent; where none runs, reads the pinned maps, and says so.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    places: Places,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[derive(Tabled)]
+#[tabled(rename_all = "UPPERCASE")]
+struct Row {
+    vip: String,
+    state: String,
+    link: String,
+    mac: String,
+    mode: String,
+    requests: String,
+    answers: String,
+    #[tabled(rename = "LAST ASKED")]
+    last_asked: String,
+    services: String,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<()> {
+        let report = block_on(self.report())?;
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            Output::Table => print!("{}", text(&report)),
+        }
+        Ok(())
+    }
+
+    async fn report(&self) -> Result<Report> {
+        let error = match Client::connect(&self.places.state_dir).await {
+            Ok(mut client) => return client.report().await,
+            Err(error) => error,
+        };
+        let no_agent: NoAgent = error.downcast()?;
+        let report = pinned_report(&self.places.bpffs).map_err(|error| {
+            error.context(format!("{no_agent}, and the pins cannot be read either"))
+        })?;
+        eprintln!("{no_agent}; this is what its pinned maps hold:");
+        Ok(report)
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let rows: Vec<Row> = report.vips.iter().flat_map(rows).collect();
+    if rows.is_empty() {
+        text += "no VIPs: no Service of type LoadBalancer has an address here\n";
+    } else {
+        let mut table = Table::new(rows);
+        text += &table.with(Style::blank()).to_string();
+        text += "\n";
+    }
+    text += &lease_text(report.lease);
+    for link in &report.links {
+        if let Some(error) = &link.error {
+            text += &format!("{}: {error}\n", link.name);
+        }
+        if let Some(note) = link.attached.as_ref().and_then(|attached| attached.note.as_ref()) {
+            text += &format!("{}: {note}\n", link.name);
+        }
+    }
+    for refused in &report.refused {
+        text += &format!("refused: {refused}\n");
+    }
+    text
+}
+
+fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
+    let services = vip.status.services.join(", ");
+    let row = |state: &str| Row {
+        vip: vip.status.address.to_string(),
+        state: state.to_owned(),
+        link: "-".to_owned(),
+        mac: "-".to_owned(),
+        mode: "-".to_owned(),
+        requests: "-".to_owned(),
+        answers: "-".to_owned(),
+        last_asked: "-".to_owned(),
+        services: services.clone(),
+    };
+    if let Some(reason) = &vip.status.reason {
+        return vec![row(&format!("not announced: {reason}"))];
+    }
+    vip.places()
+        .map(|(place, counts)| Row {
+            link: place.link.clone(),
+            mac: place.mac.clone(),
+            mode: place.mode.clone().unwrap_or_else(|| "-".to_owned()),
+            requests: counts.requests.to_string(),
+            answers: counts.answered.to_string(),
+            last_asked: counts.last_request_ms_ago.map_or_else(
+                || "never".to_owned(),
+                |ms| format!("{} ago", rounded(ms)),
+            ),
+            ..row(&state(place))
+        })
+        .collect()
+}
+
+fn state(place: &speaker_core::node::PlaceStatus) -> String {
+    match (&place.claimed_by, place.conflicts) {
+        (Some(mac), claims) => {
+            format!("{}, claimed by {mac} ({claims} times)", place.state)
+        }
+        (None, _) => place.state.clone(),
+    }
+}
+
+fn lease_text(lease: LeaseReport) -> String {
+    let LeaseReport {
+        valid,
+        remaining_ms,
+    } = lease;
+    let time = rounded(remaining_ms.unsigned_abs());
+    if valid {
+        format!("lease: valid, for another {time} without an agent\n")
+    } else {
+        format!("lease: lapsed {time} ago: nothing is answered until an agent renews it\n")
+    }
+}
+
+/// A duration in its two largest units, whole seconds from a second on.
+fn rounded(ms: u64) -> String {
+    let whole = if ms < 1_000 { ms } else { ms - ms % 1_000 };
+    let text = humantime::format_duration(Duration::from_millis(whole)).to_string();
+    let mut units = text.split(' ');
+    match (units.next(), units.next()) {
+        (Some(first), Some(second)) => format!("{first} {second}"),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(rounded(12), "12ms");
+        assert_eq!(rounded(1_999), "1s");
+        assert_eq!(rounded(3_661_000), "1h 1m");
+    }
+}
