@@ -7,6 +7,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use speaker_core::node::PlaceStatus;
+
 use super::{Counts, Report};
 
 pub(super) const CONTENT_TYPE: &str =
@@ -33,15 +35,15 @@ impl Collector for Collected {
         let metric = encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
         held.encode(metric)?;
 
-        type Count = (&'static str, &'static str, fn(&Counts) -> u64);
+        type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
         const COUNTS: [Count; 5] = [
-            ("speaker_requests", "Requests for VIPs", |c| c.requests),
-            ("speaker_answers", "Requests answered", |c| c.answered),
-            ("speaker_suppressed", "Requests dropped because another node owns the VIP", |c| {
+            ("speaker_requests", "Requests for VIPs", |_, c| c.requests),
+            ("speaker_answers", "Requests answered", |_, c| c.answered),
+            ("speaker_suppressed", "Requests dropped because another node owns the VIP", |_, c| {
                 c.suppressed
             }),
-            ("speaker_refused", "Requests dropped because the lease had lapsed", |c| c.refused),
-            ("speaker_announcements", "Gratuitous announcements sent", |c| c.announced),
+            ("speaker_refused", "Requests dropped because the lease had lapsed", |_, c| c.refused),
+            ("speaker_announcements", "Gratuitous announcements sent", |p, _| p.announced),
         ];
         for (name, help, count) in COUNTS {
             let kind = ConstCounter::new(0_u64).metric_type();
@@ -52,7 +54,7 @@ impl Collector for Collected {
                         ("ip", vip.status.address.to_string()),
                         ("link", place.link.clone()),
                     ];
-                    ConstCounter::new(count(&counts)).encode(family.encode_family(&labels)?)?;
+                    ConstCounter::new(count(place, &counts)).encode(family.encode_family(&labels)?)?;
                 }
             }
         }

@@ -65,13 +65,11 @@ pub struct Counts {
     pub refused: u64,
     /// Milliseconds since the last request.
     pub last_request_ms_ago: Option<u64>,
-    /// Announcements sent since the agent started.
-    pub announced: u64,
 }
 
 impl Counts {
     /// Counts as of `now`, in nanoseconds of `CLOCK_BOOTTIME`.
-    pub fn new(counters: Counters, announced: u64, now: u64) -> Self {
+    pub fn new(counters: Counters, now: u64) -> Self {
         let Counters {
             requests,
             answered,
@@ -86,7 +84,6 @@ impl Counts {
             refused,
             last_request_ms_ago: (last_request_ns > 0)
                 .then(|| now.saturating_sub(last_request_ns) / 1_000_000),
-            announced,
         }
     }
 }

@@ -21,9 +21,10 @@ use speaker_common::{
 };
 
 use crate::{
-    announce::{Announcement, Announcer},
+    announce::{Announcement, Announcer, Outcome},
     intent::Wanted,
-    link::{LinkChange, Links},
+    link::LinkChange,
+    links::Links,
     plan::{Choice, Entry, Place, Placed, Plan},
 };
 use slots::Slots;
@@ -135,6 +136,10 @@ pub struct Node {
     held: Held,
     /// What is answered and announced now.
     live: BTreeMap<Place, Placed>,
+    /// The links that the announcer knows.
+    announced_links: BTreeSet<u32>,
+    /// Announcements sent.
+    announced: BTreeMap<Place, u64>,
     /// What the kernel refused, until it is tried again.
     refused: BTreeMap<Entry, String>,
     retry_at: Option<Instant>,
@@ -175,6 +180,8 @@ impl Node {
             stale: false,
             held: Held::default(),
             live: BTreeMap::new(),
+            announced_links: BTreeSet::new(),
+            announced: BTreeMap::new(),
             refused: BTreeMap::new(),
             retry_at: None,
             conflicts: BTreeMap::new(),
@@ -202,8 +209,7 @@ impl Node {
             }
             Input::Link(change) => {
                 if let Some(links) = &mut self.links {
-                    links.apply(change);
-                    self.stale = true;
+                    self.stale |= links.apply(change);
                 }
             }
             Input::Attached { interface, result } => {
@@ -254,9 +260,21 @@ impl Node {
         self.commands.pop_front()
     }
 
-    /// The announcements that are due.
+    /// The announcements that are due, most urgent first.
     pub fn announcements(&mut self, now: Instant) -> Vec<Announcement> {
         self.announcer.poll(now)
+    }
+
+    /// What became of an announcement.
+    pub fn announced(&mut self, announcement: &Announcement, outcome: Outcome, now: Instant) {
+        self.announcer.sent(announcement, outcome, now);
+        let place = Place {
+            address: announcement.vip,
+            link: announcement.link,
+        };
+        if outcome == Outcome::Sent && self.live.contains_key(&place) {
+            *self.announced.entry(place).or_default() += 1;
+        }
     }
 
     fn retry(&mut self, now: Instant) {
@@ -308,7 +326,7 @@ impl Node {
             .map(|(place, _)| *place)
             .collect();
         for place in places {
-            self.announcer.defend(place, now);
+            self.announcer.defend(place.address, place.link, now);
         }
     }
 
@@ -465,28 +483,46 @@ impl Node {
             }
         }
         let before = std::mem::replace(&mut self.live, live);
-        for place in before.keys() {
-            if !self.live.contains_key(place) {
-                self.announcer.withdraw(*place);
-            }
-        }
-        for (&place, placed) in &self.live {
-            let was = before.get(&place);
-            if placed.up && (was.is_none() && self.unbroken.remove(&placed.entry)) {
-                self.announcer.keep(place, placed.mac, now);
-            } else if placed.up && was.is_none_or(|was| !was.up || was.mac != placed.mac) {
-                self.announcer.take_over(place, placed.mac, now);
-            } else if !placed.up && was.is_some_and(|was| was.up) {
-                self.announcer.withdraw(place);
-            }
-        }
-        for place in self.live.keys().filter(|place| !before.contains_key(place)) {
-            let notice = Notice::Announcing(place.address, self.link_name(place.link));
+        self.announced.retain(|place, _| self.live.contains_key(place));
+
+        for &Place { address, link } in before.keys().filter(|&it| !self.live.contains_key(it)) {
+            self.announcer.withdraw(address, link);
+            let notice = Notice::Withdrawn(address, self.link_name(link));
             self.commands.push_back(Command::Tell(notice));
         }
-        for place in before.keys().filter(|place| !self.live.contains_key(place)) {
-            let notice = Notice::Withdrawn(place.address, self.link_name(place.link));
+        self.announce_links(now);
+        for (&Place { address, link }, placed) in &self.live {
+            if before.contains_key(&Place { address, link }) {
+                continue;
+            }
+            if self.unbroken.remove(&placed.entry) {
+                self.announcer.keep(address, link);
+            } else {
+                self.announcer.take_over(address, link, now);
+            }
+            let notice = Notice::Announcing(address, self.link_name(link));
             self.commands.push_back(Command::Tell(notice));
+        }
+    }
+
+    /// Tells the announcer of the links before it hears of new VIPs on them: what a link's coming
+    /// up repeats are the VIPs that were there before.
+    fn announce_links(&mut self, now: Instant) {
+        let links: BTreeMap<u32, &Placed> = self
+            .live
+            .iter()
+            .map(|(place, placed)| (place.link, placed))
+            .collect();
+        for gone in self.announced_links.extract_if(.., |link| !links.contains_key(link)) {
+            self.announcer.link_gone(gone);
+        }
+        for (link, placed) in links {
+            self.announced_links.insert(link);
+            if placed.up {
+                self.announcer.link_up(link, placed.mac, now);
+            } else {
+                self.announcer.link_down(link);
+            }
         }
     }
 

@@ -56,6 +56,8 @@ pub struct PlaceStatus {
     pub mode: Option<String>,
     /// Where its counters are.
     pub slot: Option<u32>,
+    /// Announcements sent since the agent started.
+    pub announced: u64,
     /// Claims by another MAC.
     pub conflicts: u64,
     /// The last claimant.
@@ -146,6 +148,7 @@ impl Node {
             state,
             mode: attached.and_then(Result::ok).map(|attached| attached.mode),
             slot: held.map(|vip| vip.slot),
+            announced: self.announced.get(place).copied().unwrap_or_default(),
             conflicts: conflict.map_or(0, |conflict| conflict.claims),
             claimed_by: conflict.map(|conflict| mac_text(&conflict.by)),
         }

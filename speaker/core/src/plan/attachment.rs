@@ -2,7 +2,10 @@
 
 use speaker_common::{layout::Vlan, wire::Mac};
 
-use crate::link::{Kind, Link, Links};
+use crate::{
+    link::{Kind, Link},
+    links::Links,
+};
 
 /// Where frames for a link are seen, and as what.
 #[derive(Clone, Debug, PartialEq, Eq)]

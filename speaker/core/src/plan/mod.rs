@@ -2,6 +2,8 @@
 
 mod attachment;
 mod choice;
+#[cfg(test)]
+mod tests;
 
 pub use attachment::{Attachment, Unsupported};
 pub use choice::{Choice, EXCLUDED};
@@ -15,7 +17,8 @@ use speaker_common::{layout, wire::Mac};
 
 use crate::{
     intent::{Interfaces, WantedVip},
-    link::{Link, Links},
+    link::Link,
+    links::Links,
 };
 
 /// A VIP on a link: what is announced, and what people read.

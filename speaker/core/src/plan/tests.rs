@@ -1,0 +1,201 @@
+use super::*;
+use crate::{
+    intent::Group,
+    link::{Kind, LinkChange},
+};
+
+const MAC: Mac = [2, 0, 0, 0, 0, 1];
+
+fn link(index: u32, name: &str, kind: Kind) -> Link {
+    Link {
+        index,
+        name: name.into(),
+        mac: MAC,
+        admin_up: true,
+        carrier: true,
+        mtu: 1500,
+        kind,
+        master: None,
+        addresses: BTreeSet::new(),
+        strips_vlan_tags: false,
+        xdp: None,
+    }
+}
+
+fn with_address(link: Link, address: &str, prefix: u8) -> Link {
+    Link {
+        addresses: BTreeSet::from([(address.parse().unwrap(), prefix)]),
+        ..link
+    }
+}
+
+fn vlan(index: u32, name: &str, parent: u32, id: u16) -> Link {
+    let kind = Kind::Vlan {
+        parent,
+        id,
+        service: false,
+    };
+    link(index, name, kind)
+}
+
+/// Where 10.0.0.5 is answered, as `link@interface.vlan`, or why nowhere.
+#[track_caller]
+fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> Plan {
+    let vip = "10.0.0.5".parse().unwrap();
+    let interfaces = match interfaces {
+        [] => Interfaces::All,
+        names => Interfaces::Named(names.iter().map(ToString::to_string).collect()),
+    };
+    let wanted = BTreeMap::from([(
+        vip,
+        WantedVip {
+            services: BTreeSet::new(),
+            interfaces,
+            group: Group(vip),
+        },
+    )]);
+    let links: Links = links.iter().cloned().collect();
+    let name = |index| links.get(index).unwrap().name.clone();
+    let plan = Plan::new(&wanted, &links, choice);
+    let found = match plan.absent.get(&vip) {
+        Some(reason) => reason.to_string(),
+        None => plan
+            .places
+            .iter()
+            .map(|(place, placed)| {
+                let layout::Vlan { id, service } = placed.entry.vlan;
+                let interface = name(placed.attached);
+                format!("{}@{interface}.{service}.{id}", name(place.link))
+            })
+            .collect::<Vec<_>>()
+            .join(" "),
+    };
+    assert_eq!(found, expect);
+    plan
+}
+
+#[test]
+fn the_link_with_the_subnet_is_preferred_and_without_one_all_serve() {
+    let far = with_address(link(2, "eth0", Kind::Plain), "192.0.2.1", 24);
+    let near = with_address(link(3, "eth1", Kind::Plain), "10.0.0.1", 24);
+    check(&[far.clone(), near.clone()], &Choice::Usual, &[], "eth1@eth1.0.0");
+    let farther = with_address(near, "10.1.0.1", 24);
+    check(
+        &[far, farther],
+        &Choice::Usual,
+        &[],
+        "eth0@eth0.0.0 eth1@eth1.0.0",
+    );
+}
+
+#[test]
+fn an_advertisement_that_names_interfaces_gets_these() {
+    let links = [link(2, "eth0", Kind::Plain), link(3, "eth1", Kind::Plain)];
+    let usual = Choice::Usual;
+    check(&links, &usual, &["eth1"], "eth1@eth1.0.0");
+    check(&links, &usual, &["eth0", "eth1"], "eth0@eth0.0.0 eth1@eth1.0.0");
+    check(&links, &usual, &["eth7"], "no interface eth7 on this node");
+    check(&links, &usual, &["eth1", "eth7"], "eth1@eth1.0.0");
+}
+
+#[test]
+fn what_container_runtimes_make_is_left_alone_unless_it_is_chosen() {
+    let links = [link(2, "cali1234", Kind::Plain), link(3, "eth0", Kind::Plain)];
+    check(&links, &Choice::Usual, &[], "eth0@eth0.0.0");
+    let chosen = Choice::Named(BTreeSet::from(["cali1234".to_owned()]));
+    check(&links, &chosen, &[], "cali1234@cali1234.0.0");
+    check(
+        &links,
+        &chosen,
+        &["eth0"],
+        "interface eth0 is not one that the agent may use (--interface)",
+    );
+    check(
+        &links[..1],
+        &Choice::Usual,
+        &[],
+        "this node has no interface to answer on (see --interface)",
+    );
+}
+
+#[test]
+fn a_bond_answers_for_its_members_with_its_own_mac() {
+    let member = |index, name| Link {
+        master: Some(4),
+        ..link(index, name, Kind::Plain)
+    };
+    let bond = Link {
+        mac: [2, 0, 0, 0, 0, 9],
+        ..link(4, "bond0", Kind::Bond)
+    };
+    let links = [member(2, "eth0"), member(3, "eth1"), bond];
+    let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
+    let map_link = layout::Link::new([2, 0, 0, 0, 0, 9], 4);
+    assert_eq!(plan.links, BTreeMap::from([2, 3, 4].map(|index| (index, map_link))));
+    assert_eq!(plan.attach, BTreeSet::from([4]));
+
+    let chosen = Choice::Named(BTreeSet::from(["eth0".to_owned()]));
+    let refusal = "interface eth0 belongs to bond0: use bond0 instead";
+    check(&links, &chosen, &["eth0"], refusal);
+}
+
+#[test]
+fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
+    let eth0 = link(2, "eth0", Kind::Plain);
+    let eth0_100 = vlan(3, "eth0.100", 2, 100);
+    let only = |name: &str| Choice::Named(BTreeSet::from([name.to_owned()]));
+    let links = [eth0.clone(), eth0_100.clone()];
+    check(&links, &only("eth0.100"), &[], "eth0.100@eth0.0.100");
+
+    let stripping = Link {
+        strips_vlan_tags: true,
+        ..eth0.clone()
+    };
+    let links = [stripping, eth0_100.clone()];
+    check(&links, &only("eth0.100"), &[], "eth0.100@eth0.100.0.0");
+    let plan = check(&links, &only("eth0"), &[], "eth0@eth0.0.0");
+    assert_eq!(plan.keep_tags, BTreeSet::from([2]), "or eth0.100's requests look untagged");
+
+    let other_mac = Link {
+        mac: [2, 0, 0, 0, 0, 7],
+        ..eth0_100.clone()
+    };
+    check(&[eth0.clone(), other_mac], &only("eth0.100"), &[], "eth0.100@eth0.100.0.0");
+
+    let service = Link {
+        kind: Kind::Vlan {
+            parent: 2,
+            id: 200,
+            service: true,
+        },
+        ..link(3, "eth0.200", Kind::Plain)
+    };
+    let inner = vlan(4, "eth0.200.100", 3, 100);
+    let links = [eth0, service, inner];
+    check(&links, &only("eth0.200.100"), &[], "eth0.200.100@eth0.200.100");
+    check(&links, &only("eth0.200"), &[], "eth0.200@eth0.200.0.0");
+}
+
+#[test]
+fn a_veth_with_vlans_on_it_cannot_tell_them_apart() {
+    let links = [link(2, "eth0", Kind::Veth), vlan(3, "eth0.100", 2, 100)];
+    check(&links, &Choice::Usual, &["eth0.100"], "eth0.100@eth0.100.0.0");
+    check(
+        &links,
+        &Choice::Usual,
+        &["eth0"],
+        "interface eth0 hides VLAN tags from the program and carries eth0.100: VIPs of the \
+         untagged network could be answered on a VLAN. Put the VIPs on a VLAN device, or on an \
+         interface without VLANs",
+    );
+}
+
+#[test]
+fn a_link_that_vanishes_takes_its_places_along() {
+    let mut links: Links = [link(2, "eth0", Kind::Plain)].into_iter().collect();
+    assert!(!links.apply(LinkChange::Set(link(2, "eth0", Kind::Plain))));
+    assert!(links.apply(LinkChange::Set(link(2, "lan0", Kind::Plain))));
+    assert!(links.named("lan0").is_some());
+    assert!(links.apply(LinkChange::Gone(2)));
+    assert!(!links.apply(LinkChange::Gone(2)));
+}
