@@ -3,4 +3,10 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod announce;
 pub mod describe;
+pub mod intent;
+pub mod link;
+pub mod links;
+pub mod node;
+pub mod plan;

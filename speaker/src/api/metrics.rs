@@ -49,9 +49,10 @@ impl Collector for Collected {
             let kind = ConstCounter::new(0_u64).metric_type();
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for vip in &report.vips {
+                let Some(address) = vip.status.address else { continue };
                 for (place, counts) in vip.places() {
                     let labels = [
-                        ("ip", vip.status.address.to_string()),
+                        ("ip", address.to_string()),
                         ("link", place.link.clone()),
                     ];
                     ConstCounter::new(count(place, &counts)).encode(family.encode_family(&labels)?)?;

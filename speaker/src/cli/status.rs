@@ -100,7 +100,7 @@ fn text(report: &Report) -> String {
 fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
     let services = vip.status.services.join(", ");
     let row = |state: &str| Row {
-        vip: vip.status.address.to_string(),
+        vip: vip.status.address.map_or_else(|| "-".to_owned(), |vip| vip.to_string()),
         state: state.to_owned(),
         link: "-".to_owned(),
         mac: "-".to_owned(),

@@ -6,6 +6,8 @@
 
 mod slots;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use status::{Attached, LinkStatus, PlaceStatus, Status, VipStatus};
 
@@ -496,7 +498,7 @@ impl Node {
                 continue;
             }
             if self.unbroken.remove(&placed.entry) {
-                self.announcer.keep(address, link);
+                self.announcer.keep(address, link, now);
             } else {
                 self.announcer.take_over(address, link, now);
             }

@@ -29,8 +29,8 @@ pub struct Status {
 /// A VIP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VipStatus {
-    /// The address.
-    pub address: IpAddr,
+    /// The address; none where a Service has none to announce.
+    pub address: Option<IpAddr>,
     /// The Services that have it, as namespace/name.
     pub services: Vec<String>,
     /// Where it is answered, or should be.
@@ -87,19 +87,17 @@ impl Node {
             .vips
             .iter()
             .map(|(&address, vip)| VipStatus {
-                address,
+                address: Some(address),
                 services: vip.services.iter().map(ToString::to_string).collect(),
                 places: self.places_of(address),
                 reason: self.plan.absent.get(&address).map(ToString::to_string),
             })
             .collect();
-        vips.extend(wanted.refused.iter().filter_map(|refused| {
-            Some(VipStatus {
-                address: refused.address?,
-                services: vec![refused.service.to_string()],
-                places: Vec::new(),
-                reason: Some(refused.reason.to_string()),
-            })
+        vips.extend(wanted.refused.iter().map(|refused| VipStatus {
+            address: refused.address,
+            services: vec![refused.service.to_string()],
+            places: Vec::new(),
+            reason: Some(refused.reason.to_string()),
         }));
         let links = self
             .held

@@ -23,7 +23,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    pub(super) fn admits(&self, link: &Link) -> bool {
+    pub(crate) fn admits(&self, link: &Link) -> bool {
         match self {
             Self::Named(names) => names.contains(&link.name),
             Self::Usual => {

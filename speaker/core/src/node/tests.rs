@@ -1,0 +1,325 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    announce::Config,
+    intent::{Group, Interfaces, WantedVip},
+    link::{Kind, Link},
+};
+
+const MAC: Mac = [2, 0, 0, 0, 0, 1];
+
+/// A node, the kernel that carries its commands out, and a clock.
+struct Bench {
+    node: Node,
+    now: Instant,
+    /// All commands since the last look, in words.
+    log: Vec<String>,
+    full: bool,
+    refuses_program: bool,
+}
+
+impl Bench {
+    #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            node: Node::new(Choice::Usual, Announcer::new(&Config::default(), now)),
+            now,
+            log: Vec::new(),
+            full: false,
+            refuses_program: false,
+        }
+    }
+
+    fn handle(&mut self, input: Input) -> &mut Self {
+        self.node.handle(input, self.now);
+        self.settle();
+        self
+    }
+
+    fn wait(&mut self, seconds: f64) -> &mut Self {
+        self.now += Duration::from_secs_f64(seconds);
+        self.settle();
+        self
+    }
+
+    fn settle(&mut self) {
+        self.node.poll(self.now);
+        while let Some(command) = self.node.next_command() {
+            self.carry_out(&command);
+            self.log.push(words(&command));
+            self.node.poll(self.now);
+        }
+        for announcement in self.node.announcements(self.now) {
+            self.log.push(format!("announce {}", announcement.vip));
+            self.node.announced(&announcement, Outcome::Sent, self.now);
+        }
+    }
+
+    fn carry_out(&mut self, command: &Command) {
+        let result = match *command {
+            Command::Attach(interface) => Input::Attached {
+                interface,
+                result: if self.refuses_program {
+                    Err("refused".into())
+                } else {
+                    Ok(Attached {
+                        mode: "native".into(),
+                        note: None,
+                    })
+                },
+            },
+            Command::Put(entry, _) if self.full => Input::PutFailed {
+                entry,
+                reason: "full".into(),
+            },
+            _ => return,
+        };
+        self.node.handle(result, self.now);
+    }
+
+    #[track_caller]
+    fn expect(&mut self, expect: &[&str]) -> &mut Self {
+        assert_eq!(std::mem::take(&mut self.log), expect);
+        self
+    }
+
+    fn state(&self) -> String {
+        let status = self.node.status();
+        let vip = status.vips.first().expect("a VIP is wanted");
+        match &vip.reason {
+            Some(reason) => reason.clone(),
+            None => vip.places[0].state.clone(),
+        }
+    }
+}
+
+fn words(command: &Command) -> String {
+    match command {
+        Command::KeepTags(index) => format!("keep tags {index}"),
+        Command::SetLink(index, _) => format!("set link {index}"),
+        Command::RemoveLink(index) => format!("remove link {index}"),
+        Command::Join(address, link) => format!("join {address} {link}"),
+        Command::Leave(address, link) => format!("leave {address} {link}"),
+        Command::ResetCounters(slot) => format!("reset {slot}"),
+        Command::Put(entry, vip) => format!("put {} {:?} {}", entry.address, vip.action, vip.slot),
+        Command::Remove(entry) => format!("remove {}", entry.address),
+        Command::Attach(index) => format!("attach {index}"),
+        Command::Detach(index) => format!("detach {index}"),
+        Command::Tell(notice) => format!("{notice:?}"),
+    }
+}
+
+fn wanted(vips: &[&str]) -> Input {
+    let vips = vips.iter().map(|vip| {
+        let address = vip.parse().unwrap();
+        let vip = WantedVip {
+            services: BTreeSet::new(),
+            interfaces: Interfaces::All,
+            group: Group(address),
+        };
+        (address, vip)
+    });
+    Input::Wanted(Wanted {
+        vips: vips.collect(),
+        refused: Vec::new(),
+    })
+}
+
+fn eth0() -> Link {
+    Link {
+        index: 2,
+        name: "eth0".into(),
+        mac: MAC,
+        admin_up: true,
+        carrier: true,
+        mtu: 1500,
+        kind: Kind::Plain,
+        master: None,
+        addresses: BTreeSet::new(),
+        strips_vlan_tags: false,
+        xdp: None,
+    }
+}
+
+fn links(links: impl IntoIterator<Item = Link>) -> Input {
+    Input::Links(links.into_iter().collect())
+}
+
+fn entry(address: &str) -> Entry {
+    Entry {
+        address: address.parse().unwrap(),
+        port: 2,
+        vlan: layout::Vlan::default(),
+    }
+}
+
+fn adopted(address: &str, in_time: bool) -> Input {
+    Input::Adopted(Adopted {
+        vips: BTreeMap::from([(entry(address), Vip::new(Action::Answer, 4))]),
+        links: BTreeMap::from([(2, layout::Link::new(MAC, 2))]),
+        attached: BTreeSet::from([2]),
+        in_time,
+    })
+}
+
+#[test]
+fn taking_a_vip_joins_then_enters_then_runs_then_announces() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["fd00::5"])).expect(&[]);
+    bench.handle(links([eth0()])).expect(&[
+        "set link 2",
+        "join fd00::5 2",
+        "reset 0",
+        "put fd00::5 Answer 0",
+        "attach 2",
+        "Announcing(fd00::5, \"eth0\")",
+        "announce fd00::5",
+    ]);
+    assert_eq!(bench.state(), "answering");
+}
+
+#[test]
+fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["fd00::5"])).handle(links([eth0()])).log.clear();
+    bench.handle(wanted(&[])).expect(&[
+        "remove fd00::5",
+        "leave fd00::5 2",
+        "Withdrawn(fd00::5, \"eth0\")",
+    ]);
+    bench.wait(10.0).expect(&[]);
+}
+
+#[test]
+fn nothing_is_commanded_before_everything_is_known() {
+    let mut bench = Bench::new();
+    bench.handle(adopted("10.0.0.5", true)).expect(&[]);
+    bench.handle(links([eth0()])).expect(&[]);
+    assert!(!bench.node.is_ready());
+    bench.handle(wanted(&["10.0.0.5"]));
+    assert!(bench.node.is_ready());
+}
+
+#[test]
+fn a_restart_in_time_swaps_the_program_and_disturbs_nobody() {
+    let mut bench = Bench::new();
+    bench.handle(adopted("10.0.0.5", true)).handle(links([eth0()]));
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .expect(&["attach 2", "Announcing(10.0.0.5, \"eth0\")"]);
+    bench.wait(150.0).expect(&["announce 10.0.0.5"]);
+}
+
+#[test]
+fn a_restart_after_the_lease_has_lapsed_announces_again() {
+    let mut bench = Bench::new();
+    bench.handle(adopted("10.0.0.5", false)).handle(links([eth0()]));
+    bench.handle(wanted(&["10.0.0.5"])).expect(&[
+        "attach 2",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+#[test]
+fn what_an_earlier_agent_left_and_nobody_wants_is_removed_and_its_slot_used_again() {
+    let mut bench = Bench::new();
+    bench.handle(adopted("10.0.0.5", true)).handle(links([eth0()]));
+    bench.handle(wanted(&["10.0.0.6"])).expect(&[
+        "remove 10.0.0.5",
+        "reset 0",
+        "put 10.0.0.6 Answer 0",
+        "attach 2",
+        "Announcing(10.0.0.6, \"eth0\")",
+        "announce 10.0.0.6",
+    ]);
+}
+
+#[test]
+fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()])).wait(10.0).wait(10.0).log.clear();
+    let down = Link {
+        carrier: false,
+        ..eth0()
+    };
+    bench.handle(Input::Link(LinkChange::Set(down))).expect(&[]);
+    assert_eq!(bench.state(), "no carrier");
+    bench.handle(Input::Link(LinkChange::Set(eth0()))).expect(&["announce 10.0.0.5"]);
+    let mac = Link {
+        mac: [2, 0, 0, 0, 0, 7],
+        ..eth0()
+    };
+    bench
+        .wait(10.0)
+        .wait(10.0)
+        .log
+        .clear();
+    bench
+        .handle(Input::Link(LinkChange::Set(mac)))
+        .expect(&["set link 2", "announce 10.0.0.5"]);
+}
+
+#[test]
+fn a_link_that_vanishes_and_returns_under_another_index() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()])).log.clear();
+    bench.handle(Input::Link(LinkChange::Gone(2))).expect(&[
+        "remove 10.0.0.5",
+        "detach 2",
+        "remove link 2",
+        "Withdrawn(10.0.0.5, \"interface 2\")",
+        "NotAnnounced(10.0.0.5, \"this node has no interface to answer on (see --interface)\")",
+    ]);
+    let again = Link { index: 9, ..eth0() };
+    bench.handle(Input::Link(LinkChange::Set(again))).expect(&[
+        "set link 9",
+        "reset 0",
+        "put 10.0.0.5 Answer 0",
+        "attach 9",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+#[test]
+fn what_the_kernel_refuses_is_told_and_tried_again() {
+    let mut bench = Bench::new();
+    bench.full = true;
+    bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
+    assert_eq!(bench.state(), "full");
+    bench.full = false;
+    bench.refuses_program = true;
+    bench.wait(5.1);
+    assert_eq!(bench.state(), "refused");
+    bench.refuses_program = false;
+    bench.log.clear();
+    bench.wait(5.1).expect(&[
+        "attach 2",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+    assert_eq!(bench.state(), "answering");
+}
+
+#[test]
+fn a_claim_is_told_once_in_ten_seconds_and_defended() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()])).wait(10.0).wait(10.0).log.clear();
+    let claim = || Input::Claimed {
+        entry: entry("10.0.0.5"),
+        by: [6, 0, 0, 0, 0, 6],
+    };
+    bench.handle(claim()).handle(claim()).expect(&[
+        "Conflict(10.0.0.5, [6, 0, 0, 0, 0, 6])",
+        "announce 10.0.0.5",
+    ]);
+    bench.wait(10.1).log.clear();
+    bench.handle(claim()).expect(&[
+        "Conflict(10.0.0.5, [6, 0, 0, 0, 0, 6])",
+        "announce 10.0.0.5",
+    ]);
+    assert_eq!(bench.node.status().vips[0].places[0].conflicts, 3);
+}
