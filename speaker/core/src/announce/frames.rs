@@ -1,0 +1,199 @@
+//! The announcements, byte for byte.
+//!
+//! Untagged: they are sent on the logical link, and a VLAN device adds its own tag. Shorter than
+//! the 60 bytes of IEEE 802.3 §4.2.3.3 where the protocol is: the driver pads.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv6Hdr};
+use speaker_common::{
+    frame::{Bytes, Frame as _, Header},
+    wire::{
+        BROADCAST, Mac, arp, ether_type,
+        nd::{
+            ADVERTISEMENT_LENGTH, ALL_NODES, ALL_NODES_MAC, FLAG_OVERRIDE, HOP_LIMIT, Message,
+            NEXT_HEADER, advertisement,
+        },
+    },
+};
+
+const ARP_BYTES: usize = EthHdr::LEN + ArpHdr::LEN;
+const ND_BYTES: usize = EthHdr::LEN + Ipv6Hdr::LEN + ADVERTISEMENT_LENGTH as usize;
+
+/// What tells a link's hosts that a VIP is at a MAC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// IPv4: both forms of gratuitous ARP, for there are receivers that accept only one of them.
+    Arp {
+        /// The ARP announcement (RFC 5227 §3).
+        request: Bytes<ARP_BYTES>,
+        /// The unsolicited reply (RFC 5944 §4.6).
+        reply: Bytes<ARP_BYTES>,
+    },
+    /// IPv6: an unsolicited neighbor advertisement (RFC 4861 §7.2.6).
+    Nd(Bytes<ND_BYTES>),
+}
+
+impl Frames {
+    /// Announces that `vip` is at `mac`.
+    pub fn new(vip: IpAddr, mac: Mac) -> Self {
+        match vip {
+            IpAddr::V4(vip) => Self::Arp {
+                // RFC 5227 §1.1, §2.3: the target hardware address is not used, and zero.
+                request: arp_frame(vip, mac, arp::REQUEST, [0; 6]),
+                // RFC 5944 §4.6: the target hardware address is the sender's. Linux takes a reply
+                // for gratuitous, and lets it override at once, only with this.
+                reply: arp_frame(vip, mac, arp::REPLY, mac),
+            },
+            IpAddr::V6(vip) => Self::Nd(nd_frame(vip, mac)),
+        }
+    }
+
+    /// How many frames announce this VIP.
+    pub(super) fn count(vip: IpAddr) -> usize {
+        match vip {
+            IpAddr::V4(_) => 2,
+            IpAddr::V6(_) => 1,
+        }
+    }
+
+    /// The frames, in the order in which they are sent.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let (first, second) = match self {
+            Self::Arp { request, reply } => (request.as_slice(), Some(reply.as_slice())),
+            Self::Nd(advertisement) => (advertisement.as_slice(), None),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+fn arp_frame(vip: Ipv4Addr, mac: Mac, operation: [u8; 2], tha: Mac) -> Bytes<ARP_BYTES> {
+    let mut frame = unwritten();
+    store(&mut frame, 0, ethernet(BROADCAST, mac, ether_type::ARP));
+    store(
+        &mut frame,
+        EthHdr::LEN,
+        ArpHdr {
+            htype: arp::HARDWARE_ETHERNET,
+            ptype: arp::PROTOCOL_IPV4,
+            hlen: 6,
+            plen: 4,
+            oper: operation,
+            sha: mac,
+            spa: vip.octets(),
+            tha,
+            tpa: vip.octets(),
+        },
+    );
+    frame
+}
+
+/// RFC 4861 §7.2.6: to all nodes, not solicited, and overriding, because the VIP is ours. From the
+/// VIP itself: receivers do not look at the source (§7.1.2), and a link may lack a link-local
+/// address.
+fn nd_frame(vip: Ipv6Addr, mac: Mac) -> Bytes<ND_BYTES> {
+    const IP: usize = EthHdr::LEN;
+    const ICMP: usize = IP + Ipv6Hdr::LEN;
+
+    let vip = vip.octets();
+    let (message, option) = advertisement(&vip, &ALL_NODES, &vip, mac, FLAG_OVERRIDE);
+    let mut frame = unwritten();
+    store(
+        &mut frame,
+        0,
+        ethernet(ALL_NODES_MAC, mac, ether_type::IPV6),
+    );
+    store(
+        &mut frame,
+        IP,
+        Ipv6Hdr {
+            vcf: [0x60, 0, 0, 0],
+            payload_len: ADVERTISEMENT_LENGTH.to_be_bytes(),
+            next_hdr: NEXT_HEADER,
+            hop_limit: HOP_LIMIT,
+            src_addr: vip,
+            dst_addr: ALL_NODES,
+        },
+    );
+    store(&mut frame, ICMP, message);
+    store(&mut frame, ICMP + size_of::<Message>(), option);
+    frame
+}
+
+const fn ethernet(destination: Mac, source: Mac, ether_type: u16) -> EthHdr {
+    EthHdr {
+        dst_addr: destination,
+        src_addr: source,
+        ether_type,
+    }
+}
+
+/// A frame that no header has been written to yet: filled with 0xa5.
+fn unwritten<const N: usize>() -> Bytes<N> {
+    let mut frame = Bytes::new(&[]).expect("nothing fits everywhere");
+    frame.resize(N).expect("as long as its capacity");
+    frame
+}
+
+fn store<const N: usize>(frame: &mut Bytes<N>, offset: usize, header: impl Header) {
+    frame
+        .store(offset, header)
+        .expect("a constant offset within the frame");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
+
+    fn frames(vip: &str) -> Vec<Vec<u8>> {
+        let vip = vip.parse().unwrap();
+        let frames = Frames::new(vip, MAC);
+        assert_eq!(frames.iter().count(), Frames::count(vip));
+        frames.iter().map(<[u8]>::to_vec).collect()
+    }
+
+    #[rustfmt::skip]
+    #[test]
+    fn ipv4_is_announced_in_both_forms_of_arp() {
+        let request = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0x08, 0x06,
+            0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01,
+            0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 192, 0, 2, 10,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 192, 0, 2, 10,
+        ];
+        let reply = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0x08, 0x06,
+            0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x02,
+            0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 192, 0, 2, 10,
+            0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 192, 0, 2, 10,
+        ];
+        assert_eq!(frames("192.0.2.10"), [request, reply]);
+    }
+
+    #[rustfmt::skip]
+    #[test]
+    fn ipv6_is_announced_to_all_nodes_overriding_and_not_solicited() {
+        let advertisement = [
+            0x33, 0x33, 0x00, 0x00, 0x00, 0x01, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0x86, 0xdd,
+            0x60, 0x00, 0x00, 0x00, 0x00, 0x20, 0x3a, 0xff,
+            0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+            0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01,
+            0x88, 0x00, 0x92, 0x74, 0x20, 0x00, 0x00, 0x00,
+            0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+            0x02, 0x01, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55,
+        ];
+        assert_eq!(frames("2001:db8::10"), [advertisement]);
+    }
+
+    #[test]
+    fn every_byte_of_a_frame_is_written() {
+        // 0xa5 is in none of the inputs, and in a checksum only by chance.
+        for vip in ["192.0.2.10", "2001:db8::10"] {
+            for frame in frames(vip) {
+                assert!(!frame.contains(&0xa5), "{frame:02x?}");
+            }
+        }
+    }
+}
