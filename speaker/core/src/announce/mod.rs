@@ -160,17 +160,19 @@ impl Announcer {
     /// otherwise: it is announced at 0, 1.1 and 2.2 s, and once more 5 s later. On a link that is
     /// not up, that waits until it is.
     pub fn take_over(&mut self, vip: IpAddr, link: u32, now: Instant) {
-        self.withdrawn.expire(now);
         let key = Key { link, vip };
-        let held = self.held.entry(key).or_insert_with(|| {
-            let past = self.withdrawn.take(&key).unwrap_or_default();
-            Held {
-                vip: Vip::new(limit(vip), self.refresh.phase(), past),
-                queued: None,
-            }
-        });
+        let held = self.hold(key, now);
         held.vip.changed();
         held.vip.announce(Cause::TakeOver, now);
+        self.requeue(key);
+    }
+
+    /// This node has answered for `vip` on `link` all along, though another process decided so:
+    /// no host need be told, and only the refreshes go on.
+    pub fn keep(&mut self, vip: IpAddr, link: u32, now: Instant) {
+        let key = Key { link, vip };
+        let refresh = self.refresh;
+        self.hold(key, now).vip.keep(now, &refresh);
         self.requeue(key);
     }
 
@@ -285,6 +287,17 @@ impl Announcer {
                 self.requeue(key);
             }
         }
+    }
+
+    fn hold(&mut self, key: Key, now: Instant) -> &mut Held {
+        self.withdrawn.expire(now);
+        self.held.entry(key).or_insert_with(|| {
+            let past = self.withdrawn.take(&key).unwrap_or_default();
+            Held {
+                vip: Vip::new(limit(key.vip), self.refresh.phase(), past),
+                queued: None,
+            }
+        })
     }
 
     fn announce(&mut self, key: Key, now: Instant) -> Announcement {

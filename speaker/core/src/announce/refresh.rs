@@ -8,7 +8,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Deals out the moments of a period, so that however many VIPs are taken over at once, their
 /// refreshes lie evenly in it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Refresh {
     period: Duration,
     since: Instant,

@@ -135,6 +135,19 @@ impl Vip {
         });
     }
 
+    /// Nothing but refreshes.
+    pub(super) fn keep(&mut self, now: Instant, refresh: &Refresh) {
+        self.plan = self.refresh(now, refresh);
+    }
+
+    fn refresh(&self, from: Instant, refresh: &Refresh) -> Option<Plan> {
+        refresh.due(self.phase, from).map(|due| Plan {
+            cause: Cause::Refresh,
+            left: 1,
+            due,
+        })
+    }
+
     /// What hosts have heard of the VIP may no longer hold: advertisements are counted anew, for
     /// RFC 4861 §7.2.6 limits them for each change of the link-layer address.
     pub(super) const fn changed(&mut self) {
@@ -189,11 +202,7 @@ impl Vip {
             }),
             // The burst goes on at its own time.
             (None, Some(plan)) if plan.cause != Cause::Refresh => Some(plan),
-            _ => refresh.due(self.phase, now + PAUSE).map(|due| Plan {
-                cause: Cause::Refresh,
-                left: 1,
-                due,
-            }),
+            _ => self.refresh(now + PAUSE, refresh),
         };
         cause
     }

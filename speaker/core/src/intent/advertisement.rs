@@ -1,0 +1,66 @@
+//! Where the addresses of pools are announced.
+
+use std::collections::BTreeSet;
+
+use super::{Labels, ObjectName, Pool, Selector};
+
+/// An `L2Advertisement`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertisement {
+    /// Its name; it covers pools of its own namespace.
+    pub name: ObjectName,
+    /// The pools that it names.
+    pub pools: BTreeSet<String>,
+    /// The pools that it selects, in addition. With nothing named or selected it covers all.
+    pub pool_selectors: Vec<Selector>,
+    /// The nodes that it concerns: any of these, or all where there are none.
+    pub node_selectors: Vec<Selector>,
+    /// The Services that it concerns: any of these, or all where there are none.
+    pub service_selectors: Vec<Selector>,
+    /// Where those nodes announce.
+    pub interfaces: Interfaces,
+}
+
+/// The interfaces of a node on which something is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interfaces {
+    /// All that the agent uses.
+    All,
+    /// Those of these names.
+    Named(BTreeSet<String>),
+}
+
+impl Interfaces {
+    /// Adds those of another advertisement.
+    pub fn add(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::All, _) => (),
+            (all, Self::All) => *all = Self::All,
+            (Self::Named(names), Self::Named(more)) => names.extend(more.iter().cloned()),
+        }
+    }
+}
+
+impl Advertisement {
+    /// Whether it announces this pool's addresses.
+    pub fn covers(&self, pool: &Pool) -> bool {
+        self.name.namespace == pool.name().namespace
+            && ((self.pools.is_empty() && self.pool_selectors.is_empty())
+                || self.pools.contains(&pool.name().name)
+                || any_matches(&self.pool_selectors, pool.labels()))
+    }
+
+    /// Whether it concerns a Service with these labels.
+    pub fn selects_service(&self, labels: &Labels) -> bool {
+        self.service_selectors.is_empty() || any_matches(&self.service_selectors, labels)
+    }
+
+    /// Whether it concerns a node with these labels.
+    pub fn selects_node(&self, labels: &Labels) -> bool {
+        self.node_selectors.is_empty() || any_matches(&self.node_selectors, labels)
+    }
+}
+
+fn any_matches(selectors: &[Selector], labels: &Labels) -> bool {
+    selectors.iter().any(|selector| selector.matches(labels))
+}
