@@ -339,10 +339,8 @@ impl Node {
         let (Some(wanted), Some(links)) = (&self.wanted, &self.links) else {
             return;
         };
-        let before = std::mem::replace(
-            &mut self.plan,
-            Plan::new(&wanted.vips, links, &self.choice),
-        );
+        let before =
+            std::mem::replace(&mut self.plan, Plan::new(&wanted.vips, links, &self.choice));
         self.remove_entries();
         self.leave_groups();
         self.keep_tags();
@@ -358,7 +356,10 @@ impl Node {
         let planned: BTreeSet<Entry> = self.plan.places.values().map(|p| p.entry).collect();
         self.refused.retain(|entry, _| planned.contains(entry));
         self.conflicts.retain(|entry, _| planned.contains(entry));
-        let gone = self.held.vips.extract_if(.., |entry, _| !planned.contains(entry));
+        let gone = self
+            .held
+            .vips
+            .extract_if(.., |entry, _| !planned.contains(entry));
         for (entry, vip) in gone {
             self.slots.release(vip.slot);
             self.commands.push_back(Command::Remove(entry));
@@ -378,7 +379,10 @@ impl Node {
 
     fn leave_groups(&mut self) {
         let groups = self.groups();
-        let gone = self.held.joined.extract_if(.., |joined| !groups.contains(joined));
+        let gone = self
+            .held
+            .joined
+            .extract_if(.., |joined| !groups.contains(joined));
         self.commands
             .extend(gone.map(|(address, link)| Command::Leave(address, link)));
     }
@@ -412,9 +416,11 @@ impl Node {
         let keep = |index: &u32| usable.contains(index) || self.plan.links.contains_key(index);
 
         let detached = self.held.attached.extract_if(.., |index, _| !keep(index));
-        self.commands.extend(detached.map(|(index, _)| Command::Detach(index)));
+        self.commands
+            .extend(detached.map(|(index, _)| Command::Detach(index)));
         let removed = self.held.links.extract_if(.., |index, _| !keep(index));
-        self.commands.extend(removed.map(|(index, _)| Command::RemoveLink(index)));
+        self.commands
+            .extend(removed.map(|(index, _)| Command::RemoveLink(index)));
         for (&index, &link) in &self.plan.links {
             if self.held.links.insert(index, link) != Some(link) {
                 self.commands.push_back(Command::SetLink(index, link));
@@ -471,10 +477,7 @@ impl Node {
     /// Whether the kernel answers for the VIP: its entry is there, and the program runs.
     fn answers(&self, placed: &Placed) -> bool {
         self.held.vips.contains_key(&placed.entry)
-            && matches!(
-                self.held.attached.get(&placed.attached),
-                Some(Some(Ok(_)))
-            )
+            && matches!(self.held.attached.get(&placed.attached), Some(Some(Ok(_))))
     }
 
     fn announce(&mut self, now: Instant) {
@@ -485,7 +488,8 @@ impl Node {
             }
         }
         let before = std::mem::replace(&mut self.live, live);
-        self.announced.retain(|place, _| self.live.contains_key(place));
+        self.announced
+            .retain(|place, _| self.live.contains_key(place));
 
         for &Place { address, link } in before.keys().filter(|&it| !self.live.contains_key(it)) {
             self.announcer.withdraw(address, link);
@@ -515,7 +519,10 @@ impl Node {
             .iter()
             .map(|(place, placed)| (place.link, placed))
             .collect();
-        for gone in self.announced_links.extract_if(.., |link| !links.contains_key(link)) {
+        for gone in self
+            .announced_links
+            .extract_if(.., |link| !links.contains_key(link))
+        {
             self.announcer.link_gone(gone);
         }
         for (link, placed) in links {

@@ -7,8 +7,20 @@ use crate::link::{Kind, Link};
 /// Interfaces that carry no clients of VIPs, by the beginning of their name: what container
 /// runtimes and network plugins make on a node (the list is MetalLB's).
 pub const EXCLUDED: [&str; 14] = [
-    "docker", "cbr", "dummy", "virbr", "lxcbr", "veth", "cali", "tunl", "flannel", "kube-ipvs",
-    "cni", "nodelocaldns", "lxc", "ovs-system",
+    "docker",
+    "cbr",
+    "dummy",
+    "virbr",
+    "lxcbr",
+    "veth",
+    "cali",
+    "tunl",
+    "flannel",
+    "kube-ipvs",
+    "cni",
+    "nodelocaldns",
+    "lxc",
+    "ovs-system",
 ];
 
 /// The operator's choice.

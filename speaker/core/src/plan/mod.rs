@@ -142,7 +142,8 @@ impl Plan {
         self.attach.insert(*interface);
         let map_link = layout::Link::new(*mac, *interface);
         self.links.insert(*interface, map_link);
-        self.links.extend(members.iter().map(|&member| (member, map_link)));
+        self.links
+            .extend(members.iter().map(|&member| (member, map_link)));
         self.places.insert(
             Place {
                 address,

@@ -78,7 +78,12 @@ fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> 
 fn the_link_with_the_subnet_is_preferred_and_without_one_all_serve() {
     let far = with_address(link(2, "eth0", Kind::Plain), "192.0.2.1", 24);
     let near = with_address(link(3, "eth1", Kind::Plain), "10.0.0.1", 24);
-    check(&[far.clone(), near.clone()], &Choice::Usual, &[], "eth1@eth1.0.0");
+    check(
+        &[far.clone(), near.clone()],
+        &Choice::Usual,
+        &[],
+        "eth1@eth1.0.0",
+    );
     let farther = with_address(near, "10.1.0.1", 24);
     check(
         &[far, farther],
@@ -93,14 +98,22 @@ fn an_advertisement_that_names_interfaces_gets_these() {
     let links = [link(2, "eth0", Kind::Plain), link(3, "eth1", Kind::Plain)];
     let usual = Choice::Usual;
     check(&links, &usual, &["eth1"], "eth1@eth1.0.0");
-    check(&links, &usual, &["eth0", "eth1"], "eth0@eth0.0.0 eth1@eth1.0.0");
+    check(
+        &links,
+        &usual,
+        &["eth0", "eth1"],
+        "eth0@eth0.0.0 eth1@eth1.0.0",
+    );
     check(&links, &usual, &["eth7"], "no interface eth7 on this node");
     check(&links, &usual, &["eth1", "eth7"], "eth1@eth1.0.0");
 }
 
 #[test]
 fn what_container_runtimes_make_is_left_alone_unless_it_is_chosen() {
-    let links = [link(2, "cali1234", Kind::Plain), link(3, "eth0", Kind::Plain)];
+    let links = [
+        link(2, "cali1234", Kind::Plain),
+        link(3, "eth0", Kind::Plain),
+    ];
     check(&links, &Choice::Usual, &[], "eth0@eth0.0.0");
     let chosen = Choice::Named(BTreeSet::from(["cali1234".to_owned()]));
     check(&links, &chosen, &[], "cali1234@cali1234.0.0");
@@ -131,7 +144,10 @@ fn a_bond_answers_for_its_members_with_its_own_mac() {
     let links = [member(2, "eth0"), member(3, "eth1"), bond];
     let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
     let map_link = layout::Link::new([2, 0, 0, 0, 0, 9], 4);
-    assert_eq!(plan.links, BTreeMap::from([2, 3, 4].map(|index| (index, map_link))));
+    assert_eq!(
+        plan.links,
+        BTreeMap::from([2, 3, 4].map(|index| (index, map_link)))
+    );
     assert_eq!(plan.attach, BTreeSet::from([4]));
 
     let chosen = Choice::Named(BTreeSet::from(["eth0".to_owned()]));
@@ -154,13 +170,22 @@ fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
     let links = [stripping, eth0_100.clone()];
     check(&links, &only("eth0.100"), &[], "eth0.100@eth0.100.0.0");
     let plan = check(&links, &only("eth0"), &[], "eth0@eth0.0.0");
-    assert_eq!(plan.keep_tags, BTreeSet::from([2]), "or eth0.100's requests look untagged");
+    assert_eq!(
+        plan.keep_tags,
+        BTreeSet::from([2]),
+        "or eth0.100's requests look untagged"
+    );
 
     let other_mac = Link {
         mac: [2, 0, 0, 0, 0, 7],
         ..eth0_100.clone()
     };
-    check(&[eth0.clone(), other_mac], &only("eth0.100"), &[], "eth0.100@eth0.100.0.0");
+    check(
+        &[eth0.clone(), other_mac],
+        &only("eth0.100"),
+        &[],
+        "eth0.100@eth0.100.0.0",
+    );
 
     let service = Link {
         kind: Kind::Vlan {
@@ -172,14 +197,24 @@ fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
     };
     let inner = vlan(4, "eth0.200.100", 3, 100);
     let links = [eth0, service, inner];
-    check(&links, &only("eth0.200.100"), &[], "eth0.200.100@eth0.200.100");
+    check(
+        &links,
+        &only("eth0.200.100"),
+        &[],
+        "eth0.200.100@eth0.200.100",
+    );
     check(&links, &only("eth0.200"), &[], "eth0.200@eth0.200.0.0");
 }
 
 #[test]
 fn a_veth_with_vlans_on_it_cannot_tell_them_apart() {
     let links = [link(2, "eth0", Kind::Veth), vlan(3, "eth0.100", 2, 100)];
-    check(&links, &Choice::Usual, &["eth0.100"], "eth0.100@eth0.100.0.0");
+    check(
+        &links,
+        &Choice::Usual,
+        &["eth0.100"],
+        "eth0.100@eth0.100.0.0",
+    );
     check(
         &links,
         &Choice::Usual,
