@@ -1,3 +1,5 @@
 //! LoadBalancer addresses for bare-metal Kubernetes, answered in the network driver.
 
-fn main() {}
+fn main() -> anyhow::Result<()> {
+    speaker::cli::run()
+}

@@ -9,7 +9,8 @@ mod shell;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder},
+    fs::DirBuilder,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
@@ -28,18 +29,20 @@ use speaker_core::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     api::{self, Request},
-    kernel::{Events, Kernel, ModeChoice, boottime},
+    kernel::{self, EventError, Events, Kernel, ModeChoice},
     manifests::{self, Manifests},
     netlink::{self, Watch},
 };
 use frames::Taps;
 use shell::Shell;
+
+pub use report::pinned;
 
 /// How long the kernel goes on answering after the agent died.
 const GRACE: Duration = Duration::from_secs(3);
@@ -109,12 +112,15 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 struct Agent {
-    name: String,
     node: Node,
+    me: intent::Node,
     intent: Intent,
     shell: Shell,
     taps: Taps,
+    /// The manifests' own errors.
     refused: Vec<String>,
+    /// What an earlier agent left is this one's, or gone.
+    adopted: bool,
 
     heartbeat: Interval,
     links: mpsc::Receiver<LinkChange>,
@@ -123,4 +129,228 @@ struct Agent {
     requests: mpsc::Receiver<Request>,
     terminate: Signal,
     interrupt: Signal,
+}
+
+impl Agent {
+    async fn start(options: Options) -> Result<Self> {
+        let Options {
+            node_name,
+            manifests,
+            interfaces,
+            mode,
+            bpffs,
+            state_dir,
+            http,
+            refresh,
+            ebpf_log_level,
+        } = options;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&state_dir)
+            .with_context(|| format!("cannot make {} (--state-dir)", state_dir.display()))?;
+        let kernel = Kernel::open(&kernel::Options {
+            bpffs,
+            ebpf_log_level,
+        })?;
+        let events = kernel.events()?;
+        let shell = Shell::new(kernel, mode)?;
+
+        let (sender, requests) = mpsc::channel(16);
+        api::serve_socket(&api::socket(&state_dir), sender.clone())?;
+        if let Some(address) = http {
+            api::serve_http(address, sender).await?;
+        }
+
+        let Watch { links, changes } = netlink::watch().await?;
+        for name in &interfaces {
+            if !links.iter().any(|link| link.name == *name) {
+                warn!("there is no interface {name} (--interface) yet: waiting for it");
+            }
+        }
+        let manifests = manifests::watch(manifests, &state_dir)?;
+
+        let choice = if interfaces.is_empty() {
+            Choice::Usual
+        } else {
+            Choice::Named(interfaces)
+        };
+        let now = Instant::now();
+        let config = Config {
+            refresh,
+            seed: seed(&node_name),
+            ..Config::default()
+        };
+        let mut node = Node::new(choice, Announcer::new(&config, now));
+        node.handle(Input::Adopted(shell.adopted()?), now);
+        node.handle(Input::Links(links.into_iter().collect()), now);
+
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            node,
+            me: intent::Node::standalone(node_name),
+            intent: Intent::new(None),
+            shell,
+            taps: Taps::new(),
+            refused: Vec::new(),
+            adopted: false,
+            heartbeat,
+            links: changes,
+            manifests,
+            events,
+            requests,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next event, the most urgent first: what keeps the lease, then what moves VIPs, then what
+    /// only informs.
+    async fn next_event(&mut self) -> Result<Event> {
+        let due = self.node.poll_timeout().map(Into::into);
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Ok(Event::Stop("SIGTERM")),
+            _ = self.interrupt.recv() => Ok(Event::Stop("SIGINT")),
+            _ = self.heartbeat.tick() => Ok(Event::Heartbeat),
+            change = self.links.recv() => match change {
+                Some(change) => Ok(Event::Link(change)),
+                None => bail!("the kernel tells no more of its links"),
+            },
+            change = self.manifests.next() => Ok(Event::Manifests(change)),
+            () = async { sleep_until(due.expect("checked")).await }, if due.is_some() => {
+                Ok(Event::Due)
+            }
+            Some(request) = self.requests.recv() => Ok(Event::Request(request)),
+            event = self.events.next() => match event {
+                Ok(event) => Ok(Event::Frame(Box::new(event))),
+                Err(error @ EventError::Meaningless { .. }) => {
+                    warn!("{error}");
+                    Ok(Event::Due)
+                }
+                Err(error @ EventError::Ring(_)) => Err(error.into()),
+            },
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Heartbeat => self.renew(GRACE),
+            Event::Due | Event::Stop(_) => {}
+            Event::Link(change) => self.node.handle(Input::Link(change), now),
+            Event::Manifests(change) => self.configure(change, now),
+            Event::Frame(event) => {
+                self.taps.tell(&event);
+                let link = self.shell.kernel.maps().link(event.ifindex);
+                if let Some(input) = frames::input(&event, link.ok().flatten()) {
+                    self.node.handle(input, now);
+                }
+            }
+            Event::Request(request) => self.answer(request),
+        }
+    }
+
+    /// Brings the kernel and the network to what the node has decided.
+    fn settle(&mut self) {
+        loop {
+            self.node.poll(Instant::now());
+            let Some(command) = self.node.next_command() else { break };
+            if let Some(input) = self.shell.carry_out(command) {
+                self.node.handle(input, Instant::now());
+            }
+        }
+        if self.node.is_ready() && !self.adopted {
+            self.adopted = true;
+            // The first renewal, for maps that are now this agent's.
+            self.renew(GRACE);
+            match self.shell.kernel.finish_adoption() {
+                Ok(_) => info!("ready"),
+                Err(error) => warn!("{:#}", anyhow::Error::from(error)),
+            }
+        }
+        let now = Instant::now();
+        let announcements = self.node.announcements(now);
+        let deliveries = self.shell.announce(&announcements);
+        for (announcement, delivery) in announcements.iter().zip(&deliveries) {
+            self.node.announced(announcement, delivery.outcome(), now);
+        }
+        self.tap();
+    }
+
+    /// Holds the lease for this long, if the node knows what it holds it for.
+    fn renew(&mut self, lasts: Duration) {
+        if !self.node.is_ready() {
+            return;
+        }
+        if let Err(error) = self.shell.lease.renew(lasts) {
+            error!("the lease cannot be renewed: {:#}", anyhow::Error::from(error));
+        }
+    }
+
+    /// Opens the tap while somebody watches, and closes it when the last one is gone.
+    fn tap(&mut self) {
+        let watched = self.taps.watched();
+        let maps = self.shell.kernel.maps_mut();
+        let result = match maps.watched() {
+            Ok(open) if open != watched => maps.set_watched(watched),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            warn!("{:#}", anyhow::Error::from(error));
+        }
+    }
+
+    fn configure(&mut self, change: manifests::Change, now: Instant) {
+        let manifests::Change {
+            delete,
+            apply,
+            refused,
+        } = change;
+        for key in &delete {
+            self.intent.delete(key);
+        }
+        for object in apply {
+            self.intent.apply(object);
+        }
+        self.refused = refused;
+        let wanted = self.intent.wanted(&self.me);
+        self.node.handle(Input::Wanted(wanted), now);
+    }
+
+    fn answer(&self, request: Request) {
+        // Who asked may be gone: then nobody needs the answer.
+        match request {
+            Request::Report(reply) => match self.report() {
+                Ok(report) => drop(reply.send(report)),
+                Err(error) => warn!("{error:#}"),
+            },
+            Request::Watch(reply) => drop(reply.send(self.taps.subscribe())),
+        }
+    }
+
+    fn report(&self) -> Result<api::Report> {
+        let conflicts = self.intent.conflicts().values().map(ToString::to_string);
+        let refused = self.refused.iter().cloned().chain(conflicts).collect();
+        let maps = self.shell.kernel.maps();
+        report::report(&self.me.name, self.node.status(), maps, refused)
+    }
+
+    /// Leaves everything as it is, with time for a restart.
+    fn stop(&mut self, signal: &str) {
+        self.renew(RESTART_GRACE);
+        info!(
+            "{signal}: stopping. The kernel goes on answering for {} s; `speaker detach` ends that",
+            RESTART_GRACE.as_secs()
+        );
+    }
+}
+
+/// What sets this node's refreshes apart from those of others.
+fn seed(node_name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    node_name.hash(&mut hasher);
+    hasher.finish()
 }

@@ -9,7 +9,7 @@ use tabled::{Table, Tabled, settings::Style};
 use super::{Places, block_on};
 use crate::{
     api::{Client, LeaseReport, NoAgent, Report},
-    kernel::pinned_report,
+    agent,
 };
 
 /// Show the VIPs of this node: who answers where, how often, and why not
@@ -64,7 +64,7 @@ impl Status {
             Err(error) => error,
         };
         let no_agent: NoAgent = error.downcast()?;
-        let report = pinned_report(&self.places.bpffs).map_err(|error| {
+        let report = agent::pinned(&self.places.bpffs).map_err(|error| {
             error.context(format!("{no_agent}, and the pins cannot be read either"))
         })?;
         eprintln!("{no_agent}; this is what its pinned maps hold:");

@@ -1,0 +1,162 @@
+//! Carries the node's commands out.
+
+use anyhow::{Context as _, Result};
+use speaker_core::{
+    announce::Announcement,
+    describe::mac_text,
+    node::{self, Adopted, Command, Input, Notice},
+    plan::Entry,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    announce::{Delivery, Groups, Sender},
+    kernel::{self, Kernel, Lease, ModeChoice, VipKey},
+    netlink,
+};
+
+/// Everything that the agent acts through.
+pub(super) struct Shell {
+    pub(super) kernel: Kernel,
+    pub(super) lease: Lease,
+    mode: ModeChoice,
+    groups: Groups,
+    sender: Sender,
+}
+
+impl Shell {
+    pub(super) fn new(kernel: Kernel, mode: ModeChoice) -> Result<Self> {
+        Ok(Self {
+            lease: kernel.lease()?,
+            kernel,
+            mode,
+            groups: Groups::new(),
+            sender: Sender::new()
+                .context("cannot open the socket for announcements: it needs CAP_NET_RAW")?,
+        })
+    }
+
+    /// What an earlier agent has left.
+    pub(super) fn adopted(&self) -> Result<Adopted> {
+        let maps = self.kernel.maps();
+        let vips = maps.vips()?;
+        Ok(Adopted {
+            vips: vips.into_iter().map(|(key, vip)| (entry(&key), vip)).collect(),
+            links: maps.links()?.into_iter().collect(),
+            attached: self.kernel.attached_before()?.into_iter().collect(),
+            in_time: kernel::now() < maps.lease()?.agent_deadline_ns,
+        })
+    }
+
+    /// Carries a command out; what the node must know of the result comes back.
+    pub(super) fn carry_out(&mut self, command: Command) -> Option<Input> {
+        debug!(?command, "command");
+        let maps = self.kernel.maps_mut();
+        let result = match command {
+            Command::Tell(notice) => {
+                tell(&notice);
+                return None;
+            }
+            Command::Attach(interface) => return Some(self.attach(interface)),
+            Command::Put(entry, vip) => {
+                let put = maps.put_vip(&key(&entry), &vip);
+                return put.err().map(|error| {
+                    let reason = format!("{:#}", anyhow::Error::from(error));
+                    warn!("{} is not announced: {reason}", entry.address);
+                    Input::PutFailed { entry, reason }
+                });
+            }
+            Command::KeepTags(interface) => self.keep_tags(interface),
+            Command::SetLink(index, link) => maps.put_link(index, &link).map_err(Into::into),
+            Command::RemoveLink(index) => maps.remove_link(index).map_err(Into::into),
+            Command::Join(address, link) => self.groups.join(address, link).map_err(Into::into),
+            Command::Leave(address, link) => {
+                self.groups.leave(address, link);
+                Ok(())
+            }
+            Command::ResetCounters(slot) => maps.reset_counters(slot).map_err(Into::into),
+            Command::Remove(entry) => maps.remove_vip(&key(&entry)).map_err(Into::into),
+            Command::Detach(interface) => {
+                self.groups.link_gone(interface);
+                self.kernel.detach(interface).map_err(Into::into)
+            }
+        };
+        if let Err(error) = result {
+            warn!("{error:#}");
+        }
+        None
+    }
+
+    /// Sends announcements; what became of each, in their order.
+    pub(super) fn announce(&self, announcements: &[Announcement]) -> Vec<Delivery> {
+        let deliveries = self.sender.send(announcements);
+        for (announcement, delivery) in announcements.iter().zip(&deliveries) {
+            if let Some(error) = delivery.error {
+                debug!(vip = %announcement.vip, link = announcement.link, %error, "not announced");
+            }
+        }
+        deliveries
+    }
+
+    fn attach(&mut self, interface: u32) -> Input {
+        let result = match self.kernel.attach(interface, self.mode) {
+            Ok(attached) => Ok(node::Attached {
+                mode: attached.mode.to_string(),
+                note: attached.why_generic,
+            }),
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                warn!("{reason}");
+                Err(reason)
+            }
+        };
+        Input::Attached { interface, result }
+    }
+
+    fn keep_tags(&self, interface: u32) -> Result<()> {
+        info!(
+            "interface {interface} has VLANs on it: turning its rx-vlan-offload off, so that the \
+             program can tell them apart"
+        );
+        netlink::set_vlan_stripping(interface, false)
+            .with_context(|| format!("cannot turn rx-vlan-offload of interface {interface} off"))
+    }
+}
+
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Announcing(vip, link) => info!("answering for {vip} on {link}"),
+        Notice::Withdrawn(vip, link) => info!("no longer answering for {vip} on {link}"),
+        Notice::NotAnnounced(vip, reason) => warn!("{vip} is not announced: {reason}"),
+        Notice::Conflict(vip, mac) => warn!(
+            "{} also claims {vip}: another host has this address, take it off there",
+            mac_text(mac)
+        ),
+    }
+}
+
+pub(super) fn key(entry: &Entry) -> VipKey {
+    let Entry {
+        address,
+        port,
+        vlan,
+    } = *entry;
+    VipKey {
+        address,
+        port,
+        vlan,
+    }
+}
+
+pub(super) fn entry(key: &VipKey) -> Entry {
+    let VipKey {
+        address,
+        port,
+        vlan,
+    } = *key;
+    Entry {
+        address,
+        port,
+        vlan,
+    }
+}
