@@ -1,0 +1,73 @@
+//! `sendmmsg` on a packet socket: the addresses of packet sockets have no safe constructor.
+
+use std::{
+    mem,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    ptr,
+};
+
+use nix::{errno::Errno, libc};
+
+/// A frame, and the interface index of the link to send it on.
+pub(super) struct Outgoing<'a> {
+    pub(super) link: u32,
+    pub(super) frame: &'a [u8],
+}
+
+/// Sends frames in their order, without waiting, and returns how many were sent: at least one.
+/// The error is the first frame's; that of a later one ends the sending before it, and is found
+/// by sending from there again.
+pub(super) fn send(socket: BorrowedFd<'_>, frames: &[Outgoing<'_>]) -> Result<usize, Errno> {
+    let mut addresses: Vec<_> = frames.iter().map(address).collect();
+    let mut parts: Vec<_> = frames
+        .iter()
+        .map(|outgoing| libc::iovec {
+            iov_base: outgoing.frame.as_ptr().cast_mut().cast(),
+            iov_len: outgoing.frame.len(),
+        })
+        .collect();
+    let mut messages: Vec<_> = addresses
+        .iter_mut()
+        .zip(&mut parts)
+        .map(|(address, part)| {
+            // SAFETY: all zeros is a message without address, data and control.
+            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+            message.msg_hdr.msg_name = ptr::from_mut(address).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        })
+        .collect();
+    // SAFETY: the messages point into `addresses`, `parts` and `frames`, which live and stay in
+    // place until the call returns; the kernel reads those, and writes into `messages` alone.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr(),
+            messages.len() as libc::c_uint,
+            libc::MSG_DONTWAIT,
+        )
+    };
+    Errno::result(sent).map(|sent| sent as usize)
+}
+
+fn address(outgoing: &Outgoing<'_>) -> libc::sockaddr_ll {
+    /// Where a frame has its EtherType.
+    const ETHER_TYPE: usize = 12;
+    // The kernel's hooks on the way out see the frame under this protocol.
+    let protocol = outgoing
+        .frame
+        .get(ETHER_TYPE..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |bytes| u16::from_ne_bytes(*bytes));
+    libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::sa_family_t,
+        sll_protocol: protocol,
+        sll_ifindex: outgoing.link as libc::c_int,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    }
+}
