@@ -14,6 +14,10 @@ const LINKS: u32 = 2;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
+    Keep {
+        vip: usize,
+        link: u32,
+    },
     TakeOver {
         vip: usize,
         link: u32,
@@ -62,6 +66,7 @@ fn event() -> impl Strategy<Value = Event> {
     let vip = 0..vips().len();
     let link = 0..LINKS;
     prop_oneof![
+        1 => (vip.clone(), link.clone()).prop_map(|(vip, link)| Event::Keep { vip, link }),
         4 => (vip.clone(), link.clone()).prop_map(|(vip, link)| Event::TakeOver { vip, link }),
         2 => (vip.clone(), link.clone()).prop_map(|(vip, link)| Event::Withdraw { vip, link }),
         2 => (link.clone(), any::<bool>())
@@ -110,6 +115,11 @@ impl World {
     fn apply(&mut self, event: Event) {
         let now = self.now;
         match event {
+            Event::Keep { vip, link } => {
+                let vip = vips()[vip];
+                self.announcer.keep(vip, link, now);
+                self.held.insert(Key { link, vip }, false);
+            }
             Event::TakeOver { vip, link } => {
                 let vip = vips()[vip];
                 self.announcer.take_over(vip, link, now);

@@ -51,6 +51,23 @@ fn a_vip_is_refreshed_once_a_period() {
 }
 
 #[test]
+fn a_vip_that_is_kept_is_only_refreshed() {
+    let config = Config {
+        refresh: Duration::from_secs(150),
+        ..NO_REFRESH
+    };
+    let mut wire = Wire::new(&config);
+    wire.announcer.keep(v4(1), LINK, at(0));
+    let sent = wire.run(300 * SECOND).sent();
+    assert_eq!(sent.len(), 2);
+    assert!(sent.iter().all(|(_, cause)| *cause == Cause::Refresh));
+
+    wire.announcer.keep(v4(2), LINK + 1, at(300 * SECOND));
+    wire.announcer.link_up(LINK + 1, MAC, at(300 * SECOND));
+    assert_eq!(wire.run(300 * SECOND).sent(), [(300 * SECOND, LinkUp)]);
+}
+
+#[test]
 fn no_second_of_the_period_refreshes_many_more_than_another() {
     let config = Config {
         refresh: Duration::from_secs(150),
