@@ -1,0 +1,109 @@
+//! The node's network interfaces, as the kernel tells of them.
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Display, Formatter},
+    net::IpAddr,
+};
+
+use speaker_common::wire::Mac;
+
+/// A network interface and what matters of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The interface index: what the kernel means by this link for as long as it exists.
+    pub index: u32,
+    /// The name, which can change.
+    pub name: String,
+    /// The MAC address; all zero where the link has none of six bytes.
+    pub mac: Mac,
+    /// Switched on (`ip link set up`).
+    pub admin_up: bool,
+    /// Something is at the other end.
+    pub carrier: bool,
+    /// The largest payload of a frame, in bytes.
+    pub mtu: u32,
+    /// What the link is made of.
+    pub kind: Kind,
+    /// The index of the bond, bridge or VRF that the link belongs to.
+    pub master: Option<u32>,
+    /// The addresses on it, with the length of their prefix.
+    pub addresses: BTreeSet<(IpAddr, u8)>,
+    /// The hardware takes VLAN tags off what it receives (`rx-vlan-offload`): native XDP sees
+    /// tagged frames as untagged.
+    pub strips_vlan_tags: bool,
+    /// The XDP program on it, whoever attached it.
+    pub xdp: Option<Xdp>,
+}
+
+/// What a link is made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A network card, real or of a virtual machine.
+    Plain,
+    /// `lo`.
+    Loopback,
+    /// One end of a virtual cable.
+    Veth,
+    /// A bridge.
+    Bridge,
+    /// A bond.
+    Bond,
+    /// A VLAN on another link.
+    Vlan {
+        /// The index of the link below; 0 where that is in another network namespace.
+        parent: u32,
+        /// The VLAN's number.
+        id: u16,
+        /// The tag is an IEEE 802.1ad service tag, not an 802.1Q one.
+        service: bool,
+    },
+    /// Another MAC address on another link.
+    Macvlan {
+        /// The index of the link below; 0 where that is in another network namespace.
+        parent: u32,
+    },
+    /// A VRF.
+    Vrf,
+    /// Anything else, by the kernel's name for it (`vxlan`, `tun`, …).
+    Other(String),
+}
+
+/// An XDP program on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    /// Where it runs.
+    pub mode: XdpMode,
+    /// The kernel's id of the program.
+    pub program: u32,
+}
+
+/// Where an XDP program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum XdpMode {
+    /// In the driver.
+    Native,
+    /// In the network stack, before anything else there.
+    Generic,
+    /// In the network card.
+    Offloaded,
+}
+
+impl Display for XdpMode {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Offloaded => "offloaded",
+        })
+    }
+}
+
+/// What has become of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// It appeared, or is now like this.
+    Set(Link),
+    /// The link of this index is gone. Another one may get its index later.
+    Gone(u32),
+}
