@@ -1,5 +1,3 @@
 //! LoadBalancer addresses for bare-metal Kubernetes, answered in the network driver.
 
-fn main() -> anyhow::Result<()> {
-    speaker::cli::run()
-}
+fn main() {}

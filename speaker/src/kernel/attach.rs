@@ -1,0 +1,277 @@
+//! The program on an interface: put there, found there again, and taken off.
+
+use std::{io, os::fd::AsFd as _};
+
+use aya::programs::links::{FdLink, LinkError};
+use speaker_core::link::{Kind, Link, Xdp, XdpMode};
+use thiserror::Error;
+use tracing::{info, warn};
+
+use super::{
+    Kernel,
+    foreign::Foreign,
+    pins::{PinError, open_link},
+    program::Refusal,
+};
+use crate::netlink;
+
+/// In which mode to attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ModeChoice {
+    /// In native mode where the driver has it and answers arrive; what an earlier run attached
+    /// stays as it is, so that restarts cost nothing.
+    #[default]
+    Auto,
+    /// In native mode; generic only where that is refused. On such a link each start of the
+    /// agent tries anew, and costs some milliseconds without answers: choose `Auto` there.
+    Native,
+    /// In generic mode.
+    Generic,
+}
+
+/// How the program is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The mode that the kernel says it runs in.
+    pub mode: XdpMode,
+    /// It took the place of an earlier run's program, without a gap.
+    pub adopted: bool,
+    /// Why the mode is generic though nobody asked for that.
+    pub why_generic: Option<String>,
+}
+
+/// Why the program is not on the interface.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// There is no such interface, or no longer.
+    #[error("there is no interface with index {ifindex} any more")]
+    NoSuchLink {
+        /// What was asked for.
+        ifindex: u32,
+    },
+    /// Another program is there. An interface has room for one.
+    #[error(
+        "{link} already runs an XDP program in {mode} mode, and there can be but one: {by}. Take \
+         that one off (`ip link set dev {link} xdp off`, unless its owner has to do it), or \
+         leave {link} to it and announce on other interfaces"
+    )]
+    Occupied {
+        /// The interface's name.
+        link: String,
+        /// Where the other one runs.
+        mode: XdpMode,
+        /// Whose it is.
+        by: Foreign,
+    },
+    /// Neither mode is possible.
+    #[error("{link} takes no XDP program: {reason}")]
+    Refused {
+        /// The interface's name.
+        link: String,
+        /// What the kernel or the driver says.
+        reason: String,
+    },
+    /// The kernel does not tell about the interface.
+    #[error("cannot ask the kernel about interface {ifindex}")]
+    Unknown {
+        /// What was asked about.
+        ifindex: u32,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The attachment cannot be kept.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// What an earlier run left cannot be opened.
+    #[error("cannot open the attachment that an earlier run left on {link}")]
+    Left {
+        /// The interface's name.
+        link: String,
+        /// What the kernel said.
+        #[source]
+        source: LinkError,
+    },
+}
+
+/// What a choice means for a link.
+enum Plan {
+    /// Native, else generic. An attachment in generic mode may stay, if not `strict`.
+    Native { strict: bool },
+    /// Generic, and why, if nobody asked for it.
+    Generic(Option<&'static str>),
+}
+
+impl Plan {
+    fn new(choice: ModeChoice, kind: &Kind) -> Self {
+        match choice {
+            ModeChoice::Native => Self::Native { strict: true },
+            ModeChoice::Generic => Self::Generic(None),
+            ModeChoice::Auto => match kind {
+                Kind::Plain | Kind::Bond | Kind::Other(_) => Self::Native { strict: false },
+                Kind::Veth => Self::Generic(Some(
+                    "veth loses what a native program sends, unless the peer runs one too",
+                )),
+                Kind::Loopback
+                | Kind::Bridge
+                | Kind::Vlan { .. }
+                | Kind::Macvlan { .. }
+                | Kind::Vrf => Self::Generic(Some("links of this kind have no native mode")),
+            },
+        }
+    }
+
+    fn accepts(&self, mode: XdpMode) -> bool {
+        match self {
+            Self::Native { strict: false } => true,
+            Self::Native { strict: true } => mode == XdpMode::Native,
+            Self::Generic(_) => mode == XdpMode::Generic,
+        }
+    }
+}
+
+impl Kernel {
+    /// Puts the program on the interface. Where an earlier run's is, this one takes its place
+    /// atomically: no frame sees neither.
+    ///
+    /// Attaching in native mode for the first time resets the rings of some drivers, and can take
+    /// a second.
+    pub fn attach(&mut self, ifindex: u32, choice: ModeChoice) -> Result<Attached, AttachError> {
+        let link = ask(ifindex)?;
+        let plan = Plan::new(choice, &link.kind);
+        let adopted = self.adopt(&link, &plan)?;
+        let why_generic = if adopted {
+            match plan {
+                Plan::Generic(why) => why.map(str::to_owned),
+                Plan::Native { .. } => Some("it was when an earlier run attached it".to_owned()),
+            }
+        } else {
+            self.attach_anew(&link, &plan)?
+        };
+        let Some(Xdp { mode, program }) = ask(ifindex)?.xdp else {
+            return Err(AttachError::NoSuchLink { ifindex });
+        };
+        if program != self.program.id() {
+            return Err(self.occupied(link, Xdp { mode, program }));
+        }
+        self.attached.insert(ifindex);
+        Ok(Attached {
+            mode,
+            adopted,
+            why_generic: why_generic.filter(|_| mode == XdpMode::Generic),
+        })
+    }
+
+    /// Takes the program off the interface, which may be gone already; nothing happens where it
+    /// is not attached.
+    pub fn detach(&mut self, ifindex: u32) -> Result<(), PinError> {
+        self.attached.remove(&ifindex);
+        self.pins.unlink(ifindex)
+    }
+
+    /// Takes the place of what an earlier run attached, if that is still on the interface and in
+    /// a mode that will do; else takes it off. Returns whether it has.
+    fn adopt(&mut self, link: &Link, plan: &Plan) -> Result<bool, AttachError> {
+        let left = |source| AttachError::Left {
+            link: link.name.clone(),
+            source,
+        };
+        let pin = self.pins.link(link.index);
+        let Some(pinned) = open_link(&pin).map_err(left)? else {
+            return Ok(false);
+        };
+        let pinned = FdLink::from(pinned);
+        let program = pinned.info().map_err(left)?.program_id();
+        match link.xdp {
+            // The interface that had this index is gone.
+            None => {}
+            Some(xdp) if xdp.program != program => {}
+            Some(xdp) if !plan.accepts(xdp.mode) => info!(
+                "{} changes from {} mode to another: a moment without answers",
+                link.name, xdp.mode
+            ),
+            Some(_) => match self.program.take_over(pinned) {
+                Ok(()) => return Ok(true),
+                Err(error) => warn!(
+                    "{} does not take this program in place of an earlier one: a moment without \
+                     answers ({})",
+                    link.name,
+                    reason(&error)
+                ),
+            },
+        }
+        self.pins.unlink(link.index)?;
+        Ok(false)
+    }
+
+    /// Attaches where no program of ours is. Returns why not in native mode.
+    fn attach_anew(&mut self, link: &Link, plan: &Plan) -> Result<Option<String>, AttachError> {
+        let why_generic = match plan {
+            Plan::Generic(why) => why.map(str::to_owned),
+            Plan::Native { .. } => match self.program.attach(link.index, XdpMode::Native) {
+                Ok(attached) => {
+                    self.pins.pin_link(link.index, attached)?;
+                    return Ok(None);
+                }
+                Err(error) => Some(self.refusal(link, XdpMode::Native, &error)?),
+            },
+        };
+        match self.program.attach(link.index, XdpMode::Generic) {
+            Ok(attached) => {
+                self.pins.pin_link(link.index, attached)?;
+                Ok(why_generic)
+            }
+            Err(error) => {
+                let reason = self.refusal(link, XdpMode::Generic, &error)?;
+                Err(AttachError::Refused {
+                    link: link.name.clone(),
+                    reason: match why_generic {
+                        Some(native) if native != reason => {
+                            format!("native mode: {native}; generic mode: {reason}")
+                        }
+                        _ => reason,
+                    },
+                })
+            }
+        }
+    }
+
+    /// Why the kernel did not attach the program; an error if that is another program or that the
+    /// interface is gone.
+    fn refusal(
+        &mut self,
+        link: &Link,
+        mode: XdpMode,
+        error: &Refusal,
+    ) -> Result<String, AttachError> {
+        let now = ask(link.index)?;
+        if let (Some(libc::EBUSY | libc::EEXIST), Some(xdp)) = (error.errno(), now.xdp) {
+            return Err(self.occupied(now, xdp));
+        }
+        let said = self.program.fd().ok().and_then(|program| {
+            netlink::refusal_of_xdp(link.index, program.as_fd(), mode).unwrap_or_default()
+        });
+        Ok(said.unwrap_or_else(|| reason(error)))
+    }
+
+    fn occupied(&self, link: Link, by: Xdp) -> AttachError {
+        AttachError::Occupied {
+            link: link.name,
+            mode: by.mode,
+            by: Foreign::find(by.program, &self.bpffs),
+        }
+    }
+}
+
+fn ask(ifindex: u32) -> Result<Link, AttachError> {
+    netlink::link(ifindex)
+        .map_err(|source| AttachError::Unknown { ifindex, source })?
+        .ok_or(AttachError::NoSuchLink { ifindex })
+}
+
+fn reason(error: &Refusal) -> String {
+    error.errno().map_or_else(
+        || error.to_string(),
+        |errno| io::Error::from_raw_os_error(errno).to_string(),
+    )
+}

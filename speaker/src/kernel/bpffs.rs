@@ -1,0 +1,106 @@
+//! The file system that pins live in.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+use thiserror::Error;
+use tracing::warn;
+
+/// Why pins cannot live there.
+#[derive(Debug, Error)]
+pub enum BpffsError {
+    /// No such directory.
+    #[error(
+        "{path}: no such directory; it is where the program and its maps outlive the agent. \
+         Create it (`mkdir -p {path}`), or name another one (--bpffs)"
+    )]
+    Missing {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Something that a mount would hide is there.
+    #[error(
+        "{path} is not a BPF file system, and not an empty directory that one could be mounted \
+         on; name another one (--bpffs), /sys/fs/bpf by default"
+    )]
+    NotBpf {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// There is no BPF file system, and the process may not mount one.
+    #[error(
+        "{path} is not a BPF file system, and it cannot be mounted from here. On the host: \
+         `mount -t bpf bpf {path}`; in a container: mount the host's {path} into it"
+    )]
+    MountRefused {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory cannot be looked at.
+    #[error("cannot look at {path}")]
+    Unreadable {
+        /// What was asked for.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether a BPF file system is mounted there; `None` where there is nothing at all.
+pub(super) fn is_bpffs(path: &Path) -> Result<Option<bool>, BpffsError> {
+    match statfs(path) {
+        Ok(found) => Ok(Some(found.filesystem_type() == BPF_FS_MAGIC)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(BpffsError::Unreadable {
+            path: path.to_owned(),
+            source: errno.into(),
+        }),
+    }
+}
+
+/// Makes sure that a BPF file system is mounted there.
+pub(super) fn ensure(path: &Path) -> Result<(), BpffsError> {
+    match is_bpffs(path)? {
+        Some(true) => return Ok(()),
+        Some(false) => {}
+        None => {
+            return Err(BpffsError::Missing {
+                path: path.to_owned(),
+            });
+        }
+    }
+    let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if !is_empty {
+        return Err(BpffsError::NotBpf {
+            path: path.to_owned(),
+        });
+    }
+    mount(
+        Some("bpf"),
+        path,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        Some("mode=0700"),
+    )
+    .map_err(|errno| BpffsError::MountRefused {
+        path: path.to_owned(),
+        source: errno.into(),
+    })?;
+    warn!(
+        "there was no BPF file system at {path}: mounted one. In a container, mount the host's \
+         instead: what is pinned in this one ends with the container, and answering with it",
+        path = path.display()
+    );
+    Ok(())
+}

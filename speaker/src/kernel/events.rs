@@ -1,0 +1,59 @@
+//! What the program tells: conflicts, probes, and, while somebody watches, every frame.
+
+use std::{io, path::Path};
+
+use aya::maps::{MapData, RingBuf};
+use speaker_common::layout::Event;
+use thiserror::Error;
+use zerocopy::TryFromBytes as _;
+
+use super::{
+    maps::{MapsError, open},
+    wait::Readable,
+};
+
+/// An event cannot be read.
+#[derive(Debug, Error)]
+pub enum EventError {
+    /// The ring itself cannot be waited for.
+    #[error("cannot wait for events of the XDP program")]
+    Ring(#[from] io::Error),
+    /// A record of the ring is no event of this layout version; the next one may be.
+    #[error("the XDP program sent {length} bytes that are no event")]
+    Meaningless {
+        /// How many.
+        length: usize,
+    },
+}
+
+/// The events, each delivered once: two readers share them between them.
+pub struct Events {
+    ring: RingBuf<MapData>,
+    readable: Readable,
+}
+
+impl Events {
+    pub(super) fn open(directory: &Path) -> Result<Self, MapsError> {
+        const MAP: &str = "events";
+        let ring: RingBuf<MapData> = open(directory, MAP)?;
+        let readable = Readable::new(&ring)
+            .map_err(|error| MapsError::kernel(MAP, "waited for", error.into()))?;
+        Ok(Self { ring, readable })
+    }
+
+    /// The next event, as soon as there is one. Dropping the future loses none.
+    ///
+    /// # Errors
+    ///
+    /// After [`EventError::Meaningless`], the next call goes on behind that record.
+    pub async fn next(&mut self) -> Result<Event, EventError> {
+        loop {
+            if let Some(record) = self.ring.next() {
+                return Event::try_read_from_bytes(&record).map_err(|_| EventError::Meaningless {
+                    length: record.len(),
+                });
+            }
+            self.readable.more().await?;
+        }
+    }
+}

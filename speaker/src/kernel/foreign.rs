@@ -1,0 +1,113 @@
+//! Whose program it is that holds an interface.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    fs,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::loaded_programs;
+
+use super::sys;
+
+/// An XDP program that is not ours, and all that can be found out about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The kernel's id of it.
+    pub id: u32,
+    /// Its name.
+    pub name: Option<String>,
+    /// Where it, or its link, is pinned.
+    pub pins: Vec<PathBuf>,
+    /// The processes that hold it, or its link, open: name and id.
+    pub processes: Vec<(String, u32)>,
+}
+
+/// Directories below the BPF file system that are searched for pins.
+const DEPTH: usize = 5;
+
+impl Foreign {
+    /// Looks for the program's traces in the kernel, below the BPF file system and in `/proc`:
+    /// what may not be read is left out.
+    pub(super) fn find(id: u32, bpffs: &Path) -> Self {
+        let name = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|program| program.id() == id)
+            .and_then(|program| program.name_as_str().map(str::to_owned));
+        let mut pins = Vec::new();
+        find_pins(bpffs, id, DEPTH, &mut pins);
+        pins.sort_unstable();
+        Self {
+            id,
+            name,
+            pins,
+            processes: holders(id),
+        }
+    }
+}
+
+impl Display for Foreign {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "program {}", self.id)?;
+        if let Some(name) = &self.name {
+            write!(f, " \"{name}\"")?;
+        }
+        for pin in &self.pins {
+            write!(f, ", pinned at {}", pin.display())?;
+        }
+        for (name, process) in &self.processes {
+            write!(f, ", held by {name} (pid {process})")?;
+        }
+        Ok(())
+    }
+}
+
+fn find_pins(directory: &Path, id: u32, depth: usize, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth > 0 => find_pins(&path, id, depth - 1, found),
+            Ok(kind) if kind.is_file() && is_pin_of(&path, id) => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn is_pin_of(path: &Path, id: u32) -> bool {
+    let Ok(object) = sys::open_pin(path) else {
+        return false;
+    };
+    let info = format!("/proc/self/fdinfo/{}", object.as_raw_fd());
+    fs::read_to_string(info).is_ok_and(|info| is_of(&info, id))
+}
+
+fn holders(id: u32) -> Vec<(String, u32)> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .filter_map(|entry| {
+            let process = entry.ok()?;
+            let pid = process.file_name().to_str()?.parse().ok()?;
+            let holds = fs::read_dir(process.path().join("fdinfo"))
+                .ok()?
+                .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+                .any(|info| is_of(&info, id));
+            let name = fs::read_to_string(process.path().join("comm")).ok()?;
+            holds.then(|| (name.trim().to_owned(), pid))
+        })
+        .collect()
+}
+
+/// Whether the kernel's description of an open file is that of the program, or of a link that it
+/// is attached by: both have a line `prog_id:` and the id.
+fn is_of(fdinfo: &str, id: u32) -> bool {
+    fdinfo
+        .lines()
+        .filter_map(|line| line.strip_prefix("prog_id:"))
+        .any(|found| found.trim().parse() == Ok(id))
+}

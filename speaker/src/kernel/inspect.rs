@@ -1,0 +1,171 @@
+//! The pins as they are, while no agent runs: what `speaker status` shows then.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::links::{FdLink, LinkError};
+use speaker_common::layout::LAYOUT_VERSION;
+use speaker_core::link::XdpMode;
+use thiserror::Error;
+
+use super::{
+    bpffs::{self, BpffsError},
+    maps::{Maps, MapsError},
+    pins::{PinError, Pins, open_link},
+};
+use crate::netlink;
+
+/// What an agent of this node has left in the kernel, to read.
+pub struct Inspect {
+    pins: Pins,
+    maps: Maps,
+}
+
+/// An interface that the program is pinned to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedLink {
+    /// The interface.
+    pub ifindex: u32,
+    /// The kernel's id of the program.
+    pub program: u32,
+    /// What the interface is called and where the program runs; `None` where the interface is
+    /// gone, or in another network namespace.
+    pub interface: Option<(String, XdpMode)>,
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// No agent, and none that left anything.
+    #[error(
+        "nothing is pinned under {path}: no agent has run on this node since it was booted, or \
+         `speaker detach` has removed what it left"
+    )]
+    NoPins {
+        /// Where pins would be.
+        path: PathBuf,
+    },
+    /// What is there was made by another version.
+    #[error(
+        "what is pinned under {path} has another layout ({found}) than this version of speaker \
+         reads (v{LAYOUT_VERSION}): use the version that made it"
+    )]
+    OtherLayout {
+        /// Where the pins are.
+        path: PathBuf,
+        /// The layouts that are there.
+        found: String,
+    },
+    /// Only root may look.
+    #[error("what is pinned under {path} is not for everyone to read: run this as root (`sudo`)")]
+    NotPermitted {
+        /// Where pins would be.
+        path: PathBuf,
+    },
+    /// The file system cannot be looked at.
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// The pins cannot be listed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The maps cannot be opened.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+    /// An attachment cannot be opened.
+    #[error("cannot open the attachment to interface {ifindex}")]
+    Link {
+        /// Of which interface.
+        ifindex: u32,
+        /// What the kernel said.
+        #[source]
+        source: LinkError,
+    },
+    /// The kernel does not tell about an interface.
+    #[error("cannot ask the kernel about interface {ifindex}")]
+    Unknown {
+        /// Which one.
+        ifindex: u32,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Inspect {
+    /// Opens what is pinned below this BPF file system.
+    pub fn open(bpffs: &Path) -> Result<Self, InspectError> {
+        let pins = Pins::under(bpffs);
+        let path = pins.root().to_owned();
+        let layouts = match bpffs::is_bpffs(bpffs) {
+            Ok(Some(true)) => pins.layouts().map_err(InspectError::from),
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        };
+        let layouts = match layouts {
+            Err(error) if is_not_permitted(&error) => {
+                return Err(InspectError::NotPermitted { path });
+            }
+            layouts => layouts?,
+        };
+        if layouts.is_empty() {
+            return Err(InspectError::NoPins { path });
+        }
+        if !pins.maps().exists() {
+            return Err(InspectError::OtherLayout {
+                path,
+                found: layouts.join(", "),
+            });
+        }
+        let maps = Maps::open(&pins.maps()).map_err(|error| {
+            let error = error.into();
+            if is_not_permitted(&error) {
+                return InspectError::NotPermitted { path };
+            }
+            error
+        })?;
+        Ok(Self { pins, maps })
+    }
+
+    /// The maps.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Where the program is attached.
+    pub fn attached(&self) -> Result<Vec<AttachedLink>, InspectError> {
+        let mut attached = Vec::new();
+        for ifindex in self.pins.linked()? {
+            let failed = |source| InspectError::Link { ifindex, source };
+            let Some(pinned) = open_link(&self.pins.link(ifindex)).map_err(failed)? else {
+                continue;
+            };
+            let program = FdLink::from(pinned).info().map_err(failed)?.program_id();
+            let interface = netlink::link(ifindex)
+                .map_err(|source| InspectError::Unknown { ifindex, source })?
+                .and_then(|link| {
+                    let xdp = link.xdp.filter(|xdp| xdp.program == program)?;
+                    Some((link.name, xdp.mode))
+                });
+            attached.push(AttachedLink {
+                ifindex,
+                program,
+                interface,
+            });
+        }
+        Ok(attached)
+    }
+}
+
+/// Whether the kernel's own error at the root of it says so.
+fn is_not_permitted(error: &InspectError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::PermissionDenied;
+        }
+        cause = error.source();
+    }
+    false
+}

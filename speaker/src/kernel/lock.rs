@@ -1,0 +1,129 @@
+//! One agent per node: the lock on the directory of the pins.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// Held for as long as the value lives; the kernel gives it back when the process ends, however
+/// it ends.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _directory: File,
+}
+
+/// Why the lock is not ours.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Another process holds it.
+    #[error(
+        "another agent{holder} runs on this node and holds {path}. One answers per node: stop \
+         that one first",
+        holder = pid.map(|pid| format!(", pid {pid},")).unwrap_or_default(),
+        path = path.display()
+    )]
+    Held {
+        /// The directory that is locked.
+        path: PathBuf,
+        /// Who holds it, where this can be known: not across containers.
+        pid: Option<u32>,
+    },
+    /// The directory cannot be made or opened.
+    #[error("cannot open {path}", path = path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Lock {
+    /// Makes the directory, unless it is there, and locks it.
+    pub(super) fn take(directory: &Path) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io {
+            path: directory.to_owned(),
+            source,
+        };
+        loop {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed(error));
+                }
+                _ => {}
+            }
+            let file = File::open(directory).map_err(failed)?;
+            let ours = file.metadata().map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+                    return Err(LockError::Held {
+                        path: directory.to_owned(),
+                        pid: holder(&locks, ours.dev(), ours.ino()),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+            // `detach_all` may have removed the directory between opening and locking it: then
+            // this is a lock on nothing.
+            let is_same = fs::metadata(directory)
+                .is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()));
+            if is_same {
+                return Ok(Self { _directory: file });
+            }
+        }
+    }
+}
+
+/// The process that `/proc/locks` names as holding the file, as in
+/// `5: FLOCK  ADVISORY  WRITE 812 00:1f:4711 0 EOF`.
+fn holder(locks: &str, device: u64, inode: u64) -> Option<u32> {
+    let file = format!(
+        "{:02x}:{:02x}:{inode}",
+        libc::major(device),
+        libc::minor(device)
+    );
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        match fields.as_slice() {
+            [_, "FLOCK", _, _, pid, locked, ..] if *locked == file => pid.parse().ok(),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_the_one_that_proc_names() {
+        let locks = "1: POSIX  ADVISORY  WRITE 77 00:1f:4711 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 78 00:1f:4711 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 812 00:1f:4711 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 813 00:1f:4712 0 EOF\n";
+        let device = libc::makedev(0, 0x1f);
+        assert_eq!(holder(locks, device, 4711), Some(812));
+        assert_eq!(holder(locks, device, 4713), None);
+    }
+
+    #[test]
+    fn the_second_is_refused_and_the_next_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("speaker");
+        let first = Lock::take(&path).unwrap();
+        let error = Lock::take(&path).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("another agent, pid {}, runs", std::process::id())),
+            "{error}"
+        );
+        drop(first);
+        Lock::take(&path).unwrap();
+    }
+}

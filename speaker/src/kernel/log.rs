@@ -1,0 +1,75 @@
+//! What the traced build says, handed on to `tracing`.
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use tokio::task::JoinHandle;
+use tracing::{Level, debug, error, info, trace, warn};
+
+use super::wait::Readable;
+
+/// A task that reads the program's records for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct Log {
+    reader: JoinHandle<()>,
+}
+
+impl Log {
+    /// Begins to read. Runs on the current tokio runtime.
+    pub(super) fn read(ebpf: &mut Ebpf) -> Result<Self, aya_log::Error> {
+        let records = EbpfLogger::init_with_logger(ebpf, ToTracing)?;
+        Ok(Self {
+            reader: tokio::spawn(hand_on(records)),
+        })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// The level as the program knows it.
+pub(super) fn number(level: Level) -> u8 {
+    let level = match level {
+        Level::ERROR => aya_log::Level::Error,
+        Level::WARN => aya_log::Level::Warn,
+        Level::INFO => aya_log::Level::Info,
+        Level::DEBUG => aya_log::Level::Debug,
+        Level::TRACE => aya_log::Level::Trace,
+    };
+    level as u8
+}
+
+async fn hand_on(mut records: EbpfLogger<ToTracing>) {
+    let readable = match Readable::new(&records) {
+        Ok(readable) => readable,
+        Err(error) => return error!("what the eBPF program logs goes unseen: {error}"),
+    };
+    while readable.more().await.is_ok() {
+        records.flush();
+    }
+}
+
+/// aya-log speaks to the `log` crate. Its records are the user's wish, at the level that the
+/// program was loaded with, whatever level the rest of the agent logs at.
+struct ToTracing;
+
+impl log::Log for ToTracing {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let what = record.args();
+        match record.level() {
+            log::Level::Error => error!(target: "ebpf", "{what}"),
+            log::Level::Warn => warn!(target: "ebpf", "{what}"),
+            log::Level::Info => info!(target: "ebpf", "{what}"),
+            log::Level::Debug => debug!(target: "ebpf", "{what}"),
+            log::Level::Trace => trace!(target: "ebpf", "{what}"),
+        }
+    }
+
+    fn flush(&self) {}
+}

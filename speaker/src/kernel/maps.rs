@@ -1,0 +1,358 @@
+//! The maps that the program and the agent share, by their meaning.
+//!
+//! The kernel is asked for bytes; what they mean is checked on the way in, so that an entry that
+//! another program wrote there is an error and nothing worse.
+
+use std::{marker::PhantomData, net::IpAddr, path::Path};
+
+use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray};
+use speaker_common::{
+    layout::{Counters, Lease, Link, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
+    respond::Reason,
+};
+use thiserror::Error;
+use zerocopy::{FromBytes as _, Immutable, IntoBytes, TryFromBytes};
+
+use super::sys;
+
+/// A map cannot be read or written.
+#[derive(Debug, Error)]
+pub enum MapsError {
+    /// It has no room for one more.
+    #[error("the map {map} is full: it has room for {entries}")]
+    Full {
+        /// Its name.
+        map: &'static str,
+        /// All that it holds.
+        entries: u32,
+    },
+    /// It holds what no agent of this layout version wrote.
+    #[error("the map {map} holds an entry that means nothing: {entry:02x?}")]
+    Meaningless {
+        /// Its name.
+        map: &'static str,
+        /// The key or value.
+        entry: Vec<u8>,
+    },
+    /// The kernel's own refusal.
+    #[error("the map {map} cannot be {action}")]
+    Kernel {
+        /// Its name.
+        map: &'static str,
+        /// What was tried.
+        action: &'static str,
+        /// What it said.
+        #[source]
+        source: MapError,
+    },
+}
+
+impl MapsError {
+    pub(super) fn kernel(map: &'static str, action: &'static str, source: MapError) -> Self {
+        Self::Kernel {
+            map,
+            action,
+            source,
+        }
+    }
+}
+
+/// A VIP, and where this node may be asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VipKey {
+    /// The VIP.
+    pub address: IpAddr,
+    /// The port of the links on which it is ([`Link::port`]).
+    pub port: u32,
+    /// The VLAN there.
+    pub vlan: Vlan,
+}
+
+/// All maps but the lease's writing side and the ring of events. Reading takes a shared
+/// reference, writing an exclusive one.
+pub struct Maps {
+    links: Table<u32, Link, 4, 12>,
+    vips_v4: Table<VipKeyV4, Vip, 12, 8>,
+    vips_v6: Table<VipKeyV6, Vip, 24, 8>,
+    counters: Array<MapData, [u8; size_of::<Counters>()]>,
+    reasons: PerCpuArray<MapData, u64>,
+    lease: Array<MapData, [u8; size_of::<Lease>()]>,
+    tap: Array<MapData, [u8; size_of::<Tap>()]>,
+}
+
+impl Maps {
+    const COUNTERS: &'static str = "counters";
+    const REASONS: &'static str = "reasons";
+    const LEASE: &'static str = "lease";
+    const TAP: &'static str = "tap";
+
+    /// The maps pinned in this directory.
+    pub(super) fn open(directory: &Path) -> Result<Self, MapsError> {
+        Ok(Self {
+            links: Table::open(directory, "links")?,
+            vips_v4: Table::open(directory, "vips_v4")?,
+            vips_v6: Table::open(directory, "vips_v6")?,
+            counters: open(directory, Self::COUNTERS)?,
+            reasons: open(directory, Self::REASONS)?,
+            lease: open(directory, Self::LEASE)?,
+            tap: open(directory, Self::TAP)?,
+        })
+    }
+
+    /// All links that the program knows, by interface index, in no order.
+    pub fn links(&self) -> Result<Vec<(u32, Link)>, MapsError> {
+        self.links.entries()
+    }
+
+    /// Makes the link known to the program, or changes it.
+    pub fn put_link(&mut self, ifindex: u32, link: &Link) -> Result<(), MapsError> {
+        self.links.put(&ifindex, link)
+    }
+
+    /// Makes the program pass everything from the interface, if it knew it.
+    pub fn remove_link(&mut self, ifindex: u32) -> Result<(), MapsError> {
+        self.links.remove(&ifindex)
+    }
+
+    /// All VIPs of both families, in no order. A starting agent finds here which counter slots
+    /// are taken.
+    pub fn vips(&self) -> Result<Vec<(VipKey, Vip)>, MapsError> {
+        let v4 = self.vips_v4.entries()?.into_iter().map(|(key, vip)| {
+            let VipKeyV4 {
+                address,
+                port,
+                vlan,
+            } = key;
+            let address = address.into();
+            (
+                VipKey {
+                    address,
+                    port,
+                    vlan,
+                },
+                vip,
+            )
+        });
+        let v6 = self.vips_v6.entries()?.into_iter().map(|(key, vip)| {
+            let VipKeyV6 {
+                address,
+                port,
+                vlan,
+            } = key;
+            let address = address.into();
+            (
+                VipKey {
+                    address,
+                    port,
+                    vlan,
+                },
+                vip,
+            )
+        });
+        Ok(v4.chain(v6).collect())
+    }
+
+    /// Enters the VIP, or changes its entry, atomically.
+    ///
+    /// # Errors
+    ///
+    /// [`MapsError::Full`], with nothing changed, where there is no room for a new one.
+    pub fn put_vip(&mut self, key: &VipKey, vip: &Vip) -> Result<(), MapsError> {
+        match key.by_family() {
+            ByFamily::V4(key) => self.vips_v4.put(&key, vip),
+            ByFamily::V6(key) => self.vips_v6.put(&key, vip),
+        }
+    }
+
+    /// Removes the VIP, if it is there.
+    pub fn remove_vip(&mut self, key: &VipKey) -> Result<(), MapsError> {
+        match key.by_family() {
+            ByFamily::V4(key) => self.vips_v4.remove(&key),
+            ByFamily::V6(key) => self.vips_v6.remove(&key),
+        }
+    }
+
+    /// The counters of one slot.
+    pub fn counters(&self, slot: u32) -> Result<Counters, MapsError> {
+        let bytes = self
+            .counters
+            .get(&slot, 0)
+            .map_err(|source| MapsError::kernel(Self::COUNTERS, "read", source))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// The counters of the slots from 0 up to this one, in a single call. There are
+    /// [`MAX_SLOTS`](speaker_common::layout::MAX_SLOTS) of them; more are not returned.
+    pub fn counters_up_to(&self, slot: u32) -> Result<Vec<Counters>, MapsError> {
+        const SIZE: usize = size_of::<Counters>();
+        let map = self.counters.map().fd();
+        let count = slot.min(self.counters.len());
+        let bytes = sys::read_array(std::os::fd::AsFd::as_fd(map), SIZE, count)
+            .map_err(|error| MapsError::kernel(Self::COUNTERS, "read", MapError::IoError(error)))?;
+        let (counters, _) = bytes.as_chunks::<SIZE>();
+        Ok(counters
+            .iter()
+            .map(|bytes| zerocopy::transmute!(*bytes))
+            .collect())
+    }
+
+    /// Sets the slot's counters to zero: it is given to another VIP.
+    pub fn reset_counters(&mut self, slot: u32) -> Result<(), MapsError> {
+        self.counters
+            .set(slot, [0; size_of::<Counters>()], 0)
+            .map_err(|source| MapsError::kernel(Self::COUNTERS, "written", source))
+    }
+
+    /// How often each reason has been met, over all CPUs.
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, MapsError> {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                let per_cpu = self
+                    .reasons
+                    .get(&(*reason as u32), 0)
+                    .map_err(|source| MapsError::kernel(Self::REASONS, "read", source))?;
+                Ok((*reason, per_cpu.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// The lease as it stands.
+    pub fn lease(&self) -> Result<Lease, MapsError> {
+        let bytes = self
+            .lease
+            .get(&0, 0)
+            .map_err(|source| MapsError::kernel(Self::LEASE, "read", source))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// Whether every frame that is handled goes into the ring.
+    pub fn watched(&self) -> Result<bool, MapsError> {
+        let bytes = self
+            .tap
+            .get(&0, 0)
+            .map_err(|source| MapsError::kernel(Self::TAP, "read", source))?;
+        let tap: Tap = zerocopy::transmute!(bytes);
+        Ok(tap.watched != 0)
+    }
+
+    /// Makes every frame that is handled go into the ring, or only what the agent must know.
+    pub fn set_watched(&mut self, watched: bool) -> Result<(), MapsError> {
+        let tap = Tap {
+            watched: watched.into(),
+        };
+        let bytes: [u8; size_of::<Tap>()] = zerocopy::transmute!(tap);
+        self.tap
+            .set(0, bytes, 0)
+            .map_err(|source| MapsError::kernel(Self::TAP, "written", source))
+    }
+}
+
+enum ByFamily {
+    V4(VipKeyV4),
+    V6(VipKeyV6),
+}
+
+impl VipKey {
+    fn by_family(&self) -> ByFamily {
+        let Self {
+            address,
+            port,
+            vlan,
+        } = *self;
+        match address {
+            IpAddr::V4(address) => ByFamily::V4(VipKeyV4 {
+                address: address.octets(),
+                port,
+                vlan,
+            }),
+            IpAddr::V6(address) => ByFamily::V6(VipKeyV6 {
+                address: address.octets(),
+                port,
+                vlan,
+            }),
+        }
+    }
+}
+
+/// A hash map whose keys and values are `KEY` and `VALUE` bytes long.
+struct Table<K, V, const KEY: usize, const VALUE: usize> {
+    name: &'static str,
+    map: HashMap<MapData, [u8; KEY], [u8; VALUE]>,
+    entries: PhantomData<(K, V)>,
+}
+
+impl<K, V, const KEY: usize, const VALUE: usize> Table<K, V, KEY, VALUE>
+where
+    K: TryFromBytes + IntoBytes + Immutable,
+    V: TryFromBytes + IntoBytes + Immutable,
+{
+    const SIZES: () = assert!(size_of::<K>() == KEY && size_of::<V>() == VALUE);
+
+    fn open(directory: &Path, name: &'static str) -> Result<Self, MapsError> {
+        let () = Self::SIZES;
+        Ok(Self {
+            name,
+            map: open(directory, name)?,
+            entries: PhantomData,
+        })
+    }
+
+    fn entries(&self) -> Result<Vec<(K, V)>, MapsError> {
+        self.map
+            .iter()
+            .map(|entry| {
+                let (key, value) =
+                    entry.map_err(|source| MapsError::kernel(self.name, "read", source))?;
+                Ok((self.meaning(&key)?, self.meaning(&value)?))
+            })
+            .collect()
+    }
+
+    fn put(&mut self, key: &K, value: &V) -> Result<(), MapsError> {
+        match self.map.insert(bytes::<KEY>(key), bytes::<VALUE>(value), 0) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::E2BIG) =>
+            {
+                Err(MapsError::Full {
+                    map: self.name,
+                    entries: self.map.map().info().map_or(0, |info| info.max_entries()),
+                })
+            }
+            done => done.map_err(|source| MapsError::kernel(self.name, "written", source)),
+        }
+    }
+
+    fn remove(&mut self, key: &K) -> Result<(), MapsError> {
+        match self.map.remove(&bytes::<KEY>(key)) {
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            done => done.map_err(|source| MapsError::kernel(self.name, "written", source)),
+        }
+    }
+
+    fn meaning<T: TryFromBytes>(&self, bytes: &[u8]) -> Result<T, MapsError> {
+        T::try_read_from_bytes(bytes).map_err(|_| MapsError::Meaningless {
+            map: self.name,
+            entry: bytes.to_vec(),
+        })
+    }
+}
+
+fn bytes<const SIZE: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; SIZE] {
+    <[u8; SIZE]>::read_from_bytes(value.as_bytes()).expect("`Table::SIZES` holds")
+}
+
+/// The map of this name in the directory, as the type that the caller wants.
+pub(super) fn open<T>(directory: &Path, name: &'static str) -> Result<T, MapsError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    MapData::from_pin(directory.join(name))
+        .and_then(Map::from_map_data)
+        .and_then(T::try_from)
+        .map_err(|source| MapsError::kernel(name, "opened", source))
+}

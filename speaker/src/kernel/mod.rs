@@ -1,0 +1,254 @@
+//! The XDP program and its maps in the kernel.
+//!
+//! [`Kernel::open`] makes program and maps ready, new or as an earlier run left them; the caller
+//! fills the maps, then [attaches](Kernel::attach) link by link, and calls
+//! [`Kernel::finish_adoption`] when all are done. Until then, each link is answered for by the
+//! program and the maps that it had: there is no moment without.
+//!
+//! [`Inspect`] reads the same maps while no agent runs, and [`detach_all`] removes everything.
+
+mod attach;
+mod bpffs;
+mod clock;
+mod events;
+mod foreign;
+mod inspect;
+mod lease;
+mod lock;
+mod log;
+mod maps;
+mod object;
+mod pins;
+mod preflight;
+mod program;
+mod remove;
+mod sys;
+mod wait;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use aya::programs::links::FdLink;
+use thiserror::Error;
+use tracing::{Level, info, warn};
+
+pub use self::{
+    attach::{AttachError, Attached, ModeChoice},
+    bpffs::BpffsError,
+    clock::now,
+    events::{EventError, Events},
+    foreign::Foreign,
+    inspect::{AttachedLink, Inspect, InspectError},
+    lease::Lease,
+    lock::LockError,
+    maps::{Maps, MapsError, VipKey},
+    pins::PinError,
+    preflight::Unmet,
+    program::{LoadError, Refusal},
+    remove::{RemoveError, Removed, detach_all},
+};
+use self::{
+    lock::Lock,
+    object::Build,
+    pins::{Layout, Pins, State, open_link},
+    program::Program,
+};
+
+/// The BPF file system, where nothing else is said.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// What can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where the BPF file system is, or is to be mounted.
+    pub bpffs: PathBuf,
+    /// Loads the build of the program that logs, at this level and above.
+    pub ebpf_log_level: Option<Level>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            bpffs: DEFAULT_BPFFS.into(),
+            ebpf_log_level: None,
+        }
+    }
+}
+
+/// The program and its maps, held by the one agent of this node. Dropping it leaves everything
+/// attached and pinned.
+pub struct Kernel {
+    bpffs: PathBuf,
+    pins: Pins,
+    layout: Layout,
+    maps: Maps,
+    program: Program,
+    attached: BTreeSet<u32>,
+    _lock: Lock,
+}
+
+/// Why the agent cannot start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The kernel or the process lacks something.
+    #[error(transparent)]
+    Unmet(#[from] Unmet),
+    /// There is no place for pins.
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// Another agent runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Pins cannot be made.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The program cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The maps cannot be opened.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+}
+
+/// Why the other build of the program does not run: none of the links has it.
+#[derive(Debug, Error)]
+pub enum SwapError {
+    /// It cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// An interface does not take it.
+    #[error("interface {ifindex} does not take the other build of the program")]
+    Refused {
+        /// Which one.
+        ifindex: u32,
+        /// What the kernel says.
+        #[source]
+        source: Refusal,
+    },
+}
+
+/// What an earlier run had left, and is removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// Interfaces that this run did not attach, or that are gone.
+    pub links: Vec<u32>,
+    /// Maps of other layouts.
+    pub layouts: Vec<String>,
+}
+
+impl Kernel {
+    /// Makes the program and its maps ready. Runs on a tokio runtime where `ebpf_log_level` asks
+    /// for the program's log.
+    ///
+    /// # Errors
+    ///
+    /// In the order in which a new user meets them: a binary without the program, an old kernel,
+    /// lack of privileges, no BPF file system, another agent on this node, a program that the
+    /// kernel refuses. Each says what to do.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        let build = Build::with_log_level(options.ebpf_log_level);
+        let shapes = build.shapes()?;
+        preflight::check()?;
+        bpffs::ensure(&options.bpffs)?;
+        let pins = Pins::under(&options.bpffs);
+        let lock = Lock::take(pins.root())?;
+        let layout = pins.prepare(&shapes)?;
+        let program = Program::load(build, &layout.directory).inspect_err(|_| {
+            // Maps that nothing uses; what else fails here, the next start meets again.
+            if layout.state == State::New {
+                let _ = pins.discard(&layout);
+            }
+        })?;
+        let maps = Maps::open(&layout.directory)?;
+        match layout.state {
+            State::New | State::Staged => info!("new maps at {}", layout.directory.display()),
+            State::Adopted => info!("maps of an earlier run at {}", layout.directory.display()),
+        }
+        Ok(Self {
+            bpffs: options.bpffs.clone(),
+            pins,
+            layout,
+            maps,
+            program,
+            attached: BTreeSet::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The maps, to read.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// The maps, to write.
+    pub fn maps_mut(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
+
+    /// What renews the lease.
+    pub fn lease(&self) -> Result<Lease, MapsError> {
+        Lease::open(&self.layout.directory)
+    }
+
+    /// What the program tells. Runs on the current tokio runtime.
+    pub fn events(&self) -> Result<Events, MapsError> {
+        Events::open(&self.layout.directory)
+    }
+
+    /// The kernel's id of the program.
+    pub fn program_id(&self) -> u32 {
+        self.program.id()
+    }
+
+    /// Removes what earlier runs left and this one did not take: attachments to interfaces that
+    /// are gone or no longer wanted, and maps of other layouts, which no link uses any more.
+    pub fn finish_adoption(&mut self) -> Result<Cleared, PinError> {
+        let links: Vec<u32> = self
+            .pins
+            .linked()?
+            .into_iter()
+            .filter(|ifindex| !self.attached.contains(ifindex))
+            .collect();
+        for ifindex in &links {
+            self.pins.unlink(*ifindex)?;
+        }
+        let layouts = self.pins.settle(&mut self.layout)?;
+        Ok(Cleared { links, layouts })
+    }
+
+    /// Changes to the build of the program that logs at this level and above, or back to the one
+    /// that does not, on all links, with the same maps and without a gap. Runs on a tokio runtime.
+    pub fn set_ebpf_log_level(&mut self, level: Option<Level>) -> Result<(), SwapError> {
+        let build = Build::with_log_level(level);
+        if build == self.program.build() {
+            return Ok(());
+        }
+        let mut next = Program::load(build, &self.layout.directory)?;
+        for ifindex in &self.attached {
+            if let Err(source) = update(&self.pins, *ifindex, &mut next) {
+                for done in self.attached.range(..ifindex) {
+                    if let Err(error) = update(&self.pins, *done, &mut self.program) {
+                        warn!("interface {done} keeps the other build of the program: {error}");
+                    }
+                }
+                return Err(SwapError::Refused {
+                    ifindex: *ifindex,
+                    source,
+                });
+            }
+        }
+        self.program = next;
+        Ok(())
+    }
+}
+
+/// Makes the program the one that runs on an attached interface.
+fn update(pins: &Pins, ifindex: u32, program: &mut Program) -> Result<(), Refusal> {
+    let Some(pinned) = open_link(&pins.link(ifindex))? else {
+        return Ok(());
+    };
+    match program.take_over(FdLink::from(pinned)) {
+        // The interface is gone, and the message that says so is under way.
+        Err(error) if error.errno() == Some(libc::ENOLINK) => Ok(()),
+        updated => updated,
+    }
+}

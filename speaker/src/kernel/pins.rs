@@ -1,0 +1,297 @@
+//! What outlives the agent, and where: `<bpffs>/speaker/v1/<map>` for the maps of layout version
+//! 1, and `<bpffs>/speaker/links/<ifindex>` for the attachments, which outlive layouts.
+//!
+//! A BPF file system knows no dots in names.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    maps::{MapError, MapInfo},
+    programs::links::{FdLink, LinkError, PinnedLink},
+};
+use speaker_common::layout::LAYOUT_VERSION;
+use thiserror::Error;
+use tracing::info;
+
+use super::{object::Shape, sys};
+
+/// The maps that are pinned, by the names of their pins.
+pub(super) const MAPS: [&str; 8] = [
+    "links", "vips_v4", "vips_v6", "counters", "reasons", "lease", "tap", "events",
+];
+
+/// A pin cannot be made, moved or removed.
+#[derive(Debug, Error)]
+#[error("cannot {action} {path}")]
+pub struct PinError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl PinError {
+    fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// The directory of all pins.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+}
+
+/// Where the maps of this run are, and what was there before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    pub(super) directory: PathBuf,
+    pub(super) state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing was there.
+    New,
+    /// The maps of an earlier run, which fit.
+    Adopted,
+    /// Maps of other sizes are where these belong; these move there once all links use them.
+    Staged,
+}
+
+impl Pins {
+    pub(super) fn under(bpffs: &Path) -> Self {
+        Self {
+            root: bpffs.join("speaker"),
+        }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether anything may be there.
+    pub(super) fn exists(&self) -> Result<bool, PinError> {
+        self.root
+            .try_exists()
+            .map_err(PinError::new("look at", &self.root))
+    }
+
+    /// Where the maps of this layout version are.
+    pub(super) fn maps(&self) -> PathBuf {
+        self.root.join(format!("v{LAYOUT_VERSION}"))
+    }
+
+    /// Where new maps wait while older ones are still in use there.
+    fn staging(&self) -> PathBuf {
+        self.root.join(format!("v{LAYOUT_VERSION}-new"))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    /// The pin of what is attached to this interface.
+    pub(super) fn link(&self, ifindex: u32) -> PathBuf {
+        self.links().join(ifindex.to_string())
+    }
+
+    /// The interfaces that have a pin.
+    pub(super) fn linked(&self) -> Result<Vec<u32>, PinError> {
+        let mut found: Vec<u32> = names(&self.links())?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Decides where the maps of this run are, and clears away what an interrupted run left.
+    pub(super) fn prepare(
+        &self,
+        wanted: &BTreeMap<&'static str, Shape>,
+    ) -> Result<Layout, PinError> {
+        make_directory(&self.links())?;
+        let (maps, staging) = (self.maps(), self.staging());
+        if staging.exists() && !maps.exists() {
+            // Interrupted between the two steps of `settle`.
+            rename(&staging, &maps)?;
+        }
+        let (directory, state) = match Fit::of(&maps, wanted) {
+            Fit::Nothing => (maps, State::New),
+            Fit::Fits => (maps, State::Adopted),
+            Fit::Differs { map } => {
+                info!("the pinned map {map} is of another size: making new maps beside the old");
+                if matches!(Fit::of(&staging, wanted), Fit::Differs { .. }) {
+                    remove_tree(&staging)?;
+                }
+                (staging.clone(), State::Staged)
+            }
+        };
+        if state != State::Staged {
+            remove_tree(&staging)?;
+        }
+        make_directory(&directory)?;
+        Ok(Layout { directory, state })
+    }
+
+    /// Puts staged maps into their place, and removes all other layouts. Returns the layouts that
+    /// went, by the names of their directories.
+    pub(super) fn settle(&self, layout: &mut Layout) -> Result<Vec<String>, PinError> {
+        let mut removed = Vec::new();
+        for name in self.layouts()? {
+            let path = self.root.join(&name);
+            if path != layout.directory {
+                remove_tree(&path)?;
+                removed.push(name);
+            }
+        }
+        if layout.state == State::Staged {
+            rename(&layout.directory, &self.maps())?;
+            layout.directory = self.maps();
+        }
+        layout.state = State::Adopted;
+        Ok(removed)
+    }
+
+    /// The names of all directories that hold maps of a layout.
+    pub(super) fn layouts(&self) -> Result<Vec<String>, PinError> {
+        let is_layout = |name: &String| {
+            name.strip_prefix('v').is_some_and(|version| {
+                let version = version.strip_suffix("-new").unwrap_or(version);
+                version.parse::<u32>().is_ok()
+            })
+        };
+        Ok(names(&self.root)?.into_iter().filter(is_layout).collect())
+    }
+
+    /// Keeps what is attached to the interface, beyond the end of this process.
+    pub(super) fn pin_link(&self, ifindex: u32, link: FdLink) -> Result<(), PinError> {
+        let path = self.link(ifindex);
+        link.pin(&path)
+            .map(drop)
+            .map_err(|error| match error {
+                aya::pin::PinError::SyscallError(error) => error.io_error,
+                other => io::Error::other(other),
+            })
+            .map_err(PinError::new("pin an attachment at", &path))
+    }
+
+    /// Takes the program off the interface, if it is still there, and removes the pin.
+    pub(super) fn unlink(&self, ifindex: u32) -> Result<(), PinError> {
+        let path = self.link(ifindex);
+        // Removing the pin would do, but some time later.
+        match sys::detach_link(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            detached => detached.map_err(PinError::new("detach", &path))?,
+        }
+        fs::remove_file(&path).map_err(PinError::new("remove", &path))
+    }
+
+    /// Removes maps that nothing uses.
+    pub(super) fn discard(&self, layout: &Layout) -> Result<(), PinError> {
+        remove_tree(&layout.directory)
+    }
+
+    /// Removes the maps of the layout with this directory name.
+    pub(super) fn remove_layout(&self, name: &str) -> Result<(), PinError> {
+        remove_tree(&self.root.join(name))
+    }
+
+    /// Removes the directories, which must be empty but for what others have put there.
+    pub(super) fn remove_directories(&self) -> Result<(), PinError> {
+        for path in [&self.links(), &self.root] {
+            match fs::remove_dir(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(PinError::new("remove", path))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The link pinned there, if any.
+pub(super) fn open_link(path: &Path) -> Result<Option<PinnedLink>, LinkError> {
+    match PinnedLink::from_pin(path) {
+        Ok(link) => Ok(Some(link)),
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How the maps of a directory compare with what is wanted.
+enum Fit {
+    Nothing,
+    Fits,
+    Differs { map: &'static str },
+}
+
+impl Fit {
+    fn of(directory: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Self {
+        let mut fit = Self::Nothing;
+        for (map, shape) in wanted {
+            match pinned_shape(&directory.join(map)) {
+                Ok(None) => {}
+                Ok(Some(pinned)) if pinned == *shape => fit = Self::Fits,
+                // What cannot be read cannot be used either.
+                Ok(Some(_)) | Err(_) => return Self::Differs { map },
+            }
+        }
+        fit
+    }
+}
+
+fn pinned_shape(path: &Path) -> Result<Option<Shape>, MapError> {
+    let info = match MapInfo::from_pin(path) {
+        Ok(info) => info,
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Some(Shape {
+        map_type: info.map_type()? as u32,
+        key_size: info.key_size(),
+        value_size: info.value_size(),
+        max_entries: info.max_entries(),
+        flags: info.map_flags(),
+    }))
+}
+
+/// The names of a directory's entries; none where there is no directory.
+fn names(directory: &Path) -> Result<Vec<String>, PinError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(PinError::new("read", directory)(error)),
+    };
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<_>>()
+        .map_err(PinError::new("read", directory))
+}
+
+fn make_directory(path: &Path) -> Result<(), PinError> {
+    fs::create_dir_all(path).map_err(PinError::new("create", path))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), PinError> {
+    fs::rename(from, to).map_err(PinError::new("rename", from))
+}
+
+fn remove_tree(path: &Path) -> Result<(), PinError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(PinError::new("remove", path)),
+    }
+}

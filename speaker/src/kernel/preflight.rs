@@ -1,0 +1,143 @@
+//! What the kernel and the process must bring along, checked in the order in which a new user
+//! meets it.
+
+use std::{fs, io};
+
+use aya::util::KernelVersion;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use thiserror::Error;
+
+/// A thing that the agent cannot do without.
+#[derive(Debug, Error)]
+pub enum Unmet {
+    /// The kernel is older than anything that was tried.
+    #[error(
+        "this kernel ({release}) is too old: speaker needs Linux 5.10 or later, for BPF links \
+         that survive a restart of the agent"
+    )]
+    KernelTooOld {
+        /// What the kernel calls itself.
+        release: String,
+    },
+    /// The process may not load programs or attach them.
+    #[error(
+        "not privileged: speaker needs {missing} to load its program into the kernel; run it as \
+         root (`sudo speaker …`), or grant the capabilities ({all})",
+        all = ALL_CAPABILITIES
+    )]
+    NotPrivileged {
+        /// The capabilities that the process lacks.
+        missing: String,
+    },
+    /// Maps count against a limit on locked memory (before 5.11), and it may not be raised.
+    #[error(
+        "this kernel counts BPF maps as locked memory, and the limit cannot be raised: \
+         `ulimit -l unlimited` (systemd: LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE"
+    )]
+    LockedMemory {
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+const ALL_CAPABILITIES: &str = "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
+
+/// Bits of a capability set (linux/capability.h).
+const NET_ADMIN: u32 = 12;
+const SYS_ADMIN: u32 = 21;
+const PERFMON: u32 = 38;
+const BPF: u32 = 39;
+
+const MINIMUM: KernelVersion = KernelVersion::new(5, 10, 0);
+/// From here on, maps count against the memory of the cgroup.
+const NO_LOCKED_MEMORY: KernelVersion = KernelVersion::new(5, 11, 0);
+
+/// Checks all, and raises the limit on locked memory where that is one.
+pub(super) fn check() -> Result<(), Unmet> {
+    // A version that cannot be read is left for the kernel to judge.
+    let version = KernelVersion::current().unwrap_or(NO_LOCKED_MEMORY);
+    let release = || fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    check_version(version, release)?;
+    check_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())?;
+    if version < NO_LOCKED_MEMORY {
+        setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(|errno| {
+            Unmet::LockedMemory {
+                source: errno.into(),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn check_version(version: KernelVersion, release: impl Fn() -> String) -> Result<(), Unmet> {
+    if version < MINIMUM {
+        return Err(Unmet::KernelTooOld {
+            release: release().trim().to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether `/proc/self/status` names the capabilities that are needed. CAP_SYS_ADMIN was once the
+/// name of all that has to do with BPF, and still stands for it.
+fn check_capabilities(status: &str) -> Result<(), Unmet> {
+    let Some(effective) = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+    else {
+        // Without a readable /proc, the kernel's own refusal has to do.
+        return Ok(());
+    };
+    let has = |bit: u32| effective & (1 << bit) != 0;
+    let missing: Vec<&str> = [
+        (has(BPF) || has(SYS_ADMIN), "CAP_BPF"),
+        (has(PERFMON) || has(SYS_ADMIN), "CAP_PERFMON"),
+        (has(NET_ADMIN), "CAP_NET_ADMIN"),
+    ]
+    .into_iter()
+    .filter_map(|(has, name)| (!has).then_some(name))
+    .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Unmet::NotPrivileged {
+        missing: missing.join(" and "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_refused_by_name() {
+        let release = || "5.4.0-42-generic\n".to_owned();
+        let error = check_version(KernelVersion::new(5, 4, 0), release).unwrap_err();
+        assert!(error.to_string().contains("(5.4.0-42-generic)"), "{error}");
+        assert!(check_version(KernelVersion::new(5, 10, 0), release).is_ok());
+        assert!(check_version(KernelVersion::new(6, 1, 0), release).is_ok());
+    }
+
+    #[test]
+    fn the_capabilities_that_lack_are_named() {
+        let status = |bits: &[u32]| {
+            let set: u64 = bits.iter().map(|bit| 1_u64 << bit).sum();
+            format!("Name:\tspeaker\nCapPrm:\t0000000000000000\nCapEff:\t{set:016x}\n")
+        };
+        let error = check_capabilities(&status(&[])).unwrap_err().to_string();
+        assert!(
+            error.contains("needs CAP_BPF and CAP_PERFMON and CAP_NET_ADMIN to"),
+            "{error}"
+        );
+        let error = check_capabilities(&status(&[BPF, PERFMON])).unwrap_err();
+        assert!(
+            error.to_string().contains("needs CAP_NET_ADMIN to"),
+            "{error}"
+        );
+        assert!(check_capabilities(&status(&[BPF, PERFMON, NET_ADMIN])).is_ok());
+        assert!(check_capabilities(&status(&[SYS_ADMIN, NET_ADMIN])).is_ok());
+        assert!(check_capabilities("").is_ok());
+    }
+}

@@ -1,0 +1,223 @@
+//! The XDP program in the kernel.
+
+use std::{io, path::Path};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    programs::{
+        ProgramError, ProgramFd, Xdp, XdpMode as AyaMode,
+        links::{FdLink, LinkError},
+        xdp::XdpError,
+    },
+};
+use speaker_core::link::XdpMode;
+use thiserror::Error;
+
+use super::{
+    log::{self, Log},
+    object::{self, Build},
+    pins::MAPS,
+};
+
+/// The program's name, in the object and in the kernel.
+const NAME: &str = "speaker";
+
+/// Why the program is not in the kernel.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The binary holds none.
+    #[error(
+        "this build of speaker has no eBPF program, because the BPF toolchain was missing when it \
+         was built: run `cargo xtask setup`, and build it again"
+    )]
+    NotBuilt,
+    /// The kernel says that the process is not privileged, though it holds the capabilities.
+    #[error(
+        "the kernel does not let this process load eBPF programs. Capabilities inside a user \
+         namespace (rootless containers) do not count; nor does root under kernel lockdown"
+    )]
+    NotPermitted {
+        /// What it refused first.
+        #[source]
+        source: Box<EbpfError>,
+    },
+    /// The kernel's verifier does not accept the program, which is an error in it.
+    #[error("the kernel's verifier refuses the program ({error}); it ends with:\n{log}")]
+    Refused {
+        /// The kernel's error.
+        error: io::Error,
+        /// The last lines of the verifier's log.
+        log: String,
+    },
+    /// Anything else.
+    #[error("cannot load the program or its maps into the kernel")]
+    Failed {
+        /// What aya says.
+        #[source]
+        source: Box<EbpfError>,
+    },
+    /// The records of the traced build cannot be read.
+    #[error("cannot read what the eBPF program logs")]
+    Log(#[from] aya_log::Error),
+}
+
+/// The kernel does not attach the program.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// Not this one, or not there.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// Not as a BPF link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+impl Refusal {
+    /// The kernel's number for it, if it gave one.
+    pub(super) fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Program(ProgramError::XdpError(XdpError::NetlinkError(error))) => {
+                error.raw_os_error()
+            }
+            Self::Program(ProgramError::SyscallError(error))
+            | Self::Link(LinkError::SyscallError(error)) => error.io_error.raw_os_error(),
+            Self::Program(_) | Self::Link(_) => None,
+        }
+    }
+}
+
+/// The program, loaded, with the pinned maps.
+pub(super) struct Program {
+    build: Build,
+    ebpf: Ebpf,
+    id: u32,
+    _log: Option<Log>,
+}
+
+impl Program {
+    /// Loads it with the maps that are pinned in this directory, made there where they are
+    /// missing.
+    pub(super) fn load(build: Build, maps: &Path) -> Result<Self, LoadError> {
+        let object = build.object()?;
+        let mut ebpf = match load(build, object, maps) {
+            // A kernel that knows no fragments knows no such flag.
+            Err(EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }))
+                if io_error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                load(build, object::without_fragments(object).as_slice(), maps)
+            }
+            loaded => loaded,
+        }
+        .map_err(LoadError::from)?;
+        let id = xdp(&mut ebpf)
+            .info()
+            .map_err(|error| LoadError::from(EbpfError::from(error)))?
+            .id();
+        let log = match build {
+            Build::Normal => None,
+            Build::Traced(_) => Some(Log::read(&mut ebpf)?),
+        };
+        Ok(Self {
+            build,
+            ebpf,
+            id,
+            _log: log,
+        })
+    }
+
+    pub(super) fn build(&self) -> Build {
+        self.build
+    }
+
+    /// The kernel's id of it.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(super) fn fd(&mut self) -> Result<&ProgramFd, ProgramError> {
+        xdp(&mut self.ebpf).fd()
+    }
+
+    /// Attaches it to an interface where no program is. The program stays there for as long as
+    /// the link is open or pinned.
+    pub(super) fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<FdLink, Refusal> {
+        let mode = match mode {
+            XdpMode::Native => AyaMode::Driver,
+            XdpMode::Generic => AyaMode::Skb,
+            XdpMode::Offloaded => AyaMode::Hardware,
+        };
+        let xdp = xdp(&mut self.ebpf);
+        let id = xdp.attach_to_if_index(ifindex, mode)?;
+        // An attachment that is no link would be dropped, and so taken off, here.
+        Ok(FdLink::try_from(xdp.take_link(id)?)?)
+    }
+
+    /// Puts it in the place of the program that is attached through this link, atomically.
+    pub(super) fn take_over(&mut self, link: FdLink) -> Result<(), Refusal> {
+        let xdp = xdp(&mut self.ebpf);
+        let id = xdp.attach_to_link(link.try_into()?)?;
+        // Pinned: closing it takes nothing off.
+        drop(xdp.take_link(id)?);
+        Ok(())
+    }
+}
+
+fn load(build: Build, object: &[u8], maps: &Path) -> Result<Ebpf, EbpfError> {
+    let mut loader = EbpfLoader::new();
+    // The program touches none of the kernel's own structures.
+    loader.btf(None);
+    for name in MAPS {
+        loader.map_pin_path(name, maps.join(name));
+    }
+    let level;
+    if let Build::Traced(at) = build {
+        level = log::number(at);
+        loader.override_global(aya_log::LEVEL, &level, true);
+    }
+    let mut ebpf = loader.load(object)?;
+    xdp(&mut ebpf).load()?;
+    Ok(ebpf)
+}
+
+fn xdp(ebpf: &mut Ebpf) -> &mut Xdp {
+    ebpf.program_mut(NAME)
+        .and_then(|program| program.try_into().ok())
+        .expect("a test looks for an XDP program of this name in both objects")
+}
+
+impl From<EbpfError> for LoadError {
+    fn from(error: EbpfError) -> Self {
+        const LINES: usize = 20;
+        match error {
+            error if is_not_permitted(&error) => Self::NotPermitted {
+                source: Box::new(error),
+            },
+            EbpfError::ProgramError(ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            }) => {
+                let log = verifier_log.to_string();
+                let lines: Vec<&str> = log.lines().collect();
+                Self::Refused {
+                    error: io_error,
+                    log: lines[lines.len().saturating_sub(LINES)..].join("\n"),
+                }
+            }
+            error => Self::Failed {
+                source: Box::new(error),
+            },
+        }
+    }
+}
+
+/// Whether the kernel's own error is at the root of it.
+fn is_not_permitted(error: &EbpfError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error() == Some(libc::EPERM);
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,62 @@
+//! Takes everything out of the kernel: what `speaker detach` does.
+
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::{
+    bpffs::{self, BpffsError},
+    lock::{Lock, LockError},
+    pins::{PinError, Pins},
+};
+use crate::netlink;
+
+/// What was there, and is no longer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Interfaces that the program was on: their index, and their name if they still exist.
+    pub links: Vec<(u32, Option<String>)>,
+    /// Layouts of maps.
+    pub layouts: Vec<String>,
+}
+
+/// Why something is still there.
+#[derive(Debug, Error)]
+pub enum RemoveError {
+    /// The file system cannot be looked at.
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// An agent runs. It would go on renewing the lease of maps that nothing reads, and report
+    /// VIPs that nothing answers for; so there is no way to insist.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A pin cannot be removed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
+/// Takes the program off all interfaces, at once, and removes all maps, of any version. Nothing
+/// happens where nothing is.
+///
+/// # Errors
+///
+/// While an agent runs.
+pub fn detach_all(bpffs: &Path) -> Result<Removed, RemoveError> {
+    let pins = Pins::under(bpffs);
+    if bpffs::is_bpffs(bpffs)? != Some(true) || !pins.exists()? {
+        return Ok(Removed::default());
+    }
+    let _lock = Lock::take(pins.root())?;
+    let mut removed = Removed::default();
+    for ifindex in pins.linked()? {
+        let name = netlink::link(ifindex).ok().flatten().map(|link| link.name);
+        pins.unlink(ifindex)?;
+        removed.links.push((ifindex, name));
+    }
+    for layout in pins.layouts()? {
+        pins.remove_layout(&layout)?;
+        removed.layouts.push(layout);
+    }
+    pins.remove_directories()?;
+    Ok(removed)
+}

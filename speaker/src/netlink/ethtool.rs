@@ -1,0 +1,90 @@
+//! Whether a network card takes VLAN tags off the frames it receives (`ethtool -k`:
+//! `rx-vlan-offload`), and how to tell it not to.
+//!
+//! The flag words of `SIOCETHTOOL` are as old as the feature, so that one way serves all kernels;
+//! the kernel announces a change of them over rtnetlink like any other change of the link.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    ptr,
+};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// `ETHTOOL_GFLAGS` (linux/ethtool.h).
+const GET_FLAGS: u32 = 0x25;
+/// `ETHTOOL_SFLAGS`.
+const SET_FLAGS: u32 = 0x26;
+/// `ETH_FLAG_RXVLAN`.
+const STRIP_VLAN_TAGS: u32 = 1 << 8;
+
+/// `struct ethtool_value` (linux/ethtool.h).
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+/// Whether the hardware takes the tags off.
+pub(super) fn strips_vlan_tags(link: &str) -> io::Result<bool> {
+    let socket = any_socket()?;
+    let flags = call(&socket, link, GET_FLAGS, 0)?;
+    Ok(flags & STRIP_VLAN_TAGS != 0)
+}
+
+/// Makes the hardware take VLAN tags off, or leave them on. A frame or two may be lost while the
+/// driver sets its rings up anew.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` or `EINVAL` where the driver cannot change it, `EPERM` without `CAP_NET_ADMIN`,
+/// `ENODEV` where there is no such link.
+pub fn set_vlan_stripping(link: &str, on: bool) -> io::Result<()> {
+    let socket = any_socket()?;
+    let flags = call(&socket, link, GET_FLAGS, 0)?;
+    let wanted = if on {
+        flags | STRIP_VLAN_TAGS
+    } else {
+        flags & !STRIP_VLAN_TAGS
+    };
+    if wanted != flags {
+        call(&socket, link, SET_FLAGS, wanted)?;
+    }
+    Ok(())
+}
+
+/// The call works on any socket; it says which network namespace is meant.
+fn any_socket() -> io::Result<OwnedFd> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    Ok(socket)
+}
+
+fn call(socket: &OwnedFd, link: &str, command: u32, data: u32) -> io::Result<u32> {
+    let mut value = Value { command, data };
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            ifru_data: ptr::from_mut(&mut value).cast(),
+        },
+    };
+    // The last byte stays zero.
+    if link.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (place, byte) in request.ifr_name.iter_mut().zip(link.bytes()) {
+        *place = byte.cast_signed();
+    }
+    // SAFETY: the name ends with a zero, and `ifru_data` points to a `struct ethtool_value`, which
+    // is what both commands take; it outlives the call, and nothing else refers to it meanwhile.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value.data)
+}

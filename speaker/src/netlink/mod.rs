@@ -1,0 +1,14 @@
+//! The node's links, live: what the kernel tells over rtnetlink, as plain
+//! [`Link`](speaker_core::link::Link)s.
+//!
+//! [`watch()`] lists what is there and then follows every change; nothing polls.
+
+mod ethtool;
+mod parse;
+mod request;
+mod table;
+mod watch;
+
+pub use ethtool::set_vlan_stripping;
+pub(crate) use request::{link, refusal_of_xdp};
+pub use watch::{Watch, WatchError, watch};

@@ -1,0 +1,134 @@
+//! One question to the kernel about one link, answered at once.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use rtnetlink::{
+    packet_core::{
+        ErrorMessage, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+        NlasIterator,
+    },
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{LinkAttribute, LinkMessage, LinkXdp},
+    },
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+use speaker_core::link::{Link, XdpMode};
+
+use super::parse;
+
+/// Attach only where no program is (`XDP_FLAGS_UPDATE_IF_NOEXIST`, linux/if_link.h).
+const IF_NONE: u32 = 1;
+/// `XDP_FLAGS_SKB_MODE`.
+const GENERIC: u32 = 1 << 1;
+/// `XDP_FLAGS_DRV_MODE`.
+const NATIVE: u32 = 1 << 2;
+/// `XDP_FLAGS_HW_MODE`.
+const OFFLOADED: u32 = 1 << 3;
+/// `NLMSGERR_ATTR_MSG` (linux/netlink.h).
+const MESSAGE: u16 = 1;
+
+/// The link of this index, without its addresses and its VLAN offload; `None` where there is none.
+pub(crate) fn link(index: u32) -> io::Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    match ask(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)? {
+        Answer::Message(RouteNetlinkMessage::NewLink(message)) => Ok(parse::link(&message)),
+        Answer::Refused { error, .. } if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Answer::Refused { error, .. } => Err(error),
+        Answer::Message(_) | Answer::Done => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Why the link refuses the program in this mode, in the driver's words where it has any.
+///
+/// `bpf(2)` knows but a number; rtnetlink is asked the same and gives the text as well. Where it
+/// succeeds, against what was just seen, the program is taken off again.
+pub(crate) fn refusal_of_xdp(
+    index: u32,
+    program: BorrowedFd<'_>,
+    mode: XdpMode,
+) -> io::Result<Option<String>> {
+    let flags = IF_NONE
+        | match mode {
+            XdpMode::Native => NATIVE,
+            XdpMode::Generic => GENERIC,
+            XdpMode::Offloaded => OFFLOADED,
+        };
+    match set_xdp(index, program.as_raw_fd(), flags)? {
+        Answer::Refused { message, .. } => Ok(message),
+        Answer::Message(_) | Answer::Done => {
+            const NONE: i32 = -1;
+            set_xdp(index, NONE, flags & !IF_NONE)?;
+            Ok(None)
+        }
+    }
+}
+
+fn set_xdp(index: u32, program: i32, flags: u32) -> io::Result<Answer> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Xdp(vec![
+        LinkXdp::Fd(program),
+        LinkXdp::Flags(flags),
+    ]));
+    ask(
+        RouteNetlinkMessage::SetLink(message),
+        NLM_F_REQUEST | NLM_F_ACK,
+    )
+}
+
+enum Answer {
+    Message(RouteNetlinkMessage),
+    Done,
+    Refused {
+        error: io::Error,
+        message: Option<String>,
+    },
+}
+
+fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Answer> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    // The text of an error; and without a copy of the question in front of it.
+    socket.set_ext_ack(true)?;
+    socket.set_cap_ack(true)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+
+    let (bytes, _) = socket.recv_from_full()?;
+    let answer = NetlinkMessage::deserialize(&bytes).map_err(io::Error::other)?;
+    Ok(match answer.payload {
+        NetlinkPayload::InnerMessage(message) => Answer::Message(message),
+        NetlinkPayload::Error(error) if error.code.is_some() => Answer::Refused {
+            message: text(&error),
+            error: error.to_io(),
+        },
+        NetlinkPayload::Error(_) => Answer::Done,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    })
+}
+
+/// The text behind the header of the refused question.
+fn text(error: &ErrorMessage) -> Option<String> {
+    const HEADER: usize = size_of::<libc::nlmsghdr>();
+    let attributes = error.header.get(HEADER..)?;
+    NlasIterator::new(attributes)
+        .filter_map(Result::ok)
+        .find(|attribute| attribute.kind() == MESSAGE)
+        .map(|attribute| {
+            String::from_utf8_lossy(attribute.value())
+                .trim_end_matches('\0')
+                .to_owned()
+        })
+}

@@ -1,0 +1,202 @@
+//! Follows the kernel's announcements about links and addresses.
+
+use std::io;
+
+use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver};
+use rtnetlink::{
+    Handle, MulticastGroup, new_multicast_connection,
+    packet_core::{
+        NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    },
+    packet_route::{RouteNetlinkMessage, address::AddressMessage, link::LinkMessage},
+    sys::{AsyncSocket as _, SocketAddr},
+};
+use speaker_core::link::{Link, LinkChange};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tracing::{debug, error, warn};
+
+use super::{
+    ethtool, parse,
+    table::{Dump, Table},
+};
+
+/// Why the links cannot be watched.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    /// No socket.
+    #[error("cannot open a netlink socket to watch the links: {0}")]
+    Socket(#[from] io::Error),
+    /// The kernel does not list its links or addresses.
+    #[error("the kernel does not list its links: {0}")]
+    Dump(#[from] rtnetlink::Error),
+}
+
+/// The links, and what becomes of them.
+pub struct Watch {
+    /// All links that were there when the watch began.
+    pub links: Vec<Link>,
+    /// Every change after that, in order. It closes only if the kernel tells no more, which is
+    /// logged: the table of links is then of no use any longer.
+    pub changes: mpsc::Receiver<LinkChange>,
+}
+
+type Message = NetlinkMessage<RouteNetlinkMessage>;
+
+/// Changes that may wait for a reader; the kernel's messages wait behind them.
+const CHANGES: usize = 256;
+/// Bytes of messages that may wait in the kernel; it gives what its own limit allows.
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// How often a dump is begun anew because the links changed under it. What it then lacks comes as
+/// a message of its own.
+const DUMP_ATTEMPTS: usize = 8;
+
+/// Lists the links and begins to follow them, in the network namespace of the calling thread,
+/// until [`Watch::changes`] is dropped. Runs on the current tokio runtime.
+///
+/// # Errors
+///
+/// Where the kernel refuses a netlink socket, or the first listing.
+pub async fn watch() -> Result<Watch, WatchError> {
+    let (mut connection, handle, messages) = new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+    ])?;
+    let socket = connection.socket_mut().socket_mut();
+    socket.set_rx_buf_sz(libc::c_int::try_from(RECEIVE_BUFFER).expect("a small number"))?;
+    tokio::spawn(connection);
+
+    // Announcements have been waiting since before the listing: none is missed in between.
+    let mut watcher = Watcher {
+        handle,
+        messages,
+        table: Table::default(),
+    };
+    watcher.list().await?;
+    let links = watcher.table.links().cloned().collect();
+    let (sender, changes) = mpsc::channel(CHANGES);
+    tokio::spawn(watcher.run(sender));
+    Ok(Watch { links, changes })
+}
+
+struct Watcher {
+    handle: Handle,
+    messages: UnboundedReceiver<(Message, SocketAddr)>,
+    table: Table,
+}
+
+impl Watcher {
+    async fn run(mut self, changes: mpsc::Sender<LinkChange>) {
+        loop {
+            let message = tokio::select! {
+                message = self.messages.next() => message,
+                () = changes.closed() => return,
+            };
+            let Some((message, _)) = message else {
+                error!("the kernel closed the netlink socket: changes of links go unseen");
+                return;
+            };
+            let news = match self.apply(message).await {
+                Ok(news) => news,
+                Err(error) => {
+                    error!("{}: changes of links go unseen", WatchError::from(error));
+                    return;
+                }
+            };
+            for change in news {
+                if changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn apply(&mut self, message: Message) -> Result<Vec<LinkChange>, rtnetlink::Error> {
+        let change = match message.payload {
+            NetlinkPayload::InnerMessage(message) => match message {
+                RouteNetlinkMessage::NewLink(message) => {
+                    described(&message).and_then(|link| self.table.set(link))
+                }
+                RouteNetlinkMessage::DelLink(message) if parse::is_whole(&message) => {
+                    self.table.remove(message.header.index)
+                }
+                RouteNetlinkMessage::NewAddress(message) => parse::address(&message)
+                    .and_then(|(index, address)| self.table.add_address(index, address)),
+                RouteNetlinkMessage::DelAddress(message) => parse::address(&message)
+                    .and_then(|(index, address)| self.table.remove_address(index, address)),
+                _ => None,
+            },
+            NetlinkPayload::Overrun(_) => {
+                warn!(
+                    "the kernel had more to tell of its links than fits its buffer: listing anew"
+                );
+                return self.list().await;
+            }
+            _ => None,
+        };
+        Ok(change.into_iter().collect())
+    }
+
+    /// Asks for everything, and tells what differs from what was known.
+    async fn list(&mut self) -> Result<Vec<LinkChange>, rtnetlink::Error> {
+        let mut dump = Dump::default();
+        for message in self
+            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+            .await?
+        {
+            if let RouteNetlinkMessage::NewLink(message) = message {
+                dump.links.extend(described(&message));
+            }
+        }
+        for message in self
+            .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+            .await?
+        {
+            if let RouteNetlinkMessage::NewAddress(message) = message {
+                dump.addresses.extend(parse::address(&message));
+            }
+        }
+        Ok(self.table.replace(dump))
+    }
+
+    async fn dump(
+        &mut self,
+        question: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, rtnetlink::Error> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let question = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
+        let mut answers = Vec::new();
+        for _ in 0..DUMP_ATTEMPTS {
+            answers.clear();
+            let mut interrupted = false;
+            let mut stream = self.handle.request(question.clone())?;
+            while let Some(message) = stream.next().await {
+                interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
+                match message.payload {
+                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                    NetlinkPayload::Error(error) => {
+                        return Err(rtnetlink::Error::NetlinkError(error));
+                    }
+                    _ => {}
+                }
+            }
+            if !interrupted {
+                break;
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// The link with what rtnetlink does not tell.
+fn described(message: &LinkMessage) -> Option<Link> {
+    let mut link = parse::link(message)?;
+    link.strips_vlan_tags = ethtool::strips_vlan_tags(&link.name).unwrap_or_else(|error| {
+        // Renamed or gone since; the message that says so is under way.
+        debug!(link = link.name, "no answer about rx-vlan-offload: {error}");
+        false
+    });
+    Some(link)
+}
