@@ -1,5 +1,10 @@
 //! The agent and its tools: everything that acts. What decides is in `speaker-core`.
 
+pub mod agent;
 pub mod announce;
+pub mod api;
+pub mod cli;
 pub mod kernel;
+pub mod kubernetes;
+pub mod manifests;
 pub mod netlink;

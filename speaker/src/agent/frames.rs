@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nix::net::if_::if_indextoname;
 use speaker_common::{
-    layout::{Event, EventKind, Link, SNAPSHOT_BYTES},
+    layout::{Event, EventKind, SNAPSHOT_BYTES},
     respond::Reason,
 };
 use speaker_core::{
@@ -70,8 +70,8 @@ impl Taps {
     }
 }
 
-/// What the node must know of an event: that another MAC claims a VIP.
-pub(super) fn input(event: &Event, link: Option<Link>) -> Option<Input> {
+/// What the node must know of an event on this port: that another MAC claims a VIP.
+pub(super) fn input(event: &Event, port: Option<u32>) -> Option<Input> {
     if event.kind != EventKind::Claimed {
         return None;
     }
@@ -88,7 +88,7 @@ pub(super) fn input(event: &Event, link: Option<Link>) -> Option<Input> {
     };
     let entry = Entry {
         address,
-        port: link?.port,
+        port: port?,
         vlan: description.vlan,
     };
     Some(Input::Claimed { entry, by })

@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 use crate::{
     api::{self, Request},
     kernel::{self, EventError, Events, Kernel, ModeChoice},
-    manifests::{self, Manifests},
+    manifests,
     netlink::{self, Watch},
 };
 use frames::Taps;
@@ -124,7 +124,7 @@ struct Agent {
 
     heartbeat: Interval,
     links: mpsc::Receiver<LinkChange>,
-    manifests: Manifests,
+    manifests: mpsc::Receiver<manifests::Change>,
     events: Events,
     requests: mpsc::Receiver<Request>,
     terminate: Signal,
@@ -168,7 +168,8 @@ impl Agent {
                 warn!("there is no interface {name} (--interface) yet: waiting for it");
             }
         }
-        let manifests = manifests::watch(manifests, &state_dir)?;
+        let (changed, changes_of_manifests) = mpsc::channel(1);
+        tokio::spawn(manifests::watch(manifests, state_dir, changed));
 
         let choice = if interfaces.is_empty() {
             Choice::Usual
@@ -197,7 +198,7 @@ impl Agent {
             adopted: false,
             heartbeat,
             links: changes,
-            manifests,
+            manifests: changes_of_manifests,
             events,
             requests,
             terminate: signal(SignalKind::terminate())?,
@@ -218,7 +219,10 @@ impl Agent {
                 Some(change) => Ok(Event::Link(change)),
                 None => bail!("the kernel tells no more of its links"),
             },
-            change = self.manifests.next() => Ok(Event::Manifests(change)),
+            change = self.manifests.recv() => match change {
+                Some(change) => Ok(Event::Manifests(change)),
+                None => bail!("nobody reads the manifests any more"),
+            },
             () = async { sleep_until(due.expect("checked")).await }, if due.is_some() => {
                 Ok(Event::Due)
             }
@@ -243,8 +247,7 @@ impl Agent {
             Event::Manifests(change) => self.configure(change, now),
             Event::Frame(event) => {
                 self.taps.tell(&event);
-                let link = self.shell.kernel.maps().link(event.ifindex);
-                if let Some(input) = frames::input(&event, link.ok().flatten()) {
+                if let Some(input) = frames::input(&event, self.node.port(event.ifindex)) {
                     self.node.handle(input, now);
                 }
             }
@@ -315,7 +318,7 @@ impl Agent {
         for object in apply {
             self.intent.apply(object);
         }
-        self.refused = refused;
+        self.refused = refused.iter().map(ToString::to_string).collect();
         let wanted = self.intent.wanted(&self.me);
         self.node.handle(Input::Wanted(wanted), now);
     }

@@ -1,6 +1,7 @@
 //! Carries the node's commands out.
 
 use anyhow::{Context as _, Result};
+use nix::net::if_::if_indextoname;
 use speaker_core::{
     announce::Announcement,
     describe::mac_text,
@@ -43,7 +44,7 @@ impl Shell {
         Ok(Adopted {
             vips: vips.into_iter().map(|(key, vip)| (entry(&key), vip)).collect(),
             links: maps.links()?.into_iter().collect(),
-            attached: self.kernel.attached_before()?.into_iter().collect(),
+            attached: self.kernel.pinned()?.into_iter().collect(),
             in_time: kernel::now() < maps.lease()?.agent_deadline_ns,
         })
     }
@@ -114,12 +115,14 @@ impl Shell {
     }
 
     fn keep_tags(&self, interface: u32) -> Result<()> {
+        let name = if_indextoname(interface).context("the interface is gone")?;
+        let name = name.to_string_lossy();
         info!(
-            "interface {interface} has VLANs on it: turning its rx-vlan-offload off, so that the \
-             program can tell them apart"
+            "{name} has VLANs on it: turning its rx-vlan-offload off, so that the program can \
+             tell them apart"
         );
-        netlink::set_vlan_stripping(interface, false)
-            .with_context(|| format!("cannot turn rx-vlan-offload of interface {interface} off"))
+        netlink::set_vlan_stripping(&name, false)
+            .with_context(|| format!("cannot turn rx-vlan-offload of {name} off"))
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Places;
-use crate::kernel;
+use crate::kernel::{self, Removed};
 
 /// Take the program off all interfaces and remove every pin
 ///
@@ -18,8 +18,19 @@ pub(super) struct Detach {
 
 impl Detach {
     pub(super) fn run(self) -> Result<()> {
-        let removed = kernel::detach_all(&self.places.bpffs)?;
-        println!("{removed}");
+        let Removed { links, layouts } = kernel::detach_all(&self.places.bpffs)?;
+        if links.is_empty() && layouts.is_empty() {
+            println!("nothing to do: nothing is pinned under {}", self.places.bpffs.display());
+        }
+        for (index, name) in links {
+            match name {
+                Some(name) => println!("taken off {name}"),
+                None => println!("taken off interface {index}, which is gone"),
+            }
+        }
+        for layout in layouts {
+            println!("removed the maps of layout {layout}");
+        }
         Ok(())
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use tabled::{Table, Tabled, settings::Style};
+use tabled::{
+    Table, Tabled,
+    settings::{Padding, Style},
+};
 
 use super::{Places, block_on};
 use crate::{
@@ -79,7 +82,8 @@ fn text(report: &Report) -> String {
         text += "no VIPs: no Service of type LoadBalancer has an address here\n";
     } else {
         let mut table = Table::new(rows);
-        text += &table.with(Style::blank()).to_string();
+        table.with(Style::empty()).with(Padding::new(0, 3, 0, 0));
+        text += &table.to_string();
         text += "\n";
     }
     text += &lease_text(report.lease);

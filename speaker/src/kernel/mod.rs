@@ -199,6 +199,11 @@ impl Kernel {
         self.program.id()
     }
 
+    /// The interfaces that the program is pinned to, of this run and of earlier ones.
+    pub fn pinned(&self) -> Result<Vec<u32>, PinError> {
+        self.pins.linked()
+    }
+
     /// Removes what earlier runs left and this one did not take: attachments to interfaces that
     /// are gone or no longer wanted, and maps of other layouts, which no link uses any more.
     pub fn finish_adoption(&mut self) -> Result<Cleared, PinError> {

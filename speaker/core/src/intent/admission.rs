@@ -21,8 +21,8 @@ use super::{AddressRange, Key, Kind, Object, ObjectName, Pool};
 /// Something that no other source may have as well.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// Which item of the source it belongs to: a number that is the caller's own.
-    pub item: usize,
+    /// Where in the source it is made: a number that is the caller's own.
+    pub place: u64,
     /// The kind of the object.
     pub kind: Kind,
     /// Its name.
@@ -33,14 +33,14 @@ pub struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     /// What an object lays claim to.
-    pub fn of(item: usize, object: &'a Object) -> impl Iterator<Item = Self> {
+    pub fn of(place: u64, object: &'a Object) -> impl Iterator<Item = Self> {
         let (kind, name) = (object.kind(), object.name());
         let addresses = match object {
             Object::Pool(pool) => pool.addresses(),
             Object::Service(_) | Object::Advertisement(_) => &[],
         };
         let claim = move |addresses| Self {
-            item,
+            place,
             kind,
             name,
             addresses,
@@ -67,7 +67,7 @@ pub trait Claimant {
 impl Claimant for Pool {
     fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
         self.addresses().iter().map(|&range| Claim {
-            item: 0,
+            place: 0,
             kind: Kind::Pool,
             name: self.name(),
             addresses: Some(range),
@@ -89,8 +89,8 @@ pub struct Conflict<S> {
 /// A [`Claim`] that outlives the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
-    /// [`Claim::item`].
-    pub item: usize,
+    /// [`Claim::place`].
+    pub place: u64,
     /// The object.
     pub key: Key,
     /// [`Claim::addresses`].
@@ -100,7 +100,7 @@ pub struct Claimed {
 impl From<Claim<'_>> for Claimed {
     fn from(claim: Claim<'_>) -> Self {
         Self {
-            item: claim.item,
+            place: claim.place,
             key: claim.key(),
             addresses: claim.addresses,
         }

@@ -6,8 +6,9 @@ use crate::intent::{Labels, Service};
 /// Objects as words: `web` is a Service, `lan:10.0.0.0/24` a pool.
 impl Claimant for Vec<Object> {
     fn claims(&self) -> impl Iterator<Item = Claim<'_>> {
-        let claims = |(item, object)| Claim::of(item, object);
-        self.iter().enumerate().flat_map(claims)
+        (0..)
+            .zip(self)
+            .flat_map(|(place, object)| Claim::of(place, object))
     }
 }
 

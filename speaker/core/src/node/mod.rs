@@ -233,6 +233,11 @@ impl Node {
         }
     }
 
+    /// The port that the program takes an interface's frames for.
+    pub fn port(&self, interface: u32) -> Option<u32> {
+        self.held.links.get(&interface).map(|link| link.port)
+    }
+
     /// When [`Node::poll`] is due, whether or not anything happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let announcements = self.announcer.poll_timeout();
@@ -459,18 +464,13 @@ impl Node {
 
     fn attach(&mut self) {
         for &interface in &self.plan.attach {
-            let state = self.held.attached.entry(interface);
-            match state {
-                std::collections::btree_map::Entry::Vacant(vacant) => {
-                    vacant.insert(None);
-                }
-                std::collections::btree_map::Entry::Occupied(occupied) => {
-                    if occupied.get().is_some() {
-                        continue;
-                    }
-                }
+            self.held.attached.entry(interface).or_default();
+        }
+        // Also those that have no VIP now: an earlier agent's program is not left behind.
+        for (&interface, state) in &self.held.attached {
+            if state.is_none() {
+                self.commands.push_back(Command::Attach(interface));
             }
-            self.commands.push_back(Command::Attach(interface));
         }
     }
 

@@ -1,0 +1,281 @@
+//! From the types of the API to those of [`speaker_core::intent`].
+//!
+//! The functions take metadata and spec rather than whole objects, so that what reads files can
+//! judge each part on its own.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use speaker_core::intent::{
+    Advertisement, Interfaces, Key, Kind, ObjectName, Pool, PoolError, Requirement, Selector,
+    Service,
+};
+
+use super::{
+    FieldPath, IPAddressPoolSpec, Invalid, L2AdvertisementSpec, LabelSelector, Reason,
+    ServiceAllocation,
+};
+
+/// The annotation that asks for addresses, as a comma-separated list.
+pub const LOAD_BALANCER_IPS: &str = "metallb.io/loadBalancerIPs";
+/// The older name of [`LOAD_BALANCER_IPS`]; it counts where the new one is absent.
+pub const OLD_LOAD_BALANCER_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
+
+/// Where objects come from, and hence who gives Services their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Files: with no controller at work a Service has the addresses that it asks for, or else
+    /// those of its status.
+    Manifests,
+    /// A cluster: a Service has the addresses that a controller has put into its status.
+    Cluster,
+}
+
+/// The name of an object; without a namespace it is in `default`.
+pub fn name(metadata: &ObjectMeta) -> ObjectName {
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default())
+}
+
+/// An `IPAddressPool`.
+pub fn pool(metadata: &ObjectMeta, spec: &IPAddressPoolSpec) -> Result<Pool, Invalid> {
+    let convert = || {
+        let at = FieldPath::root().key("spec");
+        if let Some(allocation) = &spec.service_allocation {
+            check_allocation(allocation, &at.key("serviceAllocation"))?;
+        }
+        let at = at.key("addresses");
+        let parse = |(index, text): (usize, &String)| {
+            text.parse().map_err(|error| fault(at.index(index), error))
+        };
+        let addresses = spec.addresses.iter().enumerate().map(parse);
+        let labels = metadata.labels.clone().unwrap_or_default();
+        Pool::new(name(metadata), labels, addresses.collect::<Result<_, _>>()?).map_err(|error| {
+            match error {
+                PoolError::Empty => fault(at.clone(), error),
+                PoolError::Overlap { index, .. } => fault(at.index(index), error),
+            }
+        })
+    };
+    convert().map_err(|fault| fault.of(Kind::Pool, metadata))
+}
+
+/// An `L2Advertisement`.
+pub fn advertisement(
+    metadata: &ObjectMeta,
+    spec: &L2AdvertisementSpec,
+) -> Result<Advertisement, Invalid> {
+    let convert = || {
+        let at = FieldPath::root().key("spec");
+        check_preferences(spec, &at.key("preferredNodeSelectors"))?;
+        Ok(Advertisement {
+            name: name(metadata),
+            pools: unique(&spec.ip_address_pools, &at.key("ipAddressPools"))?,
+            pool_selectors: selectors(
+                &spec.ip_address_pool_selectors,
+                &at.key("ipAddressPoolSelectors"),
+            )?,
+            node_selectors: selectors(&spec.node_selectors, &at.key("nodeSelectors"))?,
+            service_selectors: selectors(&spec.service_selectors, &at.key("serviceSelectors"))?,
+            interfaces: if spec.interfaces.is_empty() {
+                Interfaces::All
+            } else {
+                Interfaces::Named(spec.interfaces.iter().cloned().collect())
+            },
+        })
+    };
+    convert().map_err(|fault: Fault| fault.of(Kind::Advertisement, metadata))
+}
+
+/// A Service, unless it is of another type than `LoadBalancer`.
+pub fn service(service: &core::Service, source: Source) -> Result<Option<Service>, Invalid> {
+    let core::Service {
+        metadata,
+        spec: Some(spec),
+        ..
+    } = service
+    else {
+        return Ok(None);
+    };
+    if spec.type_.as_deref() != Some("LoadBalancer") {
+        return Ok(None);
+    }
+    let addresses = match source {
+        Source::Cluster => assigned(service),
+        Source::Manifests => requested(metadata, spec).and_then(|addresses| match addresses {
+            Some(addresses) => Ok(addresses),
+            None => assigned(service),
+        }),
+    };
+    Ok(Some(Service {
+        name: name(metadata),
+        labels: metadata.labels.clone().unwrap_or_default(),
+        class: spec.load_balancer_class.clone(),
+        addresses: addresses.map_err(|fault| fault.of(Kind::Service, metadata))?,
+    }))
+}
+
+/// What is wrong, before it is said in which object.
+struct Fault {
+    field: FieldPath,
+    reason: Reason,
+}
+
+fn fault(field: FieldPath, reason: impl Into<Reason>) -> Fault {
+    Fault {
+        field,
+        reason: reason.into(),
+    }
+}
+
+impl Fault {
+    fn of(self, kind: Kind, metadata: &ObjectMeta) -> Invalid {
+        Invalid {
+            object: Key {
+                kind,
+                name: name(metadata),
+            },
+            field: self.field,
+            reason: self.reason,
+        }
+    }
+}
+
+/// The addresses that the Service asks for, if it does.
+fn requested(
+    metadata: &ObjectMeta,
+    spec: &core::ServiceSpec,
+) -> Result<Option<Vec<IpAddr>>, Fault> {
+    let annotation = [LOAD_BALANCER_IPS, OLD_LOAD_BALANCER_IPS]
+        .into_iter()
+        .find_map(|name| Some((name, metadata.annotations.as_ref()?.get(name)?)))
+        .filter(|(_, value)| !value.trim().is_empty());
+    let field = spec.load_balancer_ip.as_ref();
+    let field = field.filter(|value| !value.trim().is_empty());
+    let at_field = FieldPath::root().key("spec").key("loadBalancerIP");
+    match (annotation, field) {
+        (Some((name, _)), Some(_)) => Err(fault(at_field, Reason::AnnotationAndField(name))),
+        (Some((name, value)), None) => {
+            let at = FieldPath::root()
+                .key("metadata")
+                .key("annotations")
+                .key(name);
+            addresses(value.split(',').map(|text| (at.clone(), text))).map(Some)
+        }
+        (None, Some(value)) => addresses([(at_field, value.as_str())]).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The addresses that the Service has been given.
+fn assigned(service: &core::Service) -> Result<Vec<IpAddr>, Fault> {
+    let at = FieldPath::root()
+        .key("status")
+        .key("loadBalancer")
+        .key("ingress");
+    let load_balancer = service
+        .status
+        .as_ref()
+        .and_then(|it| it.load_balancer.as_ref());
+    let ingress = load_balancer
+        .and_then(|it| it.ingress.as_deref())
+        .unwrap_or_default();
+    // Some load balancers are given a host name instead: nothing to answer for.
+    addresses(ingress.iter().enumerate().filter_map(|(index, ingress)| {
+        let text = ingress.ip.as_deref()?;
+        Some((at.index(index).key("ip"), text))
+    }))
+}
+
+fn addresses<'a>(
+    texts: impl IntoIterator<Item = (FieldPath, &'a str)>,
+) -> Result<Vec<IpAddr>, Fault> {
+    let mut addresses = Vec::new();
+    for (at, text) in texts {
+        let text = text.trim();
+        let Ok(address) = text.parse::<IpAddr>() else {
+            return Err(fault(at, Reason::NotAnAddress(text.to_owned())));
+        };
+        let address = address.to_canonical();
+        if addresses.contains(&address) {
+            return Err(fault(at, Reason::AddressTwice(address)));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn check_allocation(allocation: &ServiceAllocation, at: &FieldPath) -> Result<(), Fault> {
+    unique(&allocation.namespaces, &at.key("namespaces"))?;
+    selectors(
+        &allocation.namespace_selectors,
+        &at.key("namespaceSelectors"),
+    )?;
+    selectors(&allocation.service_selectors, &at.key("serviceSelectors"))?;
+    Ok(())
+}
+
+fn check_preferences(spec: &L2AdvertisementSpec, at: &FieldPath) -> Result<(), Fault> {
+    for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
+        let at = at.index(index);
+        if !(1..=100).contains(&preferred.weight) {
+            return Err(fault(at.key("weight"), Reason::Weight(preferred.weight)));
+        }
+        selector(&preferred.preference, &at.key("preference"))?;
+    }
+    Ok(())
+}
+
+fn unique(names: &[String], at: &FieldPath) -> Result<BTreeSet<String>, Fault> {
+    let mut set = BTreeSet::new();
+    for (index, name) in names.iter().enumerate() {
+        if !set.insert(name.clone()) {
+            return Err(fault(at.index(index), Reason::Twice(name.clone())));
+        }
+    }
+    Ok(set)
+}
+
+fn selectors(list: &[LabelSelector], at: &FieldPath) -> Result<Vec<Selector>, Fault> {
+    distinct(list, at, selector)
+}
+
+fn selector(of: &LabelSelector, at: &FieldPath) -> Result<Selector, Fault> {
+    let labels = Selector::by_labels(of.match_labels.clone());
+    let labels = labels.map_err(|error| fault(at.key("matchLabels"), error))?;
+    let requirements = distinct(
+        &of.match_expressions,
+        &at.key("matchExpressions"),
+        |it, at| {
+            let requirement =
+                Requirement::new(it.key.clone(), &it.operator, it.values.iter().cloned());
+            requirement.map_err(|error| fault(at.key(error.field()), error))
+        },
+    )?;
+    Ok(Selector {
+        requirements,
+        ..labels
+    })
+}
+
+/// Converts the items of a list, no two of which may mean the same.
+fn distinct<T, U: PartialEq>(
+    list: &[T],
+    at: &FieldPath,
+    convert: impl Fn(&T, &FieldPath) -> Result<U, Fault>,
+) -> Result<Vec<U>, Fault> {
+    let mut converted = Vec::with_capacity(list.len());
+    for (index, item) in list.iter().enumerate() {
+        let at = at.index(index);
+        let item = convert(item, &at)?;
+        if let Some(same) = converted.iter().position(|it| *it == item) {
+            return Err(fault(at, Reason::Same(same)));
+        }
+        converted.push(item);
+    }
+    Ok(converted)
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+//! Why an object is refused.
+
+use std::net::IpAddr;
+
+use speaker_core::intent::{AddressError, Key, PoolError, SelectorError};
+
+use super::FieldPath;
+
+/// An object that can not be: which one, where, why, and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}: {field}: {reason}")]
+pub struct Invalid {
+    /// The object.
+    pub object: Key,
+    /// The field at fault.
+    pub field: FieldPath,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A range of a pool.
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
+    /// The ranges of a pool.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// A label selector.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    /// A list that names the same thing twice.
+    #[error("{0:?} is listed twice: remove one")]
+    Twice(String),
+    /// Two selectors, or two match expressions of one, that are the same.
+    #[error("the same as item {0} of the list: remove one")]
+    Same(usize),
+    /// A weight out of bounds.
+    #[error("the weight {0} is not between 1 and 100")]
+    Weight(i32),
+    /// An address of a Service.
+    #[error("{0:?} is not an IP address")]
+    NotAnAddress(String),
+    /// An address that the Service lists twice.
+    #[error("{0} is listed twice: remove one")]
+    AddressTwice(IpAddr),
+    /// Addresses are asked for in two ways.
+    #[error("addresses are asked for by the annotation {0} as well: keep the annotation alone")]
+    AnnotationAndField(&'static str),
+}

@@ -1,0 +1,21 @@
+//! Kubernetes objects: the types of the API, and what they mean.
+//!
+//! An object that [`convert`] lets through is valid on its own; what it contradicts in other
+//! objects is the business of [`speaker_core::intent`]. Files and API server go through the same
+//! conversion, so that a file means what the same object means in a cluster.
+
+mod advertisement;
+pub mod convert;
+mod field;
+mod invalid;
+mod pool;
+mod selector;
+
+pub use advertisement::{
+    L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
+    PreferredNodeSelector,
+};
+pub use field::{FieldPath, Step};
+pub use invalid::{Invalid, Reason};
+pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
+pub use selector::{LabelSelector, LabelSelectorRequirement};

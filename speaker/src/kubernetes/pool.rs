@@ -1,0 +1,89 @@
+//! `IPAddressPool`, metallb.io/v1beta1.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::LabelSelector;
+
+/// Addresses that Services can be given, and where they may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "metallb.io",
+    version = "v1beta1",
+    kind = "IPAddressPool",
+    namespaced,
+    status = "IPAddressPoolStatus",
+    derive = "PartialEq",
+    doc = "A pool of IP addresses that Services of type LoadBalancer are given addresses from.",
+    printcolumn(
+        name = "Auto Assign",
+        type_ = "boolean",
+        json_path = ".spec.autoAssign"
+    ),
+    printcolumn(
+        name = "Avoid Buggy IPs",
+        type_ = "boolean",
+        json_path = ".spec.avoidBuggyIPs"
+    ),
+    printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IPAddressPoolSpec {
+    /// What the pool holds, each a CIDR prefix (10.0.0.0/24) or a range (10.0.0.10-10.0.0.20) of
+    /// either family. No address may be in two pools.
+    pub addresses: Vec<String>,
+    /// Whether a Service that does not ask for this pool may be given an address of it.
+    #[serde(default = "yes")]
+    pub auto_assign: bool,
+    /// Whether IPv4 addresses that end in .0 or .255 are left out: some old devices drop them.
+    #[serde(default, rename = "avoidBuggyIPs")]
+    pub avoid_buggy_ips: bool,
+    /// Which Services are given addresses of this pool before those of pools without such a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// The Services that a pool is for. With nothing listed or selected it is for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAllocation {
+    /// Among several pools for a Service, the one with the lowest priority is used first. 0 means
+    /// no priority, and comes last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i64,
+    /// Namespaces whose Services the pool is for, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+    /// Namespaces whose Services the pool is for, by labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespace_selectors: Vec<LabelSelector>,
+    /// Services that the pool is for, by labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// How much of a pool is in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IPAddressPoolStatus {
+    /// IPv4 addresses that Services have.
+    #[serde(rename = "assignedIPv4")]
+    pub assigned_ipv4: i64,
+    /// IPv6 addresses that Services have.
+    #[serde(rename = "assignedIPv6")]
+    pub assigned_ipv6: i64,
+    /// IPv4 addresses that are free.
+    #[serde(rename = "availableIPv4")]
+    pub available_ipv4: i64,
+    /// IPv6 addresses that are free.
+    #[serde(rename = "availableIPv6")]
+    pub available_ipv6: i64,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
+}

@@ -1,0 +1,104 @@
+//! The kernel's notices of changes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tracing::warn;
+
+/// Notices of changes of one directory: in it, where its files are links to, and of whether it is
+/// there at all.
+pub(super) struct Notices {
+    directory: PathBuf,
+    /// None where the kernel gives us no notices.
+    watcher: Option<RecommendedWatcher>,
+    /// The directories asked about, and which those were.
+    asked: BTreeMap<PathBuf, Option<Identity>>,
+    are_complete: bool,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl Notices {
+    pub(super) fn new(directory: PathBuf, mut wake: impl FnMut() + Send + 'static) -> Self {
+        let of = directory.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| concerns(&of, &event)) {
+                wake();
+            }
+        });
+        let watcher = watcher
+            .inspect_err(|error| warn!("no notices of changed manifests, looking often: {error}"));
+        Self {
+            directory,
+            are_complete: watcher.is_ok(),
+            watcher: watcher.ok(),
+            asked: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nothing can change without notice.
+    pub(super) const fn are_complete(&self) -> bool {
+        self.are_complete
+    }
+
+    /// Asks for notices of what is there now; `linked` are directories that files are links into.
+    pub(super) fn ask(&mut self, linked: &BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let above = self.directory.ancestors().skip(1).find(|it| it.is_dir());
+        let itself = Some(&*self.directory).filter(|it| it.is_dir());
+        let linked = linked.iter().map(PathBuf::as_path);
+        let wanted: BTreeMap<_, _> = above
+            .into_iter()
+            .chain(itself)
+            .chain(linked)
+            .map(|path| (path.to_owned(), identity(path)))
+            .collect();
+        for (path, identity) in &self.asked {
+            if wanted.get(path) != Some(identity) {
+                // Whether it was still there to be forgotten is all the same.
+                let _ = watcher.unwatch(path);
+            }
+        }
+        // Also what was asked about before: a directory that was removed and made again may have
+        // the old one's inode, but not its notices.
+        let mut ask = |path: &PathBuf| watcher.watch(path, RecursiveMode::NonRecursive);
+        let failed = wanted.keys().find_map(|path| ask(path).err());
+        if let Some(error) = &failed
+            && self.are_complete
+        {
+            warn!("not all notices of changed manifests, looking often: {error}");
+        }
+        self.are_complete = failed.is_none();
+        self.asked = wanted;
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Whether something may have changed. Reading is no change, ours least of all; and what else is
+/// above the directory is none of our business.
+fn concerns(directory: &Path, event: &Event) -> bool {
+    let is_read = match event.kind {
+        EventKind::Access(kind) => kind != AccessKind::Close(AccessMode::Write),
+        _ => false,
+    };
+    let is_beside = |path: &PathBuf| {
+        let is_above = |parent| parent != directory && directory.starts_with(parent);
+        path.parent().is_some_and(is_above) && !directory.starts_with(path)
+    };
+    !is_read && (event.paths.is_empty() || !event.paths.iter().all(is_beside))
+}

@@ -1,0 +1,169 @@
+//! Finding out what the directory holds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// The largest file that is read: several times what a full map of VIPs takes.
+const MAX_FILE_BYTES: u64 = 128 << 20;
+
+/// A file that was changed less than this ago may change again without its time changing: the
+/// kernel's clock for that is coarse.
+const UNSETTLED: Duration = Duration::from_millis(40);
+
+/// What was found of a file, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// What it was at the last look.
+    Unchanged,
+    /// New or changed.
+    Text(String),
+    /// It is there, but can not be read, for this reason.
+    Unreadable(String),
+}
+
+/// Looks at a directory again and again, and reads only what has changed.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    known: BTreeMap<PathBuf, Known>,
+    linked: BTreeSet<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Known {
+    stamp: Option<Stamp>,
+    hash: u64,
+}
+
+/// What changes with the content of a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Scanner {
+    /// All manifests of the directory, by name.
+    pub(super) fn scan(&mut self, directory: &Path) -> io::Result<BTreeMap<PathBuf, Seen>> {
+        let mut found = BTreeMap::new();
+        let mut linked = BTreeSet::new();
+        for entry in fs::read_dir(directory)? {
+            let name = PathBuf::from(entry?.file_name());
+            if !is_manifest(&name) {
+                continue;
+            }
+            let path = directory.join(&name);
+            linked.extend(link_target(&path, directory));
+            if let Some(seen) = self.look(&name, &path) {
+                found.insert(name, seen);
+            }
+        }
+        self.known.retain(|name, _| found.contains_key(name));
+        self.linked = linked;
+        Ok(found)
+    }
+
+    /// Other directories that files of this one are links into.
+    pub(super) const fn linked(&self) -> &BTreeSet<PathBuf> {
+        &self.linked
+    }
+
+    fn look(&mut self, name: &Path, path: &Path) -> Option<Seen> {
+        match self.read(name, path) {
+            Ok(seen) => seen,
+            // It was there a moment ago, and is gone, unless it is a link to nowhere.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => None,
+            Err(error) => {
+                self.known.remove(name);
+                Some(Seen::Unreadable(error.to_string()))
+            }
+        }
+    }
+
+    fn read(&mut self, name: &Path, path: &Path) -> io::Result<Option<Seen>> {
+        let metadata = fs::metadata(path)?;
+        // Opening a pipe would wait for its other end.
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        if metadata.len() > MAX_FILE_BYTES {
+            let limit = MAX_FILE_BYTES >> 20;
+            return Err(io::Error::other(format!(
+                "larger than {limit} MiB: split it"
+            )));
+        }
+        let stamp = Stamp::of(&metadata);
+        let known = self.known.get(name);
+        if known.is_some_and(|known| known.stamp.as_ref() == Some(&stamp)) {
+            return Ok(Some(Seen::Unchanged));
+        }
+        let text = fs::read_to_string(path)?;
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let hash = hasher.finish();
+        let is_same = known.is_some_and(|known| known.hash == hash);
+        let known = Known {
+            stamp: stamp.is_settled().then_some(stamp),
+            hash,
+        };
+        self.known.insert(name.to_owned(), known);
+        Ok(Some(if is_same {
+            Seen::Unchanged
+        } else {
+            Seen::Text(text)
+        }))
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let changed = Duration::new(
+            seconds.try_into().unwrap_or(0),
+            nanoseconds.try_into().unwrap_or(0),
+        );
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        now.abs_diff(changed) > UNSETTLED
+    }
+}
+
+/// Whether a file of this name counts: not what is hidden, nor what editors leave behind.
+fn is_manifest(name: &Path) -> bool {
+    let is_ours = name
+        .extension()
+        .is_some_and(|it| it == "yaml" || it == "yml" || it == "json");
+    is_ours
+        && !name.as_os_str().as_encoded_bytes().starts_with(b".")
+        && !name.as_os_str().as_encoded_bytes().starts_with(b"#")
+}
+
+/// The directory that a link leads into, if it leads out of this one.
+fn link_target(path: &Path, directory: &Path) -> Option<PathBuf> {
+    if !path.is_symlink() {
+        return None;
+    }
+    let target = fs::canonicalize(path).ok()?;
+    let parent = target.parent()?;
+    (fs::canonicalize(directory).ok()? != parent).then(|| parent.to_owned())
+}

@@ -1,0 +1,102 @@
+//! The last good content of each file, kept for the case that the file is bad at the next start.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Names the directory that the contents come from: those of another one are worth nothing.
+const MARKER: &str = ".directory";
+
+/// Copies of files under the state directory.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Opens the copies of the files of a directory, given by its absolute path.
+    pub(super) fn open(state: &Path, of: &Path) -> io::Result<Self> {
+        let store = Self {
+            directory: state.join("manifests"),
+        };
+        fs::create_dir_all(&store.directory)?;
+        let marker = store.directory.join(MARKER);
+        let is_same = match fs::read(&marker) {
+            Ok(marked) => marked == of.as_os_str().as_bytes(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !is_same {
+            for name in store.names()? {
+                store.forget(&name)?;
+            }
+            fs::write(marker, of.as_os_str().as_bytes())?;
+        }
+        Ok(store)
+    }
+
+    /// All of them, by name.
+    pub(super) fn load(&self) -> io::Result<BTreeMap<PathBuf, String>> {
+        let read = |name: PathBuf| {
+            let text = fs::read_to_string(self.directory.join(&name))?;
+            Ok((name, text))
+        };
+        self.names()?.into_iter().map(read).collect()
+    }
+
+    /// Replaces one, at once or not at all.
+    pub(super) fn keep(&self, name: &Path, text: &str) -> io::Result<()> {
+        let path = self.directory.join(name);
+        if fs::read(&path).is_ok_and(|kept| kept == text.as_bytes()) {
+            return Ok(());
+        }
+        // Without a sync: should power fail, the file itself is there, and most likely good.
+        let new = self.directory.join(".new");
+        fs::write(&new, text)?;
+        fs::rename(new, path)
+    }
+
+    /// Removes one.
+    pub(super) fn forget(&self, name: &Path) -> io::Result<()> {
+        match fs::remove_file(self.directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn names(&self) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            if !name.as_bytes().starts_with(b".") {
+                names.push(PathBuf::from(name));
+            }
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_outlive_the_store_but_not_a_change_of_directory() {
+        let state = tempfile::tempdir().unwrap();
+        let open = |of: &str| Store::open(state.path(), Path::new(of)).unwrap();
+        let (a, b) = (Path::new("a.yaml"), Path::new("b.yaml"));
+        let store = open("/etc/speaker");
+        store.keep(a, "1").unwrap();
+        store.keep(a, "2").unwrap();
+        store.keep(b, "3").unwrap();
+        store.forget(b).unwrap();
+        store.forget(b).unwrap();
+        let kept = BTreeMap::from([(a.to_owned(), "2".to_owned())]);
+        assert_eq!(open("/etc/speaker").load().unwrap(), kept);
+        assert!(open("/etc/other").load().unwrap().is_empty());
+        assert!(open("/etc/speaker").load().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,181 @@
+//! Watching the directory.
+
+use std::{
+    collections::BTreeMap,
+    io, mem,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    task,
+    time::{self, Instant},
+};
+use tracing::{info, warn};
+
+use super::{
+    directory::{Change, Directory, Update},
+    notices::Notices,
+    refused::Refused,
+    scan::Scanner,
+    store::Store,
+};
+
+/// Changes that follow each other closer than this are taken together.
+const QUIET: Duration = Duration::from_millis(50);
+/// But not for longer than this.
+const BURST: Duration = Duration::from_millis(300);
+/// A look without any notice, in case one got lost.
+const REGULAR: Duration = Duration::from_secs(10);
+/// A look without any notice, where the kernel gives none.
+const UNNOTICED: Duration = Duration::from_millis(500);
+
+/// Sends what the directory says, and then what becomes different, until nobody listens any more.
+/// What is refused is logged as well. The last good contents are kept under `state`.
+pub async fn watch(directory: PathBuf, state: PathBuf, changes: mpsc::Sender<Change>) {
+    let wake = Arc::new(Notify::new());
+    let on_change = Arc::clone(&wake);
+    let mut watcher = blocking(move || Watcher::new(directory, &state, on_change)).await;
+    loop {
+        let (change, last_good);
+        (watcher, change, last_good) = blocking(move || watcher.look()).await;
+        if let Some(change) = change
+            && changes.send(change).await.is_err()
+        {
+            return;
+        }
+        let pause;
+        (watcher, pause) = blocking(move || watcher.keep(last_good)).await;
+        tokio::select! {
+            () = changes.closed() => return,
+            () = wake.notified() => quiet(&wake).await,
+            () = time::sleep(pause) => (),
+        }
+    }
+}
+
+async fn quiet(wake: &Notify) {
+    let end = Instant::now() + BURST;
+    while Instant::now() < end
+        && time::timeout_at(end.min(Instant::now() + QUIET), wake.notified())
+            .await
+            .is_ok()
+    {}
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    task::spawn_blocking(work)
+        .await
+        .expect("it does not panic, and nobody aborts it")
+}
+
+/// What blocks: reading, and writing copies.
+struct Watcher {
+    path: PathBuf,
+    notices: Notices,
+    scanner: Scanner,
+    directory: Directory,
+    store: Option<Store>,
+    refused: Vec<Refused>,
+}
+
+impl Watcher {
+    fn new(path: PathBuf, state: &Path, wake: Arc<Notify>) -> Self {
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let open = || {
+            let store = Store::open(state, &path)?;
+            let last_good = store.load()?;
+            io::Result::Ok((store, last_good))
+        };
+        let (store, last_good) = match open() {
+            Ok((store, last_good)) => (Some(store), last_good),
+            Err(error) => {
+                let state = state.display();
+                warn!("{state}: {error}: after a restart no last good content will be known");
+                (None, BTreeMap::new())
+            }
+        };
+        Self {
+            notices: Notices::new(path.clone(), move || wake.notify_one()),
+            scanner: Scanner::default(),
+            directory: Directory::new(path.clone(), last_good),
+            store,
+            refused: Vec::new(),
+            path,
+        }
+    }
+
+    fn look(mut self) -> (Self, Option<Change>, BTreeMap<PathBuf, Option<String>>) {
+        let found = loop {
+            self.notices.ask(self.scanner.linked());
+            let before = self.scanner.linked().clone();
+            let found = self.scanner.scan(&self.path);
+            // What changed in a directory before it was asked about went unnoticed.
+            if *self.scanner.linked() == before {
+                break found;
+            }
+        };
+        let found = found.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                "the directory is missing: make it, empty if nothing is to be announced".to_owned()
+            }
+            _ => error.to_string(),
+        });
+        let Update {
+            change,
+            notes,
+            last_good,
+        } = self.directory.update(found);
+        for (place, note) in notes {
+            if note.is_warning() {
+                warn!("{place}: {note}");
+            } else {
+                info!("{place}: {note}");
+            }
+        }
+        if let Some(change) = &change {
+            self.log(&change.refused);
+        }
+        (self, change, last_good)
+    }
+
+    /// Logs what is refused now and was not, and the reverse.
+    fn log(&mut self, refused: &[Refused]) {
+        let before = mem::replace(&mut self.refused, refused.to_vec());
+        for refused in refused.iter().filter(|it| !before.contains(it)) {
+            warn!("{refused}");
+        }
+        let is_refused = |path: &Path| refused.iter().any(|it| it.path == path);
+        for Refused { path, .. } in before.into_iter().filter(|it| !is_refused(&it.path)) {
+            if path.exists() {
+                info!("{}: good again, and in force", path.display());
+            }
+        }
+    }
+
+    /// Writes what a restart needs; tells when to look again at the latest.
+    fn keep(mut self, last_good: BTreeMap<PathBuf, Option<String>>) -> (Self, Duration) {
+        if let Some(store) = &self.store {
+            let keep = |(name, text): (&PathBuf, &Option<String>)| match text {
+                Some(text) => store.keep(name, text),
+                None => store.forget(name),
+            };
+            if let Err(error) = last_good.iter().try_for_each(keep) {
+                warn!("the last good content of manifests can not be kept for a restart: {error}");
+                self.store = None;
+            }
+        }
+        let pause = if self.notices.are_complete() {
+            REGULAR
+        } else {
+            UNNOTICED
+        };
+        (self, pause)
+    }
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
