@@ -1,0 +1,133 @@
+//! Hosts and a switch on one machine, for tests, the demo and benchmarks.
+//!
+//! A [`Lab`] is a switch and the [`Host`]s plugged into it: Linux namespaces, joined by veth pairs
+//! and bridges. Nothing of it has a name outside of the process that made it. It goes when it is
+//! dropped, and also when the process ends in any other way: panic, ctrl-C or kill -9 leave no
+//! process, namespace, interface, mount, pin or file behind. Any number of labs live side by side.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! speaker_tests::lab::test(|lab| {
+//!     let node = lab.host("node-a")?;
+//!     let client = lab.host("client")?;
+//!     let wire = client.eth0.port.capture()?;
+//!
+//!     client.ping(node.eth0.ipv4, Duration::from_secs(1))?;
+//!     wire.wait_for(|frame| frame.ether_type() == 0x0806, Duration::from_secs(1))?;
+//!
+//!     node.eth0.port.cut()?;
+//!     assert!(client.ping(node.eth0.ipv4, Duration::from_millis(200)).is_err());
+//!     Ok(())
+//! });
+//! ```
+//!
+//! It needs root, and of the kernel (5.10 or later) veth, bridges, packet sockets and BPF; for
+//! lossy cables also the `clsact` queueing discipline and BPF classifiers (modules `sch_ingress`
+//! and `cls_bpf`). Of programs it needs none but those that a test runs.
+//!
+//! Frames between hosts are as the kernel makes them on veth: the checksums of TCP and UDP, and
+//! the cutting of large TCP segments, are left to a network card that is not there. ARP, ND and
+//! ICMP are complete.
+
+mod bpf;
+mod capture;
+mod frame;
+mod host;
+mod init;
+mod journal;
+mod namespace;
+mod netlink;
+mod packet;
+mod ping;
+mod port;
+mod process;
+mod relay;
+mod skip;
+mod switch;
+
+use std::{sync::Arc, thread};
+
+use anyhow::Result;
+
+pub use self::{
+    capture::Capture,
+    frame::{Frame, Tag},
+    host::Host,
+    packet::RawSocket,
+    port::{Direction, Port},
+    process::{Command, Output, Process},
+    skip::{Missing, skip},
+    switch::Link,
+};
+use self::{journal::Journal, switch::Switch};
+
+/// A switch, for hosts to be plugged into.
+#[derive(Debug)]
+pub struct Lab {
+    switch: Arc<Switch>,
+    journal: Journal,
+}
+
+impl Lab {
+    /// Makes a lab without hosts. That the machine cannot have one is told by [`Missing`].
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            switch: Arc::new(Switch::new()?),
+            journal: Journal::new(),
+        })
+    }
+
+    /// Adds a host, with an interface `eth0` in LAN 0. The first has 10.0.0.1, the second 10.0.0.2.
+    pub fn host(&self, name: &str) -> Result<Host> {
+        Host::new(name, Arc::clone(&self.switch), self.journal.clone())
+    }
+
+    /// Whether the kernel knows a kind of network device, by the name that `ip link add … type`
+    /// takes: "vlan", "bond", "macvlan".
+    pub fn has(&self, kind: &str) -> bool {
+        self.switch.knows(kind)
+    }
+
+    /// Asks for a kind of network device: the error that it is missing skips a [`test`].
+    pub fn needs(&self, kind: &str) -> Result<(), Missing> {
+        match self.has(kind) {
+            true => Ok(()),
+            false => Err(Missing::device(kind)),
+        }
+    }
+}
+
+impl Drop for Lab {
+    /// Prints what processes said if a test is failing.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprint!("{}", self.journal);
+        }
+    }
+}
+
+/// Runs a test in a lab of its own. An error fails it, but for [`Missing`], which skips it loudly;
+/// a test that fails prints what the lab's processes said.
+///
+/// # Panics
+///
+/// If the test fails.
+pub fn test(body: impl FnOnce(&Lab) -> Result<()>) {
+    let outcome = Lab::new().and_then(|lab| {
+        let outcome = body(&lab);
+        // Here, where the lab is still there to print what its processes said.
+        if let Err(error) = &outcome
+            && error.downcast_ref::<Missing>().is_none()
+        {
+            panic!("{error:?}");
+        }
+        outcome
+    });
+    match outcome {
+        Ok(()) => {}
+        Err(error) => match error.downcast_ref::<Missing>() {
+            Some(missing) => skip(missing),
+            None => panic!("{error:?}"),
+        },
+    }
+}

@@ -1,0 +1,53 @@
+//! Tests that cannot run here say so, and are counted.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    thread,
+};
+
+/// What a machine lacks to run a test.
+#[derive(Debug, thiserror::Error)]
+pub enum Missing {
+    /// The right to make namespaces.
+    #[error("the lab makes network namespaces: run as root")]
+    Privilege,
+    /// A part of the kernel.
+    #[error("this kernel has no {0}")]
+    Kernel(String),
+    /// A program.
+    #[error("there is no program {0:?} on this machine")]
+    Program(String),
+}
+
+impl Missing {
+    /// A kind of network device, by the name that `ip link add … type` takes.
+    pub(super) fn device(kind: &str) -> Self {
+        Self::Kernel(format!("{kind:?} devices"))
+    }
+}
+
+/// Says on the real standard error, past the test harness, that the running test is skipped, and
+/// appends a line to the file that the environment variable `SPEAKER_SKIPS` names.
+///
+/// # Panics
+///
+/// With `CI=true`, if all that is missing is privilege: a CI that lost it would test nothing.
+pub fn skip(missing: &Missing) {
+    let test = thread::current().name().unwrap_or("test").to_owned();
+    let in_ci = env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(
+        !(in_ci && matches!(missing, Missing::Privilege)),
+        "{test} cannot be skipped in CI: {missing}"
+    );
+    // Both are best effort: a test that cannot report its skip is still skipped.
+    let _ = writeln!(io::stderr(), "SKIPPED {test}: {missing}");
+    if let Some(path) = env::var_os("SPEAKER_SKIPS") {
+        let _ = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .and_then(|mut file| writeln!(file, "{test}: {missing}"));
+    }
+}

@@ -1,0 +1,189 @@
+//! The switch: one bridge per LAN, in namespaces of their own, and the cables to it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{libc, net::if_::if_nametoindex};
+use rtnetlink::{
+    LinkBridge, LinkMessageBuilder, LinkUnspec,
+    packet_route::link::{BridgeStpState, InfoData, InfoKind, InfoVeth},
+};
+
+use super::{
+    Missing,
+    namespace::{Namespace, wait_for_file},
+    netlink,
+    port::Port,
+};
+
+/// Bridges that learn, and forward from the first moment: no spanning tree, no delay, no snooping.
+/// The switch itself is silent: it has no addresses, and no IPv6.
+#[derive(Debug)]
+pub(super) struct Switch {
+    pub(super) namespace: Namespace,
+    /// How many interfaces were plugged into each LAN so far.
+    lans: Mutex<BTreeMap<u8, u8>>,
+}
+
+/// An interface of a host, plugged into a LAN of the switch. Dropping it pulls the plug out.
+#[derive(Debug)]
+pub struct Link {
+    /// What the host calls it.
+    pub name: String,
+    /// 02:00:00:00:LAN:N, where N counts the interfaces in that LAN from 1.
+    pub mac: [u8; 6],
+    /// 10.0.LAN.N, in a /24.
+    pub ipv4: Ipv4Addr,
+    /// fd00:0:0:LAN::N, in a /64.
+    pub ipv6: Ipv6Addr,
+    /// In fe80::/64, with the interface identifier made from the MAC (RFC 4291, appendix A).
+    pub link_local: Ipv6Addr,
+    /// The other end of the cable.
+    pub port: Port,
+}
+
+impl Switch {
+    pub(super) fn new() -> Result<Self> {
+        let namespace = Namespace::new("switch")?;
+        namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        for tables in ["iptables", "ip6tables", "arptables"] {
+            // The setting is there only if the kernel can filter on bridges at all.
+            let _ = namespace.sysctl(&format!("net.bridge.bridge-nf-call-{tables}"), "0");
+        }
+        Ok(Self {
+            namespace,
+            lans: Mutex::default(),
+        })
+    }
+
+    /// Gives a host an interface with addresses, up and plugged into a LAN.
+    pub(super) fn plug(self: &Arc<Self>, host: &Namespace, name: &str, lan: u8) -> Result<Link> {
+        let number = self.next_in(lan)?;
+        let mac = [2, 0, 0, 0, lan, number];
+        let ipv4 = Ipv4Addr::new(10, 0, lan, number);
+        let ipv6 = Ipv6Addr::new(0xfd00, 0, 0, lan.into(), 0, 0, 0, number.into());
+        let port = format!("lan{lan}port{number}");
+        host.run(|| -> Result<()> {
+            self.add_cable(name, mac, &port)?;
+            let index = if_nametoindex(name)?;
+            netlink::add_address(index, IpAddr::V4(ipv4), 24)?;
+            netlink::add_address(index, IpAddr::V6(ipv6), 64)?;
+            Ok(())
+        })
+        .with_context(|| format!("making {name}"))?;
+        let port = Port::new(Arc::clone(self), port, lan)
+            .with_context(|| format!("plugging {name} into the switch"))?;
+        let link_local = link_local(mac);
+        host.run(|| wait_until_usable(name, link_local))?;
+        Ok(Link {
+            name: name.to_owned(),
+            mac,
+            ipv4,
+            ipv6,
+            link_local,
+            port,
+        })
+    }
+
+    /// Whether the kernel knows this kind of device.
+    pub(super) fn knows(&self, kind: &str) -> bool {
+        let probe = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind.into())
+            .name("probe")
+            .build();
+        self.namespace.run(|| match netlink::add_link(probe) {
+            Ok(()) => {
+                let probe = LinkUnspec::new_with_name("probe").build();
+                netlink::delete_link(probe).is_ok()
+            }
+            // Any other error comes from a kind that is there and misses a parent, a peer, …
+            Err(error) => error.raw_os_error() != Some(libc::EOPNOTSUPP),
+        })
+    }
+
+    /// The number of the next interface in a LAN, which is made with its first.
+    fn next_in(&self, lan: u8) -> Result<u8> {
+        let mut lans = self.lans.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lans.contains_key(&lan) {
+            let bridge = LinkBridge::new(&bridge(lan))
+                .stp_state(BridgeStpState::Disabled)
+                .forward_delay(0)
+                .mcast_snooping(false)
+                .up();
+            self.namespace
+                .run(|| netlink::add_link(bridge.build()))
+                .map_err(|error| missing("bridge", error))?;
+        }
+        let number = lans.entry(lan).or_default();
+        *number = number
+            .checked_add(1)
+            .with_context(|| format!("LAN {lan} is full: it has 255 interfaces"))?;
+        Ok(*number)
+    }
+
+    /// Makes a pair of interfaces: one here, in the calling thread's network namespace, and the
+    /// port in the switch.
+    fn add_cable(&self, name: &str, mac: [u8; 6], port: &str) -> Result<()> {
+        let port = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(port)
+            .setns_by_fd(self.namespace.as_fd().as_raw_fd())
+            .build();
+        let pair = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(port)))
+            .name(name)
+            .address(mac.to_vec())
+            .up()
+            .build();
+        netlink::add_link(pair).map_err(|error| missing("veth", error))
+    }
+}
+
+/// Waits for what the kernel does in its own time after an interface has got its carrier.
+fn wait_until_usable(interface: &str, link_local: Ipv6Addr) -> Result<()> {
+    wait_for_file(&format!("/sys/class/net/{interface}/operstate"), |state| {
+        state.trim() == "up"
+    })?;
+    let bits = format!("{:032x}", link_local.to_bits());
+    wait_for_file("/proc/thread-self/net/if_inet6", |addresses| {
+        addresses.contains(&bits)
+    })
+}
+
+/// The name of a LAN's bridge.
+pub(super) fn bridge(lan: u8) -> String {
+    format!("lan{lan}")
+}
+
+/// Tells a kind of device that the kernel lacks from other reasons to fail.
+fn missing(kind: &str, error: std::io::Error) -> anyhow::Error {
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => Missing::device(kind).into(),
+        _ => anyhow::Error::new(error).context(format!("making a {kind} device")),
+    }
+}
+
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    const UNIVERSAL: u8 = 2;
+    Ipv6Addr::from([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ UNIVERSAL,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
+}
