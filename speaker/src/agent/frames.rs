@@ -63,7 +63,10 @@ impl Taps {
                 _ => None,
             },
             length: event.length,
-            frame: snapshot(event).iter().map(|byte| format!("{byte:02x}")).collect(),
+            frame: snapshot(event)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
         };
         // Nobody listens: the last one has just gone.
         let _ = self.sender.send(record);

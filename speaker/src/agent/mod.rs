@@ -259,7 +259,9 @@ impl Agent {
     fn settle(&mut self) {
         loop {
             self.node.poll(Instant::now());
-            let Some(command) = self.node.next_command() else { break };
+            let Some(command) = self.node.next_command() else {
+                break;
+            };
             if let Some(input) = self.shell.carry_out(command) {
                 self.node.handle(input, Instant::now());
             }
@@ -288,7 +290,10 @@ impl Agent {
             return;
         }
         if let Err(error) = self.shell.lease.renew(lasts) {
-            error!("the lease cannot be renewed: {:#}", anyhow::Error::from(error));
+            error!(
+                "the lease cannot be renewed: {:#}",
+                anyhow::Error::from(error)
+            );
         }
     }
 

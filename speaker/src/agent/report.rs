@@ -58,7 +58,9 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         });
         let runs = attached.iter().find(|link| link.ifindex == key.port);
         let interface = name(key.port);
-        let mode = runs.and_then(|link| link.interface.as_ref()).map(|(_, mode)| mode.to_string());
+        let mode = runs
+            .and_then(|link| link.interface.as_ref())
+            .map(|(_, mode)| mode.to_string());
         let state = match (vip.action, lease.valid, &mode) {
             (Action::Suppress, ..) => "suppressed",
             (Action::Answer, _, None) => "not attached",
@@ -68,7 +70,9 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         status.places.push(PlaceStatus {
             link: interface.clone(),
             interface,
-            mac: links.get(&key.port).map_or_else(|| "-".to_owned(), |link| mac_text(&link.mac)),
+            mac: links
+                .get(&key.port)
+                .map_or_else(|| "-".to_owned(), |link| mac_text(&link.mac)),
             vlan: key.vlan.id,
             state: state.to_owned(),
             mode,
@@ -90,7 +94,10 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
             .map(|link| LinkStatus {
                 name: name(link.ifindex),
                 index: link.ifindex,
-                error: link.interface.is_none().then(|| "the interface is gone".to_owned()),
+                error: link
+                    .interface
+                    .is_none()
+                    .then(|| "the interface is gone".to_owned()),
                 attached: link.interface.map(|(_, mode)| Attached {
                     mode: mode.to_string(),
                     note: None,

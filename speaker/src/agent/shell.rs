@@ -42,7 +42,10 @@ impl Shell {
         let maps = self.kernel.maps();
         let vips = maps.vips()?;
         Ok(Adopted {
-            vips: vips.into_iter().map(|(key, vip)| (entry(&key), vip)).collect(),
+            vips: vips
+                .into_iter()
+                .map(|(key, vip)| (entry(&key), vip))
+                .collect(),
             links: maps.links()?.into_iter().collect(),
             attached: self.kernel.pinned()?.into_iter().collect(),
             in_time: kernel::now() < maps.lease()?.agent_deadline_ns,

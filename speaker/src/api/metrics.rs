@@ -11,8 +11,7 @@ use speaker_core::node::PlaceStatus;
 
 use super::{Counts, Report};
 
-pub(super) const CONTENT_TYPE: &str =
-    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug)]
 struct Collected(Report);
@@ -32,30 +31,41 @@ impl Collector for Collected {
 
         let held = ConstGauge::new(i64::from(report.lease.valid));
         let help = "Whether the kernel-held lease is valid";
-        let metric = encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
+        let metric =
+            encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
         held.encode(metric)?;
 
         type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
         const COUNTS: [Count; 5] = [
             ("speaker_requests", "Requests for VIPs", |_, c| c.requests),
             ("speaker_answers", "Requests answered", |_, c| c.answered),
-            ("speaker_suppressed", "Requests dropped because another node owns the VIP", |_, c| {
-                c.suppressed
-            }),
-            ("speaker_refused", "Requests dropped because the lease had lapsed", |_, c| c.refused),
-            ("speaker_announcements", "Gratuitous announcements sent", |p, _| p.announced),
+            (
+                "speaker_suppressed",
+                "Requests dropped because another node owns the VIP",
+                |_, c| c.suppressed,
+            ),
+            (
+                "speaker_refused",
+                "Requests dropped because the lease had lapsed",
+                |_, c| c.refused,
+            ),
+            (
+                "speaker_announcements",
+                "Gratuitous announcements sent",
+                |p, _| p.announced,
+            ),
         ];
         for (name, help, count) in COUNTS {
             let kind = ConstCounter::new(0_u64).metric_type();
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for vip in &report.vips {
-                let Some(address) = vip.status.address else { continue };
+                let Some(address) = vip.status.address else {
+                    continue;
+                };
                 for (place, counts) in vip.places() {
-                    let labels = [
-                        ("ip", address.to_string()),
-                        ("link", place.link.clone()),
-                    ];
-                    ConstCounter::new(count(place, &counts)).encode(family.encode_family(&labels)?)?;
+                    let labels = [("ip", address.to_string()), ("link", place.link.clone())];
+                    ConstCounter::new(count(place, &counts))
+                        .encode(family.encode_family(&labels)?)?;
                 }
             }
         }

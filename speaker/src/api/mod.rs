@@ -113,7 +113,12 @@ pub fn socket(state_dir: &Path) -> std::path::PathBuf {
 impl VipReport {
     /// The places with their counts.
     pub fn places(&self) -> impl Iterator<Item = (&PlaceStatus, Counts)> {
-        let counts = self.counts.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let counts = self
+            .counts
+            .iter()
+            .copied()
+            .map(Some)
+            .chain(std::iter::repeat(None));
         self.status
             .places
             .iter()

@@ -43,8 +43,8 @@ pub fn serve_socket(path: &Path, requests: Loop) -> Result<()> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/watch", get(watch))

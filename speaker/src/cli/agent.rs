@@ -1,6 +1,6 @@
 //! `speaker agent`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -26,7 +26,12 @@ pub(super) struct Agent {
 
     /// Use only this interface; may be given several times. Without it, all but what container
     /// runtimes and network plugins make
-    #[arg(long = "interface", env = "SPEAKER_INTERFACE", value_name = "IF", value_delimiter = ',')]
+    #[arg(
+        long = "interface",
+        env = "SPEAKER_INTERFACE",
+        value_name = "IF",
+        value_delimiter = ','
+    )]
     interfaces: Vec<String>,
 
     /// Where the program runs: in the driver (native), or behind it in the network stack (generic)
@@ -46,7 +51,12 @@ pub(super) struct Agent {
     refresh: Duration,
 
     /// What to log: error, warn, info, debug or trace
-    #[arg(long, env = "SPEAKER_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        env = "SPEAKER_LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     log_level: tracing::Level,
 
     /// Run the build of the program that logs what it does, at this level
@@ -70,6 +80,7 @@ impl Agent {
         tracing_subscriber::fmt()
             .with_max_level(self.log_level)
             .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
             .init();
         block_on(agent::run(agent::Options {

@@ -20,7 +20,10 @@ impl Detach {
     pub(super) fn run(self) -> Result<()> {
         let Removed { links, layouts } = kernel::detach_all(&self.places.bpffs)?;
         if links.is_empty() && layouts.is_empty() {
-            println!("nothing to do: nothing is pinned under {}", self.places.bpffs.display());
+            println!(
+                "nothing to do: nothing is pinned under {}",
+                self.places.bpffs.display()
+            );
         }
         for (index, name) in links {
             match name {

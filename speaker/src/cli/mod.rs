@@ -30,11 +30,21 @@ enum Command {
 #[derive(Clone, Debug, Args)]
 struct Places {
     /// Where pinned maps and links are: a directory on a mounted bpf file system
-    #[arg(long, env = "SPEAKER_BPFFS", default_value = "/sys/fs/bpf", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "SPEAKER_BPFFS",
+        default_value = "/sys/fs/bpf",
+        value_name = "DIR"
+    )]
     bpffs: PathBuf,
 
     /// Where the agent keeps its socket and the last good configuration
-    #[arg(long, env = "SPEAKER_STATE_DIR", default_value = "/var/lib/speaker", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "SPEAKER_STATE_DIR",
+        default_value = "/var/lib/speaker",
+        value_name = "DIR"
+    )]
     state_dir: PathBuf,
 }
 

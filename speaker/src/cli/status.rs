@@ -11,8 +11,8 @@ use tabled::{
 
 use super::{Places, block_on};
 use crate::{
-    api::{Client, LeaseReport, NoAgent, Report},
     agent,
+    api::{Client, LeaseReport, NoAgent, Report},
 };
 
 /// Show the VIPs of this node: who answers where, how often, and why not
@@ -91,7 +91,11 @@ fn text(report: &Report) -> String {
         if let Some(error) = &link.error {
             text += &format!("{}: {error}\n", link.name);
         }
-        if let Some(note) = link.attached.as_ref().and_then(|attached| attached.note.as_ref()) {
+        if let Some(note) = link
+            .attached
+            .as_ref()
+            .and_then(|attached| attached.note.as_ref())
+        {
             text += &format!("{}: {note}\n", link.name);
         }
     }
@@ -104,7 +108,10 @@ fn text(report: &Report) -> String {
 fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
     let services = vip.status.services.join(", ");
     let row = |state: &str| Row {
-        vip: vip.status.address.map_or_else(|| "-".to_owned(), |vip| vip.to_string()),
+        vip: vip
+            .status
+            .address
+            .map_or_else(|| "-".to_owned(), |vip| vip.to_string()),
         state: state.to_owned(),
         link: "-".to_owned(),
         mac: "-".to_owned(),
@@ -124,10 +131,9 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
             mode: place.mode.clone().unwrap_or_else(|| "-".to_owned()),
             requests: counts.requests.to_string(),
             answers: counts.answered.to_string(),
-            last_asked: counts.last_request_ms_ago.map_or_else(
-                || "never".to_owned(),
-                |ms| format!("{} ago", rounded(ms)),
-            ),
+            last_asked: counts
+                .last_request_ms_ago
+                .map_or_else(|| "never".to_owned(), |ms| format!("{} ago", rounded(ms))),
             ..row(&state(place))
         })
         .collect()

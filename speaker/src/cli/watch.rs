@@ -62,9 +62,9 @@ impl Watch {
     }
 
     async fn watch(&self) -> Result<()> {
-        let mut client = Client::connect(&self.places.state_dir).await.context(
-            "watching needs a running agent, which reads the frames from the program",
-        )?;
+        let mut client = Client::connect(&self.places.state_dir)
+            .await
+            .context("watching needs a running agent, which reads the frames from the program")?;
         let mut capture = self.pcap.clone().map(Capture::create).transpose()?;
         let mut body = client.watch().await?;
         eprintln!("watching; ctrl-C ends");
@@ -72,7 +72,9 @@ impl Watch {
         let mut shown = 0;
         let mut buffer = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
+            let Ok(data) = frame?.into_data() else {
+                continue;
+            };
             buffer.extend_from_slice(&data);
             while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
@@ -118,7 +120,10 @@ fn text(record: &FrameRecord) -> String {
         Some(reason) => format!("{} ({reason})", record.event),
         None => record.event.clone(),
     };
-    format!("{time_of_day} {}{vlan} {event:<10} {message}", record.interface)
+    format!(
+        "{time_of_day} {}{vlan} {event:<10} {message}",
+        record.interface
+    )
 }
 
 fn bytes(record: &FrameRecord) -> Vec<u8> {
@@ -154,7 +159,10 @@ impl Capture {
         const INBOUND: u32 = 1;
         const OUTBOUND: u32 = 2;
 
-        let known = self.interfaces.iter().position(|name| *name == record.interface);
+        let known = self
+            .interfaces
+            .iter()
+            .position(|name| *name == record.interface);
         let interface = match known {
             Some(interface) => interface,
             None => {
@@ -174,7 +182,11 @@ impl Capture {
             Some(reason) => format!("{}: {reason}", record.event),
             None => record.event.clone(),
         };
-        let direction = if record.event == "reply" { OUTBOUND } else { INBOUND };
+        let direction = if record.event == "reply" {
+            OUTBOUND
+        } else {
+            INBOUND
+        };
         self.writer.write_pcapng_block(EnhancedPacketBlock {
             interface_id: interface as u32,
             timestamp: Duration::from_nanos(record.time_ns),

@@ -109,35 +109,48 @@ fn files_come_change_and_go() {
                 keep b
             "#]],
         )
-        .look(&[], expect![[r#"
+        .look(
+            &[],
+            expect![[r#"
             no change
-        "#]])
-        .look(&[("a", "web lan:10.0.0.0/25 new")], expect![[r#"
+        "#]],
+        )
+        .look(
+            &[("a", "web lan:10.0.0.0/25 new")],
+            expect![[r#"
             apply IPAddressPool default/lan
             apply Service default/new
             keep a
-        "#]])
-        .look(&[("a", ""), ("c", "web")], expect![[r#"
+        "#]],
+        )
+        .look(
+            &[("a", ""), ("c", "web")],
+            expect![[r#"
             delete Service default/new
             delete IPAddressPool default/lan
             forget a
             keep c
-        "#]])
-        .look(&[("b", ""), ("c", "")], expect![[r#"
+        "#]],
+        )
+        .look(
+            &[("b", ""), ("c", "")],
+            expect![[r#"
             delete Service default/db
             delete Service default/web
             forget b
             forget c
-        "#]]);
+        "#]],
+        );
 }
 
 #[test]
 fn the_first_look_always_has_a_change() {
-    Given::new(&[])
-        .look(&[], expect![""])
-        .look(&[], expect![[r#"
+    Given::new(&[]).look(&[], expect![""]).look(
+        &[],
+        expect![[r#"
             no change
-        "#]]);
+        "#]],
+    );
 }
 
 #[test]
@@ -246,15 +259,21 @@ fn addresses_may_move_between_files_in_one_look() {
 #[test]
 fn a_file_may_be_renamed() {
     Given::new(&[])
-        .look(&[("a", "web")], expect![[r#"
+        .look(
+            &[("a", "web")],
+            expect![[r#"
             apply Service default/web
             keep a
-        "#]])
-        .look(&[("a", ""), ("b", "web")], expect![[r#"
+        "#]],
+        )
+        .look(
+            &[("a", ""), ("b", "web")],
+            expect![[r#"
             no change
             forget a
             keep b
-        "#]]);
+        "#]],
+        );
 }
 
 #[test]

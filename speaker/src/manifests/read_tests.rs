@@ -150,24 +150,42 @@ fn nothing_is_nothing() {
 
 #[test]
 fn what_is_no_object_is_refused() {
-    check("a: [\n", expect![[r#"
+    check(
+        "a: [\n",
+        expect![[r#"
         1: error: not YAML: unclosed bracket '[' at line 1, column 4
-    "#]]);
-    check("just text\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "just text\n",
+        expect![[r#"
         1: error: not a Kubernetes object: the document has no fields
-    "#]]);
-    check("- apiVersion: v1\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "- apiVersion: v1\n",
+        expect![[r#"
         1: error: not a Kubernetes object: the document has no fields
-    "#]]);
-    check("metadata: {}\nkind: Service\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "metadata: {}\nkind: Service\n",
+        expect![[r#"
         1: error: not a Kubernetes object: it has no apiVersion
-    "#]]);
-    check("apiVersion: v1\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "apiVersion: v1\n",
+        expect![[r#"
         1: error: not a Kubernetes object: it has no kind
-    "#]]);
-    check("apiVersion: v1\nkind: Service\nmetadata: {}\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Service\nmetadata: {}\n",
+        expect![[r#"
         3: error: Service: metadata.name: missing: give the object a name
-    "#]]);
+    "#]],
+    );
     check(
         "apiVersion: v1\nkind: Service\nmetadata: {namespace: a}\n",
         expect![[r#"
