@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use futures::future::{Either, pending, ready};
 use speaker_common::layout;
 use speaker_core::{
     announce::{Announcer, Config},
@@ -51,6 +52,9 @@ const RESTART_GRACE: Duration = Duration::from_secs(60);
 /// How often the lease is renewed. Several are missed before anything happens.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
+/// How long commands are carried out without a look at what else has happened.
+const SLICE: Duration = Duration::from_millis(50);
+
 /// What the agent is told on its command line.
 #[derive(Debug)]
 pub struct Options {
@@ -79,7 +83,7 @@ pub struct Options {
 enum Event {
     /// It is time to renew the lease.
     Heartbeat,
-    /// Something that the node has planned is due.
+    /// Something that the node has planned is due, or commands are left over.
     Due,
     /// A link has changed.
     Link(LinkChange),
@@ -209,7 +213,11 @@ impl Agent {
     /// The next event, the most urgent first: what keeps the lease, then what moves VIPs, then what
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
-        let due = self.node.poll_timeout().map(Into::into);
+        let due = match (self.node.has_commands(), self.node.poll_timeout()) {
+            (true, _) => Either::Left(ready(())),
+            (false, Some(time)) => Either::Right(Either::Left(sleep_until(time.into()))),
+            (false, None) => Either::Right(Either::Right(pending())),
+        };
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Ok(Event::Stop("SIGTERM")),
@@ -223,9 +231,7 @@ impl Agent {
                 Some(change) => Ok(Event::Manifests(change)),
                 None => bail!("nobody reads the manifests any more"),
             },
-            () = async { sleep_until(due.expect("checked")).await }, if due.is_some() => {
-                Ok(Event::Due)
-            }
+            () = due => Ok(Event::Due),
             Some(request) = self.requests.recv() => Ok(Event::Request(request)),
             event = self.events.next() => match event {
                 Ok(event) => Ok(Event::Frame(Box::new(event))),
@@ -255,16 +261,24 @@ impl Agent {
         }
     }
 
-    /// Brings the kernel and the network to what the node has decided.
+    /// Brings the kernel and the network to what the node has decided, or some of the way.
     fn settle(&mut self) {
-        loop {
-            self.node.poll(Instant::now());
-            let Some(command) = self.node.next_command() else {
-                break;
-            };
-            if let Some(input) = self.shell.carry_out(command) {
-                self.node.handle(input, Instant::now());
+        let end = Instant::now() + SLICE;
+        while Instant::now() < end {
+            // All results are in before the node decides anew: each decision looks at everything.
+            if let Some(command) = self.node.next_command() {
+                if let Some(input) = self.shell.carry_out(command) {
+                    self.node.handle(input, Instant::now());
+                }
+                continue;
             }
+            self.node.poll(Instant::now());
+            if !self.node.has_commands() {
+                break;
+            }
+        }
+        if self.node.has_commands() {
+            return;
         }
         if self.node.is_ready() && !self.adopted {
             self.adopted = true;

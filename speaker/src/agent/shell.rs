@@ -73,7 +73,12 @@ impl Shell {
             Command::KeepTags(interface) => self.keep_tags(interface),
             Command::SetLink(index, link) => maps.put_link(index, &link).map_err(Into::into),
             Command::RemoveLink(index) => maps.remove_link(index).map_err(Into::into),
-            Command::Join(address, link) => self.groups.join(address, link).map_err(Into::into),
+            Command::Join(address, link) => {
+                return self.groups.join(address, link).err().map(|error| {
+                    warn!("{error}");
+                    Input::JoinFailed { address, link }
+                });
+            }
             Command::Leave(address, link) => {
                 self.groups.leave(address, link);
                 Ok(())

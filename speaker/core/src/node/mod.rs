@@ -59,6 +59,13 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// The kernel refused [`Command::Join`].
+    JoinFailed {
+        /// The VIP.
+        address: Ipv6Addr,
+        /// The link.
+        link: u32,
+    },
     /// Another MAC claims a VIP that this node owns.
     Claimed {
         /// The VIP and where the claim was seen.
@@ -229,6 +236,10 @@ impl Node {
                 self.retry(now);
                 self.stale = true;
             }
+            Input::JoinFailed { address, link } => {
+                self.held.joined.remove(&(address, link));
+                self.retry(now);
+            }
             Input::Claimed { entry, by } => self.claimed(entry, by, now),
         }
     }
@@ -267,8 +278,17 @@ impl Node {
         self.commands.pop_front()
     }
 
-    /// The announcements that are due, most urgent first.
+    /// Whether commands wait to be carried out.
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// The announcements that are due, most urgent first. None while commands wait: what is
+    /// announced must be answered by then.
     pub fn announcements(&mut self, now: Instant) -> Vec<Announcement> {
+        if self.has_commands() {
+            return Vec::new();
+        }
         self.announcer.poll(now)
     }
 
