@@ -44,29 +44,47 @@ fn a_restart_adopts_maps_and_links() {
 }
 
 #[test]
-fn maps_of_another_size_are_replaced_once_all_links_use_the_new_ones() {
+fn a_map_of_another_size_is_replaced_and_the_others_are_kept() {
     isolated(|bpffs| {
         let (kernel, port, client) = agent(bpffs);
         let (link, _) = pinned(bpffs, port);
+        assert_eq!(client.ask(VIP), Some(MAC));
+        let lease = kernel.maps().lease().unwrap();
         drop(kernel);
         replace_with_other_size(bpffs, "tap");
 
         let mut kernel = open(bpffs);
-        assert_eq!(kernel.maps().vips().unwrap(), [], "these are new");
-        assert_eq!(client.ask(VIP), Some(MAC), "the old ones still serve");
-        fill(&mut kernel, port);
+        assert!(!kernel.maps().watched().unwrap());
+        assert_eq!(kernel.maps().vips().unwrap().len(), 1);
+        assert_eq!(kernel.maps().lease().unwrap(), lease);
         assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
         assert_eq!(client.ask(VIP), Some(MAC));
         let cleared = kernel.finish_adoption().unwrap();
         assert_eq!(cleared.layouts, ["v1"]);
         assert_eq!(pinned(bpffs, port).0, link);
-        assert!(!bpffs.join("speaker/v1-new").exists());
-        assert_eq!(client.ask(VIP), Some(MAC));
         drop(kernel);
 
         let kernel = open(bpffs);
-        assert_eq!(kernel.maps().vips().unwrap().len(), 1, "kept");
+        assert!(!bpffs.join("speaker/v1-new").exists());
         assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 2);
+    });
+}
+
+#[test]
+fn old_maps_serve_until_the_link_uses_the_new_ones() {
+    isolated(|bpffs| {
+        let (kernel, port, client) = agent(bpffs);
+        drop(kernel);
+        replace_with_other_size(bpffs, "vips_v4");
+        let mut kernel = open(bpffs);
+        assert_eq!(kernel.maps().vips().unwrap(), []);
+        assert_eq!(client.ask(VIP), Some(MAC));
+        fill(&mut kernel, port);
+        assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
+        kernel.finish_adoption().unwrap();
+        assert_eq!(client.ask(VIP), Some(MAC));
+        kernel.maps_mut().remove_vip(&key(VIP, port)).unwrap();
+        assert_eq!(client.ask(VIP), None);
     });
 }
 
@@ -93,11 +111,13 @@ fn no_request_goes_unanswered_while_program_and_maps_are_exchanged() {
         kernel.attach(port, ModeChoice::Auto).unwrap();
         kernel.finish_adoption().unwrap();
         drop(kernel);
-        replace_with_other_size(&bpffs, "counters");
-        let mut kernel = open(&bpffs);
-        fill(&mut kernel, port);
-        kernel.attach(port, ModeChoice::Auto).unwrap();
-        assert_eq!(kernel.finish_adoption().unwrap().layouts, ["v1"]);
+        for map in ["reasons", "vips_v4"] {
+            replace_with_other_size(&bpffs, map);
+            let mut kernel = open(&bpffs);
+            fill(&mut kernel, port);
+            kernel.attach(port, ModeChoice::Auto).unwrap();
+            assert_eq!(kernel.finish_adoption().unwrap().layouts, ["v1"]);
+        }
 
         stop.store(true, Ordering::Relaxed);
         let asked = asking.join().unwrap();
