@@ -52,8 +52,13 @@ pub enum AttachError {
     /// Another program is there. An interface has room for one.
     #[error(
         "{link} already runs an XDP program in {mode} mode, and there can be but one: {by}. Take \
-         that one off (`ip link set dev {link} xdp off`, unless its owner has to do it), or \
-         leave {link} to it and announce on other interfaces"
+         that one off (its owner can; `ip link set dev {link} {flag} off` if nobody does), or \
+         leave {link} to it and announce on other interfaces",
+        flag = match mode {
+            XdpMode::Native => "xdpdrv",
+            XdpMode::Generic => "xdpgeneric",
+            XdpMode::Offloaded => "xdpoffload",
+        }
     )]
     Occupied {
         /// The interface's name.

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{
     bpffs::{self, BpffsError},
+    is_not_permitted,
     maps::{Maps, MapsError},
     pins::{PinError, Pins, open_link},
 };
@@ -156,16 +157,4 @@ impl Inspect {
         }
         Ok(attached)
     }
-}
-
-/// Whether the kernel's own error at the root of it says so.
-fn is_not_permitted(error: &InspectError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::PermissionDenied;
-        }
-        cause = error.source();
-    }
-    false
 }

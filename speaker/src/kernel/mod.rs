@@ -25,7 +25,7 @@ mod remove;
 mod sys;
 mod wait;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use aya::programs::links::FdLink;
 use thiserror::Error;
@@ -256,4 +256,16 @@ fn update(pins: &Pins, ifindex: u32, program: &mut Program) -> Result<(), Refusa
         Err(error) if error.errno() == Some(libc::ENOLINK) => Ok(()),
         updated => updated,
     }
+}
+
+/// Whether the kernel's own error at the root of this one is that the process may not.
+fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::PermissionDenied;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -63,7 +63,8 @@ pub(super) enum State {
     New,
     /// The maps of an earlier run, which fit.
     Adopted,
-    /// Maps of other sizes are where these belong; these move there once all links use them.
+    /// Some of the maps of an earlier run are of other sizes. New ones are in a directory beside
+    /// theirs, together with those that fit, until all links use them.
     Staged,
 }
 
@@ -129,7 +130,7 @@ impl Pins {
             Fit::Nothing => (maps, State::New),
             Fit::Fits => (maps, State::Adopted),
             Fit::Differs { map } => {
-                info!("the pinned map {map} is of another size: making new maps beside the old");
+                info!("the pinned map {map} is of another size: making a new one beside it");
                 if matches!(Fit::of(&staging, wanted), Fit::Differs { .. }) {
                     remove_tree(&staging)?;
                 }
@@ -140,6 +141,9 @@ impl Pins {
             remove_tree(&staging)?;
         }
         make_directory(&directory)?;
+        if state == State::Staged {
+            share(&self.maps(), &directory, wanted)?;
+        }
         Ok(Layout { directory, state })
     }
 
@@ -249,6 +253,19 @@ impl Fit {
         }
         fit
     }
+}
+
+/// Pins the maps that fit in a second place, so that the old and the new program use the same:
+/// lease, VIPs and counters go on.
+fn share(from: &Path, to: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Result<(), PinError> {
+    for (map, shape) in wanted {
+        let (old, new) = (from.join(map), to.join(map));
+        let fits = matches!(pinned_shape(&old), Ok(Some(pinned)) if pinned == *shape);
+        if fits && !new.exists() {
+            fs::hard_link(&old, &new).map_err(PinError::new("pin a map at", &new))?;
+        }
+    }
+    Ok(())
 }
 
 fn pinned_shape(path: &Path) -> Result<Option<Shape>, MapError> {

@@ -14,6 +14,7 @@ use speaker_core::link::XdpMode;
 use thiserror::Error;
 
 use super::{
+    is_not_permitted,
     log::{self, Log},
     object::{self, Build},
     pins::MAPS,
@@ -189,13 +190,10 @@ impl From<EbpfError> for LoadError {
     fn from(error: EbpfError) -> Self {
         const LINES: usize = 20;
         match error {
-            error if is_not_permitted(&error) => Self::NotPermitted {
-                source: Box::new(error),
-            },
             EbpfError::ProgramError(ProgramError::LoadError {
                 io_error,
                 verifier_log,
-            }) => {
+            }) if io_error.raw_os_error() != Some(libc::EPERM) => {
                 let log = verifier_log.to_string();
                 let lines: Vec<&str> = log.lines().collect();
                 Self::Refused {
@@ -203,21 +201,12 @@ impl From<EbpfError> for LoadError {
                     log: lines[lines.len().saturating_sub(LINES)..].join("\n"),
                 }
             }
+            error if is_not_permitted(&error) => Self::NotPermitted {
+                source: Box::new(error),
+            },
             error => Self::Failed {
                 source: Box::new(error),
             },
         }
     }
-}
-
-/// Whether the kernel's own error is at the root of it.
-fn is_not_permitted(error: &EbpfError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error() == Some(libc::EPERM);
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -1,11 +1,12 @@
 //! Takes everything out of the kernel: what `speaker detach` does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::{
     bpffs::{self, BpffsError},
+    is_not_permitted,
     lock::{Lock, LockError},
     pins::{PinError, Pins},
 };
@@ -23,6 +24,12 @@ pub struct Removed {
 /// Why something is still there.
 #[derive(Debug, Error)]
 pub enum RemoveError {
+    /// Only root may.
+    #[error("this takes root (`sudo`): what is pinned under {path} is not everyone's to remove")]
+    NotPermitted {
+        /// Where pins are, or would be.
+        path: PathBuf,
+    },
     /// The file system cannot be looked at.
     #[error(transparent)]
     Bpffs(#[from] BpffsError),
@@ -43,6 +50,17 @@ pub enum RemoveError {
 /// While an agent runs.
 pub fn detach_all(bpffs: &Path) -> Result<Removed, RemoveError> {
     let pins = Pins::under(bpffs);
+    remove(&pins, bpffs).map_err(|error| {
+        if is_not_permitted(&error) {
+            return RemoveError::NotPermitted {
+                path: pins.root().to_owned(),
+            };
+        }
+        error
+    })
+}
+
+fn remove(pins: &Pins, bpffs: &Path) -> Result<Removed, RemoveError> {
     if bpffs::is_bpffs(bpffs)? != Some(true) || !pins.exists()? {
         return Ok(Removed::default());
     }

@@ -131,7 +131,7 @@ fn xdp_of(attributes: &[LinkXdp]) -> Option<Xdp> {
     let (mut native, mut generic, mut offloaded) = (None, None, None);
     for attribute in attributes {
         match attribute {
-            LinkXdp::Attached(is) => attached = is.clone(),
+            LinkXdp::Attached(is) => attached = *is,
             LinkXdp::ProgId(id) => program = Some(*id),
             LinkXdp::DrvProgId(id) => native = Some(*id),
             LinkXdp::SkbProgId(id) => generic = Some(*id),

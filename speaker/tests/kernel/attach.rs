@@ -1,0 +1,137 @@
+//! The program on an interface: modes, and whoever is there already.
+
+use speaker::kernel::{AttachError, Attached, ModeChoice};
+use speaker_core::link::XdpMode;
+
+use crate::{
+    MAC, VIP, agent,
+    common::{cable, index, ip, isolated},
+    link_pin, open, pinned,
+};
+
+#[test]
+fn veth_is_generic_unless_asked_and_says_why() {
+    isolated(|bpffs| {
+        let (mut kernel, port, client) = agent(bpffs);
+        let mut attach = |choice| kernel.attach(port, choice).unwrap();
+        let generic = attach(ModeChoice::Auto);
+        assert_eq!(generic.mode, XdpMode::Generic);
+        let why = generic.why_generic.unwrap();
+        assert!(why.starts_with("veth loses"), "{why}");
+        let native = Attached {
+            mode: XdpMode::Native,
+            adopted: false,
+            why_generic: None,
+        };
+        assert_eq!(attach(ModeChoice::Native), native);
+        let adopted = Attached {
+            adopted: true,
+            ..native
+        };
+        assert_eq!(attach(ModeChoice::Native), adopted);
+        assert_eq!(attach(ModeChoice::Auto).mode, XdpMode::Generic);
+        let generic = Attached {
+            mode: XdpMode::Generic,
+            adopted: true,
+            why_generic: None,
+        };
+        assert_eq!(attach(ModeChoice::Generic), generic);
+        assert_eq!(client.ask(VIP), Some(MAC));
+    });
+}
+
+#[test]
+fn native_mode_that_is_refused_gives_the_drivers_reason() {
+    isolated(|bpffs| {
+        cable();
+        ip("link add br0 type bridge");
+        let mut kernel = open(bpffs);
+        let attached = kernel.attach(index("br0"), ModeChoice::Native).unwrap();
+        assert_eq!(attached.mode, XdpMode::Generic);
+        assert_eq!(
+            attached.why_generic.as_deref(),
+            Some("Underlying driver does not support XDP in native mode")
+        );
+    });
+}
+
+#[test]
+fn jumbo_frames_do_not_keep_a_link_from_native_mode() {
+    isolated(|bpffs| {
+        cable();
+        ip("link set peer mtu 9000");
+        ip("link set port mtu 9000");
+        let attached = open(bpffs)
+            .attach(index("port"), ModeChoice::Native)
+            .unwrap();
+        assert_eq!(attached.mode, XdpMode::Native, "{attached:?}");
+    });
+}
+
+#[test]
+fn another_program_on_the_link_is_named() {
+    isolated(|bpffs| {
+        cable();
+        let port = index("port");
+        // Pins of its own, below the same BPF file system.
+        let elsewhere = bpffs.join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let mut other = open(&elsewhere);
+        other.attach(port, ModeChoice::Native).unwrap();
+
+        let mut kernel = open(bpffs);
+        for choice in [ModeChoice::Native, ModeChoice::Generic] {
+            let error = kernel.attach(port, choice).unwrap_err();
+            let text = error.to_string();
+            let AttachError::Occupied { link, mode, by } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!((link.as_str(), mode), ("port", XdpMode::Native));
+            assert_eq!(
+                (by.id, by.name.as_deref()),
+                (other.program_id(), Some("speaker"))
+            );
+            assert_eq!(by.pins, [elsewhere.join(format!("speaker/links/{port}"))]);
+            let holders: Vec<u32> = by.processes.iter().map(|(_, pid)| *pid).collect();
+            assert_eq!(holders, [std::process::id()]);
+            let wanted = format!(
+                "port already runs an XDP program in native mode, and there can be but one: \
+                 program {} \"speaker\", pinned at ",
+                other.program_id()
+            );
+            assert!(text.starts_with(&wanted), "{text}");
+        }
+        assert_eq!(pinned(&elsewhere, port).1, other.program_id(), "untouched");
+    });
+}
+
+#[test]
+fn a_link_that_vanished_leaves_room_for_the_next_of_its_index() {
+    isolated(|bpffs| {
+        let (mut kernel, port, _) = agent(bpffs);
+        ip("link delete port");
+        let error = kernel.attach(port, ModeChoice::Auto).unwrap_err();
+        assert!(matches!(error, AttachError::NoSuchLink { ifindex } if ifindex == port));
+        ip(&format!("link add again index {port} type bridge"));
+        let attached = kernel.attach(port, ModeChoice::Auto).unwrap();
+        assert!(!attached.adopted);
+        assert_eq!(pinned(bpffs, port).1, kernel.program_id());
+        ip("link delete again");
+        kernel.detach(port).unwrap();
+        assert!(!link_pin(bpffs, port).exists());
+        kernel.detach(port).unwrap();
+    });
+}
+
+#[test]
+fn a_detached_link_is_free_at_once() {
+    isolated(|bpffs| {
+        let (mut kernel, port, client) = agent(bpffs);
+        for _ in 0..20 {
+            kernel.detach(port).unwrap();
+            let attached = kernel.attach(port, ModeChoice::Generic).unwrap();
+            assert!(!attached.adopted);
+        }
+        assert_eq!(client.ask(VIP), Some(MAC));
+    });
+}

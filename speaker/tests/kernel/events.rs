@@ -1,0 +1,120 @@
+//! What the program tells.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use speaker::kernel::now;
+use speaker_common::layout::EventKind;
+use tokio::time::timeout;
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::{MAC, SLOT, VIP, agent, client, common::isolated_async, pinned};
+
+#[test]
+fn conflicts_are_told_always_and_all_else_while_somebody_watches() {
+    isolated_async(|bpffs| async move {
+        let (mut kernel, port, client) = agent(&bpffs);
+        let mut events = kernel.events().unwrap();
+        let mut next = async || {
+            timeout(Duration::from_secs(5), events.next())
+                .await
+                .expect("an event")
+                .unwrap()
+        };
+        assert_eq!(client.ask(VIP), Some(MAC));
+        let claim = client::claim(VIP);
+        client.send(&claim);
+        let event = next().await;
+        assert_eq!((event.kind, event.ifindex), (EventKind::Claimed, port));
+        assert_eq!(event.length, 42);
+        assert_eq!(event.frame[..42], claim);
+        assert!(event.time_ns <= now());
+
+        kernel.maps_mut().set_watched(true).unwrap();
+        assert!(kernel.maps().watched().unwrap());
+        assert_eq!(client.ask(VIP), Some(MAC));
+        let asked = next().await;
+        assert_eq!(asked.kind, EventKind::Answered);
+        assert_eq!(asked.frame[..42], client::request(VIP));
+        let reply = next().await;
+        assert_eq!(reply.kind, EventKind::Reply);
+        assert_eq!(reply.frame[..6], client::MAC);
+
+        kernel.maps_mut().set_watched(false).unwrap();
+        assert_eq!(client.ask(VIP), Some(MAC));
+        client.send(&claim);
+        assert_eq!(next().await.kind, EventKind::Claimed, "nothing in between");
+    });
+}
+
+#[test]
+fn the_traced_build_tells_through_tracing() {
+    isolated_async(|bpffs| async move {
+        let said = Said::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::DEBUG)
+            .with_ansi(false)
+            .with_writer(said.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let (mut kernel, port, client) = agent(&bpffs);
+        let (link, program) = pinned(&bpffs, port);
+        kernel.set_ebpf_log_level(Some(Level::DEBUG)).unwrap();
+        let (link_now, traced) = pinned(&bpffs, port);
+        assert_eq!(link_now, link);
+        assert_ne!(traced, program);
+        assert_eq!(client.ask(VIP), Some(MAC));
+        let record = format!("DEBUG ebpf: link {port}: answered");
+        timeout(Duration::from_secs(5), async {
+            while !said.text().contains(&record) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("not said: {}", said.text()));
+
+        kernel.set_ebpf_log_level(Some(Level::WARN)).unwrap();
+        assert_ne!(
+            pinned(&bpffs, port).1,
+            traced,
+            "other levels, another program"
+        );
+        kernel.set_ebpf_log_level(None).unwrap();
+        assert_eq!(pinned(&bpffs, port), (link, kernel.program_id()));
+        assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 1);
+    });
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl MakeWriter<'_> for Said {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! The file system of the pins: made ready, read, and left empty.
+
+use std::path::Path;
+
+use speaker::kernel::{Inspect, InspectError, Kernel, ModeChoice, RemoveError, detach_all};
+use speaker_core::link::XdpMode;
+
+use crate::{
+    MAC, SLOT, VIP, agent,
+    common::{index, ip, isolated},
+    options,
+};
+
+#[test]
+fn without_an_agent_its_pins_can_be_read() {
+    isolated(|bpffs| {
+        let error = Inspect::open(bpffs).err().unwrap();
+        assert!(matches!(error, InspectError::NoPins { .. }));
+        assert!(
+            error.to_string().starts_with("nothing is pinned under "),
+            "{error}"
+        );
+
+        let (mut kernel, port, client) = agent(bpffs);
+        ip("link add gone type bridge");
+        let gone = index("gone");
+        kernel.attach(gone, ModeChoice::Auto).unwrap();
+        ip("link delete gone");
+        let program = kernel.program_id();
+        drop(kernel);
+        assert_eq!(client.ask(VIP), Some(MAC));
+        let inspect = Inspect::open(bpffs).unwrap();
+        assert_eq!(inspect.maps().vips().unwrap().len(), 1);
+        assert_eq!(inspect.maps().counters(SLOT).unwrap().answered, 1);
+        let attached = inspect.attached().unwrap();
+        let interfaces: Vec<_> = attached
+            .iter()
+            .map(|link| (link.ifindex, link.program, link.interface.clone()))
+            .collect();
+        assert_eq!(
+            interfaces,
+            [
+                (port, program, Some(("port".to_owned(), XdpMode::Generic))),
+                (gone, program, None),
+            ]
+        );
+
+        std::fs::rename(bpffs.join("speaker/v1"), bpffs.join("speaker/v7")).unwrap();
+        let error = Inspect::open(bpffs).err().unwrap();
+        assert!(
+            error.to_string().contains("has another layout (v7)"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn detaching_leaves_nothing() {
+    isolated(|bpffs| {
+        assert_eq!(detach_all(bpffs).unwrap(), Default::default());
+        let (kernel, port, client) = agent(bpffs);
+        let error = detach_all(bpffs).unwrap_err();
+        assert!(matches!(error, RemoveError::Lock(_)), "{error}");
+        assert_eq!(client.ask(VIP), Some(MAC));
+        drop(kernel);
+        let removed = detach_all(bpffs).unwrap();
+        assert_eq!(removed.links, [(port, Some("port".to_owned()))]);
+        assert_eq!(removed.layouts, ["v1"]);
+        assert!(!bpffs.join("speaker").exists());
+        assert_eq!(client.ask(VIP), None);
+        assert_eq!(detach_all(bpffs).unwrap(), Default::default());
+        assert_eq!(detach_all(Path::new("/proc")).unwrap(), Default::default());
+        assert_eq!(
+            detach_all(Path::new("/nowhere")).unwrap(),
+            Default::default()
+        );
+    });
+}
+
+#[test]
+fn a_bpf_file_system_is_mounted_where_there_is_none() {
+    isolated(|_| {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
+        let error = Kernel::open(&options(&missing)).err().unwrap();
+        assert!(error.to_string().contains("no such directory"), "{error}");
+
+        let taken = directory.path().join("taken");
+        std::fs::create_dir_all(taken.join("with-something")).unwrap();
+        let error = Kernel::open(&options(&taken)).err().unwrap();
+        assert!(
+            error.to_string().contains("is not a BPF file system"),
+            "{error}"
+        );
+
+        let empty = directory.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        let kernel = Kernel::open(&options(&empty));
+        assert!(kernel.is_ok(), "{:?}", kernel.err());
+        drop(kernel);
+        assert!(empty.join("speaker/v1/vips_v4").exists());
+        nix::mount::umount(&empty).unwrap();
+    });
+}
