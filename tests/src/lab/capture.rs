@@ -69,7 +69,8 @@ impl Capture {
         })
     }
 
-    /// All frames so far, up to the moment of the call, in the order of the wire.
+    /// All frames so far, up to the moment of the call, in the order in which the kernel
+    /// recorded them.
     ///
     /// # Panics
     ///

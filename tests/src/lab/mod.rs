@@ -44,6 +44,7 @@ mod process;
 mod relay;
 mod skip;
 mod switch;
+mod timestamps;
 
 use std::{sync::Arc, thread};
 
@@ -71,8 +72,10 @@ pub struct Lab {
 impl Lab {
     /// Makes a lab without hosts. That the machine cannot have one is told by [`Missing`].
     pub fn new() -> Result<Self> {
+        let switch = Switch::new()?;
+        timestamps::enable(&switch.namespace)?;
         Ok(Self {
-            switch: Arc::new(Switch::new()?),
+            switch: Arc::new(switch),
             journal: Journal::new(),
         })
     }

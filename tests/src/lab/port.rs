@@ -107,9 +107,9 @@ impl Port {
     /// Has every frame take this much longer, each way; zero takes the delay off again. Frames
     /// under way are lost when the delay changes.
     ///
-    /// Frames then pass through a thread of this process, which adds some tens of microseconds,
-    /// more when the machine is busy, and carries some tens of thousands of frames per second.
-    /// Order is kept. The switch forgets behind which port it saw the host.
+    /// Frames then pass through a thread of this process. It keeps their order, adds some tens of
+    /// microseconds of its own (milliseconds while every core is busy), and carries some ten
+    /// thousand frames per second.
     pub fn delay(&self, delay: Duration) -> Result<()> {
         let mut state = self.state();
         let was_delayed = state.relay.take().is_some();

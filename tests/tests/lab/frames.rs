@@ -18,8 +18,8 @@ fn is_arp(frame: &&Frame) -> bool {
 fn a_capture_has_both_directions_in_order() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
-        let (inside, outside) = (a.capture("eth0")?, a.eth0.port.capture()?);
         let before = SystemTime::now();
+        let (inside, outside) = (a.capture("eth0")?, a.eth0.port.capture()?);
         a.ping(b.eth0.ipv4, SOON)?;
 
         let frames = inside.frames();
