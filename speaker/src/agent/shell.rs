@@ -6,13 +6,12 @@ use speaker_core::{
     announce::Announcement,
     describe::mac_text,
     node::{self, Adopted, Command, Input, Notice},
-    plan::Entry,
 };
 use tracing::{debug, info, warn};
 
 use crate::{
     announce::{Delivery, Groups, Sender},
-    kernel::{self, Kernel, Lease, ModeChoice, VipKey},
+    kernel::{self, Kernel, Lease, ModeChoice},
     netlink,
 };
 
@@ -40,12 +39,8 @@ impl Shell {
     /// What an earlier agent has left.
     pub(super) fn adopted(&self) -> Result<Adopted> {
         let maps = self.kernel.maps();
-        let vips = maps.vips()?;
         Ok(Adopted {
-            vips: vips
-                .into_iter()
-                .map(|(key, vip)| (entry(&key), vip))
-                .collect(),
+            vips: maps.vips()?.into_iter().collect(),
             links: maps.links()?.into_iter().collect(),
             attached: self.kernel.pinned()?.into_iter().collect(),
             in_time: kernel::now() < maps.lease()?.agent_deadline_ns,
@@ -63,7 +58,7 @@ impl Shell {
             }
             Command::Attach(interface) => return Some(self.attach(interface)),
             Command::Put(entry, vip) => {
-                let put = maps.put_vip(&key(&entry), &vip);
+                let put = maps.put_vip(&entry, &vip);
                 return put.err().map(|error| {
                     let reason = format!("{:#}", anyhow::Error::from(error));
                     warn!("{} is not announced: {reason}", entry.address);
@@ -84,7 +79,7 @@ impl Shell {
                 Ok(())
             }
             Command::ResetCounters(slot) => maps.reset_counters(slot).map_err(Into::into),
-            Command::Remove(entry) => maps.remove_vip(&key(&entry)).map_err(Into::into),
+            Command::Remove(entry) => maps.remove_vip(&entry).map_err(Into::into),
             Command::Detach(interface) => {
                 self.groups.link_gone(interface);
                 self.kernel.detach(interface).map_err(Into::into)
@@ -143,31 +138,5 @@ fn tell(notice: &Notice) {
             "{} also claims {vip}: another host has this address, take it off there",
             mac_text(mac)
         ),
-    }
-}
-
-pub(super) fn key(entry: &Entry) -> VipKey {
-    let Entry {
-        address,
-        port,
-        vlan,
-    } = *entry;
-    VipKey {
-        address,
-        port,
-        vlan,
-    }
-}
-
-pub(super) fn entry(key: &VipKey) -> Entry {
-    let VipKey {
-        address,
-        port,
-        vlan,
-    } = *key;
-    Entry {
-        address,
-        port,
-        vlan,
     }
 }

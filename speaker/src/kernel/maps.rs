@@ -10,6 +10,7 @@ use speaker_common::{
     layout::{Counters, Lease, Link, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
     respond::Reason,
 };
+use speaker_core::plan::Entry;
 use thiserror::Error;
 use zerocopy::{FromBytes as _, Immutable, IntoBytes, TryFromBytes};
 
@@ -55,17 +56,6 @@ impl MapsError {
             source,
         }
     }
-}
-
-/// A VIP, and where this node may be asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VipKey {
-    /// The VIP.
-    pub address: IpAddr,
-    /// The port of the links on which it is ([`Link::port`]).
-    pub port: u32,
-    /// The VLAN there.
-    pub vlan: Vlan,
 }
 
 /// All maps but the lease's writing side and the ring of events. Reading takes a shared
@@ -116,38 +106,14 @@ impl Maps {
 
     /// All VIPs of both families, in no order. A starting agent finds here which counter slots
     /// are taken.
-    pub fn vips(&self) -> Result<Vec<(VipKey, Vip)>, MapsError> {
+    pub fn vips(&self) -> Result<Vec<(Entry, Vip)>, MapsError> {
         let v4 = self.vips_v4.entries()?.into_iter().map(|(key, vip)| {
-            let VipKeyV4 {
-                address,
-                port,
-                vlan,
-            } = key;
-            let address = address.into();
-            (
-                VipKey {
-                    address,
-                    port,
-                    vlan,
-                },
-                vip,
-            )
+            let address = key.address.into();
+            (entry(address, key.port, key.vlan), vip)
         });
         let v6 = self.vips_v6.entries()?.into_iter().map(|(key, vip)| {
-            let VipKeyV6 {
-                address,
-                port,
-                vlan,
-            } = key;
-            let address = address.into();
-            (
-                VipKey {
-                    address,
-                    port,
-                    vlan,
-                },
-                vip,
-            )
+            let address = key.address.into();
+            (entry(address, key.port, key.vlan), vip)
         });
         Ok(v4.chain(v6).collect())
     }
@@ -157,16 +123,16 @@ impl Maps {
     /// # Errors
     ///
     /// [`MapsError::Full`], with nothing changed, where there is no room for a new one.
-    pub fn put_vip(&mut self, key: &VipKey, vip: &Vip) -> Result<(), MapsError> {
-        match key.by_family() {
+    pub fn put_vip(&mut self, entry: &Entry, vip: &Vip) -> Result<(), MapsError> {
+        match by_family(entry) {
             ByFamily::V4(key) => self.vips_v4.put(&key, vip),
             ByFamily::V6(key) => self.vips_v6.put(&key, vip),
         }
     }
 
     /// Removes the VIP, if it is there.
-    pub fn remove_vip(&mut self, key: &VipKey) -> Result<(), MapsError> {
-        match key.by_family() {
+    pub fn remove_vip(&mut self, entry: &Entry) -> Result<(), MapsError> {
+        match by_family(entry) {
             ByFamily::V4(key) => self.vips_v4.remove(&key),
             ByFamily::V6(key) => self.vips_v6.remove(&key),
         }
@@ -253,25 +219,31 @@ enum ByFamily {
     V6(VipKeyV6),
 }
 
-impl VipKey {
-    fn by_family(&self) -> ByFamily {
-        let Self {
-            address,
+fn by_family(entry: &Entry) -> ByFamily {
+    let Entry {
+        address,
+        port,
+        vlan,
+    } = *entry;
+    match address {
+        IpAddr::V4(address) => ByFamily::V4(VipKeyV4 {
+            address: address.octets(),
             port,
             vlan,
-        } = *self;
-        match address {
-            IpAddr::V4(address) => ByFamily::V4(VipKeyV4 {
-                address: address.octets(),
-                port,
-                vlan,
-            }),
-            IpAddr::V6(address) => ByFamily::V6(VipKeyV6 {
-                address: address.octets(),
-                port,
-                vlan,
-            }),
-        }
+        }),
+        IpAddr::V6(address) => ByFamily::V6(VipKeyV6 {
+            address: address.octets(),
+            port,
+            vlan,
+        }),
+    }
+}
+
+fn entry(address: IpAddr, port: u32, vlan: Vlan) -> Entry {
+    Entry {
+        address,
+        port,
+        vlan,
     }
 }
 

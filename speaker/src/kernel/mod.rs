@@ -40,7 +40,7 @@ pub use self::{
     inspect::{AttachedLink, Inspect, InspectError},
     lease::Lease,
     lock::LockError,
-    maps::{Maps, MapsError, VipKey},
+    maps::{Maps, MapsError},
     pins::PinError,
     preflight::Unmet,
     program::{LoadError, Refusal},

@@ -27,8 +27,9 @@ use aya::{
 };
 use client::Client;
 use common::{cable, index};
-use speaker::kernel::{Kernel, ModeChoice, Options, VipKey};
+use speaker::kernel::{Kernel, ModeChoice, Options};
 use speaker_common::layout::{Action, Link, Vip, Vlan};
+use speaker_core::plan::Entry;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -45,8 +46,8 @@ fn open(bpffs: &Path) -> Kernel {
     Kernel::open(&options(bpffs)).unwrap()
 }
 
-fn key(address: impl Into<IpAddr>, port: u32) -> VipKey {
-    VipKey {
+fn key(address: impl Into<IpAddr>, port: u32) -> Entry {
+    Entry {
         address: address.into(),
         port,
         vlan: Vlan::default(),
