@@ -38,7 +38,7 @@ pub fn name(metadata: &ObjectMeta) -> ObjectName {
 }
 
 /// An `IPAddressPool`.
-pub fn pool(metadata: &ObjectMeta, spec: &IPAddressPoolSpec) -> Result<Pool, Invalid> {
+pub fn pool(metadata: &ObjectMeta, spec: &IPAddressPoolSpec) -> Result<Pool, Box<Invalid>> {
     let convert = || {
         let at = FieldPath::root().key("spec");
         if let Some(allocation) = &spec.service_allocation {
@@ -64,7 +64,7 @@ pub fn pool(metadata: &ObjectMeta, spec: &IPAddressPoolSpec) -> Result<Pool, Inv
 pub fn advertisement(
     metadata: &ObjectMeta,
     spec: &L2AdvertisementSpec,
-) -> Result<Advertisement, Invalid> {
+) -> Result<Advertisement, Box<Invalid>> {
     let convert = || {
         let at = FieldPath::root().key("spec");
         check_preferences(spec, &at.key("preferredNodeSelectors"))?;
@@ -88,7 +88,7 @@ pub fn advertisement(
 }
 
 /// A Service, unless it is of another type than `LoadBalancer`.
-pub fn service(service: &core::Service, source: Source) -> Result<Option<Service>, Invalid> {
+pub fn service(service: &core::Service, source: Source) -> Result<Option<Service>, Box<Invalid>> {
     let core::Service {
         metadata,
         spec: Some(spec),
@@ -129,15 +129,15 @@ fn fault(field: FieldPath, reason: impl Into<Reason>) -> Fault {
 }
 
 impl Fault {
-    fn of(self, kind: Kind, metadata: &ObjectMeta) -> Invalid {
-        Invalid {
+    fn of(self, kind: Kind, metadata: &ObjectMeta) -> Box<Invalid> {
+        Box::new(Invalid {
             object: Key {
                 kind,
                 name: name(metadata),
             },
             field: self.field,
             reason: self.reason,
-        }
+        })
     }
 }
 

@@ -205,7 +205,7 @@ fn bad_advertisements_are_refused_with_field_and_reason() {
         ]],
     );
     check_advertisement(
-        "{serviceSelectors: [{matchExpressions: [{key: a, operator: In, values: [x, y]}, {key: a, operator: In, values: [y, x]}]}]}",
+        "{serviceSelectors: [{matchExpressions: [{key: a, operator: In, values: [b, c]}, {key: a, operator: In, values: [c, b]}]}]}",
         expect![[
             "L2Advertisement lb/all: spec.serviceSelectors[0].matchExpressions[1]: the same as item 0 of the list: remove one"
         ]],

@@ -19,3 +19,6 @@ pub use field::{FieldPath, Step};
 pub use invalid::{Invalid, Reason};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
+
+#[cfg(test)]
+mod crd_tests;

@@ -64,8 +64,8 @@ impl Directory {
             // What is good no longer is worth nothing.
             if let Ok(contents) = read::read(&text) {
                 directory.contents.offer(file.clone(), contents);
-                directory.files.insert(file);
             }
+            directory.files.insert(file);
         }
         for file in directory.contents.settle().keys() {
             directory.contents.retract(file);

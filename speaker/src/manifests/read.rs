@@ -25,7 +25,7 @@ const METALLB: &str = "metallb.io/v1beta1";
 /// What a file holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
-    /// The objects that count, each with the line that it begins in.
+    /// The objects that count, each with the line that its document begins in.
     pub(super) objects: Vec<(u64, Object)>,
     /// What the operator should know about the rest, with lines.
     pub(super) notes: Vec<(u64, Note)>,
@@ -116,23 +116,23 @@ pub(super) fn read(text: &str) -> Result<Contents, Rejected> {
         objects: Vec::new(),
         notes: Vec::new(),
     };
-    for (index, document) in documents.into_iter().enumerate() {
-        let locate = |field: &FieldPath| document::locate(text, index, field.steps());
-        let Document { line, value } = document;
-        let mut take = |line, value: &Value, at: &FieldPath| {
-            contents.take(line, value).map_err(|fault| Rejected {
-                line: locate(&at.join(fault.field.steps().iter().cloned())),
-                reason: fault.reason,
+    for (index, Document { line, value }) in documents.into_iter().enumerate() {
+        let mut take = |value: &Value, at: &FieldPath| {
+            contents.take(line, value).map_err(|fault| {
+                let field = at.join(fault.field.steps().iter().cloned());
+                Rejected {
+                    line: document::locate(text, index, field.steps()).or(Some(line)),
+                    reason: fault.reason,
+                }
             })
         };
         match items(&value) {
             Some(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    let at = FieldPath::root().key("items").index(index);
-                    take(locate(&at).unwrap_or(line), item, &at)?;
+                    take(item, &FieldPath::root().key("items").index(index))?;
                 }
             }
-            None => take(line, &value, &FieldPath::root())?,
+            None => take(&value, &FieldPath::root())?,
         }
     }
     Ok(contents)
@@ -150,11 +150,11 @@ struct Fault {
     reason: Reason,
 }
 
-impl From<Invalid> for Fault {
-    fn from(invalid: Invalid) -> Self {
+impl From<Box<Invalid>> for Fault {
+    fn from(invalid: Box<Invalid>) -> Self {
         Self {
             field: invalid.field.clone(),
-            reason: Reason::Invalid(Box::new(invalid)),
+            reason: Reason::Invalid(invalid),
         }
     }
 }

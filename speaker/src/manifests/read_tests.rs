@@ -80,8 +80,8 @@ fn a_list_and_json() {
   ]
 }"#,
         expect![[r#"
-            5: Service default/a
-            7: Service default/b
+            1: Service default/a
+            1: Service default/b
         "#]],
     );
     check(
@@ -386,13 +386,15 @@ spec:
 
 #[test]
 fn a_full_map_of_vips_in_one_file() {
-    let mut text = String::new();
-    for n in 0..=u16::MAX {
+    let service = |n: u16| {
         let [a, b] = n.to_be_bytes();
-        text += &format!(
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}}}\n\
-             spec: {{type: LoadBalancer, loadBalancerIP: 10.0.{a}.{b}}}\n"
-        );
-    }
+        format!(
+            r#"{{"apiVersion": "v1", "kind": "Service", "metadata": {{"name": "s{n}"}},
+                "spec": {{"type": "LoadBalancer", "loadBalancerIP": "10.0.{a}.{b}"}}}}"#
+        )
+    };
+    let services: Vec<_> = (0..=u16::MAX).map(service).collect();
+    let list = services.join(",");
+    let text = format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{list}]}}"#);
     assert_eq!(read(&text).unwrap().objects.len(), 1 << 16);
 }

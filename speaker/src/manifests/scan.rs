@@ -52,33 +52,44 @@ struct Stamp {
 }
 
 impl Scanner {
-    /// All manifests of the directory, by name.
-    pub(super) fn scan(&mut self, directory: &Path) -> io::Result<BTreeMap<PathBuf, Seen>> {
-        let mut found = BTreeMap::new();
-        let mut linked = BTreeSet::new();
+    /// The names of all manifests of the directory.
+    pub(super) fn list(&mut self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        self.linked.clear();
         for entry in fs::read_dir(directory)? {
             let name = PathBuf::from(entry?.file_name());
-            if !is_manifest(&name) {
-                continue;
-            }
-            let path = directory.join(&name);
-            linked.extend(link_target(&path, directory));
-            if let Some(seen) = self.look(&name, &path) {
-                found.insert(name, seen);
+            if is_manifest(&name) {
+                self.linked
+                    .extend(link_target(&directory.join(&name), directory));
+                names.push(name);
             }
         }
-        self.known.retain(|name, _| found.contains_key(name));
-        self.linked = linked;
-        Ok(found)
+        Ok(names)
     }
 
-    /// Other directories that files of this one are links into.
+    /// Other directories that files of this one are links into, when it was listed last.
     pub(super) const fn linked(&self) -> &BTreeSet<PathBuf> {
         &self.linked
     }
 
+    /// What is in these files.
+    pub(super) fn read(
+        &mut self,
+        directory: &Path,
+        names: Vec<PathBuf>,
+    ) -> BTreeMap<PathBuf, Seen> {
+        let mut found = BTreeMap::new();
+        for name in names {
+            if let Some(seen) = self.look(&name, &directory.join(&name)) {
+                found.insert(name, seen);
+            }
+        }
+        self.known.retain(|name, _| found.contains_key(name));
+        found
+    }
+
     fn look(&mut self, name: &Path, path: &Path) -> Option<Seen> {
-        match self.read(name, path) {
+        match self.read_file(name, path) {
             Ok(seen) => seen,
             // It was there a moment ago, and is gone, unless it is a link to nowhere.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => None,
@@ -89,7 +100,7 @@ impl Scanner {
         }
     }
 
-    fn read(&mut self, name: &Path, path: &Path) -> io::Result<Option<Seen>> {
+    fn read_file(&mut self, name: &Path, path: &Path) -> io::Result<Option<Seen>> {
         let metadata = fs::metadata(path)?;
         // Opening a pipe would wait for its other end.
         if !metadata.is_file() {

@@ -20,21 +20,28 @@ impl Store {
     /// Opens the copies of the files of a directory, given by its absolute path.
     pub(super) fn open(state: &Path, of: &Path) -> io::Result<Self> {
         let store = Self {
-            directory: state.join("manifests"),
+            directory: state.join("last-good-manifests"),
         };
         fs::create_dir_all(&store.directory)?;
         let marker = store.directory.join(MARKER);
-        let is_same = match fs::read(&marker) {
-            Ok(marked) => marked == of.as_os_str().as_bytes(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(error),
-        };
-        if !is_same {
-            for name in store.names()? {
-                store.forget(&name)?;
+        match fs::read(&marker) {
+            Ok(marked) if marked == of.as_os_str().as_bytes() => return Ok(store),
+            Ok(_) => {
+                for name in store.names()? {
+                    store.forget(&name)?;
+                }
             }
-            fs::write(marker, of.as_os_str().as_bytes())?;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Whatever it is, it is not ours to remove.
+                if !store.names()?.is_empty() {
+                    let directory = store.directory.display();
+                    let message = format!("{directory} holds other files: move them away");
+                    return Err(io::Error::other(message));
+                }
+            }
+            Err(error) => return Err(error),
         }
+        fs::write(marker, of.as_os_str().as_bytes())?;
         Ok(store)
     }
 
@@ -98,5 +105,15 @@ mod tests {
         assert_eq!(open("/etc/speaker").load().unwrap(), kept);
         assert!(open("/etc/other").load().unwrap().is_empty());
         assert!(open("/etc/speaker").load().unwrap().is_empty());
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let other = state.path().join("last-good-manifests/a.yaml");
+        fs::create_dir(other.parent().unwrap()).unwrap();
+        fs::write(&other, "precious").unwrap();
+        Store::open(state.path(), Path::new("/etc/speaker")).unwrap_err();
+        assert_eq!(fs::read_to_string(other).unwrap(), "precious");
     }
 }

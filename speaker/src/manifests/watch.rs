@@ -108,15 +108,12 @@ impl Watcher {
     }
 
     fn look(mut self) -> (Self, Option<Change>, BTreeMap<PathBuf, Option<String>>) {
-        let found = loop {
+        // What changes from here on gives notice.
+        self.notices.ask(self.scanner.linked());
+        let found = self.scanner.list(&self.path).map(|names| {
             self.notices.ask(self.scanner.linked());
-            let before = self.scanner.linked().clone();
-            let found = self.scanner.scan(&self.path);
-            // What changed in a directory before it was asked about went unnoticed.
-            if *self.scanner.linked() == before {
-                break found;
-            }
-        };
+            self.scanner.read(&self.path, names)
+        });
         let found = found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 "the directory is missing: make it, empty if nothing is to be announced".to_owned()
