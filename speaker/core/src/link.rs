@@ -48,7 +48,10 @@ pub enum Kind {
     /// A bridge.
     Bridge,
     /// A bond.
-    Bond,
+    Bond {
+        /// The index of the member that it sends through; `None` in modes that use several.
+        active: Option<u32>,
+    },
     /// A VLAN on another link.
     Vlan {
         /// The index of the link below; 0 where that is in another network namespace.

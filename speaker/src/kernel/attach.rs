@@ -113,7 +113,7 @@ impl Plan {
             ModeChoice::Native => Self::Native { strict: true },
             ModeChoice::Generic => Self::Generic(None),
             ModeChoice::Auto => match kind {
-                Kind::Plain | Kind::Bond | Kind::Other(_) => Self::Native { strict: false },
+                Kind::Plain | Kind::Bond { .. } | Kind::Other(_) => Self::Native { strict: false },
                 Kind::Veth => Self::Generic(Some(
                     "veth loses what a native program sends, unless the peer runs one too",
                 )),

@@ -6,8 +6,8 @@ use rtnetlink::packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage},
     link::{
-        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
-        VlanProtocol, XdpAttached,
+        InfoBond, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        LinkXdp, VlanProtocol, XdpAttached,
     },
 };
 use speaker_core::link::{Kind, Link, Xdp, XdpMode};
@@ -95,12 +95,25 @@ fn kind(flags: LinkFlags, info: &[LinkInfo], parent: u32) -> Kind {
         None => Kind::Plain,
         Some(InfoKind::Veth) => Kind::Veth,
         Some(InfoKind::Bridge) => Kind::Bridge,
-        Some(InfoKind::Bond) => Kind::Bond,
+        Some(InfoKind::Bond) => bond(info),
         Some(InfoKind::Vrf) => Kind::Vrf,
         Some(InfoKind::MacVlan) => Kind::Macvlan { parent },
         Some(InfoKind::Vlan) => vlan(info, parent),
         Some(other) => Kind::Other(other.to_string()),
     }
+}
+
+fn bond(info: &[LinkInfo]) -> Kind {
+    let active = info.iter().find_map(|part| match part {
+        LinkInfo::Data(InfoData::Bond(properties)) => {
+            properties.iter().find_map(|property| match property {
+                InfoBond::ActivePort(index) => Some(*index),
+                _ => None,
+            })
+        }
+        _ => None,
+    });
+    Kind::Bond { active }
 }
 
 fn vlan(info: &[LinkInfo], parent: u32) -> Kind {

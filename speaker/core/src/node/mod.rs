@@ -25,7 +25,7 @@ use speaker_common::{
 use crate::{
     announce::{Announcement, Announcer, Outcome},
     intent::Wanted,
-    link::LinkChange,
+    link::{Kind, Link, LinkChange},
     links::Links,
     plan::{Choice, Entry, Place, Placed, Plan},
 };
@@ -217,6 +217,7 @@ impl Node {
                 self.stale = true;
             }
             Input::Link(change) => {
+                self.failover(&change, now);
                 if let Some(links) = &mut self.links {
                     self.stale |= links.apply(change);
                 }
@@ -301,6 +302,26 @@ impl Node {
         };
         if outcome == Outcome::Sent && self.live.contains_key(&place) {
             *self.announced.entry(place).or_default() += 1;
+        }
+    }
+
+    /// A bond that sends through another member has moved to another port of the switch, and so
+    /// have the VLANs on it.
+    fn failover(&mut self, change: &LinkChange, now: Instant) {
+        let (Some(links), LinkChange::Set(link)) = (&self.links, change) else {
+            return;
+        };
+        let before = links.get(link.index).map(|before| &before.kind);
+        if let (Some(Kind::Bond { active: old }), Kind::Bond { active: Some(new) }) =
+            (before, &link.kind)
+            && *old != Some(*new)
+        {
+            let on_it =
+                |on: &Link| matches!(on.kind, Kind::Vlan { parent, .. } if parent == link.index);
+            self.announcer.bond_failover(link.index, now);
+            for vlan in links.iter().filter(|on| on_it(on)) {
+                self.announcer.bond_failover(vlan.index, now);
+            }
         }
     }
 

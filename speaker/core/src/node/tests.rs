@@ -285,6 +285,27 @@ fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
 }
 
 #[test]
+fn a_bond_that_sends_through_another_member_is_announced_again() {
+    let bond = |active| Link {
+        kind: Kind::Bond {
+            active: Some(active),
+        },
+        ..eth0()
+    };
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([bond(3)]))
+        .quiet();
+    bench
+        .handle(Input::Link(LinkChange::Set(bond(3))))
+        .expect(&[]);
+    bench
+        .handle(Input::Link(LinkChange::Set(bond(4))))
+        .expect(&["announce 10.0.0.5"]);
+}
+
+#[test]
 fn a_link_that_vanishes_and_returns_under_another_index() {
     let mut bench = Bench::new();
     bench

@@ -30,6 +30,9 @@ pub enum Unsupported {
     /// Not an Ethernet device that hosts resolve addresses on.
     #[error("is of kind {0}, which cannot answer ARP and Neighbor Discovery for VIPs")]
     Kind(String),
+    /// Nothing that could be answered with.
+    #[error("has no MAC address, so that no host resolves addresses on it")]
+    NoMac,
     /// Tags are hidden from the program, and there are VLANs to tell apart.
     #[error(
         "hides VLAN tags from the program and carries {0}: VIPs of the untagged network could be \
@@ -46,9 +49,12 @@ impl Attachment {
     /// A kind of link that is not supported, and why.
     pub fn of(link: &Link, links: &Links) -> Result<Self, Unsupported> {
         if let Some(master) = link.master.and_then(|index| links.get(index))
-            && matches!(master.kind, Kind::Bond | Kind::Bridge)
+            && matches!(master.kind, Kind::Bond { .. } | Kind::Bridge)
         {
             return Err(Unsupported::Member(master.name.clone()));
+        }
+        if link.mac == [0; 6] {
+            return Err(Unsupported::NoMac);
         }
         let here = |members| Self {
             interface: link.index,
@@ -58,7 +64,7 @@ impl Attachment {
         };
         match &link.kind {
             Kind::Plain | Kind::Bridge | Kind::Macvlan { .. } => Ok(here(Vec::new())),
-            Kind::Bond => Ok(here(
+            Kind::Bond { .. } => Ok(here(
                 links
                     .iter()
                     .filter(|member| member.master == Some(link.index))
@@ -84,7 +90,7 @@ impl Attachment {
 pub(super) fn must_keep_tags(interface: u32, links: &Links) -> bool {
     links.get(interface).is_some_and(|link| {
         link.strips_vlan_tags
-            && matches!(link.kind, Kind::Plain | Kind::Bond)
+            && matches!(link.kind, Kind::Plain | Kind::Bond { .. })
             && !vlans_of(interface, links).is_empty()
     })
 }
@@ -109,7 +115,8 @@ fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
         } => (links.get(root)?, id),
         _ => (parent, 0),
     };
-    let tags_visible = matches!(root.kind, Kind::Plain | Kind::Bond) && !root.strips_vlan_tags;
+    let tags_visible =
+        matches!(root.kind, Kind::Plain | Kind::Bond { .. }) && !root.strips_vlan_tags;
     // A link has one MAC in the map: a VLAN device with its own is served by itself.
     if !tags_visible || root.mac != link.mac {
         return None;

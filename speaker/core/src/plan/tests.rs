@@ -139,7 +139,7 @@ fn a_bond_answers_for_its_members_with_its_own_mac() {
     };
     let bond = Link {
         mac: [2, 0, 0, 0, 0, 9],
-        ..link(4, "bond0", Kind::Bond)
+        ..link(4, "bond0", Kind::Bond { active: None })
     };
     let links = [member(2, "eth0"), member(3, "eth1"), bond];
     let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
