@@ -1,3 +1,4 @@
 //! The lab, and what the whole-system tests, the demo and the benchmarks share.
 
 pub mod lab;
+pub mod vm;

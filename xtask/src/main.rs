@@ -1,1 +1,96 @@
-fn main() {}
+//! Everything a developer or a newcomer does with this repository: `cargo xtask --help`.
+#![forbid(unsafe_code)]
+
+mod cargo;
+mod ci;
+mod debian;
+mod kernels;
+mod places;
+mod setup;
+mod shell;
+mod tally;
+mod test;
+
+use std::{env, ffi::OsString, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use cargo::Profile;
+use setup::Need;
+
+/// Everything a developer or a newcomer does.
+///
+/// Each task first installs what it needs and the machine lacks, and says so.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Task {
+    /// Install all that any task needs
+    Setup,
+    /// Build `speaker`, with the eBPF programs inside
+    Build {
+        /// Optimised: what is shipped
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show a VIP being answered by the network driver
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Test on this kernel, then on others
+    Test(test::Options),
+    /// Load and answer on Debian's kernels, each in a virtual machine
+    Kernels {
+        /// Such as `6.1`, `6.12.107` or `newest`; one of each series by default
+        versions: Vec<String>,
+    },
+    /// Measure the responder against bare programs and other responders
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// All that a change must pass: format, lints, licences, tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let workspace = places::workspace();
+    env::set_current_dir(&workspace).with_context(|| workspace.display().to_string())?;
+    match task {
+        Task::Setup => setup::all(),
+        Task::Build { release } => build(release),
+        Task::Demo { arguments } => {
+            setup::ensure(&[Need::Object, Need::Lab])?;
+            cargo::build(Profile::Dev, &cargo::ALL)?.become_binary("demo", &arguments)
+        }
+        Task::Test(options) => test::test(&options),
+        Task::Kernels { versions } => kernels::kernels(&versions),
+        Task::Bench { arguments } => {
+            setup::ensure(&[Need::Object, Need::Lab])?;
+            cargo::build(Profile::Release, &cargo::BENCH)?.become_binary("bench", &arguments)
+        }
+        Task::Ci => ci::ci(),
+    }
+}
+
+fn build(release: bool) -> Result<()> {
+    setup::ensure(&[Need::Object])?;
+    let built = if release {
+        cargo::build(Profile::Release, &cargo::SPEAKER)?
+    } else {
+        cargo::build(Profile::Dev, &cargo::ALL)?
+    };
+    println!("{}", built.speaker.display());
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! All that a change must pass.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{
+    cargo::cargo,
+    setup::{self, Need},
+    shell,
+    test::{self, Options},
+};
+
+/// The manifest of the eBPF programs, a workspace of its own.
+const EBPF: &str = "speaker-ebpf/Cargo.toml";
+/// Not in its own directory, where a build would look like a change of the sources.
+const EBPF_TARGET: &str = "target/speaker-ebpf";
+
+/// Runs everything, and stops at the first kind of check that fails.
+pub(crate) fn ci() -> Result<()> {
+    setup::ensure(&[Need::Object, Need::Licences, Need::Lab, Need::Kernels])?;
+    formatted()?;
+    linted()?;
+    licensed()?;
+    documented()?;
+    test::test(&Options::default())
+}
+
+fn formatted() -> Result<()> {
+    shell::run(cargo().args(["fmt", "--all", "--check"]))?;
+    shell::run(cargo().args(["fmt", "--check", "--manifest-path", EBPF]))
+}
+
+fn linted() -> Result<()> {
+    shell::run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "--deny=warnings",
+    ]))?;
+    shell::run(
+        ebpf_clippy()
+            // `-Z build-std` on the pinned stable compiler.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env(
+                "CARGO_ENCODED_RUSTFLAGS",
+                "--cfg=bpf_target_arch=\"x86_64\"",
+            ),
+    )
+}
+
+/// Lints the programs for the target that they are for.
+fn ebpf_clippy() -> Command {
+    let mut clippy = cargo();
+    clippy.args([
+        "clippy",
+        "--manifest-path",
+        EBPF,
+        "--target-dir",
+        EBPF_TARGET,
+        "--target=bpfel-unknown-none",
+        "-Zbuild-std=core",
+        "--",
+        "--deny=warnings",
+    ]);
+    clippy
+}
+
+fn licensed() -> Result<()> {
+    // From elsewhere than the crates' registry, which a machine may not reach.
+    let mut fetch = cargo();
+    let advisories = match shell::read(fetch.args(["deny", "fetch", "db"])) {
+        Ok(_) => Some("advisories"),
+        Err(error) => {
+            eprintln!("SKIPPED: the advisories against dependencies: {error:#}");
+            None
+        }
+    };
+    for manifest in ["Cargo.toml", EBPF] {
+        let mut deny = cargo();
+        deny.args(["deny", "--manifest-path", manifest, "--config", "deny.toml"])
+            .args(["check", "--disable-fetch", "licenses", "bans", "sources"])
+            .args(advisories);
+        shell::run(&mut deny)?;
+    }
+    Ok(())
+}
+
+/// The examples in the documentation, which the tests' runner leaves out.
+fn documented() -> Result<()> {
+    let mut examples = cargo();
+    examples.args(["test", "--workspace", "--doc", "--quiet"]);
+    shell::say(&examples);
+    shell::read(&mut examples)?;
+    Ok(())
+}

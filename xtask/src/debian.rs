@@ -1,0 +1,307 @@
+//! Debian's archive, through the machine's own apt.
+//!
+//! Packages of other suites than the machine's are looked up in an apt state of our own, next to
+//! the system's: apt does the mirrors, proxies, signatures and hashes, and nothing is installed.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{places, shell};
+
+/// The suites that are looked into.
+const SUITES: [&str; 6] = [
+    "bullseye",
+    "bookworm",
+    "bookworm-backports",
+    "trixie",
+    "trixie-backports",
+    "sid",
+];
+
+/// How long the lists are used before they are fetched again.
+const FRESH: Duration = Duration::from_hours(7 * 24);
+
+/// A package's name and version.
+pub(crate) type Package = (String, String);
+
+/// The suites' packages.
+pub(crate) struct Archive {
+    directory: PathBuf,
+    /// Held while the archive is used: apt's own locks do not wait.
+    _lock: File,
+}
+
+impl Archive {
+    /// Opens the archive that the machine's apt uses, fetching its lists where they are old.
+    pub(crate) fn open() -> Result<Self> {
+        if shell::find("apt-get").is_none() {
+            bail!("this machine has no apt, through which Debian's archive could be reached");
+        }
+        let directory = places::cache()?.join("apt");
+        fs::create_dir_all(directory.join("lists/partial"))?;
+        fs::create_dir_all(directory.join("archives/partial"))?;
+        // The packages that are installed are none of its business.
+        fs::write(directory.join("status"), "")?;
+        let lock = File::create(directory.join("lock"))?;
+        lock.lock()?;
+
+        let archive = Self {
+            directory,
+            _lock: lock,
+        };
+        let sources = archive.sources();
+        let age = fs::metadata(&sources)
+            .and_then(|written| written.modified())
+            .map(|written| {
+                SystemTime::now()
+                    .duration_since(written)
+                    .unwrap_or_default()
+            });
+        if !age.is_ok_and(|age| age < FRESH) {
+            let listed = sources_list(&system_mirror()?);
+            let partial = sources.with_extension("partial");
+            fs::write(&partial, listed)?;
+            archive.update(&partial)?;
+            // Last, so that lists that were not fetched are not taken for fresh.
+            fs::rename(partial, &sources)?;
+        }
+        Ok(archive)
+    }
+
+    /// All versions of a package, newest first; none where no suite has it.
+    pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
+        let listed = shell::read(self.apt("apt-cache").args(["madison", package]))?;
+        Ok(madison_versions(&listed))
+    }
+
+    /// The packages that one depends on in exactly its own version: the other parts of what was
+    /// built with it.
+    pub(crate) fn parts(&self, (name, version): &Package) -> Result<Vec<Package>> {
+        let shown = shell::read(
+            self.apt("apt-cache")
+                .args(["show", &format!("{name}={version}")]),
+        )?;
+        let names = exact_dependencies(&shown, version);
+        Ok(names.map(|name| (name, version.clone())).collect())
+    }
+
+    /// Unpacks packages into a directory of their own, which is there whole or not at all.
+    pub(crate) fn unpack(&self, packages: &[Package], target: &Path) -> Result<()> {
+        let parent = target.parent().context("a directory of its own")?;
+        fs::create_dir_all(parent)?;
+        let work = tempfile::tempdir_in(parent)?;
+        let downloads = work.path().join("downloads");
+        let unpacked = work.path().join("unpacked");
+        fs::create_dir(&downloads)?;
+        fs::create_dir(&unpacked)?;
+        for (name, version) in packages {
+            eprintln!("fetching Debian's {name} {version}");
+            let mut download = self.apt("apt-get");
+            download.args(["download", &format!("{name}={version}")]);
+            let downloaded = shell::read(download.current_dir(&downloads));
+            if let Err(error) = downloaded {
+                // The archive drops what it has replaced: have the lists fetched anew next time.
+                fs::remove_file(self.sources())?;
+                return Err(error.context("run the task again, with new package lists"));
+            }
+        }
+        for package in fs::read_dir(&downloads)? {
+            let mut extract = shell::command("dpkg-deb");
+            extract.arg("--extract").arg(package?.path()).arg(&unpacked);
+            shell::read(&mut extract)?;
+        }
+        if target.exists() {
+            fs::remove_dir_all(target)?;
+        }
+        fs::rename(unpacked, target).with_context(|| target.display().to_string())
+    }
+
+    /// What apt reads; as old as the lists.
+    fn sources(&self) -> PathBuf {
+        self.directory.join("sources.list")
+    }
+
+    fn update(&self, sources: &Path) -> Result<()> {
+        eprintln!("fetching the package lists of Debian's suites, which takes half a minute");
+        let mut update = self.apt("apt-get");
+        update.arg("update");
+        // A mirror need not have every suite, and apt fails for one that is missing; offline,
+        // older lists may do.
+        let updated = shell::read(option(&mut update, "Dir::Etc::SourceList", sources));
+        if self.has_lists()? {
+            return Ok(());
+        }
+        updated?;
+        bail!("apt cannot fetch the package lists of Debian's suites")
+    }
+
+    fn has_lists(&self) -> Result<bool> {
+        let lists = fs::read_dir(self.directory.join("lists"))?;
+        for list in lists {
+            if list?.file_name().to_string_lossy().contains("_Packages") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// An apt program with the archive's state in place of the system's.
+    fn apt(&self, program: &str) -> Command {
+        let mut apt = shell::command(program);
+        apt.env("LC_ALL", "C").arg("--quiet");
+        let directory = &self.directory;
+        option(&mut apt, "Dir::State", directory);
+        option(&mut apt, "Dir::State::status", &directory.join("status"));
+        option(&mut apt, "Dir::Cache", directory);
+        option(&mut apt, "Dir::Etc::SourceList", &self.sources());
+        option(&mut apt, "Dir::Etc::SourceParts", Path::new("/dev/null"));
+        option(&mut apt, "Dir::Etc::Preferences", Path::new("/dev/null"));
+        option(
+            &mut apt,
+            "Dir::Etc::PreferencesParts",
+            Path::new("/dev/null"),
+        );
+        apt.args([
+            // Container images switch the cache off, which then costs seconds each time.
+            "-oDir::Cache::pkgcache=pkgcache.bin",
+            "-oDir::Cache::srcpkgcache=",
+            "-oAPT::Sandbox::User=root",
+            "-oAcquire::Languages=none",
+            "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+            "-oAcquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false",
+        ]);
+        apt
+    }
+}
+
+fn option<'a>(apt: &'a mut Command, name: &str, value: &Path) -> &'a mut Command {
+    apt.arg(format!("-o{name}={}", value.display()))
+}
+
+/// The address of the archive in the machine's own sources.
+fn system_mirror() -> Result<String> {
+    let indexes = |options: &[&str], format| {
+        let mut command = shell::command("apt-get");
+        command.arg("indextargets").args(options);
+        shell::read(command.args(["--format", format, "Created-By: Packages"]))
+    };
+    let fetched = indexes(&[], "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)")?;
+    // What the machine has fetched tells whose it is; a new machine has fetched nothing.
+    let listed = indexes(
+        &["--no-release-info"],
+        "$(RELEASE)|$(COMPONENT)|$(REPO_URI)",
+    )?;
+    mirror_fetched(&fetched)
+        .or_else(|| mirror_listed(&listed))
+        .map(str::to_owned)
+        .context("apt's sources on this machine name no archive of Debian")
+}
+
+/// The archive among the indexes that apt has: that of Debian's main suites, not that of its
+/// security team.
+fn mirror_fetched(indexes: &str) -> Option<&str> {
+    indexes
+        .lines()
+        .find_map(|index| index.strip_prefix("Debian|Debian|main|"))
+}
+
+/// The archive among the sources that apt would fetch from: the first that has one of Debian's
+/// suites.
+fn mirror_listed(indexes: &str) -> Option<&str> {
+    indexes.lines().find_map(|index| {
+        let (suite, rest) = index.split_once('|')?;
+        let mirror = rest.strip_prefix("main|")?;
+        SUITES.contains(&suite).then_some(mirror)
+    })
+}
+
+/// The suites at a mirror, as `sources.list` has them.
+fn sources_list(mirror: &str) -> String {
+    const KEYRINGS: [&str; 2] = [
+        "/usr/share/keyrings/debian-archive-keyring.pgp",
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+    ];
+    // Without it, the keys that apt trusts for all sources are used.
+    let signed_by = KEYRINGS
+        .into_iter()
+        .find(|keyring| Path::new(keyring).exists())
+        .map(|keyring| format!("[signed-by={keyring}] "))
+        .unwrap_or_default();
+    SUITES
+        .map(|suite| format!("deb {signed_by}{mirror} {suite} main\n"))
+        .concat()
+}
+
+/// `package | version | index` by line.
+fn madison_versions(listed: &str) -> Vec<String> {
+    listed
+        .lines()
+        .filter_map(|line| line.split('|').nth(1))
+        .map(|version| version.trim().to_owned())
+        .collect()
+}
+
+/// The names in `Depends: a (= version), b (>= 1) | c, …` that have exactly this version.
+fn exact_dependencies(shown: &str, version: &str) -> impl Iterator<Item = String> {
+    let exact = format!(" (= {version})");
+    shown
+        .lines()
+        .find_map(|line| line.strip_prefix("Depends: "))
+        .unwrap_or_default()
+        .split(", ")
+        .filter_map(move |dependency| dependency.strip_suffix(&exact).map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_that_of_the_main_suites() {
+        let indexes = "\
+Debian|Debian-Security|main|http://a.example/debian-security/
+Debian|Debian|contrib|http://b.example/debian/
+Debian|Debian|main|http://c.example/debian/
+Other|Other|main|http://d.example/
+";
+        assert_eq!(mirror_fetched(indexes), Some("http://c.example/debian/"));
+        assert_eq!(mirror_fetched("Other|Other|main|http://d.example/\n"), None);
+    }
+
+    #[test]
+    fn a_new_machine_has_the_mirror_in_its_sources() {
+        let indexes = "\
+bookworm-security|main|http://a.example/debian-security/
+bookworm|contrib|http://b.example/debian/
+bookworm|main|http://c.example/debian/
+";
+        assert_eq!(mirror_listed(indexes), Some("http://c.example/debian/"));
+        assert_eq!(mirror_listed("noble|main|http://d.example/\n"), None);
+    }
+
+    #[test]
+    fn versions_are_the_second_column() {
+        let listed = "  rust-src | 1.97.1+dfsg1-1 | http://a.example sid/main amd64 Packages\n  \
+                      rust-src | 1.95.0+dfsg1-2~bpo13+1 | http://a.example trixie-backports\n";
+        assert_eq!(
+            madison_versions(listed),
+            ["1.97.1+dfsg1-1", "1.95.0+dfsg1-2~bpo13+1"]
+        );
+        assert!(madison_versions("").is_empty());
+    }
+
+    #[test]
+    fn parts_are_the_dependencies_of_the_same_version() {
+        let shown = "Package: linux-image\nDepends: kmod, linux-base (>= 4.3~), \
+                     linux-binary (= 7.3.4-1), dracut | initramfs-tools, \
+                     linux-modules (= 7.3.4-1)\n";
+        let parts: Vec<_> = exact_dependencies(shown, "7.3.4-1").collect();
+        assert_eq!(parts, ["linux-binary", "linux-modules"]);
+    }
+}

@@ -1,0 +1,154 @@
+//! A virtual machine: boots a kernel, and reads from its serial port how the checks went.
+
+use std::{
+    io::{self, PipeReader, Read as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::package::Kernel;
+use crate::shell;
+
+/// How long a machine may take. A tenth is enough on a computer that does nothing else.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What virtio_net has to do without, to run a program natively.
+const NATIVE: &str = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
+
+/// What a machine did.
+pub(crate) struct Run {
+    /// All that it wrote.
+    pub(crate) console: String,
+    pub(crate) verdict: Verdict,
+}
+
+/// How the checks went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// They ran to the end.
+    Checked {
+        passed: usize,
+        failed: usize,
+        took: Duration,
+    },
+    /// They did not.
+    Broken(String),
+}
+
+/// Boots a kernel and waits until the machine is switched off.
+pub(crate) fn boot(kernel: &Kernel, initramfs: &Path) -> Result<Run> {
+    let start = Instant::now();
+    let (machine, console) = Machine::start(qemu(kernel, initramfs))?;
+    let console = read(console, start + PATIENCE);
+    drop(machine);
+    let took = start.elapsed();
+    let verdict = match counts(&console) {
+        Some((passed, failed)) => Verdict::Checked {
+            passed,
+            failed,
+            took,
+        },
+        None if took < PATIENCE => {
+            Verdict::Broken("the machine went down before the checks had ended".to_owned())
+        }
+        None => Verdict::Broken(format!("no end after {} s", PATIENCE.as_secs())),
+    };
+    Ok(Run { console, verdict })
+}
+
+fn qemu(kernel: &Kernel, initramfs: &Path) -> Command {
+    let mut qemu = shell::command("qemu-system-x86_64");
+    // Two processors in turns, to leave the computer's others to other machines. QEMU 7.2 gets the
+    // flags wrong after cmpxchg16b, and kernels that use it trip.
+    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max,cx16=off"])
+        .args(["-smp", "2"])
+        .args(["-m", "1G"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-serial", "stdio", "-no-reboot"])
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(initramfs)
+        // A kernel that trips is a failure, seen at once: it would reboot, and the machine ends.
+        .args(["-append", "console=ttyS0 quiet oops=panic panic=-1"]);
+    // Two cards on one wire.
+    for card in ["a", "b"] {
+        qemu.args(["-netdev", &format!("hubport,id={card},hubid=0")]);
+        qemu.arg("-device")
+            .arg(format!("virtio-net-pci,netdev={card},romfile=,{NATIVE}"));
+    }
+    qemu
+}
+
+/// A machine that does not outlive us.
+struct Machine(Child);
+
+impl Machine {
+    fn start(mut qemu: Command) -> Result<(Self, PipeReader)> {
+        let (console, serial) = io::pipe()?;
+        let spoken = shell::spoken(&qemu);
+        let child = qemu
+            .stdin(Stdio::null())
+            .stderr(serial.try_clone()?)
+            .stdout(serial)
+            .spawn()
+            .context(spoken)?;
+        // The command goes, and with it our end of the pipe that the machine writes to.
+        Ok((Self(child), console))
+    }
+}
+
+/// What comes out of a console until its machine ends, or until the deadline.
+fn read(mut console: PipeReader, deadline: Instant) -> String {
+    let (sender, chunks) = mpsc::channel();
+    thread::spawn(move || -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = console.read(&mut buffer)?;
+            if length == 0 || sender.send(buffer[..length].to_vec()).is_err() {
+                return Ok(());
+            }
+        }
+    });
+    let mut bytes = Vec::new();
+    while let Ok(chunk) = chunks.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        bytes.extend(chunk);
+    }
+    String::from_utf8_lossy(&bytes).replace('\r', "")
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone afterwards.
+        let _: io::Result<()> = self.0.kill();
+        let _: io::Result<_> = self.0.wait();
+    }
+}
+
+/// The counts in the line that the checks end with: `vm: 3 passed, 0 failed`.
+fn counts(console: &str) -> Option<(usize, usize)> {
+    console.lines().rev().find_map(|line| {
+        let (passed, failed) = line.strip_prefix("vm: ")?.split_once(" passed, ")?;
+        Some((
+            passed.parse().ok()?,
+            failed.strip_suffix(" failed")?.parse().ok()?,
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_the_checks_counts() {
+        let console = "[    0.1] Linux version\nok arp\nvm: 3 passed, 1 failed\n[ 2.0] reboot\n";
+        assert_eq!(counts(console), Some((3, 1)));
+        assert_eq!(counts("ok arp\n[    2.1] Kernel panic\n"), None);
+    }
+}

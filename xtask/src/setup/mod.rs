@@ -1,0 +1,44 @@
+//! What the tasks need of the machine: looked for each time, and installed where it is missing.
+
+mod packages;
+mod rust_src;
+mod tools;
+
+use anyhow::Result;
+
+/// What a task needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To build the eBPF objects.
+    Object,
+    /// To make networks in namespaces and look into them.
+    Lab,
+    /// To boot other kernels.
+    Kernels,
+    /// To check the dependencies' licences.
+    Licences,
+}
+
+/// Installs all that any task needs, and says what there is.
+pub(crate) fn all() -> Result<()> {
+    ensure(&[Need::Object, Need::Licences, Need::Lab, Need::Kernels])?;
+    eprintln!("everything is there; next: `cargo xtask demo`");
+    Ok(())
+}
+
+/// Installs what is missing of `needs`.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let mut programs = Vec::new();
+    for need in needs {
+        match need {
+            Need::Object => {
+                rust_src::ensure()?;
+                tools::BPF_LINKER.ensure()?;
+            }
+            Need::Licences => tools::CARGO_DENY.ensure()?,
+            Need::Lab => programs.extend(packages::LAB),
+            Need::Kernels => programs.extend(packages::KERNELS),
+        }
+    }
+    packages::ensure(&programs)
+}

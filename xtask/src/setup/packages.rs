@@ -1,0 +1,86 @@
+//! Programs that the system's package manager installs.
+
+use anyhow::{Result, bail};
+
+use crate::shell;
+
+/// A program, and the Debian package that has it.
+type Program = (&'static str, &'static str);
+
+/// To make networks in namespaces and look into them.
+pub(super) const LAB: [Program; 9] = [
+    ("arping", "iputils-arping"),
+    ("bpftool", "bpftool"),
+    ("ethtool", "ethtool"),
+    ("ip", "iproute2"),
+    ("ndisc6", "ndisc6"),
+    ("nft", "nftables"),
+    ("ping", "iputils-ping"),
+    ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
+];
+
+/// To boot other kernels, and to give them a file system.
+pub(super) const KERNELS: [Program; 8] = [
+    ("arping", "iputils-arping"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("depmod", "kmod"),
+    ("ip", "iproute2"),
+    ("ndisc6", "ndisc6"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("xz", "xz-utils"),
+];
+
+/// Installs the packages whose programs are missing.
+pub(super) fn ensure(programs: &[Program]) -> Result<()> {
+    let mut missing: Vec<Program> = programs
+        .iter()
+        .copied()
+        .filter(|(program, _)| shell::find(program).is_none())
+        .collect();
+    missing.sort_unstable();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (names, packages): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+    let names = names.join(", ");
+    if shell::find("apt-get").is_none() {
+        bail!(
+            "missing programs: {names}\n\
+             this machine has no apt-get: install them with its own package manager \
+             (in Debian they are in {})",
+            packages.join(", ")
+        );
+    }
+    if !nix::unistd::Uid::effective().is_root() {
+        bail!(
+            "missing programs: {names}\n\
+             only root can install them:\n  sudo apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        );
+    }
+    eprintln!("missing programs: {names}");
+    if install(&packages).is_err() {
+        eprintln!("apt's lists may be old: fetching them anew");
+        shell::run(apt_get().arg("update"))?;
+        install(&packages)?;
+    }
+    Ok(())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let mut command = apt_get();
+    command.args(["install", "--yes", "--no-install-recommends"]);
+    shell::run(command.args(packages))
+}
+
+/// apt-get, waiting for its turn and asking nothing.
+fn apt_get() -> std::process::Command {
+    let mut command = shell::command("apt-get");
+    command
+        .args(["-qq", "-o", "DPkg::Lock::Timeout=300"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}

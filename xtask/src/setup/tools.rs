@@ -1,0 +1,71 @@
+//! Tools that cargo installs from source.
+
+use anyhow::{Context as _, Result};
+use cargo_metadata::semver::Version;
+
+use crate::{cargo, shell};
+
+/// The linker of the eBPF objects. The last release that borrows the compiler's own LLVM: later
+/// ones want one that the system provides.
+pub(super) const BPF_LINKER: Tool = Tool {
+    name: "bpf-linker",
+    version: Version::new(0, 10, 4),
+    options: &[],
+};
+
+/// Checks the dependencies' licences and sources.
+pub(super) const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: Version::new(0, 20, 2),
+    // It runs for a second, and optimising it takes minutes.
+    options: &[
+        "--no-default-features",
+        "--debug",
+        "--config=profile.dev.debug=false",
+    ],
+};
+
+/// A package whose binary has its name.
+pub(super) struct Tool {
+    name: &'static str,
+    /// What is installed. A later one that the machine has is kept.
+    version: Version,
+    options: &'static [&'static str],
+}
+
+impl Tool {
+    /// Installs the tool, unless it is there.
+    pub(super) fn ensure(&self) -> Result<()> {
+        let Self {
+            name,
+            version,
+            options,
+        } = self;
+        match self.installed() {
+            Some(found) if found >= *version => return Ok(()),
+            Some(found) => eprintln!("{name} {found} is too old: building {version}"),
+            None => eprintln!("{name} is missing: building {version}, which takes minutes"),
+        }
+        let mut install = cargo::cargo();
+        install
+            .args([
+                "install",
+                "--locked",
+                "--version",
+                &format!("={version}"),
+                name,
+            ])
+            .args(*options);
+        shell::run(&mut install)?;
+        self.installed()
+            .with_context(|| format!("{name} was installed, but it does not run"))?;
+        Ok(())
+    }
+
+    /// The version that the machine has; none where it does not run.
+    fn installed(&self) -> Option<Version> {
+        let said = shell::read(shell::command(self.name).arg("--version")).ok()?;
+        said.split_whitespace()
+            .find_map(|word| word.parse::<Version>().ok())
+    }
+}

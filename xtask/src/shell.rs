@@ -1,0 +1,105 @@
+//! Running other programs.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Directories that hold what the tasks need and that a user's `PATH` may lack.
+const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// `PATH`, and behind it where `cargo install` puts binaries and where the system's tools are.
+static PATH: LazyLock<OsString> = LazyLock::new(|| {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut directories: Vec<PathBuf> = env::split_paths(&path).collect();
+    let more = cargo_binaries()
+        .into_iter()
+        .chain(SYSTEM.map(PathBuf::from));
+    for directory in more {
+        if !directories.contains(&directory) {
+            directories.push(directory);
+        }
+    }
+    env::join_paths(directories).unwrap_or(path)
+});
+
+/// Where `cargo install` puts binaries.
+pub(crate) fn cargo_binaries() -> Option<PathBuf> {
+    let root = env::var_os("CARGO_INSTALL_ROOT")
+        .or_else(|| env::var_os("CARGO_HOME"))
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))?;
+    Some(root.join("bin"))
+}
+
+/// A command that finds the programs that the tasks need.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let program = program.as_ref();
+    let mut command = match find(program) {
+        Some(path) => Command::new(path),
+        // Fails when it is run, with the program's name.
+        None => Command::new(program),
+    };
+    command.env("PATH", &*PATH);
+    command
+}
+
+/// Where a program is.
+pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
+    which::which_in(program, Some(&*PATH), Path::new("/")).ok()
+}
+
+/// Says what is run, and runs it.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    say(command);
+    let status = command.status().with_context(|| spoken(command))?;
+    if !status.success() {
+        bail!("{} failed: {status}", spoken(command));
+    }
+    Ok(())
+}
+
+/// Runs a command silently, and returns what it wrote.
+pub(crate) fn read(command: &mut Command) -> Result<String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| spoken(command))?;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&stderr);
+        bail!("{} failed: {status}\n{}", spoken(command), said.trim_end());
+    }
+    String::from_utf8(stdout).with_context(|| format!("the output of {}", spoken(command)))
+}
+
+/// Says what is about to be run.
+pub(crate) fn say(command: &Command) {
+    eprintln!("+ {}", spoken(command));
+}
+
+/// A command as one would type it.
+pub(crate) fn spoken(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(name).chain(command.get_args());
+    words
+        .map(|word| {
+            let word = word.to_string_lossy();
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                format!("'{word}'")
+            } else {
+                word.into_owned()
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}

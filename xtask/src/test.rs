@@ -1,0 +1,184 @@
+//! The tests on this machine's kernel, and then on others.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use crate::{
+    cargo::{self, Built, Profile, cargo},
+    kernels,
+    setup::{self, Need},
+    shell,
+    tally::Tally,
+};
+
+/// Names the file to which a test that cannot run appends a line: `name: reason`.
+const SKIPS: &str = "SPEAKER_SKIPS";
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// This machine's kernel only
+    #[arg(long)]
+    quick: bool,
+    /// Only tests whose names contain one of these, on this machine's kernel
+    names: Vec<String>,
+}
+
+/// Whether this runs in continuous integration.
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// Runs the tests, and ends with one line for all.
+pub(crate) fn test(options: &Options) -> Result<()> {
+    let others = !options.quick && options.names.is_empty();
+    let mut needs = vec![Need::Object, Need::Lab];
+    if others {
+        needs.push(Need::Kernels);
+    }
+    setup::ensure(&needs)?;
+    let built = cargo::build(Profile::Dev, &cargo::ALL)?;
+
+    let mut tally = here(&built, &options.names)?;
+    if others {
+        tally.add(kernels::matrix(&[], &built)?);
+    }
+    tally.close()
+}
+
+fn here(built: &Built, names: &[String]) -> Result<Tally> {
+    let skips = tempfile::NamedTempFile::new()?;
+    let nextest = shell::find("cargo-nextest").is_some();
+    let mut command = cargo();
+    if nextest {
+        command
+            .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+            .args(["--no-tests", "fail"])
+            .args(names);
+    } else {
+        command.args([
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]);
+        command.arg("--").args(names);
+    }
+    shell::say(&command);
+    built.tell(&mut command).env(SKIPS, skips.path());
+
+    let mut tally = if nextest {
+        by_nextest(&mut command)?
+    } else {
+        by_cargo(&mut command)?
+    };
+    for skip in fs::read_to_string(skips.path())?.lines() {
+        // The runner took it for passed.
+        tally.passed = tally.passed.saturating_sub(1);
+        tally.skip(skip.to_owned());
+    }
+    Ok(tally)
+}
+
+/// nextest tells people what it does on standard error, and us on standard output.
+fn by_nextest(command: &mut Command) -> Result<Tally> {
+    command
+        .args([
+            "--message-format",
+            "libtest-json",
+            "--message-format-version",
+            "0.1",
+        ])
+        .env("NEXTEST_EXPERIMENTAL_LIBTEST_JSON", "1");
+    let mut tally = Tally::default();
+    each_line(command, |line| {
+        if let Ok(Message::Suite { passed, failed }) = serde_json::from_str(line) {
+            tally.passed += passed;
+            tally.failed += failed;
+        }
+    })
+    .and_then(|succeeded| verdict(succeeded, tally))
+}
+
+fn by_cargo(command: &mut Command) -> Result<Tally> {
+    let mut tally = Tally::default();
+    each_line(command, |line| {
+        println!("{line}");
+        if let Some((passed, failed)) = suite_result(line) {
+            tally.passed += passed;
+            tally.failed += failed;
+        }
+    })
+    .and_then(|succeeded| verdict(succeeded, tally))
+}
+
+/// Runs a command and reads what it writes; returns whether it succeeded.
+fn each_line(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| shell::spoken(command))?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    for line in BufReader::new(stdout).lines() {
+        read(&line?);
+    }
+    Ok(child.wait()?.success())
+}
+
+/// A runner that fails without a failed test has not run them.
+fn verdict(succeeded: bool, tally: Tally) -> Result<Tally> {
+    if !succeeded && tally.failed == 0 {
+        bail!("the tests could not be run");
+    }
+    Ok(tally)
+}
+
+/// What libtest's JSON says; only the end of a suite has counts.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Message {
+    Suite { passed: usize, failed: usize },
+}
+
+/// The counts in `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+fn suite_result(line: &str) -> Option<(usize, usize)> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut counts = counts.split("; ");
+    let passed = counts.next()?.strip_suffix(" passed")?.parse().ok()?;
+    let failed = counts.next()?.strip_suffix(" failed")?.parse().ok()?;
+    Some((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suites_end_has_its_counts() {
+        let line = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured";
+        assert_eq!(suite_result(line), Some((3, 1)));
+        assert_eq!(suite_result("test lab::cut ... ok"), None);
+    }
+
+    #[test]
+    fn only_the_end_of_a_suite_counts() {
+        let started = r#"{"type":"suite","event":"started","test_count":4}"#;
+        assert!(serde_json::from_str::<Message>(started).is_err());
+        let ended = r#"{"type":"suite","event":"failed","passed":3,"failed":1,"ignored":0}"#;
+        let Message::Suite { passed, failed } = serde_json::from_str(ended).unwrap();
+        assert_eq!((passed, failed), (3, 1));
+    }
+
+    #[test]
+    fn a_runner_that_fails_before_any_test_is_an_error() {
+        assert!(verdict(false, Tally::default()).is_err());
+        assert!(verdict(true, Tally::default()).is_ok());
+    }
+}
