@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// Waits for a change of which this is true, and fails if none comes.
 async fn until(watch: &mut Watch, what: &str, is: impl Fn(&LinkChange) -> bool) -> LinkChange {
-    let changed = timeout(Duration::from_secs(5), async {
+    let changed = timeout(Duration::from_secs(60), async {
         loop {
             let change = watch.changes.recv().await.expect("the watch goes on");
             if is(&change) {

@@ -59,10 +59,10 @@ impl Client {
     }
 
     /// Asks who has the address, and returns the MAC that the answer names, if one comes within
-    /// half a second.
+    /// two seconds.
     pub(crate) fn ask(&self, who_has: Ipv4Addr) -> Option<[u8; 6]> {
         self.send(&request(who_has));
-        let deadline = Instant::now() + Duration::from_millis(500);
+        let deadline = Instant::now() + Duration::from_secs(2);
         while Instant::now() < deadline {
             let mut frame = [0; 128];
             let Ok(length) = recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) else {

@@ -20,7 +20,7 @@ fn conflicts_are_told_always_and_all_else_while_somebody_watches() {
         let (mut kernel, port, client) = agent(&bpffs);
         let mut events = kernel.events().unwrap();
         let mut next = async || {
-            timeout(Duration::from_secs(5), events.next())
+            timeout(Duration::from_secs(60), events.next())
                 .await
                 .expect("an event")
                 .unwrap()
@@ -70,7 +70,7 @@ fn the_traced_build_tells_through_tracing() {
         assert_ne!(traced, program);
         assert_eq!(client.ask(VIP), Some(MAC));
         let record = format!("DEBUG ebpf: link {port}: answered");
-        timeout(Duration::from_secs(5), async {
+        timeout(Duration::from_secs(60), async {
             while !said.text().contains(&record) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

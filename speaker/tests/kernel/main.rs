@@ -63,7 +63,7 @@ fn fill(kernel: &mut Kernel, ifindex: u32) {
     kernel
         .lease()
         .unwrap()
-        .renew(Duration::from_secs(60))
+        .renew(Duration::from_secs(3600))
         .unwrap();
 }
 
