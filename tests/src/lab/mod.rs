@@ -27,7 +27,8 @@
 //!
 //! Frames between hosts are as the kernel makes them on veth: the checksums of TCP and UDP, and
 //! the cutting of large TCP segments, are left to a network card that is not there. ARP, ND and
-//! ICMP are complete.
+//! ICMP are complete. The kernel queues `net.core.netdev_max_backlog` frames per processor, 1000
+//! by default, for all hosts of all labs together: a flood in one can lose frames of another.
 
 mod bpf;
 mod capture;

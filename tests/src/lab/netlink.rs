@@ -25,7 +25,7 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-use super::Missing;
+use super::{Missing, namespace::wait_for_file};
 
 /// Where on an interface a classifier sees frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,13 @@ pub(super) fn set_link(link: LinkMessage) -> io::Result<()> {
 /// Removes an interface.
 pub(super) fn delete_link(link: LinkMessage) -> io::Result<()> {
     request(RouteNetlinkMessage::DelLink(link), 0)
+}
+
+/// Waits until the kernel has noticed that an interface has its carrier, and sends through it.
+pub(super) fn wait_until_up(interface: &str) -> Result<()> {
+    wait_for_file(&format!("/sys/class/net/{interface}/operstate"), |state| {
+        state.trim() == "up"
+    })
 }
 
 /// Gives an interface an address, usable at once.

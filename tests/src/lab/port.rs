@@ -1,6 +1,7 @@
 //! A port of the switch: the end of a host's cable that faults are made at.
 
 use std::{
+    fs,
     os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -81,7 +82,8 @@ impl Port {
         self.apply_loss(&state, direction)
     }
 
-    /// Takes the carrier away, as a pulled plug does.
+    /// Takes the carrier away, as a pulled plug does. The host's kernel acts on it a moment later,
+    /// as it does when the carrier comes back.
     pub fn unplug(&self) -> Result<()> {
         let down = LinkUnspec::new_with_name(&self.name).down().build();
         self.switch
@@ -211,10 +213,12 @@ impl Port {
         netlink::add_link(relay_end)?;
         let leave = LinkUnspec::new_with_name(&self.name).nocontroller().build();
         netlink::set_link(leave)?;
-        self.join_bridge(&self.beyond())
+        self.join_bridge(&self.beyond())?;
+        netlink::wait_until_up(&self.before())
     }
 
-    /// Brings an interface up as a port of the bridge, and waits until it forwards.
+    /// Brings an interface up as a port of the bridge, and waits until it forwards, if the other
+    /// end is up.
     fn join_bridge(&self, interface: &str) -> Result<()> {
         let bridge = if_nametoindex(&*bridge(self.lan))?;
         let join = LinkUnspec::new_with_name(interface)
@@ -222,11 +226,15 @@ impl Port {
             .up()
             .build();
         netlink::set_link(join)?;
+        if fs::read_to_string(format!("/sys/class/net/{interface}/carrier"))?.trim() != "1" {
+            return Ok(());
+        }
         const FORWARDING: &str = "3";
         wait_for_file(
             &format!("/sys/class/net/{interface}/brport/state"),
             |state| state.trim() == FORWARDING,
-        )
+        )?;
+        netlink::wait_until_up(interface)
     }
 
     /// The relay's end of the second cable.

@@ -144,9 +144,7 @@ impl Switch {
 
 /// Waits for what the kernel does in its own time after an interface has got its carrier.
 fn wait_until_usable(interface: &str, link_local: Ipv6Addr) -> Result<()> {
-    wait_for_file(&format!("/sys/class/net/{interface}/operstate"), |state| {
-        state.trim() == "up"
-    })?;
+    netlink::wait_until_up(interface)?;
     let bits = format!("{:032x}", link_local.to_bits());
     wait_for_file("/proc/thread-self/net/if_inet6", |addresses| {
         addresses.contains(&bits)

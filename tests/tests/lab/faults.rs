@@ -43,6 +43,20 @@ fn an_unplugged_cable_has_no_carrier() {
 }
 
 #[test]
+fn a_cable_is_restored_whatever_the_host_does_at_its_end() {
+    lab::test(|lab| {
+        let (a, b) = (lab.host("a")?, lab.host("b")?);
+        b.ip("link set eth0 down")?;
+        b.eth0.port.unplug()?;
+        b.eth0.port.delay(Duration::from_millis(1))?;
+        b.eth0.port.restore()?;
+        b.ip("link set eth0 up")?;
+        b.ping(a.eth0.ipv4, SOON)?;
+        Ok(())
+    });
+}
+
+#[test]
 fn loss_is_one_way() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
@@ -75,7 +89,7 @@ fn loss_is_as_probable_as_it_says() {
             let arrived = count_arriving(from, to, 4000)?;
             // Within seven standard deviations of 2800.
             assert!((2600..=3000).contains(&arrived), "{arrived}, {direction:?}");
-            assert_eq!(count_arriving(to, from, 1000)?, 1000, "the other way");
+            assert_eq!(count_arriving(to, from, 200)?, 200, "the other way");
         }
         let error = a.eth0.port.lose(1.5, Direction::ToHost);
         assert!(error.is_err(), "not a probability");
@@ -91,17 +105,16 @@ fn a_delay_is_added_each_way() {
         a.eth0.port.delay(delay)?;
         let first = a.ping(b.eth0.ipv4, SOON)?;
         assert!(first >= 4 * delay, "with resolution: {first:?}");
-        let second = a.ping(b.eth0.ipv4, SOON)?;
-        assert!((2 * delay..4 * delay).contains(&second), "{second:?}");
+        let slow = quickest_ping(&a, &b)?;
+        assert!((2 * delay..3 * delay).contains(&slow), "{slow:?}");
 
-        a.eth0.port.delay(delay / 10)?;
-        a.ping(b.eth0.ipv6, SOON)?;
-        let shorter = a.ping(b.eth0.ipv6, SOON)?;
-        assert!((delay / 5..2 * delay).contains(&shorter), "{shorter:?}");
+        a.eth0.port.delay(delay / 2)?;
+        let less = quickest_ping(&a, &b)?;
+        assert!((delay..2 * delay).contains(&less), "{less:?}");
 
         a.eth0.port.delay(Duration::ZERO)?;
-        let direct = a.ping(b.eth0.ipv4, SOON)?;
-        assert!(direct < delay / 5, "{direct:?}");
+        let direct = quickest_ping(&a, &b)?;
+        assert!(direct < delay, "{direct:?}");
         Ok(())
     });
 }
@@ -111,8 +124,8 @@ fn a_delayed_cable_carries_all_and_in_order() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         a.eth0.port.delay(Duration::from_millis(2))?;
-        assert_eq!(count_arriving(&a, &b, 500)?, 500);
-        assert_eq!(count_arriving(&b, &a, 500)?, 500);
+        assert_eq!(count_arriving(&a, &b, 200)?, 200);
+        assert_eq!(count_arriving(&b, &a, 200)?, 200);
 
         let (sender, receiver) = (a.raw("eth0")?, b.raw("eth0")?);
         let tag = [0x81, 0x00, 0x00, 0x64];
@@ -155,7 +168,7 @@ fn a_delayed_cable_has_the_other_faults_too() {
             port.lose(0.0, lost)?;
         }
 
-        port.delay(Duration::from_millis(2))?;
+        port.delay(Duration::from_millis(20))?;
         port.unplug()?;
         assert_eq!(carrier(&a)?, "0");
         port.plug()?;
@@ -164,9 +177,8 @@ fn a_delayed_cable_has_the_other_faults_too() {
         port.cut()?;
         port.unplug()?;
         port.restore()?;
-        a.ping(b.eth0.ipv4, SOON)?;
-        let direct = a.ping(b.eth0.ipv4, SOON)?;
-        assert!(direct < Duration::from_millis(4), "{direct:?}");
+        let direct = quickest_ping(&a, &b)?;
+        assert!(direct < Duration::from_millis(40), "{direct:?}");
         Ok(())
     });
 }
@@ -222,22 +234,36 @@ fn is_marked(frame: &Frame) -> bool {
 fn count_arriving(from: &Host, to: &Host, count: usize) -> Result<usize> {
     let arriving = to.capture("eth0")?;
     let socket = from.raw("eth0")?;
-    for _ in 0..count {
+    for number in 1..=count {
         socket.send(&frame(to.eth0.mac, from.eth0.mac, MARK))?;
-    }
-    let end = Instant::now() + MEANWHILE;
-    loop {
-        let frames = arriving.frames();
-        let arrived = frames
-            .iter()
-            .filter(|frame| !frame.sent && is_marked(frame));
-        let arrived = arrived.count();
-        ensure!(arrived <= count, "{arrived} of {count} frames arrived");
-        if arrived == count || Instant::now() > end {
-            return Ok(arrived);
+        // The kernel queues 1000 frames per processor, for all hosts together.
+        if number.is_multiple_of(50) {
+            thread::sleep(Duration::from_millis(2));
         }
-        thread::sleep(Duration::from_millis(5));
     }
+    let (mut arrived, mut end) = (0, Instant::now() + MEANWHILE);
+    while arrived < count && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+        let frames = arriving.frames();
+        let marked = frames
+            .iter()
+            .filter(|frame| !frame.sent && is_marked(frame))
+            .count();
+        if marked > arrived {
+            (arrived, end) = (marked, Instant::now() + MEANWHILE);
+        }
+    }
+    ensure!(arrived <= count, "{arrived} of {count} frames arrived");
+    Ok(arrived)
+}
+
+/// Of a few, so that a busy machine does not count as a slow cable.
+fn quickest_ping(from: &Host, to: &Host) -> Result<Duration> {
+    let mut quickest = SOON;
+    for _ in 0..5 {
+        quickest = quickest.min(from.ping(to.eth0.ipv4, SOON)?);
+    }
+    Ok(quickest)
 }
 
 fn carrier(host: &Host) -> Result<String> {
