@@ -1,3 +1,7 @@
 //! The lab, and what the whole-system tests, the demo and the benchmarks share.
 
+pub mod agent;
+pub mod asker;
 pub mod lab;
+pub mod manifest;
+pub mod message;
