@@ -1,4 +1,8 @@
 //! The lab, and what the whole-system tests, the demo and the benchmarks share.
 
+pub mod agent;
+pub mod asker;
 pub mod lab;
 pub mod vm;
+pub mod manifest;
+pub mod message;

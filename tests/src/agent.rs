@@ -1,0 +1,226 @@
+//! A host with an agent on it, and what `speaker status` tells of it.
+
+use std::{collections::BTreeMap, ffi::OsStr, net::IpAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::{
+    lab::{Command, Host, Lab, Process},
+    manifest::{self, Manifests},
+};
+
+/// More than an agent takes to start or to stop, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Behind the driver, in the network stack.
+    Generic,
+    /// In the driver.
+    Native,
+}
+
+impl Mode {
+    /// As `--xdp-mode` and the status name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Native => "native",
+        }
+    }
+}
+
+/// A host that answers for VIPs, with manifests of its own.
+#[derive(Debug)]
+pub struct Node {
+    /// The host.
+    pub host: Host,
+    /// What its agent reads. At first, a pool of all of 10.0.0.0/8 and fd00::/8, and an
+    /// advertisement of it on all interfaces (`pools.yaml`).
+    pub manifests: Manifests,
+    mode: Mode,
+    agent: Option<Process>,
+}
+
+impl Node {
+    /// Adds a host to the lab. Its agent is yet to be started.
+    pub fn new(lab: &Lab, name: &str, mode: Mode) -> Result<Self> {
+        let host = lab.host(name)?;
+        if mode == Mode::Native {
+            host.eth0.port.enable_native_xdp()?;
+        }
+        let manifests = Manifests::new()?;
+        let pool = manifest::pool("all", &["10.0.0.0/8", "fd00::/8"]);
+        let advertisement = manifest::advertisement("all", &["all"], &[]);
+        manifests.write("pools.yaml", &(pool + &advertisement))?;
+        Ok(Self {
+            host,
+            manifests,
+            mode,
+            agent: None,
+        })
+    }
+
+    /// A node `node-a` whose agent answers for these VIPs of one Service `web`.
+    pub fn serving(lab: &Lab, mode: Mode, vips: &[IpAddr]) -> Result<Self> {
+        let mut node = Self::new(lab, "node-a", mode)?;
+        node.serve("web", vips)?;
+        node.start()?;
+        Ok(node)
+    }
+
+    /// Writes a file with a Service that has these VIPs: `web` is in `web.yaml`.
+    pub fn serve(&self, service: &str, vips: &[IpAddr]) -> Result<()> {
+        let text = manifest::service(service, vips);
+        self.manifests.write(&format!("{service}.yaml"), &text)
+    }
+
+    /// Starts the agent, and waits until it answers.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_with::<&str>([])
+    }
+
+    /// Starts the agent with more arguments, and waits until it answers.
+    pub fn start_with<S: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = S>) -> Result<()> {
+        self.spawn_with(more)?;
+        self.agent().wait_for_line("ready", LIMIT)?;
+        Ok(())
+    }
+
+    /// Starts the agent with more arguments. One that still runs goes on.
+    pub fn spawn_with<S: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = S>) -> Result<()> {
+        let more: Vec<S> = more.into_iter().collect();
+        let mode = ["--xdp-mode", self.mode.name()].map(OsStr::new);
+        let manifests = [OsStr::new("--manifests"), self.manifests.path().as_os_str()];
+        let arguments = mode.into_iter().chain(manifests);
+        let all = arguments.chain(more.iter().map(AsRef::as_ref));
+        self.agent = Some(self.host.agent(all)?);
+        Ok(())
+    }
+
+    /// The agent that was started last.
+    ///
+    /// # Panics
+    ///
+    /// If none was.
+    pub fn agent(&mut self) -> &mut Process {
+        self.agent.as_mut().expect("an agent was started")
+    }
+
+    /// Stops the agent in an orderly way.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.agent().terminate(LIMIT)?;
+        anyhow::ensure!(status.success(), "the agent ended with {status}");
+        Ok(())
+    }
+
+    /// A command line of `speaker` for this node's agent: `status`, `watch` or `detach`.
+    pub fn speaker(&self, command: &str) -> Result<Command> {
+        let state = ["--state-dir", "/run/lab/state"];
+        Ok(self.host.speaker()?.arg(command).args(state))
+    }
+
+    /// What `speaker status -o json` prints.
+    pub fn status(&self) -> Result<Status> {
+        let text = self.speaker("status")?.args(["-o", "json"]).run()?;
+        serde_json::from_str(&text).with_context(|| format!("reading the status {text}"))
+    }
+
+    /// What the status says of a VIP.
+    pub fn vip(&self, vip: IpAddr) -> Result<Vip> {
+        let vips = self.status()?.vips;
+        vips.into_iter()
+            .find(|it| it.address == Some(vip))
+            .with_context(|| format!("{vip} is not in the status of {}", self.host.name()))
+    }
+
+    /// The lines of the agent's log that have `text` in them.
+    pub fn log(&mut self, text: &str) -> Vec<String> {
+        let mut lines = self.agent().stderr();
+        lines.retain(|line| line.contains(text));
+        lines
+    }
+}
+
+/// `speaker status -o json`, as far as tests look at it. Like other readers of it, they rely on
+/// these names.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// The node's name; none without an agent.
+    pub node: Option<String>,
+    /// The kernel-held lease.
+    pub lease: Lease,
+    /// All VIPs.
+    pub vips: Vec<Vip>,
+    /// The interfaces that the program runs on, or should.
+    pub links: Vec<Link>,
+    /// How many frames were not answered, by reason.
+    pub reasons: BTreeMap<String, u64>,
+    /// Configuration that is refused.
+    pub refused: Vec<String>,
+}
+
+/// The kernel-held lease.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Lease {
+    /// Whether the program may answer.
+    pub valid: bool,
+    /// Until it lapses; negative: since then.
+    pub remaining_ms: i64,
+}
+
+/// A VIP.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Vip {
+    /// The address.
+    pub address: Option<IpAddr>,
+    /// The Services that have it, as namespace/name.
+    pub services: Vec<String>,
+    /// Where it is answered, or should be.
+    pub places: Vec<Place>,
+    /// What was counted in each place.
+    pub counts: Vec<Counts>,
+    /// Why it is answered nowhere.
+    pub reason: Option<String>,
+}
+
+/// A VIP on a link.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Place {
+    /// The link.
+    pub link: String,
+    /// What answers name.
+    pub mac: String,
+    /// `answering`, or what is in the way.
+    pub state: String,
+    /// `generic` or `native`.
+    pub mode: Option<String>,
+    /// Announcements sent.
+    pub announced: u64,
+    /// Claims by another MAC.
+    pub conflicts: u64,
+    /// The last claimant.
+    pub claimed_by: Option<String>,
+}
+
+/// What was counted for a VIP on a link.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Counts {
+    /// Requests.
+    pub requests: u64,
+    /// Answers.
+    pub answered: u64,
+    /// Requests that the lapsed lease forbade to answer.
+    pub refused: u64,
+}
+
+/// An interface that the program runs on, or should.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Why the program does not run there.
+    pub error: Option<String>,
+}

@@ -1,0 +1,208 @@
+//! Asking for a VIP over and over, to find out when it was answered and when not.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsFd as _,
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{
+    lab::{Capture, Frame, Host},
+    message::{self, BROADCAST, Mac, Message},
+};
+
+/// An answer takes less, on a machine that has much else to do.
+const LATE: Duration = Duration::from_millis(300);
+
+/// Sends requests for a VIP from a host, each under a sender address of its own, so that each
+/// answer belongs to one request.
+#[derive(Debug)]
+pub struct Asker {
+    vip: IpAddr,
+    wire: Capture,
+    stop: Option<io::PipeWriter>,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// A request, and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// When it was sent.
+    pub at: SystemTime,
+    /// When it was answered, and the MAC that the answer named.
+    pub answer: Option<(SystemTime, Mac)>,
+}
+
+/// All requests of an [`Asker`], the earliest first.
+#[derive(Clone, Debug)]
+pub struct Asked(pub Vec<Request>);
+
+impl Asker {
+    /// Begins to ask, from the host's `eth0`.
+    pub fn start(client: &Host, vip: IpAddr, every: Duration) -> Result<Self> {
+        let wire = client.capture("eth0")?;
+        let socket = client.raw("eth0")?;
+        let mac = client.eth0.mac;
+        let (stopped, stop) = io::pipe()?;
+        let every = PollTimeout::try_from(every).context("the time between two requests")?;
+        let thread = thread::spawn(move || {
+            for number in 0..=u16::MAX {
+                let frame = request(vip, mac, number);
+                socket.send(&frame)?;
+                let mut stopped = [PollFd::new(stopped.as_fd(), PollFlags::empty())];
+                if poll(&mut stopped, every)? > 0 {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        Ok(Self {
+            vip,
+            wire,
+            stop: Some(stop),
+            thread,
+        })
+    }
+
+    /// Ends it, and tells how it went.
+    pub fn stop(mut self) -> Result<Asked> {
+        self.stop = None;
+        self.thread.join().expect("it does not panic")?;
+        thread::sleep(LATE);
+        let mut requests = BTreeMap::new();
+        for frame in self.wire.frames() {
+            let Some((number, answer)) = number(&frame, self.vip) else {
+                continue;
+            };
+            match answer {
+                None => {
+                    let at = frame.at;
+                    requests.insert(number, Request { at, answer: None });
+                }
+                Some(mac) => {
+                    let request = requests.get_mut(&number).context("an answer unasked for")?;
+                    assert!(request.answer.is_none(), "answered twice: {frame:?}");
+                    request.answer = Some((frame.at, mac));
+                }
+            }
+        }
+        Ok(Asked(requests.into_values().collect()))
+    }
+}
+
+impl Asked {
+    /// Those that were not answered.
+    pub fn unanswered(&self) -> Vec<Request> {
+        let requests = self.0.iter().copied();
+        requests
+            .filter(|request| request.answer.is_none())
+            .collect()
+    }
+
+    /// Those that were sent from one moment to another.
+    pub fn between(&self, from: SystemTime, to: SystemTime) -> Self {
+        let requests = self.0.iter().copied();
+        Self(requests.filter(|it| (from..to).contains(&it.at)).collect())
+    }
+
+    /// The last that was answered before a moment.
+    pub fn last_answered(&self) -> Option<Request> {
+        let mut requests = self.0.iter().rev().copied();
+        requests.find(|it| it.answer.is_some())
+    }
+
+    /// Whether each of at least `least` requests was answered with this MAC.
+    #[track_caller]
+    pub fn assert_all_answered(&self, least: usize, mac: Mac) {
+        let Self(requests) = self;
+        assert!(requests.len() >= least, "asked {} times", requests.len());
+        let Some(first) = requests.first() else {
+            return;
+        };
+        let wrong: Vec<_> = requests
+            .iter()
+            .filter(|it| it.answer.is_none_or(|(_, its)| its != mac))
+            .map(|it| {
+                (
+                    it.at.duration_since(first.at).unwrap_or_default(),
+                    it.answer,
+                )
+            })
+            .collect();
+        assert!(
+            wrong.is_empty(),
+            "{} of {} requests were not answered as they should: {wrong:?}",
+            wrong.len(),
+            requests.len()
+        );
+    }
+
+    /// Whether none of at least `least` requests was answered.
+    #[track_caller]
+    pub fn assert_none_answered(&self, least: usize) {
+        let Self(requests) = self;
+        assert!(requests.len() >= least, "asked {} times", requests.len());
+        let answered: Vec<_> = requests.iter().filter(|it| it.answer.is_some()).collect();
+        assert!(answered.is_empty(), "answered: {answered:?}");
+    }
+}
+
+/// RFC 2544 appendix C.2.2: for tests of this kind.
+const SENDERS_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+const SENDERS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xffff, 0, 0, 0, 0);
+
+fn request(vip: IpAddr, mac: Mac, number: u16) -> Vec<u8> {
+    match vip {
+        IpAddr::V4(vip) => {
+            let sender = Ipv4Addr::from(SENDERS_V4.to_bits() | u32::from(number));
+            Message::arp_request((sender, mac), vip).frame(mac, BROADCAST)
+        }
+        IpAddr::V6(vip) => {
+            let source = Ipv6Addr::from(SENDERS_V6.to_bits() | u128::from(number));
+            let group = message::group_mac(message::solicited_node(vip));
+            Message::solicitation((source, mac), vip).frame(mac, group)
+        }
+    }
+}
+
+/// The number of a request for the VIP, or of an answer and what it says.
+fn number(frame: &Frame, vip: IpAddr) -> Option<(u16, Option<Mac>)> {
+    match (Message::of(frame)?, vip) {
+        (Message::Arp { sender, target, .. }, IpAddr::V4(vip)) => {
+            let ours = |sender: Ipv4Addr| {
+                (sender.to_bits() >> 16 == SENDERS_V4.to_bits() >> 16)
+                    .then_some(sender.to_bits() as u16)
+            };
+            match frame.sent {
+                true if target.0 == vip => Some((ours(sender.0)?, None)),
+                false if sender.0 == vip => Some((ours(target.0)?, Some(sender.1))),
+                _ => None,
+            }
+        }
+        (message, IpAddr::V6(vip)) => {
+            let ours = |source: Ipv6Addr| {
+                (source.to_bits() >> 16 == SENDERS_V6.to_bits() >> 16)
+                    .then_some(source.to_bits() as u16)
+            };
+            match message {
+                Message::Solicitation { source, target, .. } if frame.sent && target == vip => {
+                    Some((ours(source)?, None))
+                }
+                Message::Advertisement {
+                    destination,
+                    target,
+                    mac,
+                    ..
+                } if !frame.sent && target == vip => Some((ours(destination)?, Some(mac?))),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,83 @@
+//! Manifests, as `speaker agent --manifests` reads them.
+
+use std::{fmt::Display, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+/// A directory of manifests, which goes when it is dropped.
+#[derive(Debug)]
+pub struct Manifests(TempDir);
+
+impl Manifests {
+    /// An empty one.
+    pub fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file, or replaces it, at once: no reader sees half of it.
+    pub fn write(&self, file: &str, text: &str) -> Result<()> {
+        // Editors and configuration management do it like this.
+        let new = self.path().join(format!(".{file}.new"));
+        fs::write(&new, text)
+            .and_then(|()| fs::rename(new, self.path().join(file)))
+            .with_context(|| format!("writing {file}"))
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, file: &str) -> Result<()> {
+        fs::remove_file(self.path().join(file)).with_context(|| format!("removing {file}"))
+    }
+}
+
+/// A pool of these addresses: prefixes or ranges.
+pub fn pool(name: &str, addresses: &[&str]) -> String {
+    let addresses = quoted(addresses);
+    format!(
+        "---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {{ name: {name}, namespace: metallb-system }}
+spec: {{ addresses: [{addresses}] }}
+"
+    )
+}
+
+/// An advertisement of these pools on these interfaces; none named: all.
+pub fn advertisement(name: &str, pools: &[&str], interfaces: &[&str]) -> String {
+    let (pools, interfaces) = (quoted(pools), quoted(interfaces));
+    format!(
+        "---
+apiVersion: metallb.io/v1beta1
+kind: L2Advertisement
+metadata: {{ name: {name}, namespace: metallb-system }}
+spec: {{ ipAddressPools: [{pools}], interfaces: [{interfaces}] }}
+"
+    )
+}
+
+/// A Service with these addresses.
+pub fn service(name: &str, addresses: &[impl Display]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(",");
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {name}
+  annotations: {{ metallb.io/loadBalancerIPs: \"{addresses}\" }}
+spec: {{ type: LoadBalancer, ports: [{{ port: 80 }}] }}
+"
+    )
+}
+
+fn quoted(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    quoted.join(", ")
+}

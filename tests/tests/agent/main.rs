@@ -1,0 +1,82 @@
+//! The agent, end to end: real processes on the hosts of a lab, asked by clients that nobody here
+//! wrote.
+
+mod resolve;
+mod smoltcp_stack;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+use speaker_tests::lab::Host;
+
+const VIP_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
+const VIP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x240);
+const VIPS: [IpAddr; 2] = [IpAddr::V4(VIP_V4), IpAddr::V6(VIP_V6)];
+
+/// What is to happen takes less, on a machine that has much else to do.
+const SOON: Duration = Duration::from_secs(5);
+
+/// What is not to happen would have within this.
+const MEANWHILE: Duration = Duration::from_millis(300);
+
+/// Makes a test in generic mode and one in native mode of each function.
+macro_rules! in_each_mode {
+    ($($rule:ident,)+) => {$(
+        mod $rule {
+            use speaker_tests::{agent::Mode, lab};
+
+            #[test]
+            fn generic() {
+                lab::test(|lab| super::$rule(lab, Mode::Generic));
+            }
+
+            #[test]
+            fn native() {
+                lab::test(|lab| super::$rule(lab, Mode::Native));
+            }
+        }
+    )+};
+}
+use in_each_mode;
+
+/// Waits until `look` finds something.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if Instant::now() > end {
+            bail!("waited in vain for {what}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a datagram, to whomever it may be.
+fn send_to(client: &Host, address: IpAddr) -> Result<()> {
+    client.run(|| {
+        let any: IpAddr = match address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        const DISCARD: u16 = 9;
+        UdpSocket::bind((any, 0))?.send_to(b"?", (address, DISCARD))?;
+        Ok(())
+    })
+}
+
+/// What the client's kernel knows of an address on `eth0`: state and MAC.
+fn neighbor(client: &Host, address: IpAddr) -> Result<Option<(String, String)>> {
+    let text = client.ip(&format!("-json neigh show {address} dev eth0"))?;
+    let known: Value = serde_json::from_str(&text)?;
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(known
+        .get(0)
+        .map(|known| (word(&known["state"][0]), word(&known["lladdr"]))))
+}
