@@ -1,0 +1,279 @@
+//! Answers over a virtual cable: how many a second, and how soon.
+//!
+//! Each contender has a lab of its own, a switch with one node and one client, and all take turns,
+//! so that whatever else the machine does hits all of them alike. Native XDP but for the last two.
+
+use std::{
+    any::Any,
+    fs, hint,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Limit, Row, median};
+use crate::{
+    agent::{Mode, Node},
+    lab::{Host, Lab, RawSocket},
+    message::{ArpOperation, BROADCAST, Mac, Message},
+    program::{self, object},
+};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
+/// Turns of each contender.
+const ROUNDS: usize = 5;
+/// Of sending as fast as the client can, in each turn.
+const FLOOD: Duration = Duration::from_millis(500);
+/// Requests one after the other, in each turn.
+const REQUESTS: usize = 400;
+/// An answer that takes longer is none.
+const LATE: Duration = Duration::from_millis(100);
+
+pub(super) fn run() -> Result<Vec<Row>> {
+    let mut contenders = vec![
+        Contender::speaker()?,
+        Contender::bare()?,
+        Contender::kernel()?,
+        Contender::process()?,
+    ];
+    let mut rows = Vec::new();
+    for busy in [false, true] {
+        let load = busy.then(Load::new);
+        for _ in 0..ROUNDS {
+            for contender in &mut contenders {
+                contender.turn()?;
+            }
+        }
+        drop(load);
+        let when = if busy { "busy" } else { "idle" };
+        rows.extend(table(&mut contenders, when));
+    }
+    Ok(rows)
+}
+
+fn table(contenders: &mut [Contender], when: &str) -> Vec<Row> {
+    let results: Vec<_> = contenders
+        .iter_mut()
+        .map(|contender| (contender.name, contender.results()))
+        .collect();
+    let bare = results[1].1;
+    let mut rows = Vec::new();
+    for (column, (what, unit)) in COLUMNS.into_iter().enumerate() {
+        for (index, (name, values)) in results.iter().enumerate() {
+            let ours = index == 0;
+            rows.push(Row {
+                case: format!("{when}: {what}, {name}"),
+                value: values[column],
+                unit,
+                baseline: ours.then_some(bare[column]),
+                limit: (ours && column == 0).then_some(Limit::AtLeastTimes(0.9)),
+            });
+        }
+    }
+    rows
+}
+
+const COLUMNS: [(&str, &str); 4] = [
+    ("answers per second", "answers/s"),
+    ("answered of what was sent", "%"),
+    ("time to the answer, median", "µs"),
+    ("time to the answer, 99 of 100", "µs"),
+];
+
+/// Who answers, and what was measured of it since the last look.
+struct Contender {
+    name: &'static str,
+    client: Host,
+    socket: RawSocket,
+    request: Vec<u8>,
+    answers: Vec<f64>,
+    share: Vec<f64>,
+    microseconds: Vec<f64>,
+    /// What answers, and the host that it does so on.
+    _node: Box<dyn Any>,
+    _lab: Lab,
+}
+
+impl Contender {
+    fn speaker() -> Result<Self> {
+        Self::new("speaker", VIP, |lab| {
+            Ok(Box::new(Node::serving(lab, Mode::Native, &[VIP.into()])?))
+        })
+    }
+
+    fn bare() -> Result<Self> {
+        Self::new("a bare program that swaps the MACs", VIP, |lab| {
+            let node = lab.host("node")?;
+            node.eth0.port.enable_native_xdp()?;
+            let attached = node.run(|| program::attach(object::YARDSTICK, "swap", "eth0"))?;
+            Ok(Box::new((node, attached)))
+        })
+    }
+
+    fn kernel() -> Result<Self> {
+        // The node is the first host of its lab.
+        let own = Ipv4Addr::new(10, 0, 0, 1);
+        Self::new("the kernel's own ARP", own, |lab| Ok(Box::new(lab.host("node")?)))
+    }
+
+    fn process() -> Result<Self> {
+        Self::new("a process with a packet socket", VIP, |lab| {
+            let node = lab.host("node")?;
+            let responder = Responder::start(node.raw("eth0")?, node.eth0.mac);
+            Ok(Box::new((node, responder)))
+        })
+    }
+
+    fn new(
+        name: &'static str,
+        target: Ipv4Addr,
+        node: impl FnOnce(&Lab) -> Result<Box<dyn Any>>,
+    ) -> Result<Self> {
+        let lab = Lab::new()?;
+        let node = node(&lab).with_context(|| format!("starting {name}"))?;
+        let client = lab.host("client")?;
+        let mac = client.eth0.mac;
+        Ok(Self {
+            name,
+            socket: client.raw("eth0")?,
+            request: Message::arp_request((client.eth0.ipv4, mac), target).frame(mac, BROADCAST),
+            client,
+            answers: Vec::new(),
+            share: Vec::new(),
+            microseconds: Vec::new(),
+            _node: node,
+            _lab: lab,
+        })
+    }
+
+    fn turn(&mut self) -> Result<()> {
+        let before = self.received()?;
+        let start = Instant::now();
+        let mut sent = 0_u64;
+        while start.elapsed() < FLOOD {
+            for _ in 0..64 {
+                // A full queue is a request not sent.
+                sent += u64::from(self.socket.send(&self.request).is_ok());
+            }
+        }
+        let elapsed = start.elapsed();
+        thread::sleep(Duration::from_millis(50));
+        let answers = (self.received()? - before) as f64;
+        self.answers.push(answers / elapsed.as_secs_f64());
+        self.share.push(100.0 * (answers / sent as f64).min(1.0));
+
+        while self.socket.receive(Duration::ZERO).is_ok() {}
+        let mac = self.client.eth0.mac;
+        for _ in 0..REQUESTS {
+            let asked = Instant::now();
+            self.socket.send(&self.request)?;
+            let answer = self.socket.receive_matching(LATE, |frame| frame.destination() == mac);
+            let took = if answer.is_ok() { asked.elapsed() } else { LATE };
+            self.microseconds.push(took.as_secs_f64() * 1e6);
+        }
+        Ok(())
+    }
+
+    /// Frames that have arrived at the client, by the kernel's count: a socket could not keep up.
+    fn received(&self) -> Result<u64> {
+        let path = "/sys/class/net/eth0/statistics/rx_packets";
+        let text = self.client.run(|| fs::read_to_string(path))?;
+        Ok(text.trim().parse()?)
+    }
+
+    fn results(&mut self) -> [f64; COLUMNS.len()] {
+        self.microseconds.sort_by(f64::total_cmp);
+        let p99 = self.microseconds[self.microseconds.len() * 99 / 100];
+        let results = [
+            median(&mut self.answers),
+            median(&mut self.share),
+            median(&mut self.microseconds),
+            p99,
+        ];
+        self.answers.clear();
+        self.share.clear();
+        self.microseconds.clear();
+        results
+    }
+}
+
+/// Answers as a responder in user space does: receive, look, send.
+struct Responder {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    fn start(socket: RawSocket, mac: Mac) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok(frame) = socket.receive(LATE) else { continue };
+                if let Some(Message::Arp { operation: ArpOperation::Request, sender, target }) =
+                    Message::of(&frame)
+                    && target.0 == VIP
+                {
+                    let reply = Message::Arp {
+                        operation: ArpOperation::Reply,
+                        sender: (VIP, mac),
+                        target: sender,
+                    };
+                    // A full queue loses the answer, as it would a real one.
+                    let _ = socket.send(&reply.frame(mac, sender.1));
+                }
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Twice as many busy threads as there are cores.
+struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn new() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let spin = || {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            })
+        };
+        let threads = (0..2 * cores).map(|_| spin()).collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
