@@ -3,6 +3,6 @@
 pub mod agent;
 pub mod asker;
 pub mod lab;
-pub mod vm;
 pub mod manifest;
 pub mod message;
+pub mod vm;
