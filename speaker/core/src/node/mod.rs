@@ -352,6 +352,15 @@ impl Node {
     }
 
     fn claimed(&mut self, entry: Entry, by: Mac, now: Instant) {
+        // Two links in one network hear each other.
+        if self
+            .links
+            .iter()
+            .flat_map(Links::iter)
+            .any(|link| link.mac == by)
+        {
+            return;
+        }
         /// RFC 5227 §2.4 (c), DEFEND_INTERVAL: one line per claimant and interval is enough.
         const TELL: Duration = Duration::from_secs(10);
         let conflict = self.conflicts.entry(entry).or_insert(Conflict {
