@@ -2,6 +2,7 @@
 //! wrote.
 
 mod announcements;
+mod lifecycle;
 mod resolve;
 mod smoltcp_stack;
 
