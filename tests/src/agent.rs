@@ -136,6 +136,15 @@ impl Node {
             .with_context(|| format!("{vip} is not in the status of {}", self.host.name()))
     }
 
+    /// The state of a VIP on the first of its links, or why it has none.
+    pub fn state(&self, vip: IpAddr) -> Result<String> {
+        let Vip { places, reason, .. } = self.vip(vip)?;
+        let state = places.into_iter().map(|place| place.state).next();
+        state
+            .or(reason)
+            .with_context(|| format!("{vip} is nowhere, and no reason is given"))
+    }
+
     /// The lines of the agent's log that have `text` in them.
     pub fn log(&mut self, text: &str) -> Vec<String> {
         let mut lines = self.agent().stderr();

@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fs,
     net::{IpAddr, SocketAddr, SocketAddrV6},
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::net::if_::if_nametoindex;
 
 use super::{
+    bpf::{self, Verdict},
     capture::Capture,
     journal::Journal,
     namespace::Namespace,
@@ -120,6 +122,17 @@ impl Host {
             .args(["--state-dir", STATE_DIRECTORY])
             .args(arguments)
             .spawn()
+    }
+
+    /// Attaches an XDP program that passes every frame to an interface, in native mode, as some other
+    /// program of the host might. It stays until the returned link is closed.
+    pub fn occupy_xdp(&self, interface: &str) -> Result<OwnedFd> {
+        self.run(|| -> Result<OwnedFd> {
+            let pass = bpf::xdp_program(Verdict::Pass)?;
+            let link = bpf::attach_native_xdp(pass.as_fd(), if_nametoindex(interface)?)?;
+            Ok(link)
+        })
+        .with_context(|| format!("attaching an XDP program to {interface} of {}", self.name))
     }
 
     /// Sends one echo request, and says how long the answer took; none within `limit` is an error.

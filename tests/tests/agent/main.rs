@@ -1,6 +1,8 @@
 //! The agent, end to end: real processes on the hosts of a lab, asked by clients that nobody here
 //! wrote.
 
+mod announcements;
+mod lifecycle;
 mod resolve;
 mod smoltcp_stack;
 
@@ -44,8 +46,13 @@ macro_rules! in_each_mode {
 }
 use in_each_mode;
 
+/// Waits until something is so.
+fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_for(what, || Ok(so()?.then_some(())))
+}
+
 /// Waits until `look` finds something.
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + SOON;
     loop {
         if let Some(found) = look()? {

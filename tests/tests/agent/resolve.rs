@@ -15,8 +15,9 @@ use speaker_tests::{
 };
 
 use crate::{
-    SOON, VIP_V4, VIP_V6, VIPS, eventually, in_each_mode, neighbor, send_to,
+    SOON, VIP_V4, VIP_V6, VIPS, in_each_mode, neighbor, send_to,
     smoltcp_stack::{self, Stack},
+    wait_for,
 };
 
 in_each_mode! {
@@ -37,7 +38,7 @@ fn linux_resolves_a_vip_and_is_answered_by_unicast(lab: &Lab, mode: Mode) -> Res
     for vip in VIPS {
         send_to(&client, vip)?;
         let known = || Ok(neighbor(&client, vip)?.filter(|(state, _)| state == "REACHABLE"));
-        let (_, mac) = eventually("a reachable neighbor", known)?;
+        let (_, mac) = wait_for("a reachable neighbor", known)?;
         assert_eq!(mac, message::text(node.host.eth0.mac));
     }
 
@@ -150,7 +151,7 @@ fn linux_does_not_take_an_ipv6_vip_that_it_probes_for(lab: &Lab, mode: Mode) -> 
     let wire = client.capture("eth0")?;
     client.ip(&format!("address add {VIP_V6}/64 dev eth0"))?;
 
-    eventually("a failed address", || {
+    wait_for("a failed address", || {
         let addresses = client.ip("-6 address show dev eth0")?;
         let failed = |line: &&str| line.contains("fd00::240/64") && line.contains("dadfailed");
         Ok(addresses.lines().find(failed).map(drop))
@@ -232,7 +233,7 @@ fn tshark_finds_no_fault_with_any_reply(lab: &Lab, mode: Mode) -> Result<()> {
     let (ours, its) = (node.host.eth0.mac, client.eth0.mac);
     for vip in VIPS {
         send_to(&client, vip)?;
-        eventually("a neighbor", || neighbor(&client, vip))?;
+        wait_for("a neighbor", || neighbor(&client, vip))?;
     }
     let socket = client.raw("eth0")?;
     let duplicate_address_detection = Message::Solicitation {
@@ -252,7 +253,7 @@ fn tshark_finds_no_fault_with_any_reply(lab: &Lab, mode: Mode) -> Result<()> {
 
     // Answers to two datagrams, three raw requests; announcements: ARP in two forms, and NA.
     const REPLIES: usize = 5 + 3;
-    eventually("all replies", || {
+    wait_for("all replies", || {
         let from_node = wire
             .frames()
             .iter()

@@ -1,0 +1,305 @@
+//! The death of the agent is a non-event: what is answered while it is gone, and after it is back.
+
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Result, ensure};
+use speaker_tests::{
+    agent::{Mode, Node},
+    asker::{Asked, Asker},
+    lab::{self, Lab},
+};
+
+use crate::{SOON, VIP_V4, VIP_V6, VIPS, in_each_mode, wait_until};
+
+/// For how long the kernel goes on without an agent, and how old the lease may be when the agent
+/// dies: it is renewed every half second.
+const GRACE: Duration = Duration::from_secs(3);
+const AT_LEAST: Duration = Duration::from_millis(2_500);
+
+/// How often clients ask.
+const EVERY: Duration = Duration::from_millis(5);
+
+/// From a clock that ticks between the events and their notes.
+const SLACK: Duration = Duration::from_millis(100);
+
+in_each_mode! {
+    an_agent_that_is_killed_and_started_again_leaves_no_gap,
+    a_change_of_the_program_leaves_no_gap_and_the_traced_build_logs,
+    maps_of_another_layout_are_replaced_without_a_gap,
+}
+
+/// Even though the node's own kernel has the address: another node may answer by then.
+#[test]
+fn an_agent_that_is_killed_is_answered_for_until_the_deadline_and_then_nobody_answers() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Native, &VIPS)?;
+        let client = lab.host("client")?;
+        node.host.ip(&format!("address add {VIP_V4}/32 dev lo"))?;
+        node.host.ip(&format!("address add {VIP_V6}/128 dev lo"))?;
+        let askers = VIPS.map(|vip| Asker::start(&client, vip, EVERY));
+        thread::sleep(Duration::from_millis(200));
+        node.agent().kill()?;
+        let killed = SystemTime::now();
+        thread::sleep(GRACE + Duration::from_secs(1));
+
+        for asker in askers {
+            let asked = asker?.stop()?;
+            let (first, end) = (asked.0[0].at, killed + GRACE + Duration::from_secs(1));
+            let before = asked.between(first, killed + AT_LEAST - SLACK);
+            before.assert_all_answered(200, node.host.eth0.mac);
+            let after = asked.between(killed + GRACE + SLACK, end);
+            after.assert_none_answered(50);
+        }
+        let status = node.status()?;
+        assert_eq!(status.node, None, "who tells?");
+        assert!(!status.lease.valid, "{:?}", status.lease);
+        assert!(status.vips[0].counts[0].refused > 50, "{:?}", status.vips);
+
+        node.start()?;
+        for vip in VIPS {
+            crate::send_to(&client, vip)?;
+            wait_until("it is answered again", || {
+                let known = crate::neighbor(&client, vip)?;
+                Ok(known.is_some_and(|(state, _)| state == "REACHABLE"))
+            })?;
+            let announced = node.vip(vip)?.places[0].announced;
+            assert!(announced > 0, "{vip} was away, and its return not told");
+        }
+        Ok(())
+    });
+}
+
+fn an_agent_that_is_killed_and_started_again_leaves_no_gap(lab: &Lab, mode: Mode) -> Result<()> {
+    let mut node = Node::serving(lab, mode, &VIPS)?;
+    without_a_gap(lab, &mut node, |node| {
+        node.agent().kill()?;
+        node.start()?;
+        // And beyond the deadline of the one that was killed.
+        thread::sleep(GRACE);
+        ensure!(node.status()?.node.is_some());
+        Ok(())
+    })
+}
+
+fn a_change_of_the_program_leaves_no_gap_and_the_traced_build_logs(
+    lab: &Lab,
+    mode: Mode,
+) -> Result<()> {
+    let mut node = Node::serving(lab, mode, &VIPS)?;
+    let program = |node: &Node| node.host.ip("-details link show dev eth0");
+    let id = |text: &str| {
+        let mut words = text.split_whitespace().skip_while(|it| *it != "prog/xdp");
+        words.nth(2).map(str::to_owned)
+    };
+    without_a_gap(lab, &mut node, |node| {
+        let mut ids = vec![id(&program(node)?)];
+        for arguments in [&["--ebpf-log-level", "debug"][..], &[]] {
+            node.stop()?;
+            node.start_with(arguments)?;
+            thread::sleep(Duration::from_millis(100));
+            let traced = !arguments.is_empty();
+            let lines = node.log(": answered");
+            assert_eq!(!lines.is_empty(), traced, "{lines:?}");
+            ids.push(id(&program(node)?));
+        }
+        let [Some(a), Some(b), Some(c)] = &ids[..] else {
+            panic!("eth0 has no program: {ids:?}");
+        };
+        assert!(a != b && b != c, "the program is still the same: {ids:?}");
+        Ok(())
+    })
+}
+
+/// As by another version.
+fn maps_of_another_layout_are_replaced_without_a_gap(lab: &Lab, mode: Mode) -> Result<()> {
+    let mut node = Node::serving(lab, mode, &VIPS)?;
+    without_a_gap(lab, &mut node, |node| {
+        node.stop()?;
+        let pins = "/sys/fs/bpf/speaker";
+        let rename = [format!("{pins}/v1"), format!("{pins}/v0")];
+        node.host.command("mv").args(rename).run()?;
+        node.start()?;
+        assert_eq!(node.log("new maps").len(), 1);
+        let left = node.host.command("ls").arg(pins).run()?;
+        assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["links", "v1"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_orderly_stop_leaves_a_minute_for_the_next_agent() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        without_a_gap(lab, &mut node, |node| {
+            node.stop()?;
+            let lease = node.status()?.lease;
+            assert!((55_000..=60_000).contains(&lease.remaining_ms), "{lease:?}");
+            thread::sleep(GRACE + SLACK);
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn an_agent_that_stands_still_is_answered_for_until_the_deadline_and_goes_on_by_itself() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        without_a_gap(lab, &mut node, |node| {
+            node.agent().freeze()?;
+            thread::sleep(Duration::from_secs(1));
+            node.agent().thaw()
+        })?;
+
+        let client = lab.host("another-client")?;
+        let asker = Asker::start(&client, VIPS[0], EVERY)?;
+        let frozen = SystemTime::now();
+        node.agent().freeze()?;
+        thread::sleep(Duration::from_secs(5));
+        let thawed = SystemTime::now();
+        node.agent().thaw()?;
+        thread::sleep(Duration::from_millis(1_500));
+        let asked = asker.stop()?;
+        let mac = node.host.eth0.mac;
+        asked
+            .between(frozen, frozen + AT_LEAST - SLACK)
+            .assert_all_answered(100, mac);
+        asked
+            .between(frozen + GRACE + SLACK, thawed)
+            .assert_none_answered(100);
+        asked
+            .between(thawed + Duration::from_secs(1), SystemTime::now())
+            .assert_all_answered(20, mac);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_second_agent_on_a_node_is_refused_and_changes_nothing() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        without_a_gap(lab, &mut node, |node| {
+            let manifests = node.manifests.path().display().to_string();
+            let mut second = node.host.agent(["--manifests", &manifests])?;
+            let status = second.wait(SOON)?;
+            assert_eq!(status.code(), Some(1));
+            let said = second.stderr().join("\n");
+            for part in ["another agent", "runs on this node", "stop that one first"] {
+                assert!(said.contains(part), "{part:?} is not in {said}");
+            }
+            ensure!(node.status()?.node.is_some(), "the first one still tells");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn detach_removes_everything_and_is_refused_while_an_agent_runs() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        let client = lab.host("client")?;
+        let refused = node.speaker("detach")?.output()?;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(
+            refused.stderr.contains("stop that one first"),
+            "{refused:?}"
+        );
+
+        node.stop()?;
+        let said = node.speaker("detach")?.run()?;
+        assert!(said.contains("taken off eth0"), "{said}");
+        let pins = node.host.command("ls").arg("/sys/fs/bpf").run()?;
+        assert_eq!(pins, "");
+        let attached = node.host.command("bpftool").arg("net").run()?;
+        assert!(!attached.contains("eth0"), "{attached}");
+        let asker = Asker::start(&client, VIPS[0], EVERY)?;
+        thread::sleep(Duration::from_millis(200));
+        asker.stop()?.assert_none_answered(10);
+
+        let again = node.speaker("detach")?.run()?;
+        assert!(again.contains("nothing to do"), "{again}");
+        node.start()?;
+        assert_eq!(node.state(VIPS[0])?, "answering");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_restart_with_another_interface_releases_the_old_one() {
+    lab::test(|lab| {
+        let mut node = Node::new(lab, "node-a", Mode::Generic)?;
+        let _eth1 = node.host.extra_link("eth1", 1)?;
+        node.serve("web", &VIPS)?;
+        let runs_on = |node: &Node| -> Result<Vec<String>> {
+            let links = ["eth0", "eth1"].map(str::to_owned).into_iter();
+            let mut on = Vec::new();
+            for link in links {
+                let shown = node.host.ip(&format!("link show dev {link}"))?;
+                if shown.contains("prog/xdp") {
+                    on.push(link);
+                }
+            }
+            Ok(on)
+        };
+        node.start_with(["--interface", "eth0"])?;
+        assert_eq!(runs_on(&node)?, ["eth0"]);
+        node.stop()?;
+        node.start_with(["--interface", "eth1"])?;
+        assert_eq!(runs_on(&node)?, ["eth1"]);
+        assert_eq!(node.vip(VIPS[0])?.places[0].link, "eth1");
+        Ok(())
+    });
+}
+
+/// An interface has room for one program.
+#[test]
+fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
+    lab::test(|lab| {
+        let mut node = Node::new(lab, "node-a", Mode::Native)?;
+        let foreign = node.host.occupy_xdp("eth0")?;
+        node.serve("web", &VIPS)?;
+        node.start()?;
+        let myself = std::process::id();
+        for part in [
+            "eth0 already runs an XDP program in native mode".to_owned(),
+            format!("\"lab_{myself}\""),
+            format!("(pid {myself})"),
+            "ip link set dev eth0 xdp off".to_owned(),
+        ] {
+            assert!(!node.log(&part).is_empty(), "{part:?} is not in the log");
+            let state = node.state(VIPS[0])?;
+            assert!(state.contains(&part), "{part:?} is not in {state:?}");
+        }
+        let told = node.log("answering for");
+        assert!(told.is_empty(), "nobody answers, but {told:?}");
+
+        drop(foreign);
+        // It is tried again every five seconds.
+        thread::sleep(SOON);
+        wait_until("it answers", || Ok(node.state(VIPS[0])? == "answering"))
+    });
+}
+
+/// Whether both VIPs were answered all the time, while something happened.
+fn without_a_gap(
+    lab: &Lab,
+    node: &mut Node,
+    happens: impl FnOnce(&mut Node) -> Result<()>,
+) -> Result<()> {
+    let client = lab.host("client")?;
+    let askers = VIPS.map(|vip| Asker::start(&client, vip, EVERY));
+    thread::sleep(SLACK);
+    let happened = happens(node);
+    thread::sleep(SLACK);
+    let asked: Vec<Asked> = askers
+        .into_iter()
+        .map(|asker| asker?.stop())
+        .collect::<Result<_>>()?;
+    happened?;
+    for asked in asked {
+        asked.assert_all_answered(20, node.host.eth0.mac);
+    }
+    Ok(())
+}
