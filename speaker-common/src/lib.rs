@@ -6,11 +6,13 @@
 #![no_std]
 #![deny(missing_docs)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 extern crate std;
 
 pub mod frame;
 pub mod layout;
 pub mod lease;
 pub mod respond;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wire;

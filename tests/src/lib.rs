@@ -1,1 +1,4 @@
 //! The lab, and what the whole-system tests, the demo and the benchmarks share.
+
+pub mod bench;
+pub mod program;

@@ -2,12 +2,16 @@
 
 use network_types::arp::ArpHdr;
 
-use super::{Addresses, Answer, Asked, Decision, Protocol, Reason, Tables, addressed, owned};
+use super::{
+    Asked, Reason, Records, Tables, Verdict, answer, claimed,
+    ethernet::{Addresses, addressed},
+    silence,
+};
 use crate::{
     frame::Frame,
-    layout::{VipKeyV4, Vlan},
+    layout::{Action, EventKind, FilterBit, VipKeyV4, Vlan},
     wire::{
-        BROADCAST,
+        BROADCAST, Mac,
         arp::{HARDWARE_ETHERNET, PROTOCOL_IPV4, REPLY, REQUEST},
     },
 };
@@ -15,76 +19,82 @@ use crate::{
 const UNSPECIFIED: [u8; 4] = [0; 4];
 
 #[inline(always)]
-pub(super) fn decide(
-    frame: &impl Frame,
+pub(super) fn handle(
+    frame: &mut impl Frame,
     payload: usize,
     vlan: Vlan,
-    tables: &impl Tables,
-) -> Decision {
-    let Some(arp) = frame.load::<ArpHdr>(payload) else {
-        return Decision::Reject(Reason::ArpTruncated);
-    };
+    node: &(impl Tables + Records),
+) -> Result<Verdict, Reason> {
+    let arp: ArpHdr = frame.load(payload).ok_or(Reason::ArpTruncated)?;
     if (arp.htype, arp.ptype, arp.hlen, arp.plen) != (HARDWARE_ETHERNET, PROTOCOL_IPV4, 6, 4) {
-        return Decision::Reject(Reason::ArpFormat);
+        return Err(Reason::ArpFormat);
     }
     let request = arp.oper == REQUEST;
     if !request && arp.oper != REPLY {
-        return Decision::Reject(Reason::ArpOperation);
+        return Err(Reason::ArpOperation);
     }
-    let (link, addresses) =
-        match addressed(frame, tables, |to, link| *to == BROADCAST || *to == link.mac) {
-            Ok(addressed) => addressed,
-            Err(reason) => return Decision::Reject(reason),
-        };
+    // An announcement is a request in form only (RFC 5227 §3): it asks nothing, and the node's
+    // own kernel needs it.
+    let asks = request && arp.tpa != arp.spa && node.listed(FilterBit::v4(&arp.tpa));
+    let claims = node.listed(FilterBit::v4(&arp.spa));
+    if !asks && !claims {
+        return Ok(Verdict::Pass);
+    }
+
+    let (link, addresses) = addressed(frame, node, |to, link| *to == BROADCAST || *to == link.mac)?;
     let vip = |address| {
-        tables.vip_v4(&VipKeyV4 {
+        node.vip_v4(&VipKeyV4 {
             address,
             port: link.port,
             vlan,
         })
     };
-
+    let mut asked = Asked::NotOurs;
+    let mut slot = 0;
+    if asks && let Some(vip) = vip(arp.tpa) {
+        asked = Asked::of(vip, node);
+        slot = vip.slot;
+    }
     // The silence comes before the claim: whatever the sender says of itself, the node's own
     // kernel must not answer it for a VIP that is another node's.
-    let asked = if request {
-        Asked::of(vip(arp.tpa), tables)
-    } else {
-        Asked::NotOurs
-    };
-    if let Asked::Silence(decision) = asked {
-        return decision;
+    match asked {
+        Asked::Suppressed => return Ok(silence(frame, node, slot, EventKind::Suppressed)),
+        Asked::Refused => return Ok(silence(frame, node, slot, EventKind::Refused)),
+        Asked::NotOurs | Asked::Answer => {}
     }
     // RFC 5227 §2.4: a sender address that is ours, with a hardware address that is not.
-    if arp.sha != link.mac
-        && let Some(slot) = owned(vip(arp.spa))
+    if claims
+        && arp.sha != link.mac
+        && let Some(vip) = vip(arp.spa)
+        && vip.action == Action::Answer
     {
-        return Decision::Claimed { slot };
+        return Ok(claimed(frame, node));
     }
-    match asked {
-        Asked::Answer { slot } => Decision::Answer(Answer {
-            slot,
-            mac: link.mac,
-            // RFC 5227 §2.1.1: a probe has no sender address.
-            probe: arp.spa == UNSPECIFIED,
-            sender_differs: arp.sha != addresses.source,
-            protocol: Protocol::Arp,
-            payload,
-        }),
-        Asked::NotOurs | Asked::Silence(_) => Decision::Pass,
+    if asked == Asked::NotOurs {
+        return Ok(Verdict::Pass);
     }
+    // The reply goes back to where the request came from, whatever the message says of its
+    // sender.
+    if arp.sha != addresses.source {
+        node.count_reason(Reason::SenderDiffers);
+    }
+    // RFC 5227 §2.1.1: a probe has no sender address.
+    let probe = arp.spa == UNSPECIFIED;
+    Ok(answer(frame, node, slot, probe, |frame| {
+        write(frame, payload, link.mac)
+    }))
 }
 
 /// RFC 826, "Packet Reception": swap the hardware and protocol fields, and send the packet back.
 #[inline(always)]
-pub(super) fn write(frame: &mut impl Frame, answer: &Answer) -> Option<()> {
-    let request = frame.load::<ArpHdr>(answer.payload)?;
-    let addresses = Addresses::load(frame)?;
-    addresses.reply(answer.mac).store(frame)?;
+fn write(frame: &mut impl Frame, payload: usize, mac: Mac) -> Option<()> {
+    let request: ArpHdr = frame.load(payload)?;
+    Addresses::load(frame)?.reply(mac).store(frame)?;
     frame.store(
-        answer.payload,
+        payload,
         ArpHdr {
             oper: REPLY,
-            sha: answer.mac,
+            sha: mac,
             spa: request.tpa,
             tha: request.sha,
             tpa: request.spa,

@@ -59,9 +59,17 @@ pub struct LinkLayerOption {
     pub mac: Mac,
 }
 
+impl LinkLayerOption {
+    /// As it is sent.
+    #[inline(always)]
+    pub const fn bytes(&self) -> [u8; 8] {
+        let [m0, m1, m2, m3, m4, m5] = self.mac;
+        [self.kind, self.length, m0, m1, m2, m3, m4, m5]
+    }
+}
+
 /// Bytes of an NA with its one option: what we send.
-pub const ADVERTISEMENT_LENGTH: u16 =
-    (size_of::<Message>() + size_of::<LinkLayerOption>()) as u16;
+pub const ADVERTISEMENT_LENGTH: u16 = (size_of::<Message>() + size_of::<LinkLayerOption>()) as u16;
 
 /// An NA for `target` at `mac`, from `source` to `destination`, with its checksum.
 #[inline(always)]
@@ -85,19 +93,20 @@ pub fn advertisement(
         reserved: [0; 3],
         target: *target,
     };
-    message.checksum = Sum::icmpv6(source, destination, ADVERTISEMENT_LENGTH)
-        .add(&message.head())
-        .add(target)
-        .add(&[option.kind, option.length])
-        .add(&mac)
-        .finish();
+    message.checksum = (Sum::icmpv6(ADVERTISEMENT_LENGTH)
+        + Sum::of(source)
+        + Sum::of(destination)
+        + Sum::of(&message.head())
+        + Sum::of(target)
+        + Sum::of(&option.bytes()))
+    .finish();
     (message, option)
 }
 
 impl Message {
     /// The eight bytes before the target.
     #[inline(always)]
-    pub fn head(&self) -> [u8; 8] {
+    pub const fn head(&self) -> [u8; 8] {
         let [c0, c1] = self.checksum;
         let [r0, r1, r2] = self.reserved;
         [self.kind, self.code, c0, c1, self.flags, r0, r1, r2]
