@@ -1,26 +1,15 @@
 //! How the responder reads and writes a frame, in the kernel and on the host.
 
-use core::mem::MaybeUninit;
-
-use network_types::{arp::ArpHdr, vlan::VlanHdr};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::layout::SNAPSHOT_BYTES;
 
-/// A header that any bytes make valid and that has no padding.
-///
-/// # Safety
-///
-/// Every bit pattern is a value of the type, and it has no padding bytes.
-pub unsafe trait Header: Copy {}
+/// A header as it lies in a frame: any bytes make one, and it has no padding. Where it lies is not
+/// aligned.
+pub trait Header: Copy + FromBytes + IntoBytes + Immutable {}
 
-// SAFETY: bytes.
-unsafe impl<const N: usize> Header for [u8; N] {}
-// SAFETY: words.
-unsafe impl<const N: usize> Header for [u64; N] {}
-// SAFETY: a `repr(C)` struct of byte arrays and `u16`s at even offsets, of even size.
-unsafe impl Header for VlanHdr {}
-// SAFETY: as above.
-unsafe impl Header for ArpHdr {}
+impl<T: Copy + FromBytes + IntoBytes + Immutable> Header for T {}
+
 /// A frame that starts with its Ethernet header.
 ///
 /// Every access is checked against the end of the frame; offsets are in bytes.
@@ -90,33 +79,13 @@ impl<const CAPACITY: usize> Frame for Bytes<CAPACITY> {
     }
 
     fn load<T: Header>(&self, offset: usize) -> Option<T> {
-        let source = self
-            .as_slice()
-            .get(offset..offset.checked_add(size_of::<T>())?)?;
-        let mut header = MaybeUninit::<T>::uninit();
-        // SAFETY: `source` is `size_of::<T>()` bytes long, and any bytes make a `Header`.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                source.as_ptr(),
-                header.as_mut_ptr().cast(),
-                source.len(),
-            );
-            Some(header.assume_init())
-        }
+        let rest = self.as_slice().get(offset..)?;
+        Some(T::read_from_prefix(rest).ok()?.0)
     }
 
     fn store<T: Header>(&mut self, offset: usize, header: T) -> Option<()> {
-        let end = offset.checked_add(size_of::<T>())?;
-        let target = self.bytes[..self.length].get_mut(offset..end)?;
-        // SAFETY: `target` is `size_of::<T>()` bytes long, and a `Header` has no padding.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                core::ptr::from_ref(&header).cast(),
-                target.as_mut_ptr(),
-                target.len(),
-            );
-        }
-        Some(())
+        let rest = self.bytes[..self.length].get_mut(offset..)?;
+        header.write_to_prefix(rest).ok()
     }
 
     fn resize(&mut self, length: usize) -> Option<()> {

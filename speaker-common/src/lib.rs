@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, a map or a socket: [`respond::decide`] takes the frame and the
 //! tables as traits, so that the very code that runs in the kernel is tested on the host.
 #![no_std]
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 #[cfg(any(test, feature = "testing"))]

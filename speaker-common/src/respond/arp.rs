@@ -1,22 +1,33 @@
 //! ARP (RFC 826, RFC 5227).
 
-use network_types::arp::ArpHdr;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     Asked, Reason, Records, Tables, Verdict, answer, claimed,
-    ethernet::{Addresses, addressed},
+    ethernet::{Addresses, Arrival, Station},
     silence,
 };
 use crate::{
     frame::Frame,
     layout::{Action, EventKind, FilterBit, VipKeyV4, Vlan},
-    wire::{
-        BROADCAST, Mac,
-        arp::{HARDWARE_ETHERNET, PROTOCOL_IPV4, REPLY, REQUEST},
-    },
+    wire::{BROADCAST, arp::HEAD_REPLY, arp::HEAD_REQUEST},
 };
 
-const UNSPECIFIED: [u8; 4] = [0; 4];
+/// A message, in the pieces that are compared and copied whole.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct Message {
+    /// Hardware and protocol type, their address lengths, and the operation.
+    head: u64,
+    sha: Station,
+    spa: u32,
+    tha: Station,
+    tpa: u32,
+}
+
+const REQUEST: u64 = u64::from_ne_bytes(HEAD_REQUEST);
+const REPLY: u64 = u64::from_ne_bytes(HEAD_REPLY);
+const UNSPECIFIED: u32 = 0;
 
 #[inline(always)]
 pub(super) fn handle(
@@ -25,27 +36,24 @@ pub(super) fn handle(
     vlan: Vlan,
     node: &(impl Tables + Records),
 ) -> Result<Verdict, Reason> {
-    let arp: ArpHdr = frame.load(payload).ok_or(Reason::ArpTruncated)?;
-    if (arp.htype, arp.ptype, arp.hlen, arp.plen) != (HARDWARE_ETHERNET, PROTOCOL_IPV4, 6, 4) {
-        return Err(Reason::ArpFormat);
-    }
-    let request = arp.oper == REQUEST;
-    if !request && arp.oper != REPLY {
-        return Err(Reason::ArpOperation);
+    let arp: Message = frame.load(payload).ok_or(Reason::ArpTruncated)?;
+    let request = arp.head == REQUEST;
+    if !request && arp.head != REPLY {
+        return Err(malformed(arp.head));
     }
     // An announcement is a request in form only (RFC 5227 §3): it asks nothing, and the node's
     // own kernel needs it.
-    let asks = request && arp.tpa != arp.spa && node.listed(FilterBit::v4(&arp.tpa));
-    let claims = node.listed(FilterBit::v4(&arp.spa));
+    let asks = request && arp.tpa != arp.spa && listed(node, arp.tpa);
+    let claims = listed(node, arp.spa);
     if !asks && !claims {
         return Ok(Verdict::Pass);
     }
 
-    let (link, addresses) = addressed(frame, node, |to, link| *to == BROADCAST || *to == link.mac)?;
-    let vip = |address| {
+    let arrival = Arrival::of(frame, node, |to| to == Station::new(BROADCAST))?;
+    let vip = |address: u32| {
         node.vip_v4(&VipKeyV4 {
-            address,
-            port: link.port,
+            address: address.to_ne_bytes(),
+            port: arrival.port,
             vlan,
         })
     };
@@ -64,7 +72,7 @@ pub(super) fn handle(
     }
     // RFC 5227 §2.4: a sender address that is ours, with a hardware address that is not.
     if claims
-        && arp.sha != link.mac
+        && arp.sha != arrival.local
         && let Some(vip) = vip(arp.spa)
         && vip.action == Action::Answer
     {
@@ -75,30 +83,51 @@ pub(super) fn handle(
     }
     // The reply goes back to where the request came from, whatever the message says of its
     // sender.
-    if arp.sha != addresses.source {
+    if arp.sha != arrival.sender {
         node.count_reason(Reason::SenderDiffers);
     }
     // RFC 5227 §2.1.1: a probe has no sender address.
     let probe = arp.spa == UNSPECIFIED;
     Ok(answer(frame, node, slot, probe, |frame| {
-        write(frame, payload, link.mac)
+        write(frame, payload, arrival)
     }))
+}
+
+#[inline(always)]
+fn listed(tables: &impl Tables, address: u32) -> bool {
+    tables.listed(FilterBit::v4(&address.to_ne_bytes()))
+}
+
+/// What is wrong with a message that is neither a request nor a reply.
+#[inline(always)]
+fn malformed(head: u64) -> Reason {
+    let [format @ .., _, _] = head.to_ne_bytes();
+    let [expected @ .., _, _] = HEAD_REQUEST;
+    if format == expected {
+        Reason::ArpOperation
+    } else {
+        Reason::ArpFormat
+    }
 }
 
 /// RFC 826, "Packet Reception": swap the hardware and protocol fields, and send the packet back.
 #[inline(always)]
-fn write(frame: &mut impl Frame, payload: usize, mac: Mac) -> Option<()> {
-    let request: ArpHdr = frame.load(payload)?;
-    Addresses::load(frame)?.reply(mac).store(frame)?;
+fn write(frame: &mut impl Frame, payload: usize, arrival: Arrival) -> Option<()> {
+    let Arrival { local, sender, .. } = arrival;
+    let request: Message = frame.load(payload)?;
+    Addresses {
+        destination: sender,
+        source: local,
+    }
+    .store(frame)?;
     frame.store(
         payload,
-        ArpHdr {
-            oper: REPLY,
-            sha: mac,
+        Message {
+            head: REPLY,
+            sha: local,
             spa: request.tpa,
             tha: request.sha,
             tpa: request.spa,
-            ..request
         },
     )
 }

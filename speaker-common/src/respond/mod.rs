@@ -7,7 +7,6 @@
 //! Each way through it ends where its verdict is found. Verdicts that were gathered in a value
 //! first, and acted on later, would make the compiler spill fields that not every verdict has,
 //! which the kernel's verifier refuses.
-#![forbid(unsafe_code)]
 
 mod arp;
 mod ethernet;
@@ -167,3 +166,6 @@ fn tell_watcher(frame: &impl Frame, node: &impl Records, kind: EventKind, reason
         node.tell(frame, kind, reason);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,38 +1,62 @@
 //! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4).
 
-use network_types::ip::Ipv6Hdr;
-use zerocopy::transmute;
+use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use super::{
     Asked, MAX_EXTENSIONS, MAX_OPTION_UNITS, Reason, Records, Tables, Verdict, answer, claimed,
-    ethernet::{Addresses, addressed},
+    ethernet::{Addresses, Arrival, Station},
     silence,
 };
 use crate::{
     frame::Frame,
     layout::{Action, EventKind, FilterBit, VipKeyV6, Vlan},
     wire::{
-        Mac,
         checksum::Sum,
-        is_group,
         nd::{
             self, ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES_MAC, FLAG_OVERRIDE,
-            FLAG_SOLICITED, HOP_LIMIT, LinkLayerOption, Message, NEXT_HEADER, OPTION_SOURCE,
-            OPTION_TARGET, SOLICITATION,
+            FLAG_SOLICITED, HOP_LIMIT, NEXT_HEADER, OPTION_SOURCE, OPTION_TARGET, SOLICITATION,
         },
     },
 };
 
-/// Where the parts of an IPv6 header begin.
-const SOURCE: usize = 8;
-const DESTINATION: usize = 24;
-/// Where an ND message has its target and its options.
-const TARGET: usize = 8;
-const OPTIONS: usize = size_of::<Message>();
+/// An IPv6 header, in the pieces that are summed and copied whole.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct Header {
+    /// Version, traffic class, flow label, payload length, next header, hop limit.
+    head: [u8; 8],
+    source: Address,
+    destination: Address,
+}
+
+/// An NS or NA without its options, in pieces like [`Header`].
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct Message {
+    /// Type, code, checksum, flags.
+    head: [u8; 8],
+    target: Address,
+}
+
+/// A link-layer address option.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct LinkLayerOption {
+    kind: u8,
+    /// In units of eight bytes.
+    length: u8,
+    station: Station,
+}
+
+const HEADER: usize = size_of::<Header>();
+const MESSAGE: usize = size_of::<Message>();
+/// Where a message has its checksum.
+const CHECKSUM: usize = 2;
 
 /// An IPv6 address in two words, as they lie in the frame: an array of bytes would be taken apart
 /// on the stack, at offsets that the verifier does not allow.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 struct Address([u64; 2]);
 
 impl Address {
@@ -47,11 +71,6 @@ impl Address {
     #[inline(always)]
     const fn bytes(self) -> [u8; 16] {
         transmute!(self.0)
-    }
-
-    #[inline(always)]
-    fn load(frame: &impl Frame, offset: usize) -> Result<Self, Reason> {
-        frame.load(offset).map(Self).ok_or(Reason::NdLength)
     }
 
     /// RFC 4291 §2.7.
@@ -83,7 +102,7 @@ pub(super) fn handle(
     let Some([.., next_header, _]) = frame.load::<[u8; 8]>(payload) else {
         return Ok(Verdict::Pass);
     };
-    let at = payload + Ipv6Hdr::LEN;
+    let at = payload + HEADER;
     if next_header != NEXT_HEADER {
         return if hides_nd(frame, next_header, at) {
             Err(Reason::NdExtension)
@@ -140,16 +159,17 @@ fn handle_message(
     vlan: Vlan,
     node: &(impl Tables + Records),
 ) -> Result<Verdict, Reason> {
-    let at = payload + Ipv6Hdr::LEN;
-    let target = Address::load(frame, at + TARGET)?;
+    let at = payload + HEADER;
+    let message: Message = frame.load(at).ok_or(Reason::NdLength)?;
+    let target = message.target;
     if !node.listed(FilterBit::v6(&target.bytes())) {
         return Ok(Verdict::Pass);
     }
 
     // RFC 8200 §3, and RFC 4861 §7.1.1 and §7.1.2, the parts that cost nothing.
-    let [class, _, _, _, l0, l1, _, hop_limit]: [u8; 8] =
-        frame.load(payload).ok_or(Reason::NdLength)?;
-    let [kind, code]: [u8; 2] = frame.load(at).ok_or(Reason::NdLength)?;
+    let ip: Header = frame.load(payload).ok_or(Reason::NdLength)?;
+    let [class, _, _, _, l0, l1, _, hop_limit] = ip.head;
+    let [kind, code, ..] = message.head;
     if class >> 4 != 6 {
         return Err(Reason::NdVersion);
     }
@@ -159,16 +179,16 @@ fn handle_message(
     if code != 0 {
         return Err(Reason::NdCode);
     }
-    let Some(options) = u16::from_be_bytes([l0, l1]).checked_sub(OPTIONS as u16) else {
+    let Some(options) = u16::from_be_bytes([l0, l1]).checked_sub(MESSAGE as u16) else {
         return Err(Reason::NdLength);
     };
     if target.is_multicast() {
         return Err(Reason::NdTarget);
     }
-    let (link, addresses) = addressed(frame, node, |to, link| is_group(to) || *to == link.mac)?;
+    let arrival = Arrival::of(frame, node, Station::is_group)?;
     let Some(vip) = node.vip_v6(&VipKeyV6 {
         address: target.bytes(),
-        port: link.port,
+        port: arrival.port,
         vlan,
     }) else {
         return Ok(Verdict::Pass);
@@ -178,10 +198,10 @@ fn handle_message(
         if vip.action != Action::Answer {
             return Ok(Verdict::Pass);
         }
-        let mac = Received::load(frame, payload, options)?
+        let owner = Received::load(frame, payload, options)?
             .link_layer(frame, OPTION_TARGET)?
-            .unwrap_or(addresses.source);
-        return Ok(if mac == link.mac {
+            .unwrap_or(arrival.sender);
+        return Ok(if owner == arrival.local {
             Verdict::Pass
         } else {
             claimed(frame, node)
@@ -206,15 +226,15 @@ fn handle_message(
         return Err(Reason::NdSource);
     }
     // Only a host that holds the address itself asks for it from it.
-    if received.source == received.target && addresses.source != link.mac {
+    if received.source == received.target && arrival.sender != arrival.local {
         return Ok(claimed(frame, node));
     }
-    if link_layer.is_some_and(|mac| mac != addresses.source) {
+    if link_layer.is_some_and(|station| station != arrival.sender) {
         node.count_reason(Reason::SenderDiffers);
     }
     let parties = received.source.sum() + received.target.sum() + received.target.sum();
     Ok(answer(frame, node, slot, probe, |frame| {
-        write(frame, payload, link.mac, probe, parties)
+        write(frame, payload, arrival, probe, parties)
     }))
 }
 
@@ -233,19 +253,23 @@ struct Received {
 impl Received {
     #[inline(always)]
     fn load(frame: &impl Frame, payload: usize, options: u16) -> Result<Self, Reason> {
-        let at = payload + Ipv6Hdr::LEN;
-        let source = Address::load(frame, payload + SOURCE)?;
-        let destination = Address::load(frame, payload + DESTINATION)?;
-        let target = Address::load(frame, at + TARGET)?;
-        let head: [u8; TARGET] = frame.load(at).ok_or(Reason::NdLength)?;
+        let at = payload + HEADER;
+        // Unreachable: both were read before.
+        let ip: Header = frame.load(payload).ok_or(Reason::NdLength)?;
+        let message: Message = frame.load(at).ok_or(Reason::NdLength)?;
+        let Header {
+            source,
+            destination,
+            ..
+        } = ip;
         let pseudo_header =
-            Sum::icmpv6(options + OPTIONS as u16) + source.sum() + destination.sum();
+            Sum::icmpv6(MESSAGE as u16 + options) + source.sum() + destination.sum();
         Ok(Self {
             source,
             destination,
-            target,
-            sum: pseudo_header + Sum::of(&head) + target.sum(),
-            options_at: at + OPTIONS,
+            target: message.target,
+            sum: pseudo_header + Sum::of(&message.head) + message.target.sum(),
+            options_at: at + MESSAGE,
             options,
         })
     }
@@ -253,7 +277,7 @@ impl Received {
     /// The link-layer address in an option of this kind, once the options and the checksum have
     /// been found right.
     #[inline(always)]
-    fn link_layer(&self, frame: &impl Frame, wanted: u8) -> Result<Option<Mac>, Reason> {
+    fn link_layer(&self, frame: &impl Frame, wanted: u8) -> Result<Option<Station>, Reason> {
         if !self.options.is_multiple_of(8) {
             return Err(Reason::NdOption);
         }
@@ -269,17 +293,21 @@ impl Received {
             if unit == units {
                 break;
             }
-            let bytes: [u8; 8] = frame
+            let option: LinkLayerOption = frame
                 .load(self.options_at + 8 * usize::from(unit))
                 .ok_or(Reason::NdLength)?;
-            sum = sum + Sum::of(&bytes);
+            sum = sum + Sum::of(&[option.kind, option.length, 0, 0]) + option.station.sum();
             if left == 0 {
-                let [kind, length, mac @ ..] = bytes;
+                let LinkLayerOption {
+                    kind,
+                    length,
+                    station,
+                } = option;
                 if length == 0 || kind == wanted && length != 1 {
                     return Err(Reason::NdOption);
                 }
                 if kind == wanted {
-                    found = Some(mac);
+                    found = Some(station);
                 }
                 left = length;
             }
@@ -303,43 +331,48 @@ impl Received {
 fn write(
     frame: &mut impl Frame,
     payload: usize,
-    mac: Mac,
+    arrival: Arrival,
     probe: bool,
     parties: Sum,
 ) -> Option<()> {
-    let at = payload + Ipv6Hdr::LEN;
+    let at = payload + HEADER;
     frame.resize(at + usize::from(ADVERTISEMENT_LENGTH))?;
 
-    let ethernet = Addresses::load(frame)?.reply(mac);
-    let asker: [u64; 2] = frame.load(payload + SOURCE)?;
-    let target: [u64; 2] = frame.load(at + TARGET)?;
-    let (to_mac, to, to_sum, flags) = if probe {
+    let ip: Header = frame.load(payload)?;
+    let message: Message = frame.load(at)?;
+    let (station, destination, sum, flags) = if probe {
         let everyone = Address::ALL_NODES;
-        (ALL_NODES_MAC, everyone.0, everyone.sum(), FLAG_OVERRIDE)
+        let sum = parties + everyone.sum();
+        (Station::new(ALL_NODES_MAC), everyone, sum, FLAG_OVERRIDE)
     } else {
         let flags = FLAG_SOLICITED | FLAG_OVERRIDE;
-        (ethernet.destination, asker, Sum::default(), flags)
+        (arrival.sender, ip.source, parties, flags)
     };
-    let option = LinkLayerOption {
-        kind: OPTION_TARGET,
-        length: 1,
-        mac,
-    };
-    let [l0, l1] = ADVERTISEMENT_LENGTH.to_be_bytes();
-    let ip = [0x60, 0, 0, 0, l0, l1, NEXT_HEADER, HOP_LIMIT];
+    let option = [OPTION_TARGET, 1];
     let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
-    let sum = Sum::icmpv6(ADVERTISEMENT_LENGTH) + parties + to_sum;
-    let checksum = (sum + Sum::of(&head) + Sum::of(&option.bytes())).finish();
+    let checksum = (Sum::icmpv6(ADVERTISEMENT_LENGTH)
+        + sum
+        + Sum::of(&head)
+        + Sum::of(&[OPTION_TARGET, 1, 0, 0])
+        + arrival.local.sum())
+    .finish();
+    let [l0, l1] = ADVERTISEMENT_LENGTH.to_be_bytes();
 
     Addresses {
-        destination: to_mac,
-        ..ethernet
+        destination: station,
+        source: arrival.local,
     }
     .store(frame)?;
-    frame.store(payload, ip)?;
-    frame.store(payload + SOURCE, target)?;
-    frame.store(payload + DESTINATION, to)?;
-    frame.store(at, head)?;
-    frame.store(at + 2, checksum)?;
-    frame.store(at + OPTIONS, option.bytes())
+    frame.store(
+        payload,
+        Header {
+            head: [0x60, 0, 0, 0, l0, l1, NEXT_HEADER, HOP_LIMIT],
+            source: message.target,
+            destination,
+        },
+    )?;
+    frame.store(at, u64::from_ne_bytes(head))?;
+    frame.store(at + CHECKSUM, u16::from_ne_bytes(checksum))?;
+    frame.store(at + MESSAGE, option)?;
+    frame.store(at + MESSAGE + size_of_val(&option), arrival.local)
 }

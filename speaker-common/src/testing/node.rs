@@ -9,32 +9,22 @@ use crate::{
         Counters, Event, EventKind, FilterBit, Lease, Link, SNAPSHOT_BYTES, Vip, VipKeyV4, VipKeyV6,
     },
     lease::Standing,
-    respond::{self, Reason, Records, Tables, Verdict},
+    respond::{self, Reason, Records, Tables},
 };
+
+use super::{Outcome, Subject};
 
 /// Longest frame that the host function is run on, replies included.
 const FRAME_BYTES_MAX: usize = 2_048;
 
-/// What became of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Where it went.
-    pub verdict: Verdict,
-    /// Its bytes then.
-    pub frame: Vec<u8>,
-}
-
 /// A node as the responder sees it, with all its maps in ordinary memory.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
-    /// The link that frames come in on, with its interface index.
-    pub link: Option<(u32, Link)>,
-    /// The lease.
-    pub lease: Lease,
     /// The time, in nanoseconds of `CLOCK_BOOTTIME`.
     pub now_ns: u64,
-    /// Whether every frame is told of.
-    pub watched: bool,
+    link: Option<Link>,
+    lease: Lease,
+    watched: bool,
     vips_v4: BTreeMap<VipKeyV4, Vip>,
     vips_v6: BTreeMap<VipKeyV6, Vip>,
     filter: BTreeMap<u32, u64>,
@@ -49,23 +39,25 @@ struct Written {
 }
 
 impl Node {
-    /// Runs the host function on a frame.
-    ///
-    /// # Panics
-    ///
-    /// Where the frame is longer than 2,048 bytes.
-    pub fn handle(&self, frame: &[u8]) -> Outcome {
-        let mut frame =
-            Bytes::<FRAME_BYTES_MAX>::new(frame).expect("a test's frame fits the buffer");
-        let verdict = respond::handle(&mut frame, self);
-        Outcome {
-            verdict,
-            frame: frame.as_slice().to_vec(),
+    /// A node that is up for a while, with nothing in its tables.
+    pub fn new() -> Self {
+        Self {
+            now_ns: 3_600_000_000_000,
+            ..Self::default()
         }
     }
 
-    /// Enters an IPv4 VIP, or removes it.
-    pub fn set_vip_v4(&mut self, key: VipKeyV4, vip: Option<Vip>) {
+    fn list(&mut self, bit: FilterBit) {
+        *self.filter.entry(bit.word).or_default() |= bit.mask;
+    }
+}
+
+impl Subject for Node {
+    fn set_link(&mut self, link: Option<Link>) {
+        self.link = link;
+    }
+
+    fn set_vip_v4(&mut self, key: VipKeyV4, vip: Option<Vip>) {
         self.list(FilterBit::v4(&key.address));
         match vip {
             Some(vip) => self.vips_v4.insert(key, vip),
@@ -73,8 +65,7 @@ impl Node {
         };
     }
 
-    /// Enters an IPv6 VIP, or removes it.
-    pub fn set_vip_v6(&mut self, key: VipKeyV6, vip: Option<Vip>) {
+    fn set_vip_v6(&mut self, key: VipKeyV6, vip: Option<Vip>) {
         self.list(FilterBit::v6(&key.address));
         match vip {
             Some(vip) => self.vips_v6.insert(key, vip),
@@ -82,31 +73,47 @@ impl Node {
         };
     }
 
-    fn list(&mut self, bit: FilterBit) {
-        *self.filter.entry(bit.word).or_default() |= bit.mask;
+    fn set_lease(&mut self, lease: Lease) {
+        self.lease = lease;
     }
 
-    /// The counters of a slot.
-    pub fn counters(&self, slot: u32) -> Counters {
+    fn set_watched(&mut self, watched: bool) {
+        self.watched = watched;
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Runs the host function.
+    fn handle(&mut self, frame: &[u8]) -> Outcome {
+        let mut frame =
+            Bytes::<FRAME_BYTES_MAX>::new(frame).expect("a test's frame fits the buffer");
+        let verdict = respond::handle(&mut frame, &*self);
+        Outcome {
+            verdict,
+            frame: frame.as_slice().to_vec(),
+        }
+    }
+
+    fn counters(&self, slot: u32) -> Counters {
         let written = self.written.borrow();
         written.counters.get(&slot).copied().unwrap_or_default()
     }
 
-    /// How often a reason was counted.
-    pub fn reason(&self, reason: Reason) -> u64 {
+    fn reason(&self, reason: Reason) -> u64 {
         let written = self.written.borrow();
         written.reasons.get(&reason).copied().unwrap_or_default()
     }
 
-    /// Takes the events told so far, oldest first.
-    pub fn take_events(&self) -> Vec<Event> {
-        core::mem::take(&mut self.written.borrow_mut().events)
+    fn take_events(&mut self) -> Vec<Event> {
+        core::mem::take(&mut self.written.get_mut().events)
     }
 }
 
 impl Tables for Node {
     fn link(&self) -> Option<Link> {
-        self.link.map(|(_, link)| link)
+        self.link
     }
 
     fn listed(&self, bit: FilterBit) -> bool {
@@ -158,7 +165,7 @@ impl Records for Node {
         snapshot(frame, &mut bytes);
         self.written.borrow_mut().events.push(Event {
             time_ns: self.now_ns,
-            ifindex: self.link.map_or(0, |(ifindex, _)| ifindex),
+            ifindex: Self::IFINDEX,
             length: frame.length() as u16,
             kind,
             reason,

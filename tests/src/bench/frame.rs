@@ -19,9 +19,9 @@ use super::{Limit, Row};
 use crate::program::{self, Program, TEST_RUN_IFINDEX, object};
 
 /// Frames in one timed run.
-const REPEAT: u32 = 20_000;
+const REPEAT: u32 = 2_000;
 /// Timed runs of each program; the median counts.
-const ROUNDS: usize = 21;
+const ROUNDS: usize = 101;
 /// Bytes of a frame; shorter ones are padded.
 const FRAME_BYTES: usize = 86;
 /// Frames that `fresh` can take turns with.
@@ -184,6 +184,17 @@ impl Bench {
         limit: Option<Limit>,
     ) -> Result<Row> {
         ensure!(frames.len().is_power_of_two());
+        if let Ok(only) = std::env::var("CASE")
+            && !only.split(';').any(|o| o == case)
+        {
+            return Ok(Row {
+                case: case.to_owned(),
+                value: 0.0,
+                unit: "ns",
+                baseline: None,
+                limit: None,
+            });
+        }
         for (index, frame) in frames.iter().enumerate() {
             let mut padded = [0; size_of::<Request>()];
             padded[..frame.len()].copy_from_slice(frame);
@@ -197,10 +208,14 @@ impl Bench {
         let base = if action == XDP_TX { "swap" } else { "pass" };
         let base_action = if action == XDP_TX { XDP_TX } else { XDP_PASS };
         let mut times = [const { Vec::new() }; 3];
+        let mut mins = [f64::MAX; 3];
         for _ in 0..ROUNDS {
             let nothing = self.time("pass", XDP_PASS)?;
             let bare = self.time(base, base_action)?;
             let ours = self.time("speaker", action)?;
+            for (m, v) in mins.iter_mut().zip([nothing, bare, ours]) {
+                *m = m.min(v);
+            }
             times[0].push(nothing);
             times[1].push(bare - nothing);
             times[2].push(ours - nothing);
@@ -223,7 +238,7 @@ impl Bench {
 
     fn time(&mut self, name: &str, action: u32) -> Result<f64> {
         let under_test = if name == "speaker" {
-            self.program.xdp()
+            self.program.xdp()?
         } else {
             program::xdp(&self.yardstick, name)?
         };

@@ -3,25 +3,28 @@
 
 mod maps;
 pub mod object;
+mod subject;
 
 pub use maps::Maps;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, TestRun as _, TestRunOptions,
     programs::{ProgramInfo, Xdp},
 };
+use speaker_common::{respond::Verdict, testing::Outcome};
 
 /// The interface that the frames of a test run come in on: the loopback of the network namespace.
 pub const TEST_RUN_IFINDEX: u32 = 1;
 
-/// What a run of the program left behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The action, as `enum xdp_action` numbers it.
-    pub action: u32,
-    /// The frame afterwards.
-    pub frame: Vec<u8>,
+/// Numbers of `enum xdp_action`.
+pub mod action {
+    /// The frame ends here.
+    pub const DROP: u32 = 1;
+    /// The frame goes on to the kernel.
+    pub const PASS: u32 = 2;
+    /// The frame goes back out.
+    pub const TX: u32 = 3;
 }
 
 /// The program with maps of its own, pinned nowhere and gone when dropped.
@@ -40,18 +43,39 @@ impl Program {
     }
 
     /// The program itself.
-    pub fn xdp(&self) -> &Xdp {
-        xdp(&self.ebpf, "speaker").expect("it was found when it was loaded")
+    pub fn xdp(&self) -> Result<&Xdp> {
+        xdp(&self.ebpf, "speaker")
     }
 
     /// What the kernel says of it.
     pub fn info(&self) -> Result<ProgramInfo> {
-        Ok(self.xdp().info()?)
+        Ok(self.xdp()?.info()?)
     }
 
     /// Runs it on a frame of at least 14 bytes.
     pub fn run(&self, frame: &[u8]) -> Result<Outcome> {
-        run(self.xdp(), frame)
+        // The longest growth is that of a solicitation without options.
+        const GROWTH: usize = 64;
+        let mut out = vec![0; frame.len() + GROWTH];
+        let result = self
+            .xdp()?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::default()
+            })
+            .with_context(|| format!("a test run on {} bytes", frame.len()))?;
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            action::DROP => Verdict::Drop,
+            action::PASS => Verdict::Pass,
+            action::TX => Verdict::Transmit,
+            other => bail!("the program returned action {other}"),
+        };
+        Ok(Outcome {
+            verdict,
+            frame: out,
+        })
     }
 }
 
@@ -74,23 +98,4 @@ pub fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
         .program(name)
         .with_context(|| format!("the object has no program `{name}`"))?;
     Ok(program.try_into()?)
-}
-
-/// Runs a program once on a frame of at least 14 bytes.
-pub fn run(program: &Xdp, frame: &[u8]) -> Result<Outcome> {
-    // The longest reply is a tagged advertisement to a shorter solicitation.
-    const GROWTH: usize = 64;
-    let mut out = vec![0; frame.len() + GROWTH];
-    let result = program
-        .test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::default()
-        })
-        .with_context(|| format!("a test run on {} bytes", frame.len()))?;
-    out.truncate(result.data_size_out as usize);
-    Ok(Outcome {
-        action: result.return_value,
-        frame: out,
-    })
 }

@@ -16,7 +16,12 @@ pub const TRACED: &str = "speaker-traced";
 pub const YARDSTICK: &str = "speaker-yardstick";
 
 /// What an object is made from, from the workspace's root.
-const SOURCES: [&str; 2] = ["speaker-common/src", "speaker-ebpf"];
+const SOURCES: [&str; 4] = [
+    "speaker-common/src",
+    "speaker-ebpf/src",
+    "speaker-ebpf/build.rs",
+    "speaker-ebpf/Cargo.toml",
+];
 
 /// The path of an object that is not older than its sources.
 pub fn path(name: &str) -> Result<PathBuf> {
@@ -67,18 +72,20 @@ fn newest(target: &Path, name: &str) -> Result<Option<(SystemTime, PathBuf)>> {
     Ok(newest)
 }
 
-/// When a file under a directory was last changed.
-fn changed(directory: &Path) -> Result<SystemTime> {
-    let mut latest = SystemTime::UNIX_EPOCH;
-    for path in children(directory)? {
-        let modified = if path.is_dir() {
-            changed(&path)?
-        } else {
-            path.metadata()?.modified()?
-        };
-        latest = latest.max(modified);
+/// When a file, or any file under a directory, was last changed.
+fn changed(path: &Path) -> Result<SystemTime> {
+    if !path.is_dir() {
+        let metadata = path
+            .metadata()
+            .with_context(|| path.display().to_string())?;
+        return Ok(metadata.modified()?);
     }
-    Ok(latest)
+    children(path)?
+        .iter()
+        .map(|child| changed(child))
+        .try_fold(SystemTime::UNIX_EPOCH, |latest, child| {
+            Ok(latest.max(child?))
+        })
 }
 
 fn children(directory: &Path) -> Result<Vec<PathBuf>> {
