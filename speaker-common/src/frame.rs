@@ -1,48 +1,22 @@
 //! How the responder reads and writes a frame, in the kernel and on the host.
 
-use core::mem::MaybeUninit;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv6Hdr, vlan::VlanHdr};
+use crate::layout::SNAPSHOT_BYTES;
 
-use crate::wire::nd;
+/// A header as it lies in a frame: any bytes make one, and it has no padding. Where it lies is not
+/// aligned.
+pub trait Header: Copy + FromBytes + IntoBytes + Immutable {}
 
-/// A header that any bytes make valid and that has no padding.
-///
-/// # Safety
-///
-/// Every bit pattern is a value of the type, it has no padding bytes, its size is even and its
-/// alignment at most two.
-pub unsafe trait Header: Copy {}
-
-// SAFETY: `repr(C)` structs of byte arrays and `u16`s at even offsets, of even size.
-unsafe impl Header for EthHdr {}
-// SAFETY: as above.
-unsafe impl Header for VlanHdr {}
-// SAFETY: as above.
-unsafe impl Header for ArpHdr {}
-// SAFETY: as above.
-unsafe impl Header for Ipv6Hdr {}
-// SAFETY: as above.
-unsafe impl Header for nd::Message {}
-// SAFETY: as above.
-unsafe impl Header for nd::LinkLayerOption {}
-// SAFETY: an array of bytes, aligned to one; the four arrays used have an even size.
-unsafe impl Header for [u8; 2] {}
-// SAFETY: as above.
-unsafe impl Header for [u8; 8] {}
-// SAFETY: as above.
-unsafe impl Header for [u8; 12] {}
-
-/// A header as it lies in a frame, whose fields all start at even offsets: the alignment lets the
-/// BPF back end load half-words where it would otherwise load single bytes.
-#[repr(C, align(2))]
-#[derive(Clone, Copy)]
-pub struct Aligned<T>(pub T);
+impl<T: Copy + FromBytes + IntoBytes + Immutable> Header for T {}
 
 /// A frame that starts with its Ethernet header.
 ///
-/// Every access is checked against the end of the frame; offsets are in bytes and even.
+/// Every access is checked against the end of the frame; offsets are in bytes.
 pub trait Frame {
+    /// The frame's length in bytes.
+    fn length(&self) -> usize;
+
     /// The header at `offset`, or `None` where the frame ends before it does.
     fn load<T: Header>(&self, offset: usize) -> Option<T>;
 
@@ -52,6 +26,27 @@ pub trait Frame {
     /// Makes the frame `length` bytes long, keeping what it begins with; the rest is undefined.
     /// `None` where there is no room.
     fn resize(&mut self, length: usize) -> Option<()>;
+}
+
+/// Copies the first bytes of a frame, two by two; behind its last pair, zeros follow.
+#[inline(always)]
+pub fn snapshot(frame: &impl Frame, into: &mut [u8; SNAPSHOT_BYTES]) {
+    *into = [0; SNAPSHOT_BYTES];
+    // Words first, and nothing more once the end is reached: each check is a fork of the ways
+    // that the verifier follows.
+    let mut at = 0;
+    for word in into.as_chunks_mut::<8>().0 {
+        let Some(bytes) = frame.load(at) else {
+            for pair in word.as_chunks_mut::<2>().0 {
+                let Some(bytes) = frame.load(at) else { return };
+                *pair = bytes;
+                at += 2;
+            }
+            return;
+        };
+        *word = bytes;
+        at += 8;
+    }
 }
 
 /// A frame in ordinary memory: what tests, tools and the decoder of samples read.
@@ -79,34 +74,18 @@ impl<const CAPACITY: usize> Bytes<CAPACITY> {
 }
 
 impl<const CAPACITY: usize> Frame for Bytes<CAPACITY> {
+    fn length(&self) -> usize {
+        self.length
+    }
+
     fn load<T: Header>(&self, offset: usize) -> Option<T> {
-        let source = self
-            .as_slice()
-            .get(offset..offset.checked_add(size_of::<T>())?)?;
-        let mut header = MaybeUninit::<T>::uninit();
-        // SAFETY: `source` is `size_of::<T>()` bytes long, and any bytes make a `Header`.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                source.as_ptr(),
-                header.as_mut_ptr().cast(),
-                source.len(),
-            );
-            Some(header.assume_init())
-        }
+        let rest = self.as_slice().get(offset..)?;
+        Some(T::read_from_prefix(rest).ok()?.0)
     }
 
     fn store<T: Header>(&mut self, offset: usize, header: T) -> Option<()> {
-        let end = offset.checked_add(size_of::<T>())?;
-        let target = self.bytes[..self.length].get_mut(offset..end)?;
-        // SAFETY: `target` is `size_of::<T>()` bytes long, and a `Header` has no padding.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                core::ptr::from_ref(&header).cast(),
-                target.as_mut_ptr(),
-                target.len(),
-            );
-        }
-        Some(())
+        let rest = self.bytes[..self.length].get_mut(offset..)?;
+        header.write_to_prefix(rest).ok()
     }
 
     fn resize(&mut self, length: usize) -> Option<()> {

@@ -4,13 +4,16 @@
 //! Nothing here reads a clock, a map or a socket: [`respond::decide`] takes the frame and the
 //! tables as traits, so that the very code that runs in the kernel is tested on the host.
 #![no_std]
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 extern crate std;
 
 pub mod frame;
 pub mod layout;
 pub mod lease;
 pub mod respond;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod wire;

@@ -1,27 +1,30 @@
 //! The maps, and what the program reads and writes in them.
 
-use core::cell::Cell;
+use core::{cell::Cell, marker::PhantomData};
 
 use aya_ebpf::{
+    bindings::xdp_md,
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
     programs::XdpContext,
 };
 use speaker_common::{
-    frame::Frame,
+    frame::{Frame, snapshot},
     layout::{
-        Counters, EVENT_RING_BYTES, Event, EventKind, Lease, Link, MAX_LINKS, MAX_SLOTS, MAX_VIPS,
-        SNAPSHOT_BYTES, Tap, Vip, VipKeyV4, VipKeyV6,
+        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, Lease, Link, MAX_LINKS, MAX_SLOTS, MAX_VIPS,
+        Tap, Vip, VipKeyV4, VipKeyV6,
     },
     lease::Standing,
-    respond::{Reason, Tables},
+    respond::{Reason, Records, Tables},
 };
 
 use crate::context::Packet;
 
 #[btf_map(name = "links")]
 static LINKS: HashMap<u32, Link, MAX_LINKS> = HashMap::new();
+#[btf_map(name = "filter")]
+static FILTER: Array<u64, FILTER_WORDS> = Array::new();
 #[btf_map(name = "vips_v4")]
 static VIPS_V4: HashMap<VipKeyV4, Vip, MAX_VIPS> = HashMap::new();
 #[btf_map(name = "vips_v6")]
@@ -38,19 +41,27 @@ static TAP: Array<Tap, 1> = Array::new();
 #[btf_map(name = "events")]
 static EVENTS: RingBuf<(), EVENT_RING_BYTES> = RingBuf::new();
 
+/// What the traced build says of a frame; the normal build says nothing.
+pub trait Trace {
+    /// A frame that is ours has been judged.
+    fn judged(ctx: &XdpContext, kind: EventKind, reason: u8);
+}
+
 /// The maps as one frame sees them.
-pub struct Kernel<'a> {
+pub struct Kernel<'a, T> {
     ctx: &'a XdpContext,
     /// Read at most once a frame; zero until then.
     now: Cell<u64>,
+    trace: PhantomData<T>,
 }
 
-impl<'a> Kernel<'a> {
+impl<'a, T> Kernel<'a, T> {
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
         Self {
             ctx,
             now: Cell::new(0),
+            trace: PhantomData,
         }
     }
 
@@ -62,60 +73,20 @@ impl<'a> Kernel<'a> {
         }
         self.now.get()
     }
-
-    /// Counts a request for the VIP of a slot, and what became of it.
-    #[inline(always)]
-    pub fn count(&self, slot: u32, kind: EventKind) {
-        let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
-            return;
-        };
-        // SAFETY: the pointer is to a live array element, aligned to eight; all its users add
-        // atomically or, for the time, store a whole word.
-        unsafe {
-            add(&raw mut (*counters).requests);
-            match kind {
-                EventKind::Answered | EventKind::Probed => add(&raw mut (*counters).answered),
-                EventKind::Suppressed => add(&raw mut (*counters).suppressed),
-                EventKind::Refused => add(&raw mut (*counters).refused),
-                EventKind::Rejected | EventKind::Reply | EventKind::Claimed => {}
-            }
-            (&raw mut (*counters).last_request_ns).write_volatile(self.now());
-        }
-    }
-
-    /// Puts an event with the frame's first bytes into the ring.
-    #[inline(always)]
-    pub fn tell(&self, packet: &Packet<'_>, kind: EventKind, reason: u8) {
-        let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
-            count_reason(Reason::EventLost);
-            return;
-        };
-        let event = entry.as_mut_ptr();
-        // SAFETY: the entry is a whole `Event` of ours until it is submitted, and all its fields
-        // are written.
-        unsafe {
-            (&raw mut (*event).time_ns).write(self.now());
-            (&raw mut (*event).ifindex).write(self.ctx.ingress_ifindex() as u32);
-            (&raw mut (*event).length).write(packet.length() as u16);
-            (&raw mut (*event).kind).write(kind);
-            (&raw mut (*event).reason).write(reason);
-            let snapshot: *mut [u8; 2] = (&raw mut (*event).frame).cast();
-            for pair in 0..SNAPSHOT_BYTES / 2 {
-                let bytes = packet.load::<[u8; 2]>(2 * pair).unwrap_or_default();
-                snapshot.add(pair).write(bytes);
-            }
-        }
-        entry.submit(0);
-    }
 }
 
-impl Tables for Kernel<'_> {
+impl<T> Tables for Kernel<'_, T> {
     #[inline(always)]
     fn link(&self) -> Option<Link> {
         let ifindex = self.ctx.ingress_ifindex() as u32;
         // SAFETY: entries are replaced whole and never removed while a frame is under way on
         // their link; a copy is taken at once.
         unsafe { LINKS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn listed(&self, bit: FilterBit) -> bool {
+        FILTER.get(bit.word).is_some_and(|word| word & bit.mask != 0)
     }
 
     #[inline(always)]
@@ -138,18 +109,75 @@ impl Tables for Kernel<'_> {
     }
 }
 
-/// Whether somebody watches every frame.
-#[inline(always)]
-pub fn watched() -> bool {
-    TAP.get(0).is_some_and(|tap| tap.watched != 0)
+impl<T: Trace> Records for Kernel<'_, T> {
+    #[inline(always)]
+    fn watched(&self) -> bool {
+        TAP.get(0).is_some_and(|tap| tap.watched != 0)
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, kind: EventKind) {
+        let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
+            return;
+        };
+        // SAFETY: the pointer is to a live array element, aligned to eight; all its users add
+        // atomically or, for the time, store a whole word.
+        unsafe {
+            add(&raw mut (*counters).requests);
+            match kind {
+                EventKind::Answered | EventKind::Probed => add(&raw mut (*counters).answered),
+                EventKind::Suppressed => add(&raw mut (*counters).suppressed),
+                EventKind::Refused => add(&raw mut (*counters).refused),
+                EventKind::Rejected | EventKind::Reply | EventKind::Claimed => {}
+            }
+            (&raw mut (*counters).last_request_ns).write_volatile(self.now());
+        }
+    }
+
+    #[inline(always)]
+    fn count_reason(&self, reason: Reason) {
+        if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+            // SAFETY: this CPU's own element, and the program is not preempted by itself.
+            unsafe { *count += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn tell(&self, _frame: &impl Frame, kind: EventKind, reason: u8) {
+        if !tell(self.ctx.ctx, self.now(), kind, reason) {
+            self.count_reason(Reason::EventLost);
+        }
+    }
+
+    #[inline(always)]
+    fn trace(&self, kind: EventKind, reason: u8) {
+        T::judged(self.ctx, kind, reason);
+    }
 }
 
-#[inline(always)]
-pub fn count_reason(reason: Reason) {
-    if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
-        // SAFETY: this CPU's own element, and the program is not preempted by itself.
-        unsafe { *count += 1 };
+/// Puts an event into the ring, with the frame as the context shows it; false where it is full.
+///
+/// A function of its own: the copy has many paths, and the verifier forgets them when it returns.
+#[inline(never)]
+fn tell(ctx: *mut xdp_md, time_ns: u64, kind: EventKind, reason: u8) -> bool {
+    let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
+        return false;
+    };
+    let ctx = XdpContext::new(ctx);
+    let frame = Packet::new(&ctx);
+    let event = entry.as_mut_ptr();
+    // SAFETY: the entry is a whole `Event` of ours until it is submitted, and all its fields are
+    // written. The ring's memory holds what an earlier record left: it is initialised.
+    unsafe {
+        (&raw mut (*event).time_ns).write(time_ns);
+        (&raw mut (*event).ifindex).write(ctx.ingress_ifindex() as u32);
+        (&raw mut (*event).length).write(frame.length() as u16);
+        (&raw mut (*event).kind).write(kind);
+        (&raw mut (*event).reason).write(reason);
+        snapshot(&frame, &mut *(&raw mut (*event).frame));
     }
+    entry.submit(0);
+    true
 }
 
 /// # Safety

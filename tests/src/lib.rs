@@ -6,3 +6,5 @@ pub mod lab;
 pub mod manifest;
 pub mod message;
 pub mod vm;
+pub mod bench;
+pub mod program;

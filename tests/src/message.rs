@@ -3,11 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-pub use smoltcp::wire::NdiscNeighborFlags as Flags;
+pub use smoltcp::wire::{ArpOperation, NdiscNeighborFlags as Flags};
 use smoltcp::{
     phy::ChecksumCapabilities,
     wire::{
-        ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+        ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
         EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscRepr,
         RawHardwareAddress,
     },

@@ -1,95 +1,133 @@
 //! ARP (RFC 826, RFC 5227).
 
-use network_types::arp::ArpHdr;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Addresses, Answer, Asked, Decision, Protocol, Reason, Tables, addressed, owned};
+use super::{
+    Asked, Reason, Records, Tables, Verdict, answer, claimed,
+    ethernet::{Addresses, Arrival, Station},
+    silence,
+};
 use crate::{
     frame::Frame,
-    layout::{VipKeyV4, Vlan},
-    wire::{
-        BROADCAST,
-        arp::{HARDWARE_ETHERNET, PROTOCOL_IPV4, REPLY, REQUEST},
-    },
+    layout::{Action, EventKind, FilterBit, VipKeyV4, Vlan},
+    wire::{BROADCAST, arp::HEAD_REPLY, arp::HEAD_REQUEST},
 };
 
-const UNSPECIFIED: [u8; 4] = [0; 4];
+/// A message, in the pieces that are compared and copied whole.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct Message {
+    /// Hardware and protocol type, their address lengths, and the operation.
+    head: u64,
+    sha: Station,
+    spa: u32,
+    tha: Station,
+    tpa: u32,
+}
+
+const REQUEST: u64 = u64::from_ne_bytes(HEAD_REQUEST);
+const REPLY: u64 = u64::from_ne_bytes(HEAD_REPLY);
+const UNSPECIFIED: u32 = 0;
 
 #[inline(always)]
-pub(super) fn decide(
-    frame: &impl Frame,
+pub(super) fn handle(
+    frame: &mut impl Frame,
     payload: usize,
     vlan: Vlan,
-    tables: &impl Tables,
-) -> Decision {
-    let Some(arp) = frame.load::<ArpHdr>(payload) else {
-        return Decision::Reject(Reason::ArpTruncated);
-    };
-    if (arp.htype, arp.ptype, arp.hlen, arp.plen) != (HARDWARE_ETHERNET, PROTOCOL_IPV4, 6, 4) {
-        return Decision::Reject(Reason::ArpFormat);
+    node: &(impl Tables + Records),
+) -> Result<Verdict, Reason> {
+    let arp: Message = frame.load(payload).ok_or(Reason::ArpTruncated)?;
+    let request = arp.head == REQUEST;
+    if !request && arp.head != REPLY {
+        return Err(malformed(arp.head));
     }
-    let request = arp.oper == REQUEST;
-    if !request && arp.oper != REPLY {
-        return Decision::Reject(Reason::ArpOperation);
+    // An announcement is a request in form only (RFC 5227 §3): it asks nothing, and the node's
+    // own kernel needs it.
+    let asks = request && arp.tpa != arp.spa && listed(node, arp.tpa);
+    let claims = listed(node, arp.spa);
+    if !asks && !claims {
+        return Ok(Verdict::Pass);
     }
-    let (link, addresses) = match addressed(frame, tables, |to, link| {
-        *to == BROADCAST || *to == link.mac
-    }) {
-        Ok(addressed) => addressed,
-        Err(reason) => return Decision::Reject(reason),
-    };
-    let vip = |address| {
-        tables.vip_v4(&VipKeyV4 {
-            address,
-            port: link.port,
+
+    let arrival = Arrival::of(frame, node, |to| to == Station::new(BROADCAST))?;
+    let vip = |address: u32| {
+        node.vip_v4(&VipKeyV4 {
+            address: address.to_ne_bytes(),
+            port: arrival.port,
             vlan,
         })
     };
-
+    let mut asked = Asked::NotOurs;
+    let mut slot = 0;
+    if asks && let Some(vip) = vip(arp.tpa) {
+        asked = Asked::of(vip, node);
+        slot = vip.slot;
+    }
     // The silence comes before the claim: whatever the sender says of itself, the node's own
     // kernel must not answer it for a VIP that is another node's.
-    let asked = if request {
-        Asked::of(vip(arp.tpa), tables)
-    } else {
-        Asked::NotOurs
-    };
-    if let Asked::Silence(decision) = asked {
-        return decision;
+    match asked {
+        Asked::Suppressed => return Ok(silence(frame, node, slot, EventKind::Suppressed)),
+        Asked::Refused => return Ok(silence(frame, node, slot, EventKind::Refused)),
+        Asked::NotOurs | Asked::Answer => {}
     }
     // RFC 5227 §2.4: a sender address that is ours, with a hardware address that is not.
-    if arp.sha != link.mac
-        && let Some(slot) = owned(vip(arp.spa))
+    if claims
+        && arp.sha != arrival.local
+        && let Some(vip) = vip(arp.spa)
+        && vip.action == Action::Answer
     {
-        return Decision::Claimed { slot };
+        return Ok(claimed(frame, node));
     }
-    match asked {
-        Asked::Answer { slot } => Decision::Answer(Answer {
-            slot,
-            mac: link.mac,
-            // RFC 5227 §2.1.1: a probe has no sender address.
-            probe: arp.spa == UNSPECIFIED,
-            sender_differs: arp.sha != addresses.source,
-            protocol: Protocol::Arp,
-            payload,
-        }),
-        Asked::NotOurs | Asked::Silence(_) => Decision::Pass,
+    if asked == Asked::NotOurs {
+        return Ok(Verdict::Pass);
+    }
+    // The reply goes back to where the request came from, whatever the message says of its
+    // sender.
+    if arp.sha != arrival.sender {
+        node.count_reason(Reason::SenderDiffers);
+    }
+    // RFC 5227 §2.1.1: a probe has no sender address.
+    let probe = arp.spa == UNSPECIFIED;
+    Ok(answer(frame, node, slot, probe, |frame| {
+        write(frame, payload, arrival)
+    }))
+}
+
+#[inline(always)]
+fn listed(tables: &impl Tables, address: u32) -> bool {
+    tables.listed(FilterBit::v4(&address.to_ne_bytes()))
+}
+
+/// What is wrong with a message that is neither a request nor a reply.
+#[inline(always)]
+fn malformed(head: u64) -> Reason {
+    let [format @ .., _, _] = head.to_ne_bytes();
+    let [expected @ .., _, _] = HEAD_REQUEST;
+    if format == expected {
+        Reason::ArpOperation
+    } else {
+        Reason::ArpFormat
     }
 }
 
 /// RFC 826, "Packet Reception": swap the hardware and protocol fields, and send the packet back.
 #[inline(always)]
-pub(super) fn write(frame: &mut impl Frame, answer: &Answer) -> Option<()> {
-    let request = frame.load::<ArpHdr>(answer.payload)?;
-    let addresses = Addresses::load(frame)?;
-    addresses.reply(answer.mac).store(frame)?;
+fn write(frame: &mut impl Frame, payload: usize, arrival: Arrival) -> Option<()> {
+    let Arrival { local, sender, .. } = arrival;
+    let request: Message = frame.load(payload)?;
+    Addresses {
+        destination: sender,
+        source: local,
+    }
+    .store(frame)?;
     frame.store(
-        answer.payload,
-        ArpHdr {
-            oper: REPLY,
-            sha: answer.mac,
+        payload,
+        Message {
+            head: REPLY,
+            sha: local,
             spa: request.tpa,
             tha: request.sha,
             tpa: request.spa,
-            ..request
         },
     )
 }

@@ -1,164 +1,248 @@
 //! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4).
 
-use network_types::ip::Ipv6Hdr;
+use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use super::{
-    Addresses, Answer, Asked, Decision, MAX_OPTION_UNITS, Protocol, Reason, Tables, addressed,
-    owned,
+    Asked, MAX_EXTENSIONS, MAX_OPTION_UNITS, Reason, Records, Tables, Verdict, answer, claimed,
+    ethernet::{Addresses, Arrival, Station},
+    silence,
 };
 use crate::{
     frame::Frame,
-    layout::{VipKeyV6, Vlan},
+    layout::{Action, EventKind, FilterBit, VipKeyV6, Vlan},
     wire::{
-        Mac,
         checksum::Sum,
-        is_group,
         nd::{
-            ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES, ALL_NODES_MAC, FLAG_OVERRIDE,
-            FLAG_SOLICITED, HOP_LIMIT, LinkLayerOption, Message, NEXT_HEADER, OPTION_SOURCE,
-            OPTION_TARGET, SOLICITATION, UNSPECIFIED, advertisement, is_multicast,
-            is_solicited_node,
+            self, ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES_MAC, FLAG_OVERRIDE,
+            FLAG_SOLICITED, HOP_LIMIT, NEXT_HEADER, OPTION_SOURCE, OPTION_TARGET, SOLICITATION,
         },
     },
 };
 
-/// Where an IPv6 header has its next header and hop limit.
-const NEXT_HEADER_AT: usize = 6;
+/// An IPv6 header, in the pieces that are summed and copied whole.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct Header {
+    /// Version, traffic class, flow label, payload length, next header, hop limit.
+    head: [u8; 8],
+    source: Address,
+    destination: Address,
+}
 
-#[inline(always)]
-pub(super) fn decide(
-    frame: &impl Frame,
-    payload: usize,
-    vlan: Vlan,
-    tables: &impl Tables,
-) -> Decision {
-    let Some([next_header, _]) = frame.load::<[u8; 2]>(payload + NEXT_HEADER_AT) else {
-        return Decision::Pass;
-    };
-    let at = payload + Ipv6Hdr::LEN;
-    if next_header != NEXT_HEADER {
-        return if hides_nd(frame, next_header, at) {
-            Decision::Reject(Reason::NdExtension)
-        } else {
-            Decision::Pass
-        };
+/// An NS or NA without its options, in pieces like [`Header`].
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct Message {
+    /// Type, code, checksum, flags.
+    head: [u8; 8],
+    target: Address,
+}
+
+/// A link-layer address option.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+struct LinkLayerOption {
+    kind: u8,
+    /// In units of eight bytes.
+    length: u8,
+    station: Station,
+}
+
+const HEADER: usize = size_of::<Header>();
+const MESSAGE: usize = size_of::<Message>();
+/// Where a message has its checksum.
+const CHECKSUM: usize = 2;
+
+/// An IPv6 address in two words, as they lie in the frame: an array of bytes would be taken apart
+/// on the stack, at offsets that the verifier does not allow.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+struct Address([u64; 2]);
+
+impl Address {
+    const UNSPECIFIED: Self = Self::new(nd::UNSPECIFIED);
+    const ALL_NODES: Self = Self::new(nd::ALL_NODES);
+
+    #[inline(always)]
+    const fn new(bytes: [u8; 16]) -> Self {
+        Self(transmute!(bytes))
     }
-    match frame.load::<[u8; 2]>(at) {
-        Some([SOLICITATION | ADVERTISEMENT, _]) => {
-            judge(frame, payload, vlan, tables).unwrap_or_else(Decision::Reject)
-        }
-        _ => Decision::Pass,
+
+    #[inline(always)]
+    const fn bytes(self) -> [u8; 16] {
+        transmute!(self.0)
+    }
+
+    /// RFC 4291 §2.7.
+    #[inline(always)]
+    const fn is_multicast(self) -> bool {
+        self.0[0].to_be() >> 56 == 0xff
+    }
+
+    /// `ff02::1:ff00:0/104` (RFC 4291 §2.7.1).
+    #[inline(always)]
+    const fn is_solicited_node(self) -> bool {
+        const PREFIX: [u64; 2] = Address::new(nd::solicited_node(&nd::UNSPECIFIED)).0;
+        self.0[0] == PREFIX[0] && (self.0[1].to_be() ^ PREFIX[1].to_be()) >> 24 == 0
+    }
+
+    #[inline(always)]
+    const fn sum(self) -> Sum {
+        Sum::of(&self.bytes())
     }
 }
 
-/// Whether the first extension header is followed by a solicitation or advertisement. Longer
-/// chains are not followed.
 #[inline(always)]
-fn hides_nd(frame: &impl Frame, next_header: u8, at: usize) -> bool {
+pub(super) fn handle(
+    frame: &mut impl Frame,
+    payload: usize,
+    vlan: Vlan,
+    node: &(impl Tables + Records),
+) -> Result<Verdict, Reason> {
+    let Some([.., next_header, _]) = frame.load::<[u8; 8]>(payload) else {
+        return Ok(Verdict::Pass);
+    };
+    let at = payload + HEADER;
+    if next_header != NEXT_HEADER {
+        return if hides_nd(frame, next_header, at) {
+            Err(Reason::NdExtension)
+        } else {
+            Ok(Verdict::Pass)
+        };
+    }
+    match frame.load::<[u8; 2]>(at) {
+        Some([SOLICITATION | ADVERTISEMENT, _]) => handle_message(frame, payload, vlan, node),
+        _ => Ok(Verdict::Pass),
+    }
+}
+
+/// Whether extension headers are followed by a solicitation or advertisement.
+#[inline(always)]
+fn hides_nd(frame: &impl Frame, mut next_header: u8, mut at: usize) -> bool {
     const HOP_BY_HOP: u8 = 0;
     const ROUTING: u8 = 43;
     const FRAGMENT: u8 = 44;
     const DESTINATION: u8 = 60;
-    if !matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
-        return false;
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+            return false;
+        }
+        let Some([next, length, offset @ ..]) = frame.load::<[u8; 4]>(at) else {
+            return false;
+        };
+        at += 8;
+        // RFC 8200 §4.5: a fragment header has no length, and what follows it is no header unless
+        // its offset, all but the last three bits, is zero. §4.3: the others have a length in
+        // units of eight bytes, not counting the first.
+        if next_header == FRAGMENT {
+            if u16::from_be_bytes(offset) & !0b111 != 0 {
+                return false;
+            }
+        } else {
+            at += 8 * usize::from(length);
+        }
+        if next == NEXT_HEADER {
+            return matches!(
+                frame.load::<[u8; 2]>(at),
+                Some([SOLICITATION | ADVERTISEMENT, _])
+            );
+        }
+        next_header = next;
     }
-    let Some([NEXT_HEADER, length]) = frame.load::<[u8; 2]>(at) else {
-        return false;
-    };
-    // RFC 8200 §4.3: in units of eight bytes, not counting the first; §4.5: a fragment header has
-    // no length.
-    let more = if next_header == FRAGMENT { 0 } else { length };
-    let behind = at + 8 + 8 * usize::from(more);
-    matches!(
-        frame.load::<[u8; 2]>(behind),
-        Some([SOLICITATION | ADVERTISEMENT, _])
-    )
+    false
 }
 
 #[inline(always)]
-fn judge(
-    frame: &impl Frame,
+fn handle_message(
+    frame: &mut impl Frame,
     payload: usize,
     vlan: Vlan,
-    tables: &impl Tables,
-) -> Result<Decision, Reason> {
-    let at = payload + Ipv6Hdr::LEN;
-    let ip: Ipv6Hdr = frame.load(payload).ok_or(Reason::NdLength)?;
+    node: &(impl Tables + Records),
+) -> Result<Verdict, Reason> {
+    let at = payload + HEADER;
     let message: Message = frame.load(at).ok_or(Reason::NdLength)?;
+    let target = message.target;
+    if !node.listed(FilterBit::v6(&target.bytes())) {
+        return Ok(Verdict::Pass);
+    }
 
-    // RFC 4861 §7.1.1 and §7.1.2, the parts that cost nothing.
-    if ip.hop_limit != HOP_LIMIT {
+    // RFC 8200 §3, and RFC 4861 §7.1.1 and §7.1.2, the parts that cost nothing.
+    let ip: Header = frame.load(payload).ok_or(Reason::NdLength)?;
+    let [class, _, _, _, l0, l1, _, hop_limit] = ip.head;
+    let [kind, code, ..] = message.head;
+    if class >> 4 != 6 {
+        return Err(Reason::NdVersion);
+    }
+    if hop_limit != HOP_LIMIT {
         return Err(Reason::NdHopLimit);
     }
-    if message.code != 0 {
+    if code != 0 {
         return Err(Reason::NdCode);
     }
-    let length = u16::from_be_bytes(ip.payload_len);
-    let Some(options) = length.checked_sub(size_of::<Message>() as u16) else {
+    let Some(options) = u16::from_be_bytes([l0, l1]).checked_sub(MESSAGE as u16) else {
         return Err(Reason::NdLength);
     };
-    if is_multicast(&message.target) {
+    if target.is_multicast() {
         return Err(Reason::NdTarget);
     }
-    let (link, addresses) = addressed(frame, tables, |to, link| is_group(to) || *to == link.mac)?;
-    let vip = tables.vip_v6(&VipKeyV6 {
-        address: message.target,
-        port: link.port,
+    let arrival = Arrival::of(frame, node, Station::is_group)?;
+    let Some(vip) = node.vip_v6(&VipKeyV6 {
+        address: target.bytes(),
+        port: arrival.port,
         vlan,
-    });
-
-    let received = Received {
-        sum: Sum::icmpv6(&ip.src_addr, &ip.dst_addr, length)
-            .add(&message.head())
-            .add(&message.target),
-        options_at: at + size_of::<Message>(),
-        options,
+    }) else {
+        return Ok(Verdict::Pass);
     };
 
-    if message.kind == ADVERTISEMENT {
-        let Some(slot) = owned(vip) else {
-            return Ok(Decision::Pass);
-        };
-        let mac = received
+    if kind == ADVERTISEMENT {
+        if vip.action != Action::Answer {
+            return Ok(Verdict::Pass);
+        }
+        let owner = Received::load(frame, payload, options)?
             .link_layer(frame, OPTION_TARGET)?
-            .unwrap_or(addresses.source);
-        return Ok(if mac == link.mac {
-            Decision::Pass
+            .unwrap_or(arrival.sender);
+        return Ok(if owner == arrival.local {
+            Verdict::Pass
         } else {
-            Decision::Claimed { slot }
+            claimed(frame, node)
         });
     }
 
-    let slot = match Asked::of(vip, tables) {
-        Asked::NotOurs => return Ok(Decision::Pass),
-        Asked::Silence(decision) => return Ok(decision),
-        Asked::Answer { slot } => slot,
-    };
+    let slot = vip.slot;
+    match Asked::of(vip, node) {
+        Asked::NotOurs => return Ok(Verdict::Pass),
+        Asked::Suppressed => return Ok(silence(frame, node, slot, EventKind::Suppressed)),
+        Asked::Refused => return Ok(silence(frame, node, slot, EventKind::Refused)),
+        Asked::Answer => {}
+    }
+    let received = Received::load(frame, payload, options)?;
     let link_layer = received.link_layer(frame, OPTION_SOURCE)?;
-    let probe = ip.src_addr == UNSPECIFIED;
+    let probe = received.source == Address::UNSPECIFIED;
     // RFC 4861 §7.1.1: an unspecified source has no link-layer address, and asks a
     // solicited-node group.
-    if is_multicast(&ip.src_addr)
-        || probe && (link_layer.is_some() || !is_solicited_node(&ip.dst_addr))
+    if received.source.is_multicast()
+        || probe && (link_layer.is_some() || !received.destination.is_solicited_node())
     {
         return Err(Reason::NdSource);
     }
     // Only a host that holds the address itself asks for it from it.
-    if ip.src_addr == message.target && addresses.source != link.mac {
-        return Ok(Decision::Claimed { slot });
+    if received.source == received.target && arrival.sender != arrival.local {
+        return Ok(claimed(frame, node));
     }
-    Ok(Decision::Answer(Answer {
-        slot,
-        mac: link.mac,
-        probe,
-        sender_differs: link_layer.is_some_and(|mac| mac != addresses.source),
-        protocol: Protocol::Nd,
-        payload,
+    if link_layer.is_some_and(|station| station != arrival.sender) {
+        node.count_reason(Reason::SenderDiffers);
+    }
+    let parties = received.source.sum() + received.target.sum() + received.target.sum();
+    Ok(answer(frame, node, slot, probe, |frame| {
+        write(frame, payload, arrival, probe, parties)
     }))
 }
 
 /// A message whose options and checksum are still to be read.
 struct Received {
+    source: Address,
+    destination: Address,
+    target: Address,
     /// Over everything before the options.
     sum: Sum,
     options_at: usize,
@@ -167,10 +251,33 @@ struct Received {
 }
 
 impl Received {
+    #[inline(always)]
+    fn load(frame: &impl Frame, payload: usize, options: u16) -> Result<Self, Reason> {
+        let at = payload + HEADER;
+        // Unreachable: both were read before.
+        let ip: Header = frame.load(payload).ok_or(Reason::NdLength)?;
+        let message: Message = frame.load(at).ok_or(Reason::NdLength)?;
+        let Header {
+            source,
+            destination,
+            ..
+        } = ip;
+        let pseudo_header =
+            Sum::icmpv6(MESSAGE as u16 + options) + source.sum() + destination.sum();
+        Ok(Self {
+            source,
+            destination,
+            target: message.target,
+            sum: pseudo_header + Sum::of(&message.head) + message.target.sum(),
+            options_at: at + MESSAGE,
+            options,
+        })
+    }
+
     /// The link-layer address in an option of this kind, once the options and the checksum have
     /// been found right.
     #[inline(always)]
-    fn link_layer(&self, frame: &impl Frame, wanted: u8) -> Result<Option<Mac>, Reason> {
+    fn link_layer(&self, frame: &impl Frame, wanted: u8) -> Result<Option<Station>, Reason> {
         if !self.options.is_multiple_of(8) {
             return Err(Reason::NdOption);
         }
@@ -186,17 +293,21 @@ impl Received {
             if unit == units {
                 break;
             }
-            let bytes: [u8; 8] = frame
+            let option: LinkLayerOption = frame
                 .load(self.options_at + 8 * usize::from(unit))
                 .ok_or(Reason::NdLength)?;
-            sum = sum.add(&bytes);
+            sum = sum + Sum::of(&[option.kind, option.length, 0, 0]) + option.station.sum();
             if left == 0 {
-                let [kind, length, mac @ ..] = bytes;
+                let LinkLayerOption {
+                    kind,
+                    length,
+                    station,
+                } = option;
                 if length == 0 || kind == wanted && length != 1 {
                     return Err(Reason::NdOption);
                 }
                 if kind == wanted {
-                    found = Some(mac);
+                    found = Some(station);
                 }
                 left = length;
             }
@@ -213,38 +324,55 @@ impl Received {
 }
 
 /// RFC 4861 §7.2.4: the advertisement names the VIP's MAC, overrides what the asker holds, and
-/// goes to all nodes where the asker has no address yet. The source is the VIP.
+/// goes to all nodes where the asker has no address yet. Its source is the VIP.
+///
+/// `parties` is the sum over its source, its target and the asker, of the verified request.
 #[inline(always)]
-pub(super) fn write(frame: &mut impl Frame, answer: &Answer) -> Option<()> {
-    let at = answer.payload + Ipv6Hdr::LEN;
-    let addresses = Addresses::load(frame)?.reply(answer.mac);
-    let asker = frame.load::<Ipv6Hdr>(answer.payload)?.src_addr;
-    let target = frame.load::<Message>(at)?.target;
-
-    let (to, to_mac, flags) = if answer.probe {
-        (ALL_NODES, ALL_NODES_MAC, FLAG_OVERRIDE)
-    } else {
-        (asker, addresses.destination, FLAG_SOLICITED | FLAG_OVERRIDE)
-    };
-    let (message, option) = advertisement(&target, &to, &target, answer.mac, flags);
-
+fn write(
+    frame: &mut impl Frame,
+    payload: usize,
+    arrival: Arrival,
+    probe: bool,
+    parties: Sum,
+) -> Option<()> {
+    let at = payload + HEADER;
     frame.resize(at + usize::from(ADVERTISEMENT_LENGTH))?;
+
+    let ip: Header = frame.load(payload)?;
+    let message: Message = frame.load(at)?;
+    let (station, destination, sum, flags) = if probe {
+        let everyone = Address::ALL_NODES;
+        let sum = parties + everyone.sum();
+        (Station::new(ALL_NODES_MAC), everyone, sum, FLAG_OVERRIDE)
+    } else {
+        let flags = FLAG_SOLICITED | FLAG_OVERRIDE;
+        (arrival.sender, ip.source, parties, flags)
+    };
+    let option = [OPTION_TARGET, 1];
+    let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
+    let checksum = (Sum::icmpv6(ADVERTISEMENT_LENGTH)
+        + sum
+        + Sum::of(&head)
+        + Sum::of(&[OPTION_TARGET, 1, 0, 0])
+        + arrival.local.sum())
+    .finish();
+    let [l0, l1] = ADVERTISEMENT_LENGTH.to_be_bytes();
+
     Addresses {
-        destination: to_mac,
-        ..addresses
+        destination: station,
+        source: arrival.local,
     }
     .store(frame)?;
     frame.store(
-        answer.payload,
-        Ipv6Hdr {
-            vcf: [0x60, 0, 0, 0],
-            payload_len: ADVERTISEMENT_LENGTH.to_be_bytes(),
-            next_hdr: NEXT_HEADER,
-            hop_limit: HOP_LIMIT,
-            src_addr: target,
-            dst_addr: to,
+        payload,
+        Header {
+            head: [0x60, 0, 0, 0, l0, l1, NEXT_HEADER, HOP_LIMIT],
+            source: message.target,
+            destination,
         },
     )?;
-    frame.store(at, message)?;
-    frame.store::<LinkLayerOption>(at + size_of::<Message>(), option)
+    frame.store(at, u64::from_ne_bytes(head))?;
+    frame.store(at + CHECKSUM, u16::from_ne_bytes(checksum))?;
+    frame.store(at + MESSAGE, option)?;
+    frame.store(at + MESSAGE + size_of_val(&option), arrival.local)
 }

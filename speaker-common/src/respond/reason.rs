@@ -37,6 +37,8 @@ reasons! {
     ArpFormat = "arp-format",
     /// Neither a request nor a reply.
     ArpOperation = "arp-operation",
+    /// Not IP version 6 (RFC 8200 §3).
+    NdVersion = "nd-version",
     /// Hop limit other than 255: crossed a router (RFC 4861 §7.1.1).
     NdHopLimit = "nd-hop-limit",
     /// ICMPv6 code other than 0.

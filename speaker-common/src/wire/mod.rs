@@ -21,16 +21,13 @@ pub mod ether_type {
     pub const DOT1AD: u16 = 0x88a8_u16.to_be();
 }
 
-/// Values of ARP's fields (RFC 826).
+/// ARP for IPv4 over Ethernet (RFC 826).
 pub mod arp {
-    /// Hardware type, protocol type, hardware and protocol address length: IPv4 over Ethernet.
-    pub const HARDWARE_ETHERNET: [u8; 2] = [0, 1];
-    /// The protocol type of IPv4.
-    pub const PROTOCOL_IPV4: [u8; 2] = [0x08, 0x00];
-    /// Operation: request.
-    pub const REQUEST: [u8; 2] = [0, 1];
-    /// Operation: reply.
-    pub const REPLY: [u8; 2] = [0, 2];
+    /// What a request begins with: hardware type 1, protocol type 0x0800, address lengths 6 and 4,
+    /// operation 1.
+    pub const HEAD_REQUEST: [u8; 8] = [0, 1, 0x08, 0x00, 6, 4, 0, 1];
+    /// What a reply begins with: the same with operation 2.
+    pub const HEAD_REPLY: [u8; 8] = [0, 1, 0x08, 0x00, 6, 4, 0, 2];
 }
 
 /// Whether frames to this address go to more than one host (the group bit, IEEE 802).

@@ -1,5 +1,7 @@
 //! Neighbor Discovery messages (RFC 4861 §4.3, §4.4, §4.6.1).
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::{Mac, checksum::Sum};
 
 /// ICMPv6 type of a Neighbor Solicitation (NS).
@@ -31,7 +33,7 @@ pub const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
 
 /// An NS or NA without its options.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct Message {
     /// [`SOLICITATION`] or [`ADVERTISEMENT`].
     pub kind: u8,
@@ -49,7 +51,7 @@ pub struct Message {
 
 /// A source or target link-layer address option for Ethernet (RFC 2464 §6).
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct LinkLayerOption {
     /// [`OPTION_SOURCE`] or [`OPTION_TARGET`].
     pub kind: u8,
@@ -57,6 +59,15 @@ pub struct LinkLayerOption {
     pub length: u8,
     /// The address.
     pub mac: Mac,
+}
+
+impl LinkLayerOption {
+    /// As it is sent.
+    #[inline(always)]
+    pub const fn bytes(&self) -> [u8; 8] {
+        let [m0, m1, m2, m3, m4, m5] = self.mac;
+        [self.kind, self.length, m0, m1, m2, m3, m4, m5]
+    }
 }
 
 /// Bytes of an NA with its one option: what we send.
@@ -84,19 +95,20 @@ pub fn advertisement(
         reserved: [0; 3],
         target: *target,
     };
-    message.checksum = Sum::icmpv6(source, destination, ADVERTISEMENT_LENGTH)
-        .add(&message.head())
-        .add(target)
-        .add(&[option.kind, option.length])
-        .add(&mac)
-        .finish();
+    message.checksum = (Sum::icmpv6(ADVERTISEMENT_LENGTH)
+        + Sum::of(source)
+        + Sum::of(destination)
+        + Sum::of(&message.head())
+        + Sum::of(target)
+        + Sum::of(&option.bytes()))
+    .finish();
     (message, option)
 }
 
 impl Message {
     /// The eight bytes before the target.
     #[inline(always)]
-    pub fn head(&self) -> [u8; 8] {
+    pub const fn head(&self) -> [u8; 8] {
         let [c0, c1] = self.checksum;
         let [r0, r1, r2] = self.reserved;
         [self.kind, self.code, c0, c1, self.flags, r0, r1, r2]

@@ -4,11 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv6Hdr};
 use speaker_common::{
-    frame::{Bytes, Frame},
+    frame::Bytes,
     layout::{SNAPSHOT_BYTES, Vlan},
     respond,
     wire::{Mac, arp, ether_type, nd},
 };
+use zerocopy::FromBytes as _;
+
+use crate::headers::load;
 
 /// What a handled frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +66,12 @@ pub enum Message {
 impl Description {
     /// Reads the first bytes of a frame. `None` where there is not even an Ethernet header.
     pub fn of(frame: &[u8]) -> Option<Self> {
-        let frame = Bytes::<SNAPSHOT_BYTES>::new(&frame[..frame.len().min(SNAPSHOT_BYTES)])?;
-        let ethernet: EthHdr = frame.load(0)?;
-        let (ether_type, at, vlan) = respond::payload(&frame)?;
+        let frame = &frame[..frame.len().min(SNAPSHOT_BYTES)];
+        let ethernet: EthHdr = load(frame, 0)?;
+        let (ether_type, at, vlan) = respond::payload(&Bytes::<SNAPSHOT_BYTES>::new(frame)?)?;
         let message = match ether_type {
-            ether_type::ARP => arp_message(&frame, at),
-            ether_type::IPV6 => nd_message(&frame, at),
+            ether_type::ARP => arp_message(frame, at),
+            ether_type::IPV6 => nd_message(frame, at),
             _ => None,
         };
         Some(Self {
@@ -79,15 +82,15 @@ impl Description {
     }
 }
 
-fn arp_message(frame: &impl Frame, at: usize) -> Option<Message> {
-    let header: ArpHdr = frame.load(at)?;
-    match header.oper {
-        arp::REQUEST => Some(Message::ArpRequest {
+fn arp_message(frame: &[u8], at: usize) -> Option<Message> {
+    let header: ArpHdr = load(frame, at)?;
+    match *frame.get(at..)?.first_chunk()? {
+        arp::HEAD_REQUEST => Some(Message::ArpRequest {
             target: header.tpa.into(),
             sender: header.spa.into(),
             mac: header.sha,
         }),
-        arp::REPLY => Some(Message::ArpReply {
+        arp::HEAD_REPLY => Some(Message::ArpReply {
             sender: header.spa.into(),
             mac: header.sha,
         }),
@@ -95,9 +98,10 @@ fn arp_message(frame: &impl Frame, at: usize) -> Option<Message> {
     }
 }
 
-fn nd_message(frame: &impl Frame, at: usize) -> Option<Message> {
-    let ip: Ipv6Hdr = frame.load(at)?;
-    let message: nd::Message = frame.load(at + Ipv6Hdr::LEN)?;
+fn nd_message(frame: &[u8], at: usize) -> Option<Message> {
+    let ip: Ipv6Hdr = load(frame, at)?;
+    let rest = frame.get(at + Ipv6Hdr::LEN..)?;
+    let (message, options) = nd::Message::read_from_prefix(rest).ok()?;
     let target = message.target.into();
     match (ip.next_hdr, message.kind) {
         (nd::NEXT_HEADER, nd::SOLICITATION) => Some(Message::Solicitation {
@@ -105,12 +109,12 @@ fn nd_message(frame: &impl Frame, at: usize) -> Option<Message> {
             source: ip.src_addr.into(),
         }),
         (nd::NEXT_HEADER, nd::ADVERTISEMENT) => {
-            let option: Option<nd::LinkLayerOption> =
-                frame.load(at + Ipv6Hdr::LEN + size_of::<nd::Message>());
+            let option = nd::LinkLayerOption::read_from_prefix(options).ok();
             Some(Message::Advertisement {
                 target,
                 destination: ip.dst_addr.into(),
                 mac: option
+                    .map(|(option, _)| option)
                     .filter(|option| option.kind == nd::OPTION_TARGET)
                     .map(|option| option.mac),
             })

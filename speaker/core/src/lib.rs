@@ -5,6 +5,7 @@
 
 pub mod announce;
 pub mod describe;
+mod headers;
 pub mod intent;
 pub mod link;
 pub mod links;

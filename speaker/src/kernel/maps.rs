@@ -7,7 +7,7 @@ use std::{marker::PhantomData, net::IpAddr, path::Path};
 
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray};
 use speaker_common::{
-    layout::{Counters, Lease, Link, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
+    layout::{Counters, FilterBit, Lease, Link, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
     respond::Reason,
 };
 use speaker_core::plan::Entry;
@@ -62,6 +62,7 @@ impl MapsError {
 /// reference, writing an exclusive one.
 pub struct Maps {
     links: Table<u32, Link, 4, 12>,
+    filter: Array<MapData, u64>,
     vips_v4: Table<VipKeyV4, Vip, 12, 8>,
     vips_v6: Table<VipKeyV6, Vip, 24, 8>,
     counters: Array<MapData, [u8; size_of::<Counters>()]>,
@@ -71,6 +72,7 @@ pub struct Maps {
 }
 
 impl Maps {
+    const FILTER: &'static str = "filter";
     const COUNTERS: &'static str = "counters";
     const REASONS: &'static str = "reasons";
     const LEASE: &'static str = "lease";
@@ -80,6 +82,7 @@ impl Maps {
     pub(super) fn open(directory: &Path) -> Result<Self, MapsError> {
         Ok(Self {
             links: Table::open(directory, "links")?,
+            filter: open(directory, Self::FILTER)?,
             vips_v4: Table::open(directory, "vips_v4")?,
             vips_v6: Table::open(directory, "vips_v6")?,
             counters: open(directory, Self::COUNTERS)?,
@@ -125,9 +128,30 @@ impl Maps {
     /// [`MapsError::Full`], with nothing changed, where there is no room for a new one.
     pub fn put_vip(&mut self, entry: &Entry, vip: &Vip) -> Result<(), MapsError> {
         match by_family(entry) {
-            ByFamily::V4(key) => self.vips_v4.put(&key, vip),
-            ByFamily::V6(key) => self.vips_v6.put(&key, vip),
+            ByFamily::V4(key) => {
+                self.list(FilterBit::v4(&key.address))?;
+                self.vips_v4.put(&key, vip)
+            }
+            ByFamily::V6(key) => {
+                self.list(FilterBit::v6(&key.address))?;
+                self.vips_v6.put(&key, vip)
+            }
         }
+    }
+
+    /// Lets the program look an address up. The bit is never cleared: other addresses may share
+    /// it, and one too many costs a look-up.
+    fn list(&mut self, bit: FilterBit) -> Result<(), MapsError> {
+        let word = self
+            .filter
+            .get(&bit.word, 0)
+            .map_err(|source| MapsError::kernel(Self::FILTER, "read", source))?;
+        if word & bit.mask != 0 {
+            return Ok(());
+        }
+        self.filter
+            .set(bit.word, word | bit.mask, 0)
+            .map_err(|source| MapsError::kernel(Self::FILTER, "written", source))
     }
 
     /// Removes the VIP, if it is there.

@@ -17,6 +17,8 @@ use speaker_common::{
     },
 };
 
+use crate::headers::bytes;
+
 const ARP_BYTES: usize = EthHdr::LEN + ArpHdr::LEN;
 const ND_BYTES: usize = EthHdr::LEN + Ipv6Hdr::LEN + ADVERTISEMENT_LENGTH as usize;
 
@@ -40,10 +42,10 @@ impl Frames {
         match vip {
             IpAddr::V4(vip) => Self::Arp {
                 // RFC 5227 §1.1, §2.3: the target hardware address is not used, and zero.
-                request: arp_frame(vip, mac, arp::REQUEST, [0; 6]),
+                request: arp_frame(vip, mac, arp::HEAD_REQUEST, [0; 6]),
                 // RFC 5944 §4.6: the target hardware address is the sender's. Linux takes a reply
                 // for gratuitous, and lets it override at once, only with this.
-                reply: arp_frame(vip, mac, arp::REPLY, mac),
+                reply: arp_frame(vip, mac, arp::HEAD_REPLY, mac),
             },
             IpAddr::V6(vip) => Self::Nd(nd_frame(vip, mac)),
         }
@@ -67,23 +69,24 @@ impl Frames {
     }
 }
 
-fn arp_frame(vip: Ipv4Addr, mac: Mac, operation: [u8; 2], tha: Mac) -> Bytes<ARP_BYTES> {
+fn arp_frame(vip: Ipv4Addr, mac: Mac, head: [u8; 8], tha: Mac) -> Bytes<ARP_BYTES> {
+    let [h0, h1, p0, p1, hlen, plen, o0, o1] = head;
     let mut frame = unwritten();
     store(&mut frame, 0, ethernet(BROADCAST, mac, ether_type::ARP));
     store(
         &mut frame,
         EthHdr::LEN,
-        ArpHdr {
-            htype: arp::HARDWARE_ETHERNET,
-            ptype: arp::PROTOCOL_IPV4,
-            hlen: 6,
-            plen: 4,
-            oper: operation,
+        bytes::<_, { ArpHdr::LEN }>(&ArpHdr {
+            htype: [h0, h1],
+            ptype: [p0, p1],
+            hlen,
+            plen,
+            oper: [o0, o1],
             sha: mac,
             spa: vip.octets(),
             tha,
             tpa: vip.octets(),
-        },
+        }),
     );
     frame
 }
@@ -106,26 +109,26 @@ fn nd_frame(vip: Ipv6Addr, mac: Mac) -> Bytes<ND_BYTES> {
     store(
         &mut frame,
         IP,
-        Ipv6Hdr {
+        bytes::<_, { Ipv6Hdr::LEN }>(&Ipv6Hdr {
             vcf: [0x60, 0, 0, 0],
             payload_len: ADVERTISEMENT_LENGTH.to_be_bytes(),
             next_hdr: NEXT_HEADER,
             hop_limit: HOP_LIMIT,
             src_addr: vip,
             dst_addr: ALL_NODES,
-        },
+        }),
     );
     store(&mut frame, ICMP, message);
     store(&mut frame, ICMP + size_of::<Message>(), option);
     frame
 }
 
-const fn ethernet(destination: Mac, source: Mac, ether_type: u16) -> EthHdr {
-    EthHdr {
+fn ethernet(destination: Mac, source: Mac, ether_type: u16) -> [u8; EthHdr::LEN] {
+    bytes(&EthHdr {
         dst_addr: destination,
         src_addr: source,
         ether_type,
-    }
+    })
 }
 
 /// A frame that no header has been written to yet: filled with 0xa5.

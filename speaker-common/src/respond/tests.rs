@@ -1,0 +1,15 @@
+//! The rules of the wire on the host function.
+
+use crate::testing::{Node, rows};
+
+macro_rules! on_the_host {
+    ($($row:ident,)+) => {
+        $(
+            #[test]
+            fn $row() {
+                rows::$row(&mut Node::new());
+            }
+        )+
+    };
+}
+crate::wire_rows!(on_the_host);

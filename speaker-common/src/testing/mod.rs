@@ -1,0 +1,15 @@
+//! Frames, a node in ordinary memory, and the rules of the wire as tests that run on anything that
+//! handles frames: the host function here, the loaded program elsewhere.
+
+mod arp;
+mod ethernet;
+mod nd;
+mod node;
+pub mod rows;
+mod subject;
+
+pub use arp::Arp;
+pub use ethernet::{Ethernet, Host, Tag};
+pub use nd::{Checksum, Nd, option, sum};
+pub use node::Node;
+pub use subject::{Outcome, Subject};

@@ -1,0 +1,102 @@
+//! The rules of the wire, each a test by name, with its source.
+//!
+//! A rule is a function over any [`Subject`](super::Subject). [`wire_rows`](crate::wire_rows)
+//! names them all, so that no place that runs them can leave one out.
+
+mod arp;
+mod claims;
+mod lease;
+mod nd;
+mod nd_invalid;
+mod records;
+mod scene;
+mod vlan;
+
+pub use arp::*;
+pub use claims::*;
+pub use lease::*;
+pub use nd::*;
+pub use nd_invalid::*;
+pub use records::*;
+pub use vlan::*;
+
+/// Calls a macro with the names of all rules.
+#[macro_export]
+macro_rules! wire_rows {
+    ($run:ident) => {
+        $run! {
+            other_protocols_pass,
+            arp_request_is_answered_unicast,
+            arp_reply_keeps_the_length_of_the_request,
+            arp_request_to_our_mac_is_answered,
+            arp_target_hardware_address_is_not_read,
+            arp_probe_is_answered,
+            arp_request_for_another_address_passes,
+            arp_request_to_another_mac_passes,
+            arp_request_from_a_group_passes,
+            arp_reply_goes_to_the_ethernet_source,
+            arp_of_another_format_passes,
+            arp_of_another_operation_passes,
+            arp_that_is_truncated_passes,
+            arp_reply_passes,
+            arp_announcement_of_an_owned_vip_is_a_claim,
+            arp_request_from_an_owned_vip_is_a_claim,
+            arp_reply_for_an_owned_vip_is_a_claim,
+            arp_with_our_own_mac_is_no_claim,
+            announcement_of_another_nodes_vip_passes,
+            claim_is_told_when_the_lease_has_lapsed,
+            silence_comes_before_a_claim,
+            na_for_an_owned_vip_is_a_claim,
+            na_with_our_own_mac_is_no_claim,
+            na_for_another_address_passes,
+            ns_from_an_owned_vip_for_itself_is_a_claim,
+            vip_that_is_removed_passes,
+            ns_is_answered,
+            ns_to_our_mac_is_answered,
+            ns_without_an_option_is_answered,
+            ns_for_duplicate_detection_is_answered_to_all_nodes,
+            ns_for_duplicate_detection_with_a_nonce_is_answered,
+            ns_with_options_in_any_order_is_answered,
+            ns_with_a_trailer_is_answered_without_it,
+            ns_with_a_flow_label_is_answered,
+            ns_for_another_address_passes,
+            ns_to_another_mac_passes,
+            ns_from_a_group_passes,
+            ns_reply_goes_to_the_ethernet_source,
+            nd_with_another_hop_limit_passes,
+            nd_with_a_code_passes,
+            nd_with_a_wrong_checksum_passes,
+            nd_that_is_too_short_passes,
+            nd_longer_than_its_frame_passes,
+            nd_with_an_option_of_length_zero_passes,
+            nd_with_an_option_past_its_end_passes,
+            nd_with_a_link_layer_address_of_another_length_passes,
+            nd_with_too_many_options_passes,
+            nd_with_a_multicast_target_passes,
+            ns_unspecified_with_a_source_option_passes,
+            ns_unspecified_to_another_destination_passes,
+            ns_from_a_multicast_address_passes,
+            nd_of_another_version_passes,
+            nd_behind_extension_headers_passes,
+            one_tag_is_matched_and_kept,
+            two_tags_are_matched_and_kept,
+            priority_tag_is_no_vlan,
+            vip_is_not_answered_in_another_vlan,
+            other_stacks_of_tags_pass,
+            vip_is_suppressed_by_vlan,
+            tagged_ns_without_an_option_is_answered,
+            request_for_another_nodes_vip_is_dropped,
+            reply_for_another_nodes_vip_passes,
+            request_is_dropped_when_the_lease_has_lapsed,
+            request_is_answered_when_the_lease_is_renewed,
+            everything_passes_when_nobody_renews_the_lease,
+            request_on_an_unknown_link_passes,
+            vip_is_not_answered_on_another_port,
+            bond_member_answers_with_the_bonds_mac,
+            requests_are_counted_by_vip,
+            unwatched_requests_are_not_told,
+            watcher_sees_every_frame_handled,
+            event_holds_the_beginning_of_a_long_frame,
+        }
+    };
+}

@@ -1,0 +1,48 @@
+//! What the rules are tested on.
+
+use std::vec::Vec;
+
+use crate::{
+    layout::{Counters, Event, Lease, Link, Vip, VipKeyV4, VipKeyV6},
+    respond::{Reason, Verdict},
+};
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Where it went.
+    pub verdict: Verdict,
+    /// Its bytes then.
+    pub frame: Vec<u8>,
+}
+
+/// Something that handles frames, with its tables and records.
+///
+/// Frames come in on the one interface [`Subject::IFINDEX`].
+pub trait Subject {
+    /// The interface that frames come in on.
+    const IFINDEX: u32 = 1;
+
+    /// Enters the link of that interface, or removes it.
+    fn set_link(&mut self, link: Option<Link>);
+    /// Enters an IPv4 VIP, or removes it.
+    fn set_vip_v4(&mut self, key: VipKeyV4, vip: Option<Vip>);
+    /// Enters an IPv6 VIP, or removes it.
+    fn set_vip_v6(&mut self, key: VipKeyV6, vip: Option<Vip>);
+    /// Writes the lease.
+    fn set_lease(&mut self, lease: Lease);
+    /// Turns the sample of every frame on or off.
+    fn set_watched(&mut self, watched: bool);
+    /// The time that the lease is judged by, in nanoseconds of `CLOCK_BOOTTIME`.
+    fn now_ns(&self) -> u64;
+
+    /// Handles a frame.
+    fn handle(&mut self, frame: &[u8]) -> Outcome;
+
+    /// The counters of a slot.
+    fn counters(&self, slot: u32) -> Counters;
+    /// How often a reason was counted.
+    fn reason(&self, reason: Reason) -> u64;
+    /// Takes the events told so far, oldest first.
+    fn take_events(&mut self) -> Vec<Event>;
+}

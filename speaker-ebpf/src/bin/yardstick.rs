@@ -1,0 +1,100 @@
+//! What the benchmarks compare the program with: the least that an XDP program can do, and a way
+//! to show any program a fresh request on every run.
+#![no_std]
+#![no_main]
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    btf_maps::{Array, ProgramArray},
+    macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+
+/// A frame that holds a solicitation with its option, or an ARP request and padding.
+const FRAME_BYTES: usize = 86;
+/// The frame in whole words, for a copy that costs little: zero-padded at the end.
+type Request = [u64; FRAME_BYTES.div_ceil(8)];
+/// Requests that take turns at most, a power of two.
+const REQUESTS_MAX: usize = 65_536;
+
+#[btf_map(name = "requests")]
+static REQUESTS: Array<Request, REQUESTS_MAX> = Array::new();
+/// Whose turn it is, and the number of requests less one.
+#[btf_map(name = "turn")]
+static TURN: Array<[u32; 2], 1> = Array::new();
+/// The program that the request is for.
+#[btf_map(name = "under_test")]
+static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
+
+/// Lets every frame go.
+#[xdp]
+pub fn pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// Sends every frame back to where it came from, with nothing else changed.
+#[xdp]
+pub fn swap(ctx: XdpContext) -> u32 {
+    let Some(macs) = frame::<[u16; 6]>(&ctx) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let [d0, d1, d2, s0, s1, s2] = macs;
+    // Three half-words each: frames are aligned to two.
+    (*d0, *d1, *d2, *s0, *s1, *s2) = (*s0, *s1, *s2, *d0, *d1, *d2);
+    xdp_action::XDP_TX
+}
+
+/// Writes the next request over the frame, and hands it to the program under test: an answered
+/// frame is no request any more, so that nothing could be measured by repeating.
+#[xdp]
+pub fn fresh(ctx: XdpContext) -> u32 {
+    let Some(turn) = TURN.get_ptr_mut(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: a live array element; one test runs at a time.
+    let index = unsafe {
+        let [next, mask] = *turn;
+        (*turn)[0] = next.wrapping_add(1);
+        next & mask
+    };
+    let (Some(request), Some(frame)) = (REQUESTS.get(index), frame::<[u16; FRAME_BYTES / 2]>(&ctx))
+    else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let frame: *mut u64 = frame.as_mut_ptr().cast();
+    let [words @ .., last] = request;
+    // SAFETY: within the frame's 86 bytes. Test runs place frames at multiples of eight.
+    unsafe {
+        for (at, word) in words.iter().enumerate() {
+            frame.add(at).write(*word);
+        }
+        let end = frame.add(words.len()).cast::<u32>();
+        end.write(*last as u32);
+        end.add(1).cast::<u16>().write((*last >> 32) as u16);
+    }
+    // SAFETY: the context is the one that the kernel gave. On success this does not return.
+    unsafe { UNDER_TEST.tail_call(&ctx, 0) };
+    xdp_action::XDP_ABORTED
+}
+
+/// The start of the frame, if it is long enough.
+#[inline(always)]
+fn frame<T>(ctx: &XdpContext) -> Option<&mut T> {
+    if ctx.data() + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: the bounds have just been checked, and the types used hold any bytes, aligned to
+    // two. The frame is ours until the program returns, and borrowed once.
+    Some(unsafe { &mut *ptr::with_exposed_provenance_mut(ctx.data()) })
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

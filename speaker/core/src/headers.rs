@@ -1,0 +1,20 @@
+//! The headers of `network-types`, from and to the bytes of a frame.
+
+use wincode::{SchemaRead, SchemaWrite, config::DefaultConfig};
+
+/// The header at `offset`, or `None` where the frame ends before it does.
+pub(crate) fn load<T>(frame: &[u8], offset: usize) -> Option<T>
+where
+    T: for<'a> SchemaRead<'a, DefaultConfig, Dst = T>,
+{
+    wincode::deserialize(frame.get(offset..)?).ok()
+}
+
+/// The header as it lies in a frame.
+pub(crate) fn bytes<T, const LENGTH: usize>(header: &T) -> [u8; LENGTH]
+where
+    T: SchemaWrite<DefaultConfig, Src = T>,
+{
+    let bytes = wincode::serialize(header).expect("a header has no part that could fail");
+    bytes.try_into().expect("the header has this length")
+}

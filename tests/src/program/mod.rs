@@ -1,0 +1,113 @@
+//! The loaded program, for tests and benchmarks: its maps by their names, and
+//! `BPF_PROG_TEST_RUN`.
+
+mod maps;
+pub mod object;
+mod subject;
+
+pub use maps::Maps;
+
+use anyhow::{Context as _, Result, bail};
+use aya::{
+    Ebpf, TestRun as _, TestRunOptions,
+    programs::{ProgramInfo, Xdp, XdpMode},
+};
+use speaker_common::{respond::Verdict, testing::Outcome};
+
+/// The interface that the frames of a test run come in on: the loopback of the network namespace.
+pub const TEST_RUN_IFINDEX: u32 = 1;
+
+/// Numbers of `enum xdp_action`.
+pub mod action {
+    /// The frame ends here.
+    pub const DROP: u32 = 1;
+    /// The frame goes on to the kernel.
+    pub const PASS: u32 = 2;
+    /// The frame goes back out.
+    pub const TX: u32 = 3;
+}
+
+/// The program with maps of its own, pinned nowhere and gone when dropped.
+pub struct Program {
+    ebpf: Ebpf,
+    /// Its maps.
+    pub maps: Maps,
+}
+
+impl Program {
+    /// Loads an object that holds the program, [`object::SPEAKER`] or [`object::TRACED`].
+    pub fn load(object: &str) -> Result<Self> {
+        let mut ebpf = load(object)?;
+        let maps = Maps::take(&mut ebpf)?;
+        Ok(Self { ebpf, maps })
+    }
+
+    /// The program itself.
+    pub fn xdp(&self) -> Result<&Xdp> {
+        xdp(&self.ebpf, "speaker")
+    }
+
+    /// What the kernel says of it.
+    pub fn info(&self) -> Result<ProgramInfo> {
+        Ok(self.xdp()?.info()?)
+    }
+
+    /// Runs it on a frame of at least 14 bytes.
+    pub fn run(&self, frame: &[u8]) -> Result<Outcome> {
+        // The longest growth is that of a solicitation without options.
+        const GROWTH: usize = 64;
+        let mut out = vec![0; frame.len() + GROWTH];
+        let result = self
+            .xdp()?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::default()
+            })
+            .with_context(|| format!("a test run on {} bytes", frame.len()))?;
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            action::DROP => Verdict::Drop,
+            action::PASS => Verdict::Pass,
+            action::TX => Verdict::Transmit,
+            other => bail!("the program returned action {other}"),
+        };
+        Ok(Outcome {
+            verdict,
+            frame: out,
+        })
+    }
+}
+
+/// Loads an object and all programs in it.
+pub fn load(object: &str) -> Result<Ebpf> {
+    let mut ebpf = Ebpf::load(&object::bytes(object)?)
+        .with_context(|| format!("cannot load the object `{object}` (are you root?)"))?;
+    for (name, program) in ebpf.programs_mut() {
+        let program: &mut Xdp = program.try_into()?;
+        program
+            .load()
+            .with_context(|| format!("the kernel refuses the program `{name}`"))?;
+    }
+    Ok(ebpf)
+}
+
+/// A program of an object, by its name.
+pub fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
+    let program = ebpf
+        .program(name)
+        .with_context(|| format!("the object has no program `{name}`"))?;
+    Ok(program.try_into()?)
+}
+
+/// Puts a program of an object onto an interface of this network namespace, in its driver, for as
+/// long as the result is kept.
+pub fn attach(object: &str, name: &str, interface: &str) -> Result<Ebpf> {
+    let mut ebpf = load(object)?;
+    let program: &mut Xdp = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the object has no program `{name}`"))?
+        .try_into()?;
+    program.attach(interface, XdpMode::Driver)?;
+    Ok(ebpf)
+}
