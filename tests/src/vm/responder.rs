@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, Pod, TestRun as _, TestRunOptions,
     maps::{Array, HashMap},
-    programs::{Xdp, XdpMode, xdp::XdpLinkId},
+    programs::Xdp,
 };
 use speaker_common::layout::{Action, Lease, Link, Vip, VipKeyV4, VipKeyV6, Vlan};
 use zerocopy::transmute;
@@ -98,18 +98,6 @@ impl Responder {
         })?;
         out.truncate(run.data_size_out as usize);
         Ok((run.return_value, out))
-    }
-
-    /// Attaches the program to an interface of the current network namespace.
-    pub(super) fn attach(&mut self, interface: &str, mode: XdpMode) -> Result<XdpLinkId> {
-        self.program()?
-            .attach(interface, mode)
-            .with_context(|| format!("cannot attach to {interface}"))
-    }
-
-    /// Ends what [`Self::attach`] began.
-    pub(super) fn detach(&mut self, attached: XdpLinkId) -> Result<()> {
-        Ok(self.program()?.detach(attached)?)
     }
 
     fn program(&mut self) -> Result<&mut Xdp> {

@@ -14,6 +14,9 @@ for module in /modules/*; do
     insmod "$module"
 done
 ip link set lo up
+# The lab has interfaces called eth0 of its own.
+ip link set eth0 name card0
+ip link set eth1 name card1
 
 vm
 # What the machine is told last may not have left the serial port yet.

@@ -25,13 +25,15 @@ const TOOLS: [&str; 3] = ["arping", "ip", "ndisc6"];
 const APPLETS: [&str; 6] = ["insmod", "mkdir", "mount", "poweroff", "sh", "sleep"];
 
 /// Modules that the checks may need, where the kernel has them and not built in.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 14] = [
     "8021q",
     "af_packet",
     "bonding",
     "bridge",
+    "cls_bpf",
     "dummy",
     "macvlan",
+    "sch_ingress",
     "sch_netem",
     "tun",
     "veth",

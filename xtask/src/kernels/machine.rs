@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result};
 use super::package::Kernel;
 use crate::shell;
 
-/// How long a machine may take. A tenth is enough on a computer that does nothing else.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a machine may take. A minute is enough on a computer that does nothing else.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What virtio_net has to do without, to run a program natively.
 const NATIVE: &str = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";

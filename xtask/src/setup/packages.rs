@@ -1,5 +1,7 @@
 //! Programs that the system's package manager installs.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 
 use crate::shell;
@@ -34,17 +36,10 @@ pub(super) const KERNELS: [Program; 8] = [
 
 /// Installs the packages whose programs are missing.
 pub(super) fn ensure(programs: &[Program]) -> Result<()> {
-    let mut missing: Vec<Program> = programs
-        .iter()
-        .copied()
-        .filter(|(program, _)| shell::find(program).is_none())
-        .collect();
-    missing.sort_unstable();
-    missing.dedup();
-    if missing.is_empty() {
+    let (names, packages) = missing(programs);
+    if names.is_empty() {
         return Ok(());
     }
-    let (names, packages): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
     let names = names.join(", ");
     if shell::find("apt-get").is_none() {
         bail!(
@@ -67,7 +62,24 @@ pub(super) fn ensure(programs: &[Program]) -> Result<()> {
         shell::run(apt_get().arg("update"))?;
         install(&packages)?;
     }
+    let (still, _) = missing(programs);
+    if !still.is_empty() {
+        bail!(
+            "missing programs: {}, although their packages are installed",
+            still.join(", ")
+        );
+    }
     Ok(())
+}
+
+/// The programs that are missing, and the packages that have them.
+fn missing(programs: &[Program]) -> (Vec<&'static str>, Vec<&'static str>) {
+    let missing: BTreeSet<Program> = programs
+        .iter()
+        .copied()
+        .filter(|(program, _)| shell::find(program).is_none())
+        .collect();
+    missing.into_iter().unzip()
 }
 
 fn install(packages: &[&str]) -> Result<()> {

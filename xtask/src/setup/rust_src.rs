@@ -30,10 +30,10 @@ pub(super) fn ensure() -> Result<()> {
     };
     bail!(
         "the sources of rustc {version}'s libraries are missing: {}\n\
-         Either of these would do:\n\
+         Any of these would do:\n\
          - `rustup component add rust-src`, which failed here:\n{}\n\
          - Debian's package rust-src of the same version, linked there, which failed here:\n{}\n\
-         - rust-src-{version} from another machine, or the directory itself, put there",
+         - that directory of another machine with rustc {version}, copied there",
         place.library().display(),
         indented(&rustup),
         indented(&debian),
