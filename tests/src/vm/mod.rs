@@ -2,7 +2,6 @@
 //! nothing but it: no test harness, few programs, and a tenth of the speed.
 
 mod agent;
-mod responder;
 mod verdicts;
 
 use anyhow::Result;
@@ -17,6 +16,10 @@ pub const fn checks() -> &'static [(&'static str, Check)] {
         (
             "verdict on a Neighbor Solicitation",
             verdicts::neighbor_solicitation,
+        ),
+        (
+            "verdict on duplicate address detection",
+            verdicts::duplicate_detection,
         ),
         (
             "verdict on a frame of somebody else",
