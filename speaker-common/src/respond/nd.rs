@@ -194,29 +194,35 @@ fn handle_message(
         return Ok(Verdict::Pass);
     };
 
-    if kind == ADVERTISEMENT {
-        if vip.action != Action::Answer {
-            return Ok(Verdict::Pass);
-        }
-        let owner = Received::load(frame, payload, options)?
-            .link_layer(frame, OPTION_TARGET)?
-            .unwrap_or(arrival.sender);
-        return Ok(if owner == arrival.local {
-            Verdict::Pass
-        } else {
-            claimed(frame, node)
-        });
-    }
-
+    let solicits = kind == SOLICITATION;
     let slot = vip.slot;
-    match Asked::of(vip, node) {
+    let asked = if solicits {
+        Asked::of(vip, node)
+    } else if vip.action == Action::Answer {
+        Asked::Answer
+    } else {
+        Asked::NotOurs
+    };
+    match asked {
         Asked::NotOurs => return Ok(Verdict::Pass),
         Asked::Suppressed => return Ok(silence(frame, node, slot, EventKind::Suppressed)),
         Asked::Refused => return Ok(silence(frame, node, slot, EventKind::Refused)),
         Asked::Answer => {}
     }
     let received = Received::load(frame, payload, options)?;
-    let link_layer = received.link_layer(frame, OPTION_SOURCE)?;
+    let wanted = if solicits {
+        OPTION_SOURCE
+    } else {
+        OPTION_TARGET
+    };
+    let link_layer = received.link_layer(frame, wanted)?;
+    if !solicits {
+        return Ok(if link_layer.unwrap_or(arrival.sender) == arrival.local {
+            Verdict::Pass
+        } else {
+            claimed(frame, node)
+        });
+    }
     let probe = received.source == Address::UNSPECIFIED;
     // RFC 4861 §7.1.1: an unspecified source has no link-layer address, and asks a
     // solicited-node group.

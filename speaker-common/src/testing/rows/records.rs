@@ -50,7 +50,7 @@ pub fn requests_are_counted_by_vip(subject: &mut impl Subject) {
 
 /// With nobody watching, only what the agent must know of is told.
 pub fn unwatched_requests_are_not_told(subject: &mut impl Subject) {
-    let mut scene = Scene::new(subject);
+    let scene = Scene::new(subject);
     scene
         .subject
         .handle(&Arp::request(&CLIENT, OURS.v4).bytes());

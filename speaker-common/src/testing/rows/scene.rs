@@ -9,37 +9,37 @@ use crate::{
     wire::Mac,
 };
 
-pub const NODE: Host = Host::number(1);
-pub const CLIENT: Host = Host::number(2);
-pub const STRANGER: Host = Host::number(3);
+pub(super) const NODE: Host = Host::number(1);
+pub(super) const CLIENT: Host = Host::number(2);
+pub(super) const STRANGER: Host = Host::number(3);
 /// Owned by the node: its address of either family is answered for.
-pub const OURS: Host = Host::number(100);
+pub(super) const OURS: Host = Host::number(100);
 /// Another VIP that the node owns.
-pub const OURS_TOO: Host = Host::number(101);
+pub(super) const OURS_TOO: Host = Host::number(101);
 /// Owned by another node.
-pub const THEIRS: Host = Host::number(102);
+pub(super) const THEIRS: Host = Host::number(102);
 
 /// The port of the node's link: none that is also an interface index here.
-pub const PORT: u32 = 7;
-pub const UNTAGGED: Vlan = Vlan { id: 0, service: 0 };
+pub(super) const PORT: u32 = 7;
+pub(super) const UNTAGGED: Vlan = Vlan { id: 0, service: 0 };
 
 /// Counter slots.
 const SLOT_V4: u32 = 10;
 const SLOT_V6: u32 = 20;
-pub const OURS_V4: u32 = SLOT_V4 + OURS.v4[3] as u32;
-pub const OURS_V6: u32 = SLOT_V6 + OURS.v6[15] as u32;
-pub const THEIRS_V4: u32 = SLOT_V4 + THEIRS.v4[3] as u32;
-pub const THEIRS_V6: u32 = SLOT_V6 + THEIRS.v6[15] as u32;
+pub(super) const OURS_V4: u32 = SLOT_V4 + OURS.v4[3] as u32;
+pub(super) const OURS_V6: u32 = SLOT_V6 + OURS.v6[15] as u32;
+pub(super) const THEIRS_V4: u32 = SLOT_V4 + THEIRS.v4[3] as u32;
+pub(super) const THEIRS_V6: u32 = SLOT_V6 + THEIRS.v6[15] as u32;
 
-pub const SECOND_NS: u64 = 1_000_000_000;
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
 
 /// A subject with a link, VIPs and a valid lease, and what is asserted of it.
-pub struct Scene<'a, S> {
-    pub subject: &'a mut S,
+pub(super) struct Scene<'a, S> {
+    pub(super) subject: &'a mut S,
 }
 
 impl<'a, S: Subject> Scene<'a, S> {
-    pub fn new(subject: &'a mut S) -> Self {
+    pub(super) fn new(subject: &'a mut S) -> Self {
         let mut scene = Self { subject };
         scene.link(NODE.mac, PORT);
         scene.lease(60 * SECOND_NS as i64);
@@ -53,12 +53,12 @@ impl<'a, S: Subject> Scene<'a, S> {
         scene
     }
 
-    pub fn link(&mut self, mac: Mac, port: u32) {
+    pub(super) fn link(&mut self, mac: Mac, port: u32) {
         self.subject.set_link(Some(Link::new(mac, port)));
     }
 
     /// Sets the lease to end so many nanoseconds from now.
-    pub fn lease(&mut self, from_now_ns: i64) {
+    pub(super) fn lease(&mut self, from_now_ns: i64) {
         let now = self.subject.now_ns();
         self.subject.set_lease(Lease {
             agent_deadline_ns: now.saturating_add_signed(from_now_ns),
@@ -66,7 +66,7 @@ impl<'a, S: Subject> Scene<'a, S> {
     }
 
     /// Enters both addresses of a VIP.
-    pub fn vip(&mut self, vip: &Host, port: u32, vlan: Vlan, action: Action) {
+    pub(super) fn vip(&mut self, vip: &Host, port: u32, vlan: Vlan, action: Action) {
         let (v4, v6) = (vip.v4, vip.v6);
         self.subject.set_vip_v4(
             VipKeyV4 {
@@ -88,7 +88,7 @@ impl<'a, S: Subject> Scene<'a, S> {
 
     /// The frame is sent back as `reply`.
     #[track_caller]
-    pub fn answers(&mut self, frame: &[u8], reply: &[u8]) {
+    pub(super) fn answers(&mut self, frame: &[u8], reply: &[u8]) {
         let outcome = self.subject.handle(frame);
         assert_eq!(outcome.verdict, Verdict::Transmit, "of {}", hex(frame));
         assert_eq!(hex(&outcome.frame), hex(reply), "to {}", hex(frame));
@@ -96,7 +96,7 @@ impl<'a, S: Subject> Scene<'a, S> {
 
     /// The frame goes on as it is, and nothing is written down.
     #[track_caller]
-    pub fn passes(&mut self, frame: &[u8]) {
+    pub(super) fn passes(&mut self, frame: &[u8]) {
         let before = self.written();
         self.goes(frame, Verdict::Pass);
         assert_eq!(self.written(), before, "after {}", hex(frame));
@@ -105,7 +105,7 @@ impl<'a, S: Subject> Scene<'a, S> {
 
     /// The frame goes on as it is, counted for this reason and nothing else.
     #[track_caller]
-    pub fn rejects(&mut self, frame: &[u8], reason: Reason) {
+    pub(super) fn rejects(&mut self, frame: &[u8], reason: Reason) {
         let mut expected = self.written();
         self.goes(frame, Verdict::Pass);
         expected.reasons[reason as usize] += 1;
@@ -115,7 +115,7 @@ impl<'a, S: Subject> Scene<'a, S> {
 
     /// The frame goes on as it is, and the agent is told that it is claimed.
     #[track_caller]
-    pub fn reports_claim(&mut self, frame: &[u8]) {
+    pub(super) fn reports_claim(&mut self, frame: &[u8]) {
         use crate::layout::EventKind;
         let before = self.written();
         self.goes(frame, Verdict::Pass);
@@ -130,13 +130,13 @@ impl<'a, S: Subject> Scene<'a, S> {
 
     /// The frame ends here.
     #[track_caller]
-    pub fn drops(&mut self, frame: &[u8]) {
+    pub(super) fn drops(&mut self, frame: &[u8]) {
         self.goes(frame, Verdict::Drop);
     }
 
     /// The frame goes this way, as it is.
     #[track_caller]
-    pub fn goes(&mut self, frame: &[u8], verdict: Verdict) {
+    pub(super) fn goes(&mut self, frame: &[u8], verdict: Verdict) {
         let outcome = self.subject.handle(frame);
         assert_eq!(outcome.verdict, verdict, "of {}", hex(frame));
         assert_eq!(hex(&outcome.frame), hex(frame));
@@ -164,7 +164,7 @@ struct Written {
 
 /// Asserts that an event holds the frame.
 #[track_caller]
-pub fn assert_shows(event: &Event, frame: &[u8]) {
+pub(super) fn assert_shows(event: &Event, frame: &[u8]) {
     assert_eq!(usize::from(event.length), frame.len());
     let mut shown = event.frame.to_vec();
     let end = shown.len().min(frame.len());
@@ -172,6 +172,6 @@ pub fn assert_shows(event: &Event, frame: &[u8]) {
     assert_eq!(hex(&shown), hex(&frame[..end]));
 }
 
-pub fn hex(bytes: &[u8]) -> std::string::String {
+pub(super) fn hex(bytes: &[u8]) -> std::string::String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
