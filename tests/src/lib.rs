@@ -2,9 +2,9 @@
 
 pub mod agent;
 pub mod asker;
+pub mod bench;
 pub mod lab;
 pub mod manifest;
 pub mod message;
-pub mod vm;
-pub mod bench;
 pub mod program;
+pub mod vm;

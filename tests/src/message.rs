@@ -7,9 +7,8 @@ pub use smoltcp::wire::{ArpOperation, NdiscNeighborFlags as Flags};
 use smoltcp::{
     phy::ChecksumCapabilities,
     wire::{
-        ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-        EthernetRepr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscRepr,
-        RawHardwareAddress,
+        ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
+        Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, Ipv6Repr, NdiscRepr, RawHardwareAddress,
     },
 };
 

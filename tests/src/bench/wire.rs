@@ -119,7 +119,9 @@ impl Contender {
     fn kernel() -> Result<Self> {
         // The node is the first host of its lab.
         let own = Ipv4Addr::new(10, 0, 0, 1);
-        Self::new("the kernel's own ARP", own, |lab| Ok(Box::new(lab.host("node")?)))
+        Self::new("the kernel's own ARP", own, |lab| {
+            Ok(Box::new(lab.host("node")?))
+        })
     }
 
     fn process() -> Result<Self> {
@@ -173,8 +175,14 @@ impl Contender {
         for _ in 0..REQUESTS {
             let asked = Instant::now();
             self.socket.send(&self.request)?;
-            let answer = self.socket.receive_matching(LATE, |frame| frame.destination() == mac);
-            let took = if answer.is_ok() { asked.elapsed() } else { LATE };
+            let answer = self
+                .socket
+                .receive_matching(LATE, |frame| frame.destination() == mac);
+            let took = if answer.is_ok() {
+                asked.elapsed()
+            } else {
+                LATE
+            };
             self.microseconds.push(took.as_secs_f64() * 1e6);
         }
         Ok(())
@@ -215,9 +223,14 @@ impl Responder {
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let Ok(frame) = socket.receive(LATE) else { continue };
-                if let Some(Message::Arp { operation: ArpOperation::Request, sender, target }) =
-                    Message::of(&frame)
+                let Ok(frame) = socket.receive(LATE) else {
+                    continue;
+                };
+                if let Some(Message::Arp {
+                    operation: ArpOperation::Request,
+                    sender,
+                    target,
+                }) = Message::of(&frame)
                     && target.0 == VIP
                 {
                     let reply = Message::Arp {
