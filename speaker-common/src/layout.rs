@@ -117,17 +117,18 @@ impl FilterBit {
     /// The bit of an IPv4 address.
     #[inline(always)]
     pub const fn v4(address: &[u8; 4]) -> Self {
-        Self::of(u32::from_ne_bytes(*address) as u64)
+        Self::of(u32::from_be_bytes(*address) as u64)
     }
 
     /// The bit of an IPv6 address.
     #[inline(always)]
     pub const fn v6(address: &[u8; 16]) -> Self {
-        let halves = u128::from_ne_bytes(*address);
-        Self::of(halves as u64 ^ ((halves >> 64) as u64).rotate_left(32))
+        let address = u128::from_be_bytes(*address);
+        let (prefix, interface) = ((address >> 64) as u64, address as u64);
+        Self::of(interface ^ prefix.rotate_left(32))
     }
 
-    /// Multiplicative hashing: neighbours in a subnet get bits of their own.
+    /// Fibonacci hashing: neighbours in a subnet get bits of their own.
     #[inline(always)]
     const fn of(address: u64) -> Self {
         const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -301,4 +302,40 @@ pub struct Event {
     pub reason: u8,
     /// The frame's first bytes, two by two; behind its last pair, zeros.
     pub frame: [u8; SNAPSHOT_BYTES],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes are part of the layout: a change wants a new [`LAYOUT_VERSION`].
+    #[test]
+    fn sizes_are_those_of_the_layout_version() {
+        assert_eq!(LAYOUT_VERSION, 1);
+        assert_eq!(size_of::<Link>(), 12);
+        assert_eq!(size_of::<VipKeyV4>(), 12);
+        assert_eq!(size_of::<VipKeyV6>(), 24);
+        assert_eq!(size_of::<Vip>(), 8);
+        assert_eq!(size_of::<Counters>(), 40);
+        assert_eq!(size_of::<Lease>(), 8);
+        assert_eq!(size_of::<Tap>(), 4);
+        assert_eq!(size_of::<Event>(), 144);
+    }
+
+    #[test]
+    fn neighbours_have_filter_bits_of_their_own() {
+        use std::collections::BTreeSet;
+        let bits = |addresses: &mut dyn Iterator<Item = FilterBit>| {
+            addresses
+                .inspect(|bit| assert!((bit.word as usize) < FILTER_WORDS))
+                .map(|bit| (bit.word, bit.mask))
+                .collect::<BTreeSet<_>>()
+                .len()
+        };
+        let v4 = |n: u16| FilterBit::v4(&(0x0a00_0000 + u32::from(n)).to_be_bytes());
+        let v6 = |n: u16| FilterBit::v6(&((0x2001_0db8 << 96) + u128::from(n)).to_be_bytes());
+        let most = usize::from(u16::MAX) * 9 / 10;
+        assert!(bits(&mut (0..u16::MAX).map(v4)) > most);
+        assert!(bits(&mut (0..u16::MAX).map(v6)) > most);
+    }
 }

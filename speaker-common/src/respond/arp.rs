@@ -1,29 +1,15 @@
 //! ARP (RFC 826, RFC 5227).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-use super::{
-    Asked, Reason, Records, Tables, Verdict, answer, claimed,
-    ethernet::{Addresses, Arrival, Station},
-    silence,
-};
+use super::{Asked, Reason, Records, Tables, Verdict, answer, claimed, ethernet::Arrival, silence};
 use crate::{
     frame::Frame,
     layout::{Action, EventKind, FilterBit, VipKeyV4, Vlan},
-    wire::{BROADCAST, arp::HEAD_REPLY, arp::HEAD_REQUEST},
+    wire::{
+        BROADCAST,
+        arp::{HEAD_REPLY, HEAD_REQUEST},
+        words::{Arp, Station, Stations},
+    },
 };
-
-/// A message, in the pieces that are compared and copied whole.
-#[repr(C, packed)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct Message {
-    /// Hardware and protocol type, their address lengths, and the operation.
-    head: u64,
-    sha: Station,
-    spa: u32,
-    tha: Station,
-    tpa: u32,
-}
 
 const REQUEST: u64 = u64::from_ne_bytes(HEAD_REQUEST);
 const REPLY: u64 = u64::from_ne_bytes(HEAD_REPLY);
@@ -36,7 +22,7 @@ pub(super) fn handle(
     vlan: Vlan,
     node: &(impl Tables + Records),
 ) -> Result<Verdict, Reason> {
-    let arp: Message = frame.load(payload).ok_or(Reason::ArpTruncated)?;
+    let arp: Arp = frame.load(payload).ok_or(Reason::ArpTruncated)?;
     let request = arp.head == REQUEST;
     if !request && arp.head != REPLY {
         return Err(malformed(arp.head));
@@ -114,15 +100,15 @@ fn malformed(head: u64) -> Reason {
 #[inline(always)]
 fn write(frame: &mut impl Frame, payload: usize, arrival: Arrival) -> Option<()> {
     let Arrival { local, sender, .. } = arrival;
-    let request: Message = frame.load(payload)?;
-    Addresses {
+    let request: Arp = frame.load(payload)?;
+    let stations = Stations {
         destination: sender,
         source: local,
-    }
-    .store(frame)?;
+    };
+    frame.store(0, stations)?;
     frame.store(
         payload,
-        Message {
+        Arp {
             head: REPLY,
             sha: local,
             spa: request.tpa,

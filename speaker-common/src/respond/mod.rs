@@ -169,4 +169,6 @@ fn tell_watcher(frame: &impl Frame, node: &impl Records, kind: EventKind, reason
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -1,11 +1,8 @@
 //! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
-
 use super::{
     Asked, MAX_EXTENSIONS, MAX_OPTION_UNITS, Reason, Records, Tables, Verdict, answer, claimed,
-    ethernet::{Addresses, Arrival, Station},
-    silence,
+    ethernet::Arrival, silence,
 };
 use crate::{
     frame::Frame,
@@ -13,84 +10,17 @@ use crate::{
     wire::{
         checksum::Sum,
         nd::{
-            self, ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES_MAC, FLAG_OVERRIDE,
-            FLAG_SOLICITED, HOP_LIMIT, NEXT_HEADER, OPTION_SOURCE, OPTION_TARGET, SOLICITATION,
+            ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES_MAC, FLAG_OVERRIDE, FLAG_SOLICITED,
+            HOP_LIMIT, NEXT_HEADER, OPTION_SOURCE, OPTION_TARGET, SOLICITATION,
         },
+        words::{Ipv6, Ipv6Address, NdMessage, NdOption, Station, Stations},
     },
 };
 
-/// An IPv6 header, in the pieces that are summed and copied whole.
-#[repr(C, packed)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct Header {
-    /// Version, traffic class, flow label, payload length, next header, hop limit.
-    head: [u8; 8],
-    source: Address,
-    destination: Address,
-}
-
-/// An NS or NA without its options, in pieces like [`Header`].
-#[repr(C, packed)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct Message {
-    /// Type, code, checksum, flags.
-    head: [u8; 8],
-    target: Address,
-}
-
-/// A link-layer address option.
-#[repr(C, packed)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct LinkLayerOption {
-    kind: u8,
-    /// In units of eight bytes.
-    length: u8,
-    station: Station,
-}
-
-const HEADER: usize = size_of::<Header>();
-const MESSAGE: usize = size_of::<Message>();
+const HEADER: usize = size_of::<Ipv6>();
+const MESSAGE: usize = size_of::<NdMessage>();
 /// Where a message has its checksum.
 const CHECKSUM: usize = 2;
-
-/// An IPv6 address in two words, as they lie in the frame: an array of bytes would be taken apart
-/// on the stack, at offsets that the verifier does not allow.
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-struct Address([u64; 2]);
-
-impl Address {
-    const UNSPECIFIED: Self = Self::new(nd::UNSPECIFIED);
-    const ALL_NODES: Self = Self::new(nd::ALL_NODES);
-
-    #[inline(always)]
-    const fn new(bytes: [u8; 16]) -> Self {
-        Self(transmute!(bytes))
-    }
-
-    #[inline(always)]
-    const fn bytes(self) -> [u8; 16] {
-        transmute!(self.0)
-    }
-
-    /// RFC 4291 §2.7.
-    #[inline(always)]
-    const fn is_multicast(self) -> bool {
-        self.0[0].to_be() >> 56 == 0xff
-    }
-
-    /// `ff02::1:ff00:0/104` (RFC 4291 §2.7.1).
-    #[inline(always)]
-    const fn is_solicited_node(self) -> bool {
-        const PREFIX: [u64; 2] = Address::new(nd::solicited_node(&nd::UNSPECIFIED)).0;
-        self.0[0] == PREFIX[0] && (self.0[1].to_be() ^ PREFIX[1].to_be()) >> 24 == 0
-    }
-
-    #[inline(always)]
-    const fn sum(self) -> Sum {
-        Sum::of(&self.bytes())
-    }
-}
 
 #[inline(always)]
 pub(super) fn handle(
@@ -160,14 +90,14 @@ fn handle_message(
     node: &(impl Tables + Records),
 ) -> Result<Verdict, Reason> {
     let at = payload + HEADER;
-    let message: Message = frame.load(at).ok_or(Reason::NdLength)?;
+    let message: NdMessage = frame.load(at).ok_or(Reason::NdLength)?;
     let target = message.target;
     if !node.listed(FilterBit::v6(&target.bytes())) {
         return Ok(Verdict::Pass);
     }
 
     // RFC 8200 §3, and RFC 4861 §7.1.1 and §7.1.2, the parts that cost nothing.
-    let ip: Header = frame.load(payload).ok_or(Reason::NdLength)?;
+    let ip: Ipv6 = frame.load(payload).ok_or(Reason::NdLength)?;
     let [class, _, _, _, l0, l1, _, hop_limit] = ip.head;
     let [kind, code, ..] = message.head;
     if class >> 4 != 6 {
@@ -194,30 +124,36 @@ fn handle_message(
         return Ok(Verdict::Pass);
     };
 
-    if kind == ADVERTISEMENT {
-        if vip.action != Action::Answer {
-            return Ok(Verdict::Pass);
-        }
-        let owner = Received::load(frame, payload, options)?
-            .link_layer(frame, OPTION_TARGET)?
-            .unwrap_or(arrival.sender);
-        return Ok(if owner == arrival.local {
-            Verdict::Pass
-        } else {
-            claimed(frame, node)
-        });
-    }
-
+    let solicits = kind == SOLICITATION;
     let slot = vip.slot;
-    match Asked::of(vip, node) {
+    let asked = if solicits {
+        Asked::of(vip, node)
+    } else if vip.action == Action::Answer {
+        Asked::Answer
+    } else {
+        Asked::NotOurs
+    };
+    match asked {
         Asked::NotOurs => return Ok(Verdict::Pass),
         Asked::Suppressed => return Ok(silence(frame, node, slot, EventKind::Suppressed)),
         Asked::Refused => return Ok(silence(frame, node, slot, EventKind::Refused)),
         Asked::Answer => {}
     }
     let received = Received::load(frame, payload, options)?;
-    let link_layer = received.link_layer(frame, OPTION_SOURCE)?;
-    let probe = received.source == Address::UNSPECIFIED;
+    let wanted = if solicits {
+        OPTION_SOURCE
+    } else {
+        OPTION_TARGET
+    };
+    let link_layer = received.link_layer(frame, wanted)?;
+    if !solicits {
+        return Ok(if link_layer.unwrap_or(arrival.sender) == arrival.local {
+            Verdict::Pass
+        } else {
+            claimed(frame, node)
+        });
+    }
+    let probe = received.source == Ipv6Address::UNSPECIFIED;
     // RFC 4861 §7.1.1: an unspecified source has no link-layer address, and asks a
     // solicited-node group.
     if received.source.is_multicast()
@@ -240,9 +176,9 @@ fn handle_message(
 
 /// A message whose options and checksum are still to be read.
 struct Received {
-    source: Address,
-    destination: Address,
-    target: Address,
+    source: Ipv6Address,
+    destination: Ipv6Address,
+    target: Ipv6Address,
     /// Over everything before the options.
     sum: Sum,
     options_at: usize,
@@ -255,9 +191,9 @@ impl Received {
     fn load(frame: &impl Frame, payload: usize, options: u16) -> Result<Self, Reason> {
         let at = payload + HEADER;
         // Unreachable: both were read before.
-        let ip: Header = frame.load(payload).ok_or(Reason::NdLength)?;
-        let message: Message = frame.load(at).ok_or(Reason::NdLength)?;
-        let Header {
+        let ip: Ipv6 = frame.load(payload).ok_or(Reason::NdLength)?;
+        let message: NdMessage = frame.load(at).ok_or(Reason::NdLength)?;
+        let Ipv6 {
             source,
             destination,
             ..
@@ -293,12 +229,12 @@ impl Received {
             if unit == units {
                 break;
             }
-            let option: LinkLayerOption = frame
+            let option: NdOption = frame
                 .load(self.options_at + 8 * usize::from(unit))
                 .ok_or(Reason::NdLength)?;
             sum = sum + Sum::of(&[option.kind, option.length, 0, 0]) + option.station.sum();
             if left == 0 {
-                let LinkLayerOption {
+                let NdOption {
                     kind,
                     length,
                     station,
@@ -338,10 +274,10 @@ fn write(
     let at = payload + HEADER;
     frame.resize(at + usize::from(ADVERTISEMENT_LENGTH))?;
 
-    let ip: Header = frame.load(payload)?;
-    let message: Message = frame.load(at)?;
+    let ip: Ipv6 = frame.load(payload)?;
+    let message: NdMessage = frame.load(at)?;
     let (station, destination, sum, flags) = if probe {
-        let everyone = Address::ALL_NODES;
+        let everyone = Ipv6Address::ALL_NODES;
         let sum = parties + everyone.sum();
         (Station::new(ALL_NODES_MAC), everyone, sum, FLAG_OVERRIDE)
     } else {
@@ -358,14 +294,14 @@ fn write(
     .finish();
     let [l0, l1] = ADVERTISEMENT_LENGTH.to_be_bytes();
 
-    Addresses {
+    let stations = Stations {
         destination: station,
         source: arrival.local,
-    }
-    .store(frame)?;
+    };
+    frame.store(0, stations)?;
     frame.store(
         payload,
-        Header {
+        Ipv6 {
             head: [0x60, 0, 0, 0, l0, l1, NEXT_HEADER, HOP_LIMIT],
             source: message.target,
             destination,

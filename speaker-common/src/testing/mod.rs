@@ -5,6 +5,7 @@ mod arp;
 mod ethernet;
 mod nd;
 mod node;
+pub mod random;
 pub mod rows;
 mod subject;
 

@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod nd;
+pub mod words;
 
 /// An IEEE 802 MAC address, in transmission order.
 pub type Mac = [u8; 6];

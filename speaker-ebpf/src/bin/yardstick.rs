@@ -29,13 +29,13 @@ static TURN: Array<[u32; 2], 1> = Array::new();
 static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
 
 /// Lets every frame go.
-#[xdp]
+#[xdp(frags)]
 pub fn pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 /// Sends every frame back to where it came from, with nothing else changed.
-#[xdp]
+#[xdp(frags)]
 pub fn swap(ctx: XdpContext) -> u32 {
     let Some(macs) = frame::<[u16; 6]>(&ctx) else {
         return xdp_action::XDP_ABORTED;
@@ -48,7 +48,7 @@ pub fn swap(ctx: XdpContext) -> u32 {
 
 /// Writes the next request over the frame, and hands it to the program under test: an answered
 /// frame is no request any more, so that nothing could be measured by repeating.
-#[xdp]
+#[xdp(frags)]
 pub fn fresh(ctx: XdpContext) -> u32 {
     let Some(turn) = TURN.get_ptr_mut(0) else {
         return xdp_action::XDP_ABORTED;

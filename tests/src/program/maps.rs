@@ -1,5 +1,7 @@
 //! The program's maps, typed as [`speaker_common::layout`] has them.
 
+use std::io::ErrorKind;
+
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, Pod,
@@ -151,7 +153,9 @@ where
 
 fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
-        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {
+            Ok(())
+        }
         other => other,
     }
 }

@@ -1,0 +1,269 @@
+//! What holds of every frame, with a decoder that nobody here wrote.
+
+use std::{format, vec::Vec};
+
+use fastrand::Rng;
+use proptest::prelude::*;
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{
+        ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+        Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, NdiscNeighborFlags, NdiscRepr,
+        RawHardwareAddress,
+    },
+};
+
+use super::Verdict;
+use crate::{
+    frame::Bytes,
+    layout::{Link, Vlan},
+    respond,
+    testing::{
+        Host, Nd, Node, Outcome, Subject,
+        random::{self, World},
+    },
+    wire::{Mac, nd},
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Whatever the bytes and the tables, there is a verdict.
+    #[test]
+    fn any_bytes_are_handled(bytes in prop::collection::vec(any::<u8>(), 0..200), seed: u64) {
+        let world = World::random(&mut Rng::with_seed(seed));
+        node(&world).handle(&bytes);
+    }
+
+    /// A frame that does not go back goes on, or ends, as it is.
+    #[test]
+    fn only_replies_are_written(seed: u64) {
+        let (_, handled) = handled(seed);
+        for (request, outcome) in handled {
+            if outcome.verdict != Verdict::Transmit {
+                prop_assert_eq!(outcome.frame, request);
+            }
+        }
+    }
+
+    /// Nothing is answered but requests for a VIP that is owned on this link and VLAN, under a
+    /// valid lease.
+    #[test]
+    fn only_what_is_owned_is_answered(seed: u64) {
+        let (world, handled) = handled(seed);
+        for (request, _) in answered(handled) {
+            let (vlan, inner) = untag(&request);
+            let owned = match Asked::parse(&inner) {
+                Asked::V4 { target, .. } => world.answers_v4(target, vlan),
+                Asked::V6 { target, .. } => world.answers_v6(target, vlan),
+            };
+            prop_assert!(owned);
+        }
+    }
+
+    /// Every reply is what the RFCs want of an answer to this request, as smoltcp reads it.
+    #[test]
+    fn every_reply_is_valid(seed: u64) {
+        let (world, handled) = handled(seed);
+        for (request, outcome) in answered(handled) {
+            let link = world.link().expect("answered on a link");
+            assert_is_reply(&link, &request, &outcome.frame);
+        }
+    }
+
+    /// A driver that leaves no room for the reply is let alone with the request.
+    #[test]
+    fn a_request_without_room_for_its_reply_passes(seed: u64) {
+        let (world, handled) = handled(seed);
+        for (request, _) in answered(handled) {
+            if let Some(mut tight) = Bytes::<80>::new(&request) {
+                let grows = untag(&request).1[12] == 0x86;
+                let verdict = respond::handle(&mut tight, &node(&world));
+                prop_assert_eq!(verdict == Verdict::Transmit, !grows);
+                if grows {
+                    prop_assert_eq!(tight.as_slice(), &request[..]);
+                }
+            }
+        }
+    }
+}
+
+/// No bit of a solicitation that its checksum covers can change on the way without the answer
+/// failing to come.
+#[test]
+fn a_corrupted_solicitation_is_never_answered() {
+    const IPV6: usize = 14;
+    let (client, vip) = (Host::number(2), Host::number(4));
+    let mut node = node_that_owns(&vip);
+    for solicitation in [
+        Nd::solicitation(&client, vip.v6),
+        Nd::unreachability_probe(&client, Host::number(1).mac, vip.v6),
+        Nd::duplicate_detection(&client, vip.v6),
+    ] {
+        let right = solicitation.bytes();
+        assert_eq!(node.handle(&right).verdict, Verdict::Transmit);
+        // Length, next header and hop limit, the addresses and the message. What is before them,
+        // class and flow label, no checksum covers.
+        for at in IPV6 + 4..right.len() {
+            for bit in 0..8 {
+                let mut corrupted = right.clone();
+                corrupted[at] ^= 1 << bit;
+                let outcome = node.handle(&corrupted);
+                assert_ne!(outcome.verdict, Verdict::Transmit, "byte {at}, bit {bit}");
+            }
+        }
+    }
+}
+
+type Handled = Vec<(Vec<u8>, Outcome)>;
+
+/// A world, frames, and what became of them there.
+fn handled(seed: u64) -> (World, Handled) {
+    const FRAMES: usize = 50;
+    let mut rng = Rng::with_seed(seed);
+    let world = World::random(&mut rng);
+    let mut node = node(&world);
+    let handled = (0..FRAMES)
+        .map(|_| {
+            let frame = random::frame(&mut rng);
+            let outcome = node.handle(&frame);
+            (frame, outcome)
+        })
+        .collect();
+    (world, handled)
+}
+
+fn answered(handled: Handled) -> impl Iterator<Item = (Vec<u8>, Outcome)> {
+    handled
+        .into_iter()
+        .filter(|(_, outcome)| outcome.verdict == Verdict::Transmit)
+}
+
+fn node(world: &World) -> Node {
+    let mut node = Node::new();
+    world.enter(&mut node);
+    node
+}
+
+fn node_that_owns(vip: &Host) -> Node {
+    use crate::layout::{Action, Lease, Vip, VipKeyV6};
+    let mut node = Node::new();
+    node.set_link(Some(Link::new(Host::number(1).mac, 7)));
+    node.set_lease(Lease {
+        agent_deadline_ns: u64::MAX,
+    });
+    let key = VipKeyV6 {
+        address: vip.v6,
+        port: 7,
+        vlan: Vlan::default(),
+    };
+    node.set_vip_v6(key, Some(Vip::new(Action::Answer, 0)));
+    node
+}
+
+/// What a request asks, read without the code under test.
+enum Asked {
+    V4 {
+        target: [u8; 4],
+        sha: Mac,
+        spa: [u8; 4],
+    },
+    V6 {
+        target: [u8; 16],
+        source: [u8; 16],
+    },
+}
+
+impl Asked {
+    fn parse(untagged: &[u8]) -> Self {
+        let frame = EthernetFrame::new_checked(untagged).unwrap();
+        if frame.ethertype() == EthernetProtocol::Arp {
+            let arp = ArpPacket::new_checked(frame.payload()).unwrap();
+            Self::V4 {
+                target: arp.target_protocol_addr().try_into().unwrap(),
+                sha: arp.source_hardware_addr().try_into().unwrap(),
+                spa: arp.source_protocol_addr().try_into().unwrap(),
+            }
+        } else {
+            let ip = Ipv6Packet::new_checked(frame.payload()).unwrap();
+            let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+            Self::V6 {
+                target: icmp.target_addr().octets(),
+                source: ip.src_addr().octets(),
+            }
+        }
+    }
+}
+
+fn assert_is_reply(link: &Link, request: &[u8], reply: &[u8]) {
+    let (vlan, asked) = untag(request);
+    let (reply_vlan, answered) = untag(reply);
+    let tags = request.len() - asked.len();
+    assert_eq!(reply_vlan, vlan);
+    assert_eq!(reply[12..12 + tags], request[12..12 + tags]);
+
+    let frame = EthernetFrame::new_checked(&answered[..]).unwrap();
+    let sender = EthernetFrame::new_checked(&asked[..]).unwrap().src_addr();
+    assert_eq!(frame.src_addr(), EthernetAddress(link.mac));
+    match Asked::parse(&asked) {
+        Asked::V4 { target, sha, spa } => {
+            assert_eq!(reply.len(), request.len());
+            assert_eq!(frame.dst_addr(), sender);
+            let arp = ArpPacket::new_checked(frame.payload()).unwrap();
+            let expected = ArpRepr::EthernetIpv4 {
+                operation: ArpOperation::Reply,
+                source_hardware_addr: EthernetAddress(link.mac),
+                source_protocol_addr: target.into(),
+                target_hardware_addr: EthernetAddress(sha),
+                target_protocol_addr: spa.into(),
+            };
+            assert_eq!(ArpRepr::parse(&arp).unwrap(), expected);
+        }
+        Asked::V6 { target, source } => {
+            assert_eq!(reply.len(), 86 + tags);
+            let ip = Ipv6Packet::new_checked(frame.payload()).unwrap();
+            assert_eq!((ip.version(), ip.hop_limit()), (6, 255));
+            assert_eq!(ip.next_header(), IpProtocol::Icmpv6);
+            assert_eq!(ip.src_addr().octets(), target);
+            let (to, to_mac, flags) = if source == nd::UNSPECIFIED {
+                let everyone = EthernetAddress(nd::ALL_NODES_MAC);
+                (nd::ALL_NODES, everyone, NdiscNeighborFlags::OVERRIDE)
+            } else {
+                let flags = NdiscNeighborFlags::SOLICITED | NdiscNeighborFlags::OVERRIDE;
+                (source, sender, flags)
+            };
+            assert_eq!(ip.dst_addr().octets(), to);
+            assert_eq!(frame.dst_addr(), to_mac);
+            let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+            let parsed = Icmpv6Repr::parse(
+                &ip.src_addr(),
+                &ip.dst_addr(),
+                &icmp,
+                &ChecksumCapabilities::default(),
+            )
+            .unwrap();
+            let expected = Icmpv6Repr::Ndisc(NdiscRepr::NeighborAdvert {
+                flags,
+                target_addr: target.into(),
+                lladdr: Some(RawHardwareAddress::from(EthernetAddress(link.mac))),
+            });
+            assert_eq!(parsed, expected, "{}", format!("{reply:02x?}"));
+        }
+    }
+}
+
+/// The VLAN of a frame, and the frame without its tags.
+fn untag(frame: &[u8]) -> (Vlan, Vec<u8>) {
+    let mut vlan = Vlan::default();
+    let mut rest = &frame[12..];
+    while let [0x81 | 0x88, 0x00 | 0xa8, a, b, behind @ ..] = rest {
+        let id = u16::from_be_bytes([*a, *b]) & 0xfff;
+        if rest[0] == 0x88 {
+            vlan.service = id;
+        } else {
+            vlan.id = id;
+        }
+        rest = behind;
+    }
+    (vlan, [&frame[..12], rest].concat())
+}

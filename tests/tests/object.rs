@@ -1,0 +1,114 @@
+//! What the objects are: their budgets, and that other tools can load and read them.
+
+use std::process::Command;
+
+use serde_json::Value;
+use speaker_tests::program::{Program, object};
+
+/// What the kernel's verifier may have to look at: a tenth of what it would accept.
+const VERIFIED_INSTRUCTIONS: u32 = 100_000;
+/// Bytes of the program in the kernel's own instructions.
+const TRANSLATED_BYTES: u32 = 20_000;
+/// Bytes of the object that the binary embeds, with the types that name the maps' fields.
+const OBJECT_BYTES: usize = 320_000;
+/// Bytes of all maps together.
+const MAP_BYTES: u64 = 20_000_000;
+
+#[test]
+fn the_program_is_within_its_budgets() {
+    let program = Program::load(object::SPEAKER).expect("the object loads");
+    let info = program.info().expect("the kernel tells of the program");
+    let verified = info.verified_instruction_count().expect("Linux 5.16");
+    let translated = info.size_translated().expect("the size is known");
+    let object = object::bytes(object::SPEAKER)
+        .expect("the object is built")
+        .len();
+    println!("{verified} verified instructions, {translated} bytes, object {object} bytes");
+    assert!(verified <= VERIFIED_INSTRUCTIONS, "{verified} instructions");
+    assert!(translated <= TRANSLATED_BYTES, "{translated} bytes");
+    assert!(object <= OBJECT_BYTES, "{object} bytes");
+}
+
+#[test]
+fn the_maps_are_within_their_budget() {
+    let maps = bpftool(
+        "bpftool prog load $OBJECT $FS/program type xdp pinmaps $FS/maps
+         for map in $FS/maps/*; do bpftool -j map show pinned $map; echo; done",
+        object::SPEAKER,
+    );
+    let mut sum = 0;
+    for map in &maps {
+        let bytes = map["bytes_memlock"].as_u64().expect("a map has a size");
+        println!("{} {bytes}", map["name"]);
+        sum += bytes;
+    }
+    assert_eq!(maps.len(), 9, "{maps:?}");
+    assert!(sum <= MAP_BYTES, "{sum} bytes");
+}
+
+#[test]
+fn bpftool_loads_the_object_and_names_the_fields() {
+    let dumps = bpftool(
+        "bpftool prog load $OBJECT $FS/program type xdp pinmaps $FS/maps
+         bpftool map update pinned $FS/maps/links \
+             key 2 0 0 0 value 2 0 0 0 0 1 0 0 7 0 0 0
+         bpftool map update pinned $FS/maps/vips_v4 \
+             key 192 0 2 100 7 0 0 0 100 0 0 0 value 1 0 0 0 5 0 0 0
+         bpftool map update pinned $FS/maps/vips_v6 \
+             key hex 20 01 0d b8 00 00 00 00 00 00 00 00 00 00 00 64 \
+                 07 00 00 00 64 00 c8 00 value 02 00 00 00 06 00 00 00
+         for map in links vips_v4 vips_v6 lease tap; do
+             bpftool -j map dump pinned $FS/maps/$map; echo
+         done",
+        object::SPEAKER,
+    );
+    let [links, vips_v4, vips_v6, lease, tap] = &dumps[..] else {
+        panic!("five maps, not {dumps:?}");
+    };
+    let link = &links[0]["formatted"];
+    assert_eq!(link["key"], 2);
+    assert_eq!(link["value"]["mac"], serde_json::json!([2, 0, 0, 0, 0, 1]));
+    assert_eq!(link["value"]["port"], 7);
+
+    let vip = &vips_v4[0]["formatted"];
+    assert_eq!(vip["key"]["address"], serde_json::json!([192, 0, 2, 100]));
+    assert_eq!(vip["key"]["port"], 7);
+    assert_eq!(vip["key"]["vlan"]["id"], 100);
+    assert_eq!(vip["value"]["action"], "Answer");
+    assert_eq!(vip["value"]["slot"], 5);
+
+    let vip = &vips_v6[0]["formatted"];
+    assert_eq!(vip["key"]["address"][15], 0x64);
+    assert_eq!(vip["key"]["vlan"]["service"], 200);
+    assert_eq!(vip["value"]["action"], "Suppress");
+
+    assert_eq!(lease[0]["formatted"]["value"]["agent_deadline_ns"], 0);
+    assert_eq!(tap[0]["formatted"]["value"]["watched"], 0);
+}
+
+/// Runs commands with `$OBJECT` and, in a mount namespace that goes with them, `$FS`, a bpffs.
+/// What they print is JSON, a document a line.
+fn bpftool(commands: &str, object: &str) -> Vec<Value> {
+    // libbpf would make an underscore of a dot in the path.
+    let fs = tempfile::Builder::new()
+        .prefix("speaker-")
+        .tempdir()
+        .expect("a temporary directory");
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-ec"])
+        .arg(format!(
+            "mount -t bpf bpf $FS\nmkdir -p $FS/maps\n{commands}"
+        ))
+        .env("FS", fs.path())
+        .env("OBJECT", object::path(object).expect("the object is built"))
+        .output()
+        .expect("unshare of util-linux runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout)
+        .expect("JSON is text")
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str(line).expect("bpftool prints JSON"))
+        .collect()
+}
