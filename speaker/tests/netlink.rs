@@ -8,7 +8,7 @@ mod common;
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use common::{cable, index, ip, isolated_async};
+use common::{cable, index, ip, isolated_async, try_ip};
 use speaker::netlink::{Watch, set_vlan_stripping, watch};
 use speaker_core::link::{Kind, Link, LinkChange};
 use tokio::time::timeout;
@@ -160,6 +160,59 @@ fn a_macvlan_names_its_parent() {
         let link = until_link(&mut watch, "the macvlan", index("mv0"), |_| true).await;
         let parent = index("port");
         assert_eq!(link.kind, Kind::Macvlan { parent });
+    });
+}
+
+/// Makes a link that not every kernel can; says so where it cannot.
+fn can(arguments: &str) -> bool {
+    let made = try_ip(arguments);
+    if let Err(error) = &made {
+        eprintln!("SKIPPED: ip {arguments}: {error}");
+    }
+    made.is_ok()
+}
+
+#[test]
+fn a_vlan_names_its_parent_its_number_and_its_tag() {
+    isolated_async(|_| async {
+        cable();
+        let mut watch = watch().await.unwrap();
+        let parent = index("port");
+        for (protocol, id, service) in [("802.1Q", 100, false), ("802.1ad", 7, true)] {
+            let make = format!("link add link port name v{id} type vlan protocol {protocol}");
+            if !can(&format!("{make} id {id}")) {
+                return;
+            }
+            let vlan = index(&format!("v{id}"));
+            let link = until_link(&mut watch, protocol, vlan, |_| true).await;
+            let kind = Kind::Vlan {
+                parent,
+                id,
+                service,
+            };
+            assert_eq!(link.kind, kind);
+        }
+    });
+}
+
+#[test]
+fn a_bond_names_the_member_that_it_sends_through() {
+    isolated_async(|_| async {
+        cable();
+        let mut watch = watch().await.unwrap();
+        if !can("link add bond0 type bond mode active-backup miimon 100") {
+            return;
+        }
+        let (bond, port) = (index("bond0"), index("port"));
+        ip("link set port down");
+        ip("link set port master bond0");
+        ip("link set bond0 up");
+        until_link(&mut watch, "the member", port, |link| {
+            link.master == Some(bond)
+        })
+        .await;
+        let active = Kind::Bond { active: Some(port) };
+        until_link(&mut watch, "its use", bond, |link| link.kind == active).await;
     });
 }
 

@@ -60,15 +60,21 @@ pub(crate) fn isolated_async<F: Future<Output = ()>>(
 
 /// Runs `ip` in this thread's network namespace.
 pub(crate) fn ip(arguments: &str) {
+    if let Err(error) = try_ip(arguments) {
+        panic!("ip {arguments}: {error}");
+    }
+}
+
+/// The same, for what not every kernel can.
+pub(crate) fn try_ip(arguments: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()
         .expect("iproute2 is installed");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// A cable: `port` is the node's end, `peer` the client's.
