@@ -40,6 +40,7 @@ pub use self::{
     inspect::{AttachedLink, Inspect, InspectError},
     lease::Lease,
     lock::LockError,
+    log::LOG_TARGET,
     maps::{Maps, MapsError},
     pins::PinError,
     preflight::Unmet,
