@@ -148,6 +148,8 @@ impl Agent {
             refresh,
             ebpf_log_level,
         } = options;
+        // Before what only fails because of it.
+        kernel::check()?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

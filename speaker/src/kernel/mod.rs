@@ -43,7 +43,7 @@ pub use self::{
     log::LOG_TARGET,
     maps::{Maps, MapsError},
     pins::PinError,
-    preflight::Unmet,
+    preflight::{Unmet, check},
     program::{LoadError, Refusal},
     remove::{RemoveError, Removed, detach_all},
 };
