@@ -124,7 +124,8 @@ impl Node {
 
     /// What `speaker status -o json` prints.
     pub fn status(&self) -> Result<Status> {
-        let text = self.speaker("status")?.args(["-o", "json"]).run()?;
+        let status = self.speaker("status")?.args(["-o", "json"]);
+        let text = status.unheard().run()?;
         serde_json::from_str(&text).with_context(|| format!("reading the status {text}"))
     }
 

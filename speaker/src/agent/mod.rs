@@ -24,7 +24,7 @@ use speaker_core::{
     announce::{Announcer, Config},
     intent::{self, Intent},
     link::LinkChange,
-    node::{Input, Node},
+    node::{Command, Input, Node},
     plan::Choice,
 };
 use tokio::{
@@ -148,6 +148,8 @@ impl Agent {
             refresh,
             ebpf_log_level,
         } = options;
+        // Before what only fails because of it.
+        kernel::check()?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -267,6 +269,11 @@ impl Agent {
         while Instant::now() < end {
             // All results are in before the node decides anew: each decision looks at everything.
             if let Some(command) = self.node.next_command() {
+                if matches!(command, Command::Attach(_)) {
+                    // Entries come first: where the program takes the place of one with other
+                    // maps, it is to answer from its first frame on.
+                    self.renew(GRACE);
+                }
                 if let Some(input) = self.shell.carry_out(command) {
                     self.node.handle(input, Instant::now());
                 }
@@ -282,7 +289,6 @@ impl Agent {
         }
         if self.node.is_ready() && !self.adopted {
             self.adopted = true;
-            // The first renewal, for maps that are now this agent's.
             self.renew(GRACE);
             match self.shell.kernel.finish_adoption() {
                 Ok(_) => info!("ready"),

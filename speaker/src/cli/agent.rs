@@ -4,9 +4,12 @@ use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use super::{Places, block_on};
-use crate::agent;
+use crate::{agent, kernel};
 
 /// Answer for this node's VIPs until told to stop
 ///
@@ -77,20 +80,26 @@ enum XdpMode {
 
 impl Agent {
     pub(super) fn run(self) -> Result<()> {
-        tracing_subscriber::fmt()
-            .with_max_level(self.log_level)
+        // What the traced build says is asked for by itself, however quiet the agent is to be.
+        let program = self.ebpf_log_level.unwrap_or(self.log_level);
+        let levels = Targets::new()
+            .with_default(self.log_level)
+            .with_target(kernel::LOG_TARGET, program);
+        let lines = tracing_subscriber::fmt::layer()
             .with_target(false)
             .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
+            .with_writer(std::io::stderr);
+        tracing_subscriber::registry()
+            .with(lines.with_filter(levels))
             .init();
         block_on(agent::run(agent::Options {
             node_name: self.node_name,
             manifests: self.manifests,
             interfaces: self.interfaces.into_iter().collect(),
             mode: match self.xdp_mode {
-                XdpMode::Auto => crate::kernel::ModeChoice::Auto,
-                XdpMode::Native => crate::kernel::ModeChoice::Native,
-                XdpMode::Generic => crate::kernel::ModeChoice::Generic,
+                XdpMode::Auto => kernel::ModeChoice::Auto,
+                XdpMode::Native => kernel::ModeChoice::Native,
+                XdpMode::Generic => kernel::ModeChoice::Generic,
             },
             bpffs: self.places.bpffs,
             state_dir: self.places.state_dir,

@@ -7,6 +7,9 @@ use tracing::{Level, debug, error, info, trace, warn};
 
 use super::wait::Readable;
 
+/// The target of all that the traced build says.
+pub const LOG_TARGET: &str = "ebpf";
+
 /// A task that reads the program's records for as long as the value lives.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -63,11 +66,11 @@ impl log::Log for ToTracing {
     fn log(&self, record: &log::Record<'_>) {
         let what = record.args();
         match record.level() {
-            log::Level::Error => error!(target: "ebpf", "{what}"),
-            log::Level::Warn => warn!(target: "ebpf", "{what}"),
-            log::Level::Info => info!(target: "ebpf", "{what}"),
-            log::Level::Debug => debug!(target: "ebpf", "{what}"),
-            log::Level::Trace => trace!(target: "ebpf", "{what}"),
+            log::Level::Error => error!(target: LOG_TARGET, "{what}"),
+            log::Level::Warn => warn!(target: LOG_TARGET, "{what}"),
+            log::Level::Info => info!(target: LOG_TARGET, "{what}"),
+            log::Level::Debug => debug!(target: LOG_TARGET, "{what}"),
+            log::Level::Trace => trace!(target: LOG_TARGET, "{what}"),
         }
     }
 

@@ -40,9 +40,10 @@ pub use self::{
     inspect::{AttachedLink, Inspect, InspectError},
     lease::Lease,
     lock::LockError,
+    log::LOG_TARGET,
     maps::{Maps, MapsError},
     pins::PinError,
-    preflight::Unmet,
+    preflight::{Unmet, check},
     program::{LoadError, Refusal},
     remove::{RemoveError, Removed, detach_all},
 };

@@ -54,7 +54,11 @@ const MINIMUM: KernelVersion = KernelVersion::new(5, 10, 0);
 const NO_LOCKED_MEMORY: KernelVersion = KernelVersion::new(5, 11, 0);
 
 /// Checks all, and raises the limit on locked memory where that is one.
-pub(super) fn check() -> Result<(), Unmet> {
+///
+/// # Errors
+///
+/// The first thing that is missing.
+pub fn check() -> Result<(), Unmet> {
     // A version that cannot be read is left for the kernel to judge.
     let version = KernelVersion::current().unwrap_or(NO_LOCKED_MEMORY);
     let release = || fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -171,7 +171,8 @@ impl Drop for Host {
     }
 }
 
-fn speaker_program() -> Result<PathBuf> {
+/// The program that [`Host::speaker`] and [`Host::agent`] run.
+pub fn speaker_program() -> Result<PathBuf> {
     if let Some(path) = env::var_os("SPEAKER_BIN") {
         return Ok(path.into());
     }

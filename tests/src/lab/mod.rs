@@ -54,7 +54,7 @@ use anyhow::Result;
 pub use self::{
     capture::Capture,
     frame::{Frame, Tag},
-    host::Host,
+    host::{Host, speaker_program},
     packet::RawSocket,
     port::{Direction, Port},
     process::{Command, Output, Process},

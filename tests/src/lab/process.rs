@@ -97,6 +97,12 @@ impl Command {
         self
     }
 
+    /// Leaves what it says out of what a failing test prints.
+    pub fn unheard(mut self) -> Self {
+        self.journal = Journal::new();
+        self
+    }
+
     /// Starts it, and leaves it running until the guard is dropped.
     pub fn spawn(mut self) -> Result<Process> {
         let mut child = self

@@ -211,7 +211,7 @@ fn detach_removes_everything_and_is_refused_while_an_agent_runs() {
         let said = node.speaker("detach")?.run()?;
         assert!(said.contains("taken off eth0"), "{said}");
         let pins = node.host.command("ls").arg("/sys/fs/bpf").run()?;
-        assert_eq!(pins, "");
+        assert!(!pins.contains("speaker"), "{pins}");
         let attached = node.host.command("bpftool").arg("net").run()?;
         assert!(!attached.contains("eth0"), "{attached}");
         let asker = Asker::start(&client, VIPS[0], EVERY)?;
@@ -266,7 +266,7 @@ fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
             "eth0 already runs an XDP program in native mode".to_owned(),
             format!("\"lab_{myself}\""),
             format!("(pid {myself})"),
-            "ip link set dev eth0 xdp off".to_owned(),
+            "leave eth0 to it and announce on other interfaces".to_owned(),
         ] {
             assert!(!node.log(&part).is_empty(), "{part:?} is not in the log");
             let state = node.state(VIPS[0])?;

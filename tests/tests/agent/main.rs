@@ -2,6 +2,8 @@
 //! wrote.
 
 mod announcements;
+mod configuration;
+mod errors;
 mod lifecycle;
 mod resolve;
 mod smoltcp_stack;
@@ -14,7 +16,10 @@ use std::{
 
 use anyhow::{Result, bail};
 use serde_json::Value;
-use speaker_tests::lab::Host;
+use speaker_tests::{
+    lab::{Frame, Host, Link},
+    message::{self, Mac, Message},
+};
 
 const VIP_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
 const VIP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x240);
@@ -86,4 +91,26 @@ fn neighbor(client: &Host, address: IpAddr) -> Result<Option<(String, String)>> 
     Ok(known
         .get(0)
         .map(|known| (word(&known["state"][0]), word(&known["lladdr"]))))
+}
+
+/// Asks once who has an address, on a link of the client.
+fn answer(client: &Host, link: &Link, vip: IpAddr) -> Result<Option<Mac>> {
+    let socket = client.raw(&link.name)?;
+    let request = match vip {
+        IpAddr::V4(vip) => {
+            Message::arp_request((link.ipv4, link.mac), vip).frame(link.mac, message::BROADCAST)
+        }
+        IpAddr::V6(vip) => {
+            let group = message::group_mac(message::solicited_node(vip));
+            Message::solicitation((link.ipv6, link.mac), vip).frame(link.mac, group)
+        }
+    };
+    socket.send(&request)?;
+    let answers = |frame: &Frame| {
+        let message = Message::of(frame);
+        frame.destination() == link.mac && message.is_some_and(|it| it.says(vip, frame.source()))
+    };
+    // No answer is an answer too.
+    let reply = socket.receive_matching(MEANWHILE, answers).ok();
+    Ok(reply.map(|frame| frame.source()))
 }

@@ -1,0 +1,260 @@
+//! What a new user meets on the way to the first VIP, and is told.
+
+use std::{ffi::OsStr, fs, net::TcpListener};
+
+use anyhow::Result;
+use speaker_tests::{
+    agent::{Mode, Node},
+    lab::{self, Command, Host, speaker_program},
+    manifest::{self, Manifests},
+};
+
+use crate::{SOON, VIP_V4};
+
+/// As root has it in a container that was given no privileges.
+const WITHOUT_CAPABILITIES: &str = "setpriv --bounding-set=-all --inh-caps=-all --";
+
+/// All that the agent asks for, but not the right to mount.
+const WITHOUT_MOUNTING: &str = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin --";
+
+#[test]
+fn a_plain_user_is_told_which_capabilities_are_missing() {
+    lab::test(|lab| {
+        let host = lab.host("laptop")?;
+        let manifests = Manifests::new()?;
+        let expected = [
+            "error: not privileged: speaker needs CAP_BPF and CAP_PERFMON and CAP_NET_ADMIN",
+            "run it as root (`sudo speaker …`), or grant the capabilities",
+        ];
+        // Reachable for other users, wherever it was built.
+        host.command("mkdir").arg("/run/bin").run()?;
+        let built = speaker_program()?;
+        let directory = built.parent().expect("it is in a directory");
+        let bind = host.command("mount").arg("--bind").arg(directory);
+        bind.arg("/run/bin").run()?;
+        let user = "setpriv --reuid=65534 --regid=65534 --clear-groups --";
+        let command = started_by(&host, user, "/run/bin/speaker")
+            .args(["agent", "--node-name", "laptop", "--manifests"])
+            .arg(manifests.path());
+        refused(command, 1, &expected)?;
+
+        let command = agent(&host, WITHOUT_CAPABILITIES, &manifests, &[])?;
+        refused(command, 1, &expected)?;
+        let some = "setpriv --bounding-set=-all,+bpf,+perfmon --inh-caps=-all --";
+        let command = agent(&host, some, &manifests, &[])?;
+        refused(command, 1, &["needs CAP_NET_ADMIN to"])?;
+        let some = "setpriv --bounding-set=-all,+bpf,+perfmon,+net_admin --inh-caps=-all --";
+        let command = agent(&host, some, &manifests, &[])?;
+        refused(
+            command,
+            1,
+            &["cannot open the socket for announcements: it needs CAP_NET_RAW"],
+        )?;
+
+        let status = started_by(&host, user, "/run/bin/speaker").arg("status");
+        refused(
+            status,
+            1,
+            &["no agent answers on /var/lib/speaker/agent.sock"],
+        )
+    });
+}
+
+#[test]
+fn a_kernel_that_is_too_old_is_named_with_what_is_needed() {
+    lab::test(|lab| {
+        let host = lab.host("museum")?;
+        let manifests = Manifests::new()?;
+        let command = agent(&host, "setarch --uname-2.6", &manifests, &[])?;
+        let expected = [
+            ") is too old: speaker needs Linux 5.10 or later",
+            "error: this kernel (",
+        ];
+        refused(command, 1, &expected)
+    });
+}
+
+#[test]
+fn a_bpf_file_system_that_is_missing_is_mounted_or_told_how_to() {
+    lab::test(|lab| {
+        let host = lab.host("container")?;
+        let manifests = Manifests::new()?;
+        let agent = |by, bpffs| agent(&host, by, &manifests, &["--bpffs", bpffs]);
+        let missing = agent("env", "/run/nowhere")?;
+        let expected = [
+            "/run/nowhere: no such directory",
+            "`mkdir -p /run/nowhere`",
+            "--bpffs",
+        ];
+        refused(missing, 1, &expected)?;
+        let other = agent("env", "/etc")?;
+        refused(
+            other,
+            1,
+            &["/etc is not a BPF file system, and not an empty directory"],
+        )?;
+
+        host.command("mkdir").arg("/run/bpf").run()?;
+        let refusing = agent(WITHOUT_MOUNTING, "/run/bpf")?;
+        let expected = [
+            "/run/bpf is not a BPF file system, and it cannot be mounted from here",
+            "`mount -t bpf bpf /run/bpf`",
+            "because: ",
+        ];
+        refused(refusing, 1, &expected)?;
+
+        let mounting = agent("env", "/run/bpf")?.spawn()?;
+        mounting.wait_for_line(
+            "there was no BPF file system at /run/bpf: mounted one",
+            SOON,
+        )?;
+        mounting.wait_for_line("ready", SOON)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_bad_argument_is_refused_by_its_name() {
+    lab::test(|lab| {
+        let host = lab.host("laptop")?;
+        let manifests = Manifests::new()?;
+        for (argument, value, expected) in [
+            (
+                "--xdp-mode",
+                "fast",
+                "[possible values: auto, native, generic]",
+            ),
+            ("--refresh", "often", "expected number at 0"),
+            ("--http", "everywhere", "invalid socket address syntax"),
+            (
+                "--log-level",
+                "loud",
+                "invalid value 'loud' for '--log-level <LEVEL>'",
+            ),
+            (
+                "--ebpf-log-level",
+                "loud",
+                "invalid value 'loud' for '--ebpf-log-level <LEVEL>'",
+            ),
+        ] {
+            let command = agent(&host, "env", &manifests, &[argument, value])?;
+            refused(command, 2, &[argument, expected])?;
+        }
+        let nameless = host.speaker()?.args(["agent", "--manifests", "/tmp"]);
+        refused(nameless, 2, &["--node-name <NAME>", "Usage: speaker agent"])?;
+        let nothing = host.speaker()?;
+        refused(nothing, 2, &["Usage: speaker <COMMAND>", "status"])
+    });
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_refused_by_name() {
+    lab::test(|lab| {
+        let host = lab.host("laptop")?;
+        let manifests = Manifests::new()?;
+        for directory in ["/proc/speaker", "/etc/hostname"] {
+            let command = agent(&host, "env", &manifests, &["--state-dir", directory])?;
+            let expected = format!("cannot make {directory} (--state-dir)");
+            refused(command, 1, &[&expected, "because: "])?;
+        }
+        // It is there, but nothing can be put into it.
+        let command = agent(&host, "env", &manifests, &["--state-dir", "/proc"])?;
+        refused(command, 1, &["cannot ", " /proc/agent.sock", "because: "])
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    lab::test(|lab| {
+        let node = Node::new(lab, "node-a", Mode::Generic)?;
+        let _taken = node.host.run(|| TcpListener::bind("127.0.0.1:9100"))?;
+        let more = ["--http", "127.0.0.1:9100"];
+        let command = agent(&node.host, "env", &node.manifests, &more)?;
+        refused(
+            command,
+            1,
+            &["cannot listen on 127.0.0.1:9100 (--http)", "because: "],
+        )
+    });
+}
+
+#[test]
+fn without_an_agent_the_tools_say_so_and_with_nothing_to_do_the_agent_does() {
+    lab::test(|lab| {
+        let mut node = Node::new(lab, "node-a", Mode::Generic)?;
+        let no_agent = "no agent answers on /run/lab/state/agent.sock";
+        let expected = [no_agent, "nothing is pinned under /sys/fs/bpf/speaker"];
+        refused(node.speaker("status")?, 1, &expected)?;
+        let expected = [no_agent, "watching needs a running agent"];
+        refused(node.speaker("watch")?, 1, &expected)?;
+
+        node.start()?;
+        let said = node.speaker("status")?.run()?;
+        let nothing = "no VIPs: no Service of type LoadBalancer has an address here";
+        assert!(said.contains(nothing), "{said}");
+        node.stop()?;
+        let pinned = node.speaker("status")?.output()?;
+        assert!(pinned.status.success(), "{pinned:?}");
+        assert!(
+            pinned.stderr.contains("this is what its pinned maps hold"),
+            "{pinned:?}"
+        );
+        refused(node.speaker("watch")?, 1, &[no_agent])
+    });
+}
+
+/// It may come later, by a mount for instance.
+#[test]
+fn a_directory_of_manifests_that_is_missing_is_told_and_waited_for() {
+    lab::test(|lab| {
+        let host = lab.host("node-a")?;
+        let manifests = Manifests::new()?;
+        let later = manifests.path().join("later");
+        let agent = host.agent([OsStr::new("--manifests"), later.as_os_str()])?;
+        let told = format!("{}: the directory is missing: make it", later.display());
+        agent.wait_for_line(&told, SOON)?;
+        agent.wait_for_line("ready", SOON)?;
+
+        fs::create_dir(&later)?;
+        let pool = manifest::pool("all", &["10.0.0.0/8"]);
+        let advertisement = manifest::advertisement("all", &[], &[]);
+        let service = manifest::service("web", &[VIP_V4]);
+        fs::write(later.join("all.yaml"), pool + &advertisement + &service)?;
+        agent.wait_for_line("answering for 10.0.0.240 on eth0", SOON)?;
+        Ok(())
+    });
+}
+
+/// That a command fails with this code, and says all of this to whoever ran it, and nothing that
+/// only its authors understand.
+#[track_caller]
+fn refused(command: Command, code: i32, expected: &[&str]) -> Result<()> {
+    let output = command.output()?;
+    let said = &output.stderr;
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for part in expected {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    for part in ["panicked", "backtrace", "RUST_", "Os {", "os error 0"] {
+        assert!(!said.contains(part), "{part:?} is in {said}");
+    }
+    Ok(())
+}
+
+/// The agent with more arguments, started by another program that is given as a line.
+fn agent(host: &Host, by: &str, manifests: &Manifests, more: &[&str]) -> Result<Command> {
+    let command = started_by(host, by, speaker_program()?)
+        .args(["agent", "--node-name", host.name(), "--manifests"])
+        .arg(manifests.path());
+    let state: &[&str] = match more.contains(&"--state-dir") {
+        true => &[],
+        false => &["--state-dir", "/run/lab/state"],
+    };
+    Ok(command.args(state).args(more))
+}
+
+fn started_by(host: &Host, by: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut words = by.split_whitespace();
+    let by = words.next().expect("it names a program");
+    host.command(by).args(words).arg(program)
+}
