@@ -40,7 +40,6 @@ mod tests {
     fn valid_until_the_deadline_then_lapsed_then_inert() {
         let lease = Lease {
             agent_deadline_ns: 1_000,
-            ..Lease::default()
         };
         assert_eq!(lease.standing(999), Standing::Valid);
         assert_eq!(lease.standing(1_000), Standing::Lapsed);

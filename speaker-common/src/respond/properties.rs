@@ -1,6 +1,6 @@
 //! What holds of every frame, with a decoder that nobody here wrote.
 
-use std::{format, vec::Vec};
+use std::{vec::Vec};
 
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -247,7 +247,7 @@ fn assert_is_reply(link: &Link, request: &[u8], reply: &[u8]) {
                 target_addr: target.into(),
                 lladdr: Some(RawHardwareAddress::from(EthernetAddress(link.mac))),
             });
-            assert_eq!(parsed, expected, "{}", format!("{reply:02x?}"));
+            assert_eq!(parsed, expected, "{reply:02x?}");
         }
     }
 }

@@ -56,17 +56,12 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let foreign = Arp::request(&CLIENT, STRANGER.v4).bytes();
     rows.push(bench.case(
         "pass: ARP for another host",
-        &[foreign.clone()],
+        std::slice::from_ref(&foreign),
         XDP_PASS,
         limit(15.0),
     )?);
     let foreign6 = Nd::solicitation(&CLIENT, STRANGER.v6).bytes();
-    rows.push(bench.case(
-        "pass: NS for another host",
-        &[foreign6.clone()],
-        XDP_PASS,
-        None,
-    )?);
+    rows.push(bench.case("pass: NS for another host", &[foreign6], XDP_PASS, None)?);
     let arp = |n| Arp::request(&CLIENT, vip_v4(n)).bytes();
     let ns = |n| Nd::solicitation(&CLIENT, vip_v6(n)).bytes();
     rows.push(bench.case("suppressed ARP", &[arp(SUPPRESSED)], XDP_DROP, None)?);
