@@ -1,6 +1,6 @@
 //! What holds of every frame, with a decoder that nobody here wrote.
 
-use std::{vec::Vec};
+use std::vec::Vec;
 
 use fastrand::Rng;
 use proptest::prelude::*;
