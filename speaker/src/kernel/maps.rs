@@ -139,6 +139,18 @@ impl Maps {
         }
     }
 
+    /// Lets the program look up all VIPs that are there. A filter that is new, beside maps of an
+    /// earlier run, would hide theirs.
+    pub(super) fn list_all(&mut self) -> Result<(), MapsError> {
+        for key in self.vips_v4.keys()? {
+            self.list(FilterBit::v4(&key.address))?;
+        }
+        for key in self.vips_v6.keys()? {
+            self.list(FilterBit::v6(&key.address))?;
+        }
+        Ok(())
+    }
+
     /// Lets the program look an address up. The bit is never cleared: other addresses may share
     /// it, and one too many costs a look-up.
     fn list(&mut self, bit: FilterBit) -> Result<(), MapsError> {
@@ -292,6 +304,16 @@ where
             map: open(directory, name)?,
             entries: PhantomData,
         })
+    }
+
+    fn keys(&self) -> Result<Vec<K>, MapsError> {
+        self.map
+            .keys()
+            .map(|key| {
+                let key = key.map_err(|source| MapsError::kernel(self.name, "read", source))?;
+                self.meaning(&key)
+            })
+            .collect()
     }
 
     fn entries(&self) -> Result<Vec<(K, V)>, MapsError> {

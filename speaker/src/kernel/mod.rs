@@ -159,7 +159,8 @@ impl Kernel {
                 let _ = pins.discard(&layout);
             }
         })?;
-        let maps = Maps::open(&layout.directory)?;
+        let mut maps = Maps::open(&layout.directory)?;
+        maps.list_all()?;
         match layout.state {
             State::New | State::Staged => info!("new maps at {}", layout.directory.display()),
             State::Adopted => info!("maps of an earlier run at {}", layout.directory.display()),

@@ -1,10 +1,15 @@
 //! One run takes over what an earlier one left.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use aya::maps::{Array, Map, MapData};
 use speaker::kernel::{Kernel, ModeChoice, OpenError};
 use speaker_common::layout::{Action, Link, Vip};
 use tracing::Level;
@@ -67,6 +72,34 @@ fn a_map_of_another_size_is_replaced_and_the_others_are_kept() {
         let kernel = open(bpffs);
         assert!(!bpffs.join("speaker/v1-new").exists());
         assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 2);
+    });
+}
+
+#[test]
+fn kept_vips_are_found_through_a_new_filter() {
+    isolated(|bpffs| {
+        let (mut kernel, port, client) = agent(bpffs);
+        let v6 = key("2001:db8::10".parse::<IpAddr>().unwrap(), port);
+        let vip = Vip::new(Action::Answer, SLOT + 1);
+        kernel.maps_mut().put_vip(&v6, &vip).unwrap();
+        drop(kernel);
+        // Of another size; or from before there was one.
+        for change in [
+            (|bpffs| replace_with_other_size(bpffs, "filter")) as fn(&Path),
+            |bpffs| std::fs::remove_file(bpffs.join("speaker/v1/filter")).unwrap(),
+        ] {
+            change(bpffs);
+            let mut kernel = open(bpffs);
+            assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
+            assert_eq!(client.ask(VIP), Some(MAC));
+            kernel.finish_adoption().unwrap();
+            let listed = MapData::from_pin(bpffs.join("speaker/v1/filter"))
+                .and_then(Map::from_map_data)
+                .and_then(Array::<MapData, u64>::try_from)
+                .unwrap();
+            let bits: u32 = listed.iter().map(|word| word.unwrap().count_ones()).sum();
+            assert_eq!(bits, 2);
+        }
     });
 }
 
