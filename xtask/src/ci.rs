@@ -80,7 +80,7 @@ fn licensed() -> Result<()> {
     for manifest in ["Cargo.toml", EBPF] {
         let mut deny = cargo();
         deny.args(["deny", "--manifest-path", manifest, "--config", "deny.toml"])
-            .args(["check", "--disable-fetch", "licenses", "bans", "sources"])
+            .args(["check", "licenses", "bans", "sources"])
             .args(advisories);
         shell::run(&mut deny)?;
     }
