@@ -7,6 +7,7 @@
     expect(internal_features, reason = "the compiler is pinned")
 )]
 
+mod clock;
 mod context;
 mod maps;
 

@@ -5,21 +5,20 @@ use core::{cell::Cell, marker::PhantomData};
 use aya_ebpf::{
     bindings::xdp_md,
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
-    helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
     programs::XdpContext,
 };
 use speaker_common::{
     frame::{Frame, snapshot},
     layout::{
-        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, Lease, Link, MAX_LINKS, MAX_SLOTS, MAX_VIPS,
-        Tap, Vip, VipKeyV4, VipKeyV6,
+        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, Lease, Link,
+        MAX_LINKS, MAX_SLOTS, MAX_VIPS, Tap, Vip, VipKeyV4, VipKeyV6,
     },
     lease::Standing,
     respond::{Reason, Records, Tables},
 };
 
-use crate::context::Packet;
+use crate::{clock, context::Packet};
 
 #[btf_map(name = "links")]
 static LINKS: HashMap<u32, Link, MAX_LINKS> = HashMap::new();
@@ -50,8 +49,8 @@ pub trait Trace {
 /// The maps as one frame sees them.
 pub struct Kernel<'a, T> {
     ctx: &'a XdpContext,
-    /// Read at most once a frame; zero until then.
-    now: Cell<u64>,
+    /// When the lease was judged, which comes before anything is counted.
+    now_ns: Cell<u64>,
     trace: PhantomData<T>,
 }
 
@@ -60,18 +59,9 @@ impl<'a, T> Kernel<'a, T> {
     pub fn new(ctx: &'a XdpContext) -> Self {
         Self {
             ctx,
-            now: Cell::new(0),
+            now_ns: Cell::new(0),
             trace: PhantomData,
         }
-    }
-
-    #[inline(always)]
-    fn now(&self) -> u64 {
-        if self.now.get() == 0 {
-            // SAFETY: the helper takes nothing and cannot fail (Linux 5.8).
-            self.now.set(unsafe { bpf_ktime_get_boot_ns() });
-        }
-        self.now.get()
     }
 }
 
@@ -86,7 +76,9 @@ impl<T> Tables for Kernel<'_, T> {
 
     #[inline(always)]
     fn listed(&self, bit: FilterBit) -> bool {
-        FILTER.get(bit.word).is_some_and(|word| word & bit.mask != 0)
+        FILTER
+            .get(bit.word)
+            .is_some_and(|word| word & bit.mask != 0)
     }
 
     #[inline(always)]
@@ -105,7 +97,9 @@ impl<T> Tables for Kernel<'_, T> {
     fn standing(&self) -> Standing {
         // The array has its one element always; a lease that cannot be read is none.
         let lease = LEASE.get(0).copied().unwrap_or_default();
-        lease.standing(self.now())
+        let now_ns = clock::now_ns(lease.agent_deadline_ns);
+        self.now_ns.set(now_ns);
+        lease.standing(now_ns)
     }
 }
 
@@ -130,7 +124,7 @@ impl<T: Trace> Records for Kernel<'_, T> {
                 EventKind::Refused => add(&raw mut (*counters).refused),
                 EventKind::Rejected | EventKind::Reply | EventKind::Claimed => {}
             }
-            (&raw mut (*counters).last_request_ns).write_volatile(self.now());
+            (&raw mut (*counters).last_request_ns).write_volatile(self.now_ns.get());
         }
     }
 
@@ -144,7 +138,7 @@ impl<T: Trace> Records for Kernel<'_, T> {
 
     #[inline(always)]
     fn tell(&self, _frame: &impl Frame, kind: EventKind, reason: u8) {
-        if !tell(self.ctx.ctx, self.now(), kind, reason) {
+        if !tell(self.ctx.ctx, kind, reason) {
             self.count_reason(Reason::EventLost);
         }
     }
@@ -159,7 +153,7 @@ impl<T: Trace> Records for Kernel<'_, T> {
 ///
 /// A function of its own: the copy has many paths, and the verifier forgets them when it returns.
 #[inline(never)]
-fn tell(ctx: *mut xdp_md, time_ns: u64, kind: EventKind, reason: u8) -> bool {
+fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
     let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
         return false;
     };
@@ -169,7 +163,7 @@ fn tell(ctx: *mut xdp_md, time_ns: u64, kind: EventKind, reason: u8) -> bool {
     // SAFETY: the entry is a whole `Event` of ours until it is submitted, and all its fields are
     // written. The ring's memory holds what an earlier record left: it is initialised.
     unsafe {
-        (&raw mut (*event).time_ns).write(time_ns);
+        (&raw mut (*event).time_ns).write(clock::read());
         (&raw mut (*event).ifindex).write(ctx.ingress_ifindex() as u32);
         (&raw mut (*event).length).write(frame.length() as u16);
         (&raw mut (*event).kind).write(kind);

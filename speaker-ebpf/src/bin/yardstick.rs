@@ -7,7 +7,8 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::xdp_action,
-    btf_maps::{Array, ProgramArray},
+    btf_maps::{Array, HashMap, ProgramArray},
+    helpers::bpf_ktime_get_boot_ns,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
@@ -24,6 +25,9 @@ static REQUESTS: Array<Request, REQUESTS_MAX> = Array::new();
 /// Whose turn it is, and the number of requests less one.
 #[btf_map(name = "turn")]
 static TURN: Array<[u32; 2], 1> = Array::new();
+/// What `lookup` looks into.
+#[btf_map(name = "table")]
+static TABLE: HashMap<[u64; 3], u64, REQUESTS_MAX> = HashMap::new();
 /// The program that the request is for.
 #[btf_map(name = "under_test")]
 static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
@@ -44,6 +48,26 @@ pub fn swap(ctx: XdpContext) -> u32 {
     // Three half-words each: frames are aligned to two.
     (*d0, *d1, *d2, *s0, *s1, *s2) = (*s0, *s1, *s2, *d0, *d1, *d2);
     xdp_action::XDP_TX
+}
+
+/// Reads the clock that the lease is judged by, and lets the frame go.
+#[xdp(frags)]
+pub fn clock(_ctx: XdpContext) -> u32 {
+    // SAFETY: the helper takes nothing and cannot fail.
+    match unsafe { bpf_ktime_get_boot_ns() } {
+        0 => xdp_action::XDP_ABORTED,
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+/// Looks a key of an IPv6 VIP's size up in a hash of a VIP table's size, and lets the frame go.
+#[xdp(frags)]
+pub fn lookup(_ctx: XdpContext) -> u32 {
+    // SAFETY: nothing is read behind the pointer.
+    match unsafe { TABLE.get([1, 2, 3]) } {
+        Some(_) => xdp_action::XDP_ABORTED,
+        None => xdp_action::XDP_PASS,
+    }
 }
 
 /// Writes the next request over the frame, and hands it to the program under test: an answered

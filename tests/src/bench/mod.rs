@@ -4,6 +4,7 @@
 
 mod frame;
 mod report;
+mod stand;
 mod wire;
 
 pub use report::{Limit, Report, Row, Section};

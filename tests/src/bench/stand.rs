@@ -1,0 +1,206 @@
+//! Runs programs on fresh requests, in turns, and times them.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, TestRun as _, TestRunOptions,
+    maps::{Array, MapData, ProgramArray},
+};
+use speaker_common::{
+    layout::{Action, Lease, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
+    testing::Host,
+};
+
+use super::median;
+use crate::program::{self, Program, TEST_RUN_IFINDEX, action, object};
+
+/// Frames in one timed run.
+const REPEAT: u32 = 5_000;
+/// Turns of each program, of which the quieter half counts.
+const ROUNDS: usize = 42;
+/// Bytes of a frame; shorter ones are padded.
+const FRAME_BYTES: usize = 86;
+/// Counter slots that VIPs use.
+const SLOTS: u32 = 1 << 16;
+
+pub(super) const NODE: Host = Host::number(1);
+const PORT: u32 = 7;
+
+type Request = [u64; FRAME_BYTES.div_ceil(8)];
+
+/// A program that is timed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Contender {
+    /// One of the yardstick object.
+    Bare(&'static str),
+    /// The program that ships.
+    Speaker,
+}
+
+/// The loaded program with its tables, and what it is compared with.
+pub(super) struct Stand {
+    program: Program,
+    yardstick: Ebpf,
+    requests: Array<MapData, Request>,
+    turn: Array<MapData, [u32; 2]>,
+    under_test: ProgramArray<MapData>,
+}
+
+impl Stand {
+    pub(super) fn new() -> Result<Self> {
+        let mut program = Program::load(object::SPEAKER)?;
+        let link = Link::new(NODE.mac, PORT);
+        program.maps.set_link(TEST_RUN_IFINDEX, Some(link))?;
+        program.maps.set_lease(Lease {
+            agent_deadline_ns: u64::MAX,
+        })?;
+        let mut yardstick = program::load(object::YARDSTICK)?;
+        let mut map = |name| {
+            yardstick
+                .take_map(name)
+                .with_context(|| format!("the yardstick has no map `{name}`"))
+        };
+        Ok(Self {
+            requests: map("requests")?.try_into()?,
+            turn: map("turn")?.try_into()?,
+            under_test: map("under_test")?.try_into()?,
+            program,
+            yardstick,
+        })
+    }
+
+    /// Enters VIP number `n` of both families.
+    pub(super) fn enter(&mut self, n: u32, action: Action) -> Result<()> {
+        let vip = Some(Vip::new(action, n));
+        let (port, vlan) = (PORT, Vlan::default());
+        let address = vip_v4(n);
+        self.program.maps.set_vip_v4(
+            VipKeyV4 {
+                address,
+                port,
+                vlan,
+            },
+            vip,
+        )?;
+        let address = vip_v6(n);
+        self.program.maps.set_vip_v6(
+            VipKeyV6 {
+                address,
+                port,
+                vlan,
+            },
+            vip,
+        )
+    }
+
+    /// The nanoseconds that each contender takes for a frame beyond those of the bare pass
+    /// program. The requests, a power of two of them, take turns; each contender must come to its
+    /// action on all of them.
+    pub(super) fn time<const N: usize>(
+        &mut self,
+        requests: &[Vec<u8>],
+        contenders: [(Contender, u32); N],
+    ) -> Result<[f64; N]> {
+        self.set_requests(requests)?;
+        let before = self.handled()?;
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            let pass = self.run(Contender::Bare("pass"), action::PASS)?;
+            let mut times = [0.0; N];
+            for (time, (contender, action)) in times.iter_mut().zip(contenders) {
+                *time = self.run(contender, action)? - pass;
+            }
+            rounds.push((pass, times));
+        }
+        self.ensure_handled(&contenders, before)?;
+        // Where the pass program was slow, the machine was busy with something else.
+        rounds.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        rounds.truncate(ROUNDS / 2);
+        Ok(std::array::from_fn(|contender| {
+            let mut times: Vec<_> = rounds.iter().map(|(_, times)| times[contender]).collect();
+            median(&mut times)
+        }))
+    }
+
+    fn set_requests(&mut self, requests: &[Vec<u8>]) -> Result<()> {
+        ensure!(
+            requests.len().is_power_of_two(),
+            "{} requests cannot take turns: give a power of two",
+            requests.len()
+        );
+        for (index, frame) in (0..).zip(requests) {
+            let mut padded = frame.clone();
+            padded.resize(size_of::<Request>(), 0);
+            let (words, _) = padded.as_chunks();
+            let mut request = Request::default();
+            for (to, from) in request.iter_mut().zip(words) {
+                *to = u64::from_ne_bytes(*from);
+            }
+            self.requests.set(index, request, 0)?;
+        }
+        let mask = u32::try_from(requests.len() - 1)?;
+        Ok(self.turn.set(0, [0, mask], 0)?)
+    }
+
+    fn run(&mut self, contender: Contender, action: u32) -> Result<f64> {
+        let program = match contender {
+            Contender::Bare(name) => program::xdp(&self.yardstick, name)?,
+            Contender::Speaker => self.program.xdp()?,
+        };
+        self.under_test.set(0, program.fd()?, 0)?;
+        let result = program::xdp(&self.yardstick, "fresh")?.test_run(TestRunOptions {
+            data_in: Some(&[0; FRAME_BYTES]),
+            repeat: REPEAT,
+            ..TestRunOptions::default()
+        })?;
+        let returned = result.return_value;
+        ensure!(
+            returned == action,
+            "{contender:?} came to action {returned}"
+        );
+        // The kernel's own clock, around the runs alone.
+        Ok(result.duration.as_nanos() as f64)
+    }
+
+    /// An answer or a drop that is timed is one that is counted.
+    fn ensure_handled(&self, contenders: &[(Contender, u32)], before: Handled) -> Result<()> {
+        let after = self.handled()?;
+        let mut expected = before;
+        for (contender, action) in contenders {
+            let frames = ROUNDS as u64 * u64::from(REPEAT);
+            match (contender, *action) {
+                (Contender::Speaker, action::TX) => expected.answered += frames,
+                (Contender::Speaker, action::DROP) => expected.suppressed += frames,
+                _ => {}
+            }
+        }
+        ensure!(
+            after == expected,
+            "{after:?} were handled, not {expected:?}"
+        );
+        Ok(())
+    }
+
+    fn handled(&self) -> Result<Handled> {
+        let mut sum = Handled::default();
+        for slot in 0..SLOTS {
+            let counters = self.program.maps.counters(slot)?;
+            sum.answered += counters.answered;
+            sum.suppressed += counters.suppressed;
+        }
+        Ok(sum)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Handled {
+    answered: u64,
+    suppressed: u64,
+}
+
+pub(super) fn vip_v4(n: u32) -> [u8; 4] {
+    (0x0a00_0000 + n).to_be_bytes()
+}
+
+pub(super) fn vip_v6(n: u32) -> [u8; 16] {
+    ((0xfd00_u128 << 112) + u128::from(n)).to_be_bytes()
+}
