@@ -219,8 +219,6 @@ impl Link {
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Counters {
-    /// Requests, solicitations and probes for the VIP.
-    pub requests: u64,
     /// Answered.
     pub answered: u64,
     /// Dropped because another node owns the VIP.
@@ -229,6 +227,13 @@ pub struct Counters {
     pub refused: u64,
     /// When the last request came, in nanoseconds of `CLOCK_BOOTTIME`.
     pub last_request_ns: u64,
+}
+
+impl Counters {
+    /// Requests, solicitations and probes for the VIP: whatever became of them.
+    pub const fn requests(&self) -> u64 {
+        self.answered + self.suppressed + self.refused
+    }
 }
 
 /// The one value of `lease`.
@@ -316,7 +321,7 @@ mod tests {
         assert_eq!(size_of::<VipKeyV4>(), 12);
         assert_eq!(size_of::<VipKeyV6>(), 24);
         assert_eq!(size_of::<Vip>(), 8);
-        assert_eq!(size_of::<Counters>(), 40);
+        assert_eq!(size_of::<Counters>(), 32);
         assert_eq!(size_of::<Lease>(), 8);
         assert_eq!(size_of::<Tap>(), 4);
         assert_eq!(size_of::<Event>(), 144);

@@ -117,7 +117,6 @@ impl<T: Trace> Records for Kernel<'_, T> {
         // SAFETY: the pointer is to a live array element, aligned to eight; all its users add
         // atomically or, for the time, store a whole word.
         unsafe {
-            add(&raw mut (*counters).requests);
             match kind {
                 EventKind::Answered | EventKind::Probed => add(&raw mut (*counters).answered),
                 EventKind::Suppressed => add(&raw mut (*counters).suppressed),

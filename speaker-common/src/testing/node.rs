@@ -143,7 +143,6 @@ impl Records for Node {
     fn count(&self, slot: u32, kind: EventKind) {
         let mut written = self.written.borrow_mut();
         let counters = written.counters.entry(slot).or_default();
-        counters.requests += 1;
         counters.last_request_ns = self.now_ns;
         match kind {
             EventKind::Answered | EventKind::Probed => counters.answered += 1,

@@ -70,8 +70,8 @@ pub struct Counts {
 impl Counts {
     /// Counts as of `now`, in nanoseconds of `CLOCK_BOOTTIME`.
     pub fn new(counters: Counters, now: u64) -> Self {
+        let requests = counters.requests();
         let Counters {
-            requests,
             answered,
             suppressed,
             refused,

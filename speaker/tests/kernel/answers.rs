@@ -12,7 +12,7 @@ fn a_vip_is_answered_and_counted() {
         let (mut kernel, _, client) = agent(bpffs);
         assert_eq!(client.ask(VIP), Some(MAC));
         let counters = kernel.maps().counters(SLOT).unwrap();
-        assert_eq!((counters.requests, counters.answered), (1, 1));
+        assert_eq!((counters.requests(), counters.answered), (1, 1));
         assert!(counters.last_request_ns > 0);
         let all = kernel.maps().counters_up_to(SLOT + 2).unwrap();
         assert_eq!(all.len(), 5);

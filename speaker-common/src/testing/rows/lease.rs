@@ -23,8 +23,8 @@ pub fn request_for_another_nodes_vip_is_dropped(subject: &mut impl Subject) {
         scene.subject.counters(THEIRS_V4),
         scene.subject.counters(THEIRS_V6),
     );
-    assert_eq!((v4.requests, v4.suppressed, v4.answered), (2, 2, 0));
-    assert_eq!((v6.requests, v6.suppressed, v6.answered), (3, 3, 0));
+    assert_eq!((v4.requests(), v4.suppressed, v4.answered), (2, 2, 0));
+    assert_eq!((v6.requests(), v6.suppressed, v6.answered), (3, 3, 0));
 }
 
 /// What other nodes' VIPs tell is not for this node to hide.
@@ -45,8 +45,8 @@ pub fn request_is_dropped_when_the_lease_has_lapsed(subject: &mut impl Subject) 
         scene.subject.counters(OURS_V4),
         scene.subject.counters(OURS_V6),
     );
-    assert_eq!((v4.requests, v4.refused, v4.answered), (2, 2, 0));
-    assert_eq!((v6.requests, v6.refused, v6.answered), (3, 3, 0));
+    assert_eq!((v4.requests(), v4.refused, v4.answered), (2, 2, 0));
+    assert_eq!((v6.requests(), v6.refused, v6.answered), (3, 3, 0));
 }
 
 /// An agent that is back answers again at once.

@@ -30,16 +30,14 @@ pub fn requests_are_counted_by_vip(subject: &mut impl Subject) {
     let ours = scene.subject.counters(OURS_V4);
     assert!((start..=end).contains(&ours.last_request_ns));
     let expected = Counters {
-        requests: 4,
         answered: 3,
         suppressed: 0,
         refused: 1,
         last_request_ns: ours.last_request_ns,
     };
-    assert_eq!(ours, expected);
+    assert_eq!((ours, ours.requests()), (expected, 4));
     let theirs = scene.subject.counters(THEIRS_V4);
     let expected = Counters {
-        requests: 1,
         suppressed: 1,
         last_request_ns: theirs.last_request_ns,
         ..Counters::default()
