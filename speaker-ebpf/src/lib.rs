@@ -7,7 +7,6 @@
     expect(internal_features, reason = "the compiler is pinned")
 )]
 
-mod clock;
 mod context;
 mod maps;
 

@@ -20,9 +20,8 @@ use tracing::info;
 use super::{object::Shape, sys};
 
 /// The maps that are pinned, by the names of their pins.
-pub(super) const MAPS: [&str; 10] = [
-    "links", "filter", "vips_v4", "vips_v6", "counters", "reasons", "lease", "clock", "tap",
-    "events",
+pub(super) const MAPS: [&str; 9] = [
+    "links", "filter", "vips_v4", "vips_v6", "counters", "reasons", "lease", "tap", "events",
 ];
 
 /// A pin cannot be made, moved or removed.
