@@ -79,10 +79,17 @@ impl Program {
     }
 }
 
-/// Loads an object and all programs in it.
+/// Loads an object and all programs in it: for frames in fragments too, where the kernel knows of
+/// them (5.18 and later).
 pub fn load(object: &str) -> Result<Ebpf> {
-    let mut ebpf = Ebpf::load(&object::bytes(object)?)
-        .with_context(|| format!("cannot load the object `{object}` (are you root?)"))?;
+    let bytes = object::bytes(object)?;
+    load_bytes(&bytes)
+        .or_else(|error| load_bytes(&object::without_fragments(bytes)).map_err(|_| error))
+        .with_context(|| format!("cannot load the object `{object}` (are you root?)"))
+}
+
+fn load_bytes(object: &[u8]) -> Result<Ebpf> {
+    let mut ebpf = Ebpf::load(object)?;
     for (name, program) in ebpf.programs_mut() {
         let program: &mut Xdp = program.try_into()?;
         program

@@ -65,6 +65,16 @@ pub fn bytes(name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The object with its programs' section `xdp.frags` renamed to `xdp`, in every table of strings.
+pub(super) fn without_fragments(mut object: Vec<u8>) -> Vec<u8> {
+    const NAME: &[u8] = b"xdp.frags\0";
+    const DOT: usize = 3;
+    while let Some(place) = object.windows(NAME.len()).position(|bytes| bytes == NAME) {
+        object[place + DOT] = 0;
+    }
+    object
+}
+
 /// The object of this name that was built last, whichever profile it was built for.
 fn newest(target: &Path, name: &str) -> Result<Option<(SystemTime, PathBuf)>> {
     let mut newest = None;
