@@ -12,5 +12,6 @@ extern crate std;
 pub mod frame;
 pub mod layout;
 pub mod lease;
+pub mod probe;
 pub mod respond;
 pub mod wire;
