@@ -46,13 +46,20 @@ fn main() -> Result<()> {
 
 /// The first part of the BPF toolchain that this machine lacks.
 fn missing_tool() -> Result<Option<&'static str>> {
-    if Command::new("bpf-linker").arg("--version").output().is_err() {
+    if Command::new("bpf-linker")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
         return Ok(Some("bpf-linker"));
     }
     let rustc = env::var_os("RUSTC").context("RUSTC")?;
     let sysroot = Command::new(rustc).args(["--print", "sysroot"]).output()?;
     let library = PathBuf::from(String::from_utf8(sysroot.stdout)?.trim())
         .join("lib/rustlib/src/rust/library");
-    println!("cargo::rerun-if-changed={}", library.join("Cargo.lock").display());
+    println!(
+        "cargo::rerun-if-changed={}",
+        library.join("Cargo.lock").display()
+    );
     Ok((!library.exists()).then_some("the compiler's rust-src component"))
 }

@@ -26,8 +26,19 @@ pub const SNAPSHOT_BYTES: usize = 128;
 /// IEEE 802.1Q §9.6).
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes,
-    Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 pub struct Vlan {
     /// The VLAN of a frame with one 802.1Q tag, or of the 802.1Q tag inside an 802.1ad one.
@@ -39,7 +50,17 @@ pub struct Vlan {
 /// Key of `vips_v4`.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
     KnownLayout,
 )]
 pub struct VipKeyV4 {
@@ -54,7 +75,17 @@ pub struct VipKeyV4 {
 /// Key of `vips_v6`.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, Immutable,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
     KnownLayout,
 )]
 pub struct VipKeyV6 {
@@ -69,7 +100,17 @@ pub struct VipKeyV6 {
 /// What this node does when it is asked for a VIP.
 #[repr(u8)]
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, TryFromBytes, IntoBytes, Immutable,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    TryFromBytes,
+    IntoBytes,
+    Immutable,
     KnownLayout,
 )]
 pub enum Action {
@@ -106,9 +147,7 @@ impl Vip {
 
 /// Value of `links`, by interface index.
 #[repr(C)]
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Link {
     /// The MAC that requests are sent to and answers name: the interface's own, or its bond's.
     pub mac: Mac,
@@ -172,7 +211,17 @@ pub struct Tap {
 /// What an event tells.
 #[repr(u8)]
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, TryFromBytes, IntoBytes, Immutable,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    TryFromBytes,
+    IntoBytes,
+    Immutable,
     KnownLayout,
 )]
 pub enum EventKind {

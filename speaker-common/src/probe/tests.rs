@@ -20,7 +20,10 @@ fn siphash_gives_the_reference_vectors() {
 }
 
 /// A second implementation: the one that `core` once shipped.
-#[expect(deprecated, reason = "it is the only SipHash-2-4 at hand, and it is right")]
+#[expect(
+    deprecated,
+    reason = "it is the only SipHash-2-4 at hand, and it is right"
+)]
 fn oracle(words: &[u64]) -> u64 {
     use core::hash::{Hasher, SipHasher};
     let mut hasher = SipHasher::new_with_keys(KEY.0[0], KEY.0[1]);
@@ -83,7 +86,12 @@ fn a_renewal_counts_from_the_time_handed_back() {
     let agent = agent(1);
     let mut peers = PeersLease::default();
     assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Unarmed);
-    judge(&probe(Kind::Renew, 1, 1_000 * MS), &agent, &mut peers, 1_200 * MS);
+    judge(
+        &probe(Kind::Renew, 1, 1_000 * MS),
+        &agent,
+        &mut peers,
+        1_200 * MS,
+    );
     assert_eq!(tenure(&agent, &peers, 1_349 * MS), Tenure::Valid);
     assert_eq!(tenure(&agent, &peers, 1_350 * MS), Tenure::Over);
 }
@@ -94,7 +102,12 @@ fn a_replayed_renewal_renews_nothing() {
     let mut peers = PeersLease::default();
     let early = probe(Kind::Renew, 1, 1_000 * MS);
     judge(&early, &agent, &mut peers, 1_000 * MS);
-    judge(&probe(Kind::Renew, 1, 1_100 * MS), &agent, &mut peers, 1_100 * MS);
+    judge(
+        &probe(Kind::Renew, 1, 1_100 * MS),
+        &agent,
+        &mut peers,
+        1_100 * MS,
+    );
     let before = peers;
     judge(&early, &agent, &mut peers, 1_200 * MS);
     assert_eq!(peers, before);
@@ -104,8 +117,18 @@ fn a_replayed_renewal_renews_nothing() {
 fn a_lapsed_lease_is_not_revived() {
     let agent = agent(1);
     let mut peers = PeersLease::default();
-    judge(&probe(Kind::Renew, 1, 1_000 * MS), &agent, &mut peers, 1_000 * MS);
-    judge(&probe(Kind::Renew, 1, 1_300 * MS), &agent, &mut peers, 1_400 * MS);
+    judge(
+        &probe(Kind::Renew, 1, 1_000 * MS),
+        &agent,
+        &mut peers,
+        1_000 * MS,
+    );
+    judge(
+        &probe(Kind::Renew, 1, 1_300 * MS),
+        &agent,
+        &mut peers,
+        1_400 * MS,
+    );
     assert_eq!(tenure(&agent, &peers, 1_400 * MS), Tenure::Over);
 }
 
@@ -113,8 +136,18 @@ fn a_lapsed_lease_is_not_revived() {
 fn a_renewal_of_another_life_or_from_the_future_renews_nothing() {
     let agent = agent(2);
     let mut peers = PeersLease::default();
-    judge(&probe(Kind::Renew, 1, 1_000 * MS), &agent, &mut peers, 1_000 * MS);
-    judge(&probe(Kind::Renew, 2, 1_001 * MS), &agent, &mut peers, 1_000 * MS);
+    judge(
+        &probe(Kind::Renew, 1, 1_000 * MS),
+        &agent,
+        &mut peers,
+        1_000 * MS,
+    );
+    judge(
+        &probe(Kind::Renew, 2, 1_001 * MS),
+        &agent,
+        &mut peers,
+        1_000 * MS,
+    );
     assert_eq!(peers, PeersLease::default());
 }
 
@@ -122,7 +155,12 @@ fn a_renewal_of_another_life_or_from_the_future_renews_nothing() {
 fn a_node_that_said_it_is_over_stays_so_although_its_agent_comes_back() {
     let mut agent = agent(1);
     let mut peers = PeersLease::default();
-    judge(&probe(Kind::Renew, 1, 9_900 * MS), &agent, &mut peers, 9_900 * MS);
+    judge(
+        &probe(Kind::Renew, 1, 9_900 * MS),
+        &agent,
+        &mut peers,
+        9_900 * MS,
+    );
     let reply = judge(&probe(Kind::Request, 1, 0), &agent, &mut peers, 10_001 * MS).unwrap();
     assert_eq!(reply.flags, FLAG_LAPSED);
     assert_eq!((reply.agent_age_ms, reply.agent_left_ms), (9_101, 0));
@@ -137,7 +175,10 @@ fn a_request_renews_nothing_and_is_answered_with_the_nodes_clock() {
     let agent = agent(1);
     let mut peers = PeersLease::default();
     let reply = judge(&probe(Kind::Request, 0, 0), &agent, &mut peers, 1_000 * MS).unwrap();
-    assert_eq!((reply.kind, reply.life, reply.time_ns), (Kind::Reply, 1, 1_000 * MS));
+    assert_eq!(
+        (reply.kind, reply.life, reply.time_ns),
+        (Kind::Reply, 1, 1_000 * MS)
+    );
     assert_eq!(reply.sequence, 0x1122_3344_5566_7788);
     assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Unarmed);
 }
@@ -162,7 +203,16 @@ fn only_a_member_can_end_the_life_of_a_node_in_company() {
     let over = |agent: &AgentLease, member| answer(&told, 9, agent, &peers, member, MS).peers.over;
     assert_eq!(over(&agent(1), false), 0);
     assert_eq!(over(&agent(1), true), 1);
-    assert_eq!(over(&AgentLease { alone: 1, ..agent(1) }, false), 1);
+    assert_eq!(
+        over(
+            &AgentLease {
+                alone: 1,
+                ..agent(1)
+            },
+            false
+        ),
+        1
+    );
     assert_eq!(over(&agent(2), true), 0);
 }
 

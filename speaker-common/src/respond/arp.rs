@@ -31,11 +31,12 @@ pub(super) fn decide(
     if !request && arp.oper != REPLY {
         return Decision::Reject(Reason::ArpOperation);
     }
-    let (link, addresses) =
-        match addressed(frame, tables, |to, link| *to == BROADCAST || *to == link.mac) {
-            Ok(addressed) => addressed,
-            Err(reason) => return Decision::Reject(reason),
-        };
+    let (link, addresses) = match addressed(frame, tables, |to, link| {
+        *to == BROADCAST || *to == link.mac
+    }) {
+        Ok(addressed) => addressed,
+        Err(reason) => return Decision::Reject(reason),
+    };
     let vip = |address| {
         tables.vip_v4(&VipKeyV4 {
             address,

@@ -100,8 +100,7 @@ fn judge(
     if is_multicast(&message.target) {
         return Err(Reason::NdTarget);
     }
-    let (link, addresses) =
-        addressed(frame, tables, |to, link| is_group(to) || *to == link.mac)?;
+    let (link, addresses) = addressed(frame, tables, |to, link| is_group(to) || *to == link.mac)?;
     let vip = tables.vip_v6(&VipKeyV6 {
         address: message.target,
         port: link.port,

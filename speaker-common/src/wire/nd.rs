@@ -60,8 +60,7 @@ pub struct LinkLayerOption {
 }
 
 /// Bytes of an NA with its one option: what we send.
-pub const ADVERTISEMENT_LENGTH: u16 =
-    (size_of::<Message>() + size_of::<LinkLayerOption>()) as u16;
+pub const ADVERTISEMENT_LENGTH: u16 = (size_of::<Message>() + size_of::<LinkLayerOption>()) as u16;
 
 /// An NA for `target` at `mac`, from `source` to `destination`, with its checksum.
 #[inline(always)]

@@ -2,3 +2,5 @@
 //! return commands.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+
+pub mod cluster;
