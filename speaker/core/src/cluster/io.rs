@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use speaker_common::{
-    probe::{Key, LENGTH, Tenure},
+    probe::{FLAG_DRAINING, FLAG_RESTARTING, Key, LENGTH, Tenure},
     wire::Mac,
 };
 
@@ -343,15 +343,23 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// What a former agent of this node left in the kernel, read before anything is written.
+/// What a former agent of this node left in the kernel, read before anything is written. It is
+/// gone on with if its lease still stands; if not, its groups are the first to be set silent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
-    /// Its life, whose lease still stands.
-    pub life: Life,
+    /// The lease.
+    pub lease: KernelLease,
     /// Its agent's deadline.
     pub deadline: Instant,
     /// Its count of times alone; zero if it is in company.
     pub alone: u32,
-    /// The groups that the kernel answers for.
+    /// The groups that the kernel answers for while the lease stands.
     pub groups: BTreeSet<GroupName>,
+}
+
+/// The flags of the agent's side of the lease, as the kernel holds them.
+pub fn lease_flags(lease: &AgentLease) -> u32 {
+    let restarting = if lease.restarting { FLAG_RESTARTING } else { 0 };
+    let draining = if lease.draining { FLAG_DRAINING } else { 0 };
+    restarting | draining
 }

@@ -47,9 +47,11 @@ impl Own {
         timing: &Timing,
         now: Instant,
     ) -> Self {
-        let adopted = adopted.filter(|adopted| now < adopted.deadline);
+        let former = adopted.map_or(Life(0), |adopted| adopted.lease.life);
+        let adopted = adopted
+            .filter(|adopted| now < adopted.deadline && adopted.lease.tenure != Tenure::Over);
         Self {
-            life: adopted.map_or(life, |adopted| adopted.life),
+            life: adopted.map_or(Life(life.0.max(former.0 + 1)), |_| former),
             deadline: now + timing.settings().agent_grace,
             heartbeat: now,
             times_alone: adopted

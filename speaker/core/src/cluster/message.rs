@@ -240,3 +240,19 @@ impl Envelope {
         postcard::from_bytes(rest).ok()
     }
 }
+
+/// A message in words, for a trace.
+pub fn describe_message(bytes: &[u8]) -> String {
+    match Envelope::decode(bytes) {
+        Some(Envelope {
+            from,
+            life,
+            via,
+            body,
+        }) => {
+            let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+            format!("{from} ({}{via}): {body:?}", life.0)
+        }
+        None => format!("{} bytes that are no message of this version", bytes.len()),
+    }
+}

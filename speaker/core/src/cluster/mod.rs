@@ -62,9 +62,9 @@ use speaker_common::probe::Key;
 pub use explain::{Candidate, Explanation, Member, Standing as CandidateStanding};
 pub use io::{
     Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Group,
-    GroupState, Input, KernelLease, LifeOver, LinkInfo, Reason, Silence, Stop,
+    GroupState, Input, KernelLease, LifeOver, LinkInfo, Reason, Silence, Stop, lease_flags,
 };
-pub use message::MESSAGE_LENGTH;
+pub use message::{MESSAGE_LENGTH, describe_message};
 pub use name::{Endpoints, Epoch, GroupName, Life, NodeName};
 pub use order::metallb_order;
 pub use timing::{Partition, Settings, Timing, TimingError};

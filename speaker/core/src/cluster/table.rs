@@ -145,14 +145,19 @@ impl Cluster {
         self.dirty.extend(self.seats.keys());
     }
 
-    /// Goes on with what a former agent of this node owned.
+    /// Goes on with what a former agent of this node owned, or sees to it that it is not answered.
     pub(super) fn adopt(&mut self, adopted: Option<Adopted>, now: Instant) {
-        let groups = adopted
-            .filter(|adopted| adopted.life == self.own.life)
-            .map(|adopted| adopted.groups);
-        for name in groups.into_iter().flatten() {
-            let key = name.key();
-            let mut seat = Seat::new(name);
+        let Some(Adopted { lease, groups, .. }) = adopted else {
+            return;
+        };
+        for group in groups {
+            if lease.life != self.own.life {
+                let state = GroupState::Silent(Silence::Joining);
+                self.commands.push_back(Command::Set { group, state });
+                continue;
+            }
+            let key = group.key();
+            let mut seat = Seat::new(group);
             seat.mine = Mine::Yes;
             self.seats.insert(key, seat);
             let own = (self.name.clone(), self.own.life);
