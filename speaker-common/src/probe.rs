@@ -1,16 +1,16 @@
 //! Liveness probes: their wire format, their keyed tag, and what a probed node does with one.
 //!
 //! A watcher asks (`Request`), the probed node's XDP program says how it is and what time its own
-//! clock shows (`Reply`), and the watcher hands that time back (`Renew`). Only the last step
-//! extends the lease, and it extends it *from the time handed back*: however late, doubled or
-//! replayed a `Renew` arrives, the lease ends one lease length after a moment at which the node
+//! clock shows (`Reply`), and the watcher hands that time back (`Renew`, and its next `Request`).
+//! Only that extends the lease, and it extends it *from the time handed back*: however late,
+//! doubled or replayed it arrives, the lease ends one lease length after a moment at which the node
 //! had spoken, by the node's own clock. No counter per watcher is needed for that, and a watcher
 //! that has heard nothing for longer than the lease (plus what two clocks may differ in rate)
 //! knows that nothing it ever sent can still be keeping the node alive.
 //!
 //! | replayed frame | what it does |
 //! |---|---|
-//! | `Request` | draws a reply; ends the loneliness of a node that believed itself alone |
+//! | `Request` | draws a reply; may end the loneliness of a node that believed itself alone |
 //! | `Reply` | nothing: a watcher takes an answer only to a request that it has just made |
 //! | `Renew` | nothing: its time is past, or belongs to another life |
 //!
@@ -23,17 +23,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// reply in place.
 pub const LENGTH: usize = 64;
 
-/// What every probe begins with: a name, and the version of this layout.
+/// What every probe begins with: a name, and the version of this layout. Then, in the same word,
+/// kind and flags.
 const MAGIC: [u8; 3] = *b"SP\x01";
 
-/// A probe's first word, as bytes: magic, version, kind, flags.
-const HEADER_WORDS: usize = 7;
+/// Words before the tag.
+const BODY: usize = 7;
 
 /// The step of the exchange.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// How are you? Extends nothing.
+    /// How are you? With [`FLAG_RENEWS`] it hands the time of the last reply back once more, in
+    /// case the `Renew` was lost.
     Request = 1,
     /// What the probed node says.
     Reply = 2,
@@ -43,6 +45,8 @@ pub enum Kind {
 
 /// Of a request: the sender holds this life to be over.
 pub const FLAG_OVER: u32 = 1;
+/// Of a request: the sender will renew the lease when it is answered.
+pub const FLAG_RENEWS: u32 = 1 << 6;
 /// Of a reply: the lease stands, and what the node owns is answered.
 pub const FLAG_VALID: u32 = 1 << 1;
 /// Of a reply: this life is over and will never answer again.
@@ -69,7 +73,8 @@ pub struct Probe {
     pub sequence: u64,
     /// The life of the target that this is about.
     pub life: u64,
-    /// The target's clock at its reply, in nanoseconds of `CLOCK_BOOTTIME`; zero in a request.
+    /// The target's clock at its last reply, in nanoseconds of `CLOCK_BOOTTIME`; zero if there is
+    /// none.
     pub time_ns: u64,
     /// Milliseconds since the agent's last heartbeat, in a reply.
     pub agent_age_ms: u32,
@@ -234,17 +239,22 @@ pub fn answer(
     match probe.kind {
         Kind::Reply => Outcome { peers, reply: None },
         Kind::Renew => {
-            if ours && probe.time_ns <= now {
+            if ours {
                 renew(agent, &mut peers, probe.time_ns, now);
             }
             Outcome { peers, reply: None }
         }
         Kind::Request => {
+            if ours && probe.flags & FLAG_RENEWS != 0 {
+                renew(agent, &mut peers, probe.time_ns, now);
+            }
             let told = probe.flags & FLAG_OVER != 0 && ours;
             if told && (member || agent.alone != 0) {
                 peers.over = agent.life;
             }
-            peers.company = agent.alone;
+            if probe.flags & (FLAG_OVER | FLAG_RENEWS) != 0 {
+                end_loneliness(agent, &mut peers, now);
+            }
             let tenure = tenure(agent, &peers, now);
             // Said once, it must stay true: whoever reads it takes this node's VIPs over.
             if tenure == Tenure::Over {
@@ -273,8 +283,22 @@ pub fn answer(
     }
 }
 
+/// Somebody is there. While the node was alone its lease needed no renewal, so that it was not
+/// renewed does not end its life: it falls silent until the sender's `Renew`.
+#[inline(always)]
+fn end_loneliness(agent: &AgentLease, peers: &mut PeersLease, now: u64) {
+    let was_alone = agent.alone != 0 && agent.alone != peers.company;
+    if was_alone && tenure(agent, peers, now) == Tenure::Valid && now >= peers.deadline_ns {
+        peers.life = 0;
+    }
+    peers.company = agent.alone;
+}
+
 #[inline(always)]
 fn renew(agent: &AgentLease, peers: &mut PeersLease, heard: u64, now: u64) {
+    if heard == 0 || heard > now {
+        return;
+    }
     let until = heard.saturating_add(agent.peers_lease_ns);
     match tenure(agent, peers, now) {
         Tenure::Over => peers.over = agent.life,
@@ -300,9 +324,9 @@ fn millis(ns: u64) -> u32 {
 
 #[inline(always)]
 fn tag(key: &Key, words: &[u64; 8]) -> u64 {
-    let mut message = [0; HEADER_WORDS];
+    let mut message = [0; BODY];
     let mut at = 0;
-    while at < HEADER_WORDS {
+    while at < BODY {
         message[at] = words[at];
         at += 1;
     }

@@ -189,10 +189,40 @@ fn a_probe_ends_loneliness() {
     agent.alone = 1;
     let mut peers = PeersLease::default();
     assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Valid);
-    judge(&probe(Kind::Request, 1, 0), &agent, &mut peers, 1_000 * MS);
+    let mut request = probe(Kind::Request, 1, 0);
+    judge(&request, &agent, &mut peers, 1_000 * MS);
+    assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Valid);
+    request.flags = FLAG_RENEWS;
+    judge(&request, &agent, &mut peers, 1_000 * MS);
     assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Unarmed);
     agent.alone = 2;
     assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Valid);
+}
+
+#[test]
+fn a_node_that_was_alone_for_longer_than_its_lease_goes_on_when_renewed() {
+    let mut agent = agent(1);
+    let mut peers = PeersLease::default();
+    judge(
+        &probe(Kind::Renew, 1, 1_000 * MS),
+        &agent,
+        &mut peers,
+        1_000 * MS,
+    );
+    agent.alone = 1;
+    assert_eq!(tenure(&agent, &peers, 2_000 * MS), Tenure::Valid);
+    let mut request = probe(Kind::Request, 1, 0);
+    request.flags = FLAG_RENEWS;
+    let reply = judge(&request, &agent, &mut peers, 2_000 * MS).unwrap();
+    assert_eq!(reply.flags, FLAG_ALONE);
+    judge(
+        &probe(Kind::Renew, 1, reply.time_ns),
+        &agent,
+        &mut peers,
+        2_001 * MS,
+    );
+    assert_eq!(tenure(&agent, &peers, 2_349 * MS), Tenure::Valid);
+    assert_eq!(tenure(&agent, &peers, 2_350 * MS), Tenure::Over);
 }
 
 #[test]

@@ -128,6 +128,10 @@ impl Watchdog {
         self.left[node] = true;
     }
 
+    pub(super) fn back(&mut self, node: usize) {
+        self.left[node] = false;
+    }
+
     pub(super) fn declared_down(&mut self, by: usize, node: usize, life: Life, why: Downfall) {
         self.down.push((by, node, life, why));
     }
@@ -292,7 +296,7 @@ impl World {
                 .stormy
                 .is_some_and(|at| self.now < at + settle);
             let apart = stormy || !self.net.connected(by, node, self.now, settle);
-            if answers && kernel.agent.life == life.0 && (why == Downfall::Lapsed || !apart) {
+            if answers && kernel.agent.life == life.0 && (why != Downfall::Unreachable || !apart) {
                 let how =
                     format!("node-{by} holds node-{node} to be down ({why:?}), and it answers");
                 return Some((Invariant::Excluded, how));

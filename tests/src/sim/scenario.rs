@@ -166,7 +166,10 @@ fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
             span,
         },
         7 | 8 => Fault::Freeze { node, span },
-        9 | 10 => Fault::Restart { node, away: 400 + span },
+        9 | 10 => Fault::Restart {
+            node,
+            away: 400 + span,
+        },
         11 => Fault::Leave {
             node,
             back: rng.random::<bool>().then_some(500 + span),

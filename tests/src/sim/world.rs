@@ -138,6 +138,9 @@ impl World {
                 self.trace(|| "settled".into());
             }
             self.tally.events += 1;
+            if std::env::var_os("LOUD").is_some() {
+                eprintln!("{} {at}", self.tally.events);
+            }
             let what = self.pending.remove(&id).expect("each is queued once");
             self.handle(what);
             self.check(at >= settled)?;
@@ -156,6 +159,11 @@ impl World {
         if let Some(trace) = &mut self.trace {
             if trace.len() == TRACE {
                 trace.pop_front();
+            }
+            if std::env::var_os("LOUD").is_some() {
+                let l = line();
+                eprintln!("{:>12.3} {}", self.now as f64 / MS as f64, l);
+                return;
             }
             trace.push_back(format!("{:>12.3} {}", self.now as f64 / MS as f64, line()));
         }
@@ -411,6 +419,7 @@ impl World {
         }
         node.up = true;
         node.left = false;
+        self.watchdog.back(at);
         node.stopped = false;
         node.inbox.clear();
         node.held.clear();

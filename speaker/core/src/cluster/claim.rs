@@ -168,7 +168,9 @@ impl Cluster {
     fn claimed_epoch(&self, round: u64, key: GroupKey) -> Option<Epoch> {
         match &self.rounds.get(&round)?.kind {
             Kind::Claim { entries, .. } => entries.get(&key).copied(),
-            Kind::Owned(_) | Kind::Release(_) | Kind::Lapsed(_) | Kind::Pause | Kind::Leave => None,
+            Kind::Owned(_) | Kind::Release(_) | Kind::Lapsed { .. } | Kind::Pause | Kind::Leave => {
+                None
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Cluster,
     claim::Wish,
-    io::{Cause, Failback, GroupState, Reason, Silence},
+    io::{Cause, Downfall, Failback, GroupState, Reason, Silence},
     name::{GroupKey, NodeName},
     peer::State,
     table::{Mine, Record, Seat},
@@ -170,7 +170,12 @@ impl Cluster {
         let Some(place) = place else {
             return;
         };
-        let turn = since + Timing::PATIENCE * place as u32;
+        // An owner that only has to begin anew is given the time to.
+        let returns = last
+            .as_ref()
+            .and_then(|last| self.peers.get(last))
+            .is_some_and(|peer| peer.state == State::Down(Downfall::Lapsed));
+        let turn = since + Timing::PATIENCE * (place as u32 + u32::from(returns));
         if now < turn {
             self.due.insert((turn, key));
             return;

@@ -268,7 +268,9 @@ pub enum Reason {
 pub enum Downfall {
     /// It replied to nobody for `take_over_after`.
     Unreachable,
-    /// Its kernel says that its lease has lapsed.
+    /// Its kernel says that its agent was gone for too long.
+    Agentless,
+    /// Its kernel says that no peer has renewed its lease in time; its agent will begin anew.
     Lapsed,
 }
 

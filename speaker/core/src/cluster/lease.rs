@@ -24,6 +24,8 @@ pub(super) struct Own {
     times_alone: u32,
     pub(super) alone: bool,
     phase: Phase,
+    /// It has to meet everybody; else whoever it knew as a member can tell it of the rest.
+    newcomer: bool,
     /// The kernel's last word on this life.
     pub(super) kernel: Option<KernelLease>,
     /// The kernel has said so since the agent was last seen not to run.
@@ -60,6 +62,7 @@ impl Own {
                 .unwrap_or(times_alone),
             alone: adopted.is_some_and(|adopted| adopted.alone != 0),
             phase: Phase::Joining(now + Timing::JOIN),
+            newcomer: true,
             kernel: None,
             sure: false,
             restarting: false,
@@ -97,25 +100,28 @@ impl Cluster {
         }));
     }
 
-    pub(super) fn lease_wake(&self) -> Option<Instant> {
+    pub(super) fn lease_wake(&self, now: Instant) -> Option<Instant> {
+        if self.own.restarting {
+            return None;
+        }
         let join = match self.own.phase {
             Phase::Joining(until) => Some(until),
             Phase::Joined => None,
         };
-        let heartbeat = (!self.own.restarting).then_some(self.own.heartbeat);
-        let silent = self.silent_at();
-        // A moment that has passed is looked at again at the next heartbeat.
-        let later = |at: &Instant| heartbeat.is_none_or(|beat| *at < beat);
-        let woken = join.into_iter().chain(silent).filter(later);
-        heartbeat
+        // What has passed without effect is looked at again at the next heartbeat.
+        let later = join
             .into_iter()
-            .chain(woken.filter(|at| *at > self.own.heartbeat - self.timing.heartbeat()))
-            .min()
+            .chain(self.silent_at())
+            .filter(|at| *at > now);
+        later.chain([self.own.heartbeat]).min()
     }
 
     /// When this node will have heard nobody for long enough to believe itself alone.
     fn silent_at(&self) -> Option<Instant> {
-        let last = self.live().filter_map(|(_, peer)| peer.contact).max()?;
+        let speaking = self
+            .live()
+            .filter(|(_, peer)| !peer.headless && peer.paused.is_none());
+        let last = speaking.filter_map(|(_, peer)| peer.contact).max()?;
         Some(last.max(self.smooth_since) + self.timing.settings().suspect_after)
     }
 
@@ -131,8 +137,12 @@ impl Cluster {
             self.end_life(LifeOver::Minority, self.own.life, now);
         }
         if let Phase::Joining(until) = self.own.phase {
-            let met = self.live().all(|(_, peer)| peer.meeting.met);
-            if met && majority && (now >= until || self.strangers().is_empty()) {
+            // A member whose agent restarts will say hello itself.
+            let met = self
+                .live()
+                .all(|(_, peer)| peer.meeting.met || peer.paused.is_some());
+            let known = !self.own.newcomer && self.live().any(|(_, peer)| peer.meeting.met);
+            if met && majority && (known || now >= until || self.strangers().is_empty()) {
                 self.own.phase = Phase::Joined;
                 self.event(Event::Joined);
                 self.all_dirty();
@@ -146,11 +156,11 @@ impl Cluster {
     }
 
     fn tend_loneliness(&mut self, now: Instant) {
-        let nobody = self.live().next().is_none();
-        let silent = nobody || self.silent_at().is_some_and(|at| now >= at);
-        let alone = self.timing.settings().partition == Partition::Available
-            && silent
-            && self.own.is_joined();
+        let silent = self.silent_at().is_none_or(|at| now >= at);
+        // Under a majority policy the only node there is is the majority.
+        let allowed = self.timing.settings().partition == Partition::Available
+            || self.live().next().is_none();
+        let alone = silent && allowed && self.own.is_joined();
         if alone && !self.own.alone {
             self.own.alone = true;
             self.own.times_alone = self.own.times_alone.wrapping_add(1).max(1);
@@ -235,9 +245,9 @@ impl Cluster {
         self.own.alone = false;
         self.own.kernel = None;
         self.own.sure = false;
-        let newcomer = why != LifeOver::Lapsed;
-        self.own.phase = Phase::Joining(if newcomer { now + Timing::JOIN } else { now });
+        self.own.newcomer = why != LifeOver::Lapsed;
+        self.own.phase = Phase::Joining(now + Timing::JOIN);
         self.write_lease(now);
-        self.forget_meetings(newcomer, now);
+        self.forget_meetings(self.own.newcomer, now);
     }
 }

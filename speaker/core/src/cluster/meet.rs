@@ -161,7 +161,7 @@ impl Cluster {
         }
         let changed = peer.card != card;
         peer.card = card;
-        peer.contact = Some(now);
+        peer.speaks(now);
         peer.paused = None;
         peer.meeting.cookie = fresh;
         peer.meeting.greeted = now;
@@ -232,7 +232,7 @@ impl Cluster {
             return;
         }
         peer.meeting.its_cookie = cookie;
-        peer.contact = Some(now);
+        peer.speaks(now);
         let Some(read) = accepted else {
             let to = card.endpoints.messages;
             self.hello(to, cookie);
@@ -346,7 +346,7 @@ impl Cluster {
         match self.peers.get_mut(sender) {
             Some(peer) if peer.is_over(life) => self.say_over(sender, now),
             Some(peer) if peer.state == State::Live && peer.life == life => {
-                peer.contact = Some(now);
+                peer.speaks(now);
                 return true;
             }
             Some(_) | None => self.hello(from, 0),
@@ -477,9 +477,7 @@ impl Cluster {
                 peer.state = State::Stranger;
             }
         }
-        if newcomer {
-            self.invite_all(now);
-        }
+        self.invite_all(now);
     }
 
     pub(super) fn after_key(key: Option<GroupKey>) -> std::ops::Bound<GroupKey> {

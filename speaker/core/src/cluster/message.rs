@@ -64,10 +64,12 @@ pub(super) enum Body {
         lives: Vec<Absent>,
         please: bool,
     },
-    /// The kernel of these nodes says that these lives are over.
+    /// The kernel of that node says that this life is over, and whether its agent is gone.
     Lapsed {
         round: u64,
-        lives: Vec<(NodeName, Life)>,
+        name: NodeName,
+        life: Life,
+        agentless: bool,
     },
     /// I would own these, for this reason.
     Claim {

@@ -247,7 +247,7 @@ impl Cluster {
             self.meet_wake(),
             self.watch_wake(),
             self.silence_wake(),
-            self.lease_wake(),
+            self.lease_wake(now),
             self.due.first().map(|(at, _)| *at),
             (!self.dirty.is_empty()).then_some(now),
             self.rounds_wake(),
@@ -323,10 +323,13 @@ impl Cluster {
             Body::Pull(after) => self.on_pull(sender, after),
             Body::Page(page) => self.on_page(sender, page, now),
             Body::Gone { lives, please } => self.on_gone(sender, lives, please, now),
-            Body::Lapsed { round, lives } => {
-                for (name, life) in lives {
-                    self.on_lapsed(&name, life, now);
-                }
+            Body::Lapsed {
+                round,
+                name,
+                life,
+                agentless,
+            } => {
+                self.on_lapsed(&name, life, agentless, now);
                 self.reply(sender, Body::Ack { round });
             }
             Body::Claim {

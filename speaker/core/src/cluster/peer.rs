@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) meeting: Meeting,
     /// The last message or reply that came from it.
     pub(super) contact: Option<Instant>,
+    /// Its kernel said last that its agent does not run.
+    pub(super) headless: bool,
     /// When it announced a restart.
     pub(super) paused: Option<Instant>,
     /// When it was last told that its life is over.
@@ -82,6 +84,9 @@ pub(super) struct Silence {
 pub(super) struct Watch {
     pub(super) since: Instant,
     pub(super) next: Instant,
+    /// The last reply, and the time that it told.
+    pub(super) heard: Option<Instant>,
+    pub(super) echo: u64,
     /// The last reply that took no detour.
     pub(super) direct: Option<Instant>,
     /// Requests that may still be answered.
@@ -98,6 +103,8 @@ impl Watch {
         Self {
             since: now,
             next: now,
+            heard: None,
+            echo: 0,
             direct: None,
             pending: VecDeque::new(),
             until,
@@ -156,11 +163,18 @@ impl Peer {
                 retry: Retry::now(now),
             },
             contact: None,
+            headless: false,
             paused: None,
             told_over: None,
             silence: Silence::default(),
             watch: None,
         }
+    }
+
+    /// A message or a sign of life came from its agent.
+    pub(super) fn speaks(&mut self, now: Instant) {
+        self.contact = Some(now);
+        self.headless = false;
     }
 
     pub(super) fn is_live(&self) -> bool {

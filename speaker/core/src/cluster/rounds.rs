@@ -38,7 +38,11 @@ pub(super) enum Kind {
     },
     Owned(Vec<(GroupKey, Epoch)>),
     Release(Vec<(GroupKey, Epoch)>),
-    Lapsed(Vec<(NodeName, Life)>),
+    Lapsed {
+        name: NodeName,
+        life: Life,
+        agentless: bool,
+    },
     Pause,
     Leave,
 }
@@ -63,7 +67,16 @@ impl Round {
             },
             Kind::Owned(entries) => Body::Owned { round, entries },
             Kind::Release(entries) => Body::Release { round, entries },
-            Kind::Lapsed(lives) => Body::Lapsed { round, lives },
+            Kind::Lapsed {
+                name,
+                life,
+                agentless,
+            } => Body::Lapsed {
+                round,
+                name,
+                life,
+                agentless,
+            },
             Kind::Pause => Body::Pause { round, cookie },
             Kind::Leave => Body::Leave { round },
         }

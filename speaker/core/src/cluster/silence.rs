@@ -182,18 +182,31 @@ impl Cluster {
     }
 
     /// The kernel of a watched member says that its life is over: everybody should know.
-    pub(super) fn lapsed(&mut self, name: &NodeName, life: Life, now: Instant) {
-        self.on_lapsed(name, life, now);
-        let lives = vec![(name.clone(), life)];
-        self.start_round(Kind::Lapsed(lives), None, now);
+    pub(super) fn lapsed(&mut self, name: &NodeName, life: Life, agentless: bool, now: Instant) {
+        self.on_lapsed(name, life, agentless, now);
+        let name = name.clone();
+        self.start_round(
+            Kind::Lapsed {
+                name,
+                life,
+                agentless,
+            },
+            None,
+            now,
+        );
     }
 
-    pub(super) fn on_lapsed(&mut self, name: &NodeName, life: Life, now: Instant) {
+    pub(super) fn on_lapsed(&mut self, name: &NodeName, life: Life, agentless: bool, now: Instant) {
         if let Some(peer) = self.peers.get(name)
             && peer.is_live()
             && peer.life == life
         {
-            self.mark_down(name, Downfall::Lapsed, now);
+            let why = if agentless {
+                Downfall::Agentless
+            } else {
+                Downfall::Lapsed
+            };
+            self.mark_down(name, why, now);
         } else if *name == self.name && life == self.own.life {
             self.end_life(super::LifeOver::Lapsed, life, now);
         }

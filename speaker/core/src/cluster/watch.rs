@@ -5,10 +5,13 @@
 //! given it up. Where the direct way is silent it asks by message, and through other members: a
 //! reply counts whichever way it took.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use speaker_common::probe::{
-    FLAG_LAPSED, FLAG_OVER, FLAG_RESTARTING, Key, Kind, LENGTH, Probe, siphash,
+    FLAG_LAPSED, FLAG_OVER, FLAG_RENEWS, FLAG_RESTARTING, Key, Kind, LENGTH, Probe, siphash,
 };
 
 use super::{
@@ -99,6 +102,7 @@ impl Cluster {
 
     pub(super) fn probe_due(&mut self, now: Instant) {
         let interval = self.timing.settings().probe_interval;
+        let late = self.timing.settings().suspect_after;
         let due: Vec<NodeName> = self
             .live()
             .filter(|(_, peer)| peer.watch.as_ref().is_some_and(|watch| now >= watch.next))
@@ -116,13 +120,25 @@ impl Cluster {
                 peer.watch = None;
                 continue;
             }
-            // A watcher that was late does not catch up.
-            watch.next = (watch.next + interval).max(now + interval / 2);
+            // A lost probe is sent again well before the next is due, but not for ever.
+            let unheard = watch.heard.unwrap_or(watch.since);
+            let pause = if now < unheard + late {
+                interval / 3
+            } else {
+                interval
+            };
+            watch.next = now + pause;
             watch.sent(sequence, now);
             let direct = watch.direct.unwrap_or(watch.since);
             let to = peer.card.endpoints.probes;
             let (number, life) = (peer.number, peer.life);
-            let probe = self.request(number, life, sequence, 0);
+            let echo = watch.echo;
+            let flags = if self.renews(&name, now) {
+                FLAG_RENEWS
+            } else {
+                0
+            };
+            let probe = self.request(number, life, sequence, flags, echo);
             self.commands.push_back(Command::SendProbe { to, probe });
             if now >= direct + interval * 3 / 2 {
                 self.send(&name, Body::Probe(probe.into()));
@@ -144,12 +160,19 @@ impl Cluster {
         });
         if let Some(peer) = dead {
             let to = peer.card.endpoints.probes;
-            let probe = self.request(peer.number, peer.life, sequence, FLAG_OVER);
+            let probe = self.request(peer.number, peer.life, sequence, FLAG_OVER, 0);
             self.commands.push_back(Command::SendProbe { to, probe });
         }
     }
 
-    fn request(&self, target: u64, life: Life, sequence: u64, flags: u32) -> [u8; LENGTH] {
+    fn request(
+        &self,
+        target: u64,
+        life: Life,
+        sequence: u64,
+        flags: u32,
+        time_ns: u64,
+    ) -> [u8; LENGTH] {
         self.seal(Probe {
             kind: Kind::Request,
             flags,
@@ -157,7 +180,7 @@ impl Cluster {
             target,
             sequence,
             life: life.0,
-            time_ns: 0,
+            time_ns,
             agent_age_ms: 0,
             agent_left_ms: 0,
         })
@@ -196,7 +219,9 @@ impl Cluster {
 
     fn on_reply(&mut self, reply: &Probe, path: Path<'_>, now: Instant) {
         let late = self.timing.settings().suspect_after;
+        let interval = self.timing.settings().probe_interval;
         let smooth = self.is_smooth(now);
+        let headless = self.timing.heartbeat() * 3 / 2;
         let Some((name, peer)) = self
             .peers
             .iter_mut()
@@ -221,13 +246,18 @@ impl Cluster {
         }
         if reply.flags & FLAG_LAPSED != 0 {
             let life = peer.life;
-            self.lapsed(&name, life, now);
+            self.lapsed(&name, life, reply.agent_left_ms == 0, now);
             return;
         }
+        watch.next = watch.next.max(sent + interval);
+        watch.heard = Some(now);
+        watch.echo = reply.time_ns;
         if matches!(path, Path::Direct) {
             watch.direct = Some(now);
         }
+        let age = Duration::from_millis(reply.agent_age_ms.into());
         peer.contact = Some(now);
+        peer.headless = age >= headless || reply.flags & FLAG_RESTARTING != 0;
         if !peer.silence.gone {
             peer.silence.heard = Some(now);
         }
@@ -237,16 +267,20 @@ impl Cluster {
         self.renew(&name, reply, path, now);
     }
 
-    /// Hands the time back that the node told, unless this node has given it up.
-    fn renew(&mut self, name: &NodeName, reply: &Probe, path: Path<'_>, now: Instant) {
-        let peer = &self.peers[name];
-        let willing = self.own.is_joined()
+    /// Whether this node extends the lease of a member when it hears from it.
+    fn renews(&self, name: &NodeName, now: Instant) -> bool {
+        self.own.is_joined()
             && !self.own.restarting
-            && !peer.silence.gone
-            && self.has_majority(now);
-        if !willing {
+            && !self.peers[name].silence.gone
+            && self.has_majority(now)
+    }
+
+    /// Hands the time back that the node told.
+    fn renew(&mut self, name: &NodeName, reply: &Probe, path: Path<'_>, now: Instant) {
+        if !self.renews(name, now) {
             return;
         }
+        let peer = &self.peers[name];
         let to = peer.card.endpoints.probes;
         let probe = self.seal(Probe {
             kind: Kind::Renew,
