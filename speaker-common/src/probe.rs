@@ -43,6 +43,9 @@ pub enum Kind {
     Renew = 3,
 }
 
+/// As a target: whoever is there.
+pub const ANYBODY: u64 = 0;
+
 /// Of a request: the sender holds this life to be over.
 pub const FLAG_OVER: u32 = 1;
 /// Of a request: the sender will renew the lease when it is answered.
@@ -67,7 +70,7 @@ pub struct Probe {
     pub flags: u32,
     /// Who asks: the node's number (the first eight bytes of its name's SHA-256).
     pub watcher: u64,
-    /// Who is asked.
+    /// Who is asked, or [`ANYBODY`].
     pub target: u64,
     /// Chosen by the watcher, repeated in the reply.
     pub sequence: u64,
@@ -232,7 +235,7 @@ pub fn answer(
     now: u64,
 ) -> Outcome {
     let mut peers = *peers;
-    if probe.target != node || probe.watcher == node {
+    if probe.target != node && probe.target != ANYBODY || probe.watcher == node {
         return Outcome { peers, reply: None };
     }
     let ours = probe.life == agent.life;
@@ -273,6 +276,7 @@ pub fn answer(
                 time_ns: now,
                 agent_age_ms: millis(now.saturating_sub(agent.heartbeat_ns)),
                 agent_left_ms: millis(agent.agent_deadline_ns.saturating_sub(now)),
+                target: node,
                 ..*probe
             };
             Outcome {

@@ -27,8 +27,14 @@ impl Cluster {
     pub(super) fn flush_wishes(&mut self, now: Instant) {
         let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<GroupKey, Epoch>> =
             BTreeMap::new();
-        for Wish { key, cause, from } in std::mem::take(&mut self.wishes) {
-            if self.may_be_held_by_the_paused(key) {
+        let wishes = std::mem::take(&mut self.wishes);
+        let strangers = if wishes.is_empty() {
+            None
+        } else {
+            self.strangers_stand(now)
+        };
+        for Wish { key, cause, from } in wishes {
+            if strangers.is_some() || self.may_be_held_by_the_paused(key) {
                 self.due.insert((now + Timing::PATIENCE, key));
                 continue;
             }
@@ -168,9 +174,12 @@ impl Cluster {
     fn claimed_epoch(&self, round: u64, key: GroupKey) -> Option<Epoch> {
         match &self.rounds.get(&round)?.kind {
             Kind::Claim { entries, .. } => entries.get(&key).copied(),
-            Kind::Owned(_) | Kind::Release(_) | Kind::Lapsed { .. } | Kind::Pause | Kind::Leave => {
-                None
-            }
+            Kind::Owned(_)
+            | Kind::Release(_)
+            | Kind::Lapsed { .. }
+            | Kind::Retract { .. }
+            | Kind::Pause
+            | Kind::Leave => None,
         }
     }
 

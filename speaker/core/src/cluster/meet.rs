@@ -24,6 +24,7 @@ impl Cluster {
     pub(super) fn invite_all(&mut self, now: Instant) {
         for address in self.strangers() {
             self.hello(address, 0);
+            self.scout(address);
         }
         self.invite.0 = now + self.invite_interval();
     }
@@ -78,13 +79,29 @@ impl Cluster {
         self.invite.1 = next;
         if let Some(address) = next {
             self.hello(address, 0);
+            self.scout(address);
             self.probe_the_dead(address);
         }
     }
 
     fn hello(&mut self, to: SocketAddr, cookie: u64) {
-        let card = self.card.clone().fit();
-        self.send_to(to, Body::Hello { cookie, card });
+        let body = self.hello_body(cookie);
+        self.send_to(to, body);
+    }
+
+    fn hello_body(&mut self, cookie: u64) -> Body {
+        self.stamps.1 = self.stamps.1.wrapping_add(1);
+        Body::Hello {
+            stamp: self.stamps.1,
+            cookie,
+            card: self.card.clone().fit(),
+        }
+    }
+
+    /// Whether this agent has sent a hello with that stamp.
+    pub(super) fn is_own_stamp(&self, stamp: u64) -> bool {
+        let (first, last) = self.stamps;
+        stamp.wrapping_sub(first) <= last.wrapping_sub(first)
     }
 
     /// Members that do not know this node's present life or card hear from it again.
@@ -101,10 +118,7 @@ impl Cluster {
         for (name, cookie, pull) in due {
             let body = match pull {
                 Some(cursor) => Body::Pull(cursor),
-                None => Body::Hello {
-                    cookie,
-                    card: self.card.clone().fit(),
-                },
+                None => self.hello_body(cookie),
             };
             self.send(&name, body);
         }
@@ -129,8 +143,8 @@ impl Cluster {
     pub(super) fn on_hello(
         &mut self,
         from: &NodeName,
-        life: Life,
-        cookie: u64,
+        (life, agent): (Life, u64),
+        (stamp, cookie): (u64, u64),
         card: Card,
         now: Instant,
     ) {
@@ -144,40 +158,49 @@ impl Cluster {
             self.say_over(from, now);
             return;
         }
-        if cookie != peer.meeting.cookie {
-            if peer.state != State::Live {
-                peer.life = life;
-                peer.state = State::Stranger;
+        let accepted = cookie == peer.meeting.cookie;
+        if accepted {
+            let changed = peer.card != card;
+            peer.card = card;
+            peer.speaks(now);
+            peer.paused = None;
+            peer.meeting.cookie = fresh;
+            peer.meeting.greeted = now;
+            self.admit(from, life, now);
+            self.meet_agent(from, agent);
+            if changed {
+                self.all_dirty();
             }
-            let body = Body::Welcome {
-                guest: life,
-                cookie: peer.meeting.cookie,
-                accepted: false,
-                read: 0,
-                card: self.card.clone().fit(),
-            };
-            self.reply(from, body);
-            return;
+        } else if peer.state != State::Live {
+            peer.life = life;
+            peer.state = State::Stranger;
         }
-        let changed = peer.card != card;
-        peer.card = card;
-        peer.speaks(now);
-        peer.paused = None;
-        peer.meeting.cookie = fresh;
-        peer.meeting.greeted = now;
-        self.admit(from, life, now);
-        if changed {
-            self.all_dirty();
+        let peer = &self.peers[from];
+        let body = Body::Welcome {
+            guest: life,
+            stamp,
+            cookie: peer.meeting.cookie,
+            accepted,
+            read: peer.card.version,
+            card: self.card.clone().fit(),
+        };
+        self.reply(from, body);
+    }
+
+    /// From now on this is the agent that speaks for a member: what others said is forgotten.
+    fn meet_agent(&mut self, name: &NodeName, agent: u64) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.agent != agent
+        {
+            peer.agent = agent;
+            self.forget_votes_of(name);
         }
-        if let Some(peer) = self.peers.get(from) {
-            let body = Body::Welcome {
-                guest: life,
-                cookie: fresh,
-                accepted: true,
-                read: peer.card.version,
-                card: self.card.clone().fit(),
-            };
-            self.reply(from, body);
+    }
+
+    fn forget_votes_of(&mut self, name: &NodeName) {
+        for other in self.peers.values_mut() {
+            other.silence.votes.remove(name);
+            other.silence.retracted.remove(name);
         }
     }
 
@@ -197,9 +220,7 @@ impl Cluster {
         peer.silence = Silence::default();
         peer.watch = None;
         peer.meeting.retry = Retry::now(now);
-        for other in self.peers.values_mut() {
-            other.silence.votes.remove(name);
-        }
+        self.forget_votes_of(name);
         self.unassigned = true;
         self.all_dirty();
         if !known {
@@ -208,18 +229,17 @@ impl Cluster {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are the message's fields")]
     pub(super) fn on_welcome(
         &mut self,
         from: &NodeName,
-        life: Life,
-        guest: Life,
-        cookie: u64,
+        (life, agent): (Life, u64),
+        (stamp, cookie): (u64, u64),
         accepted: Option<u32>,
         card: Card,
         now: Instant,
     ) {
         let fresh = self.number() | 1;
+        let own_stamp = self.stamps.0;
         let peer = self
             .peers
             .entry(from.clone())
@@ -228,9 +248,11 @@ impl Cluster {
             self.say_over(from, now);
             return;
         }
-        if guest != self.own.life {
+        let age = |stamp: u64| stamp.wrapping_sub(own_stamp);
+        if peer.meeting.stamp != 0 && age(stamp) < age(peer.meeting.stamp) {
             return;
         }
+        peer.meeting.stamp = stamp;
         peer.meeting.its_cookie = cookie;
         peer.speaks(now);
         let Some(read) = accepted else {
@@ -247,6 +269,7 @@ impl Cluster {
             peer.meeting.retry = Retry::now(now);
         }
         self.admit(from, life, now);
+        self.meet_agent(from, agent);
         if changed {
             self.all_dirty();
         }
@@ -339,13 +362,13 @@ impl Cluster {
     pub(super) fn is_member(
         &mut self,
         sender: &NodeName,
-        life: Life,
+        (life, agent): (Life, u64),
         from: SocketAddr,
         now: Instant,
     ) -> bool {
         match self.peers.get_mut(sender) {
             Some(peer) if peer.is_over(life) => self.say_over(sender, now),
-            Some(peer) if peer.state == State::Live && peer.life == life => {
+            Some(peer) if peer.state == State::Live && peer.life == life && peer.agent == agent => {
                 peer.speaks(now);
                 return true;
             }
@@ -435,9 +458,7 @@ impl Cluster {
     }
 
     fn gone_from_rounds(&mut self, name: &NodeName, now: Instant) {
-        for other in self.peers.values_mut() {
-            other.silence.votes.remove(name);
-        }
+        self.forget_votes_of(name);
         self.unassigned = true;
         self.forget_records();
         self.all_dirty();

@@ -28,6 +28,9 @@ pub(super) const ROOM: usize = 700;
 pub(super) struct Envelope {
     pub(super) from: NodeName,
     pub(super) life: Life,
+    /// Another number for each agent that the node has had: what one said before it ended is not
+    /// believed of the next.
+    pub(super) agent: u64,
     /// The member that passed the message on, and will pass the answer back.
     pub(super) via: Option<NodeName>,
     pub(super) body: Body,
@@ -38,12 +41,15 @@ pub(super) struct Envelope {
 pub(super) enum Body {
     /// I am here and would be a member: the first step, and again whenever my card changes.
     Hello {
+        stamp: u64,
         cookie: u64,
         card: Card,
     },
     /// Come in, or (not accepted) show me that you hear me: repeat the cookie.
     Welcome {
         guest: Life,
+        /// The hello's: a later one is not answered by an earlier welcome.
+        stamp: u64,
         cookie: u64,
         accepted: bool,
         /// The version of the guest's card that is known here.
@@ -71,6 +77,13 @@ pub(super) enum Body {
         life: Life,
         agentless: bool,
     },
+    /// I have not given up that life after all: forget that I said so.
+    Retract {
+        round: u64,
+        name: NodeName,
+        life: Life,
+        turn: u32,
+    },
     /// I would own these, for this reason.
     Claim {
         round: u64,
@@ -91,11 +104,9 @@ pub(super) enum Body {
         round: u64,
         entries: Vec<(GroupKey, Epoch)>,
     },
-    /// I restart, and claim and renew nothing until I say hello again. The cookie is yours: late,
-    /// this would be said of my successor.
+    /// I restart, and claim and renew nothing until I say hello again.
     Pause {
         round: u64,
-        cookie: u64,
     },
     /// I am leaving for good, and own nothing.
     Leave {
@@ -196,6 +207,8 @@ pub(super) struct Absent {
     pub(super) life: Life,
     /// The speaker asked it all that time and got no reply; else it never asked.
     pub(super) asked: bool,
+    /// How often the speaker has taken it back before.
+    pub(super) turn: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +264,7 @@ pub fn describe_message(bytes: &[u8]) -> String {
             life,
             via,
             body,
+            ..
         }) => {
             let via = via.map_or_else(String::new, |via| format!(" via {via}"));
             format!("{from} ({}{via}): {body:?}", life.0)

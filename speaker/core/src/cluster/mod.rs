@@ -43,6 +43,7 @@ mod order;
 mod peer;
 mod rebalance;
 mod rounds;
+mod scout;
 mod silence;
 mod stop;
 mod table;
@@ -75,6 +76,7 @@ use message::{Body, Card, Envelope};
 use name::GroupKey;
 use peer::{Peer, Retry};
 use rounds::Round;
+use scout::Scouts;
 use stop::Stopping;
 use table::{Record, Seat};
 
@@ -82,6 +84,10 @@ use table::{Record, Seat};
 pub struct Cluster {
     name: NodeName,
     number: u64,
+    /// Which of the node's agents this is.
+    agent: u64,
+    /// The first and the next hello's stamp.
+    stamps: (u64, u64),
     timing: Timing,
     failback: Failback,
     check_first: bool,
@@ -96,6 +102,7 @@ pub struct Cluster {
     peers: BTreeMap<NodeName, Peer>,
     /// When the next stranger is asked to join, and which was the last.
     invite: (Instant, Option<SocketAddr>),
+    scouts: Scouts,
     /// Somebody came or went since the watchers were assigned.
     unassigned: bool,
     /// When members are next asked whom they have given up.
@@ -138,7 +145,10 @@ impl Cluster {
         } = config;
         let mut rng = SmallRng::seed_from_u64(seed);
         let own = Own::new(life, adopted.as_ref(), rng.random(), &timing, now);
+        let stamp = rng.next_u64();
         let mut cluster = Self {
+            agent: rng.next_u64(),
+            stamps: (stamp, stamp),
             number: name.number(),
             name,
             timing,
@@ -156,6 +166,7 @@ impl Cluster {
             addresses: peers,
             peers: BTreeMap::new(),
             invite: (now, None),
+            scouts: Scouts::default(),
             unassigned: false,
             poll: Retry::now(now),
             rounds: BTreeMap::new(),
@@ -279,6 +290,7 @@ impl Cluster {
         let Some(Envelope {
             from: sender,
             life,
+            agent,
             via,
             body,
         }) = Envelope::decode(bytes)
@@ -291,35 +303,44 @@ impl Cluster {
             return;
         }
         self.reply_via = via;
-        self.hear(&sender, from, life, body, now);
+        self.hear(&sender, from, (life, agent), body, now);
         self.reply_via = None;
     }
 
-    fn hear(&mut self, sender: &NodeName, from: SocketAddr, life: Life, body: Body, now: Instant) {
+    fn hear(
+        &mut self,
+        sender: &NodeName,
+        from: SocketAddr,
+        (life, agent): (Life, u64),
+        body: Body,
+        now: Instant,
+    ) {
         match body {
             // What needs no acquaintance.
-            Body::Hello { cookie, card } => self.on_hello(sender, life, cookie, card, now),
+            Body::Hello {
+                stamp,
+                cookie,
+                card,
+            } => self.on_hello(sender, (life, agent), (stamp, cookie), card, now),
             Body::Welcome {
                 guest,
+                stamp,
                 cookie,
                 accepted,
                 read,
                 card,
-            } => self.on_welcome(
-                sender,
-                life,
-                guest,
-                cookie,
-                accepted.then_some(read),
-                card,
-                now,
-            ),
+            } => {
+                if guest == self.own.life && self.is_own_stamp(stamp) {
+                    let read = accepted.then_some(read);
+                    self.on_welcome(sender, (life, agent), (stamp, cookie), read, card, now);
+                }
+            }
             Body::Over {
                 life: over,
                 standing,
             } => self.on_over(sender, life, over, &standing, now),
             Body::Probe(probe) => self.on_probe(&probe.into(), watch::Path::Message(sender), now),
-            _ if !self.is_member(sender, life, from, now) => {}
+            _ if !self.is_member(sender, (life, agent), from, now) => {}
             Body::Pull(after) => self.on_pull(sender, after),
             Body::Page(page) => self.on_page(sender, page, now),
             Body::Gone { lives, please } => self.on_gone(sender, lives, please, now),
@@ -332,6 +353,15 @@ impl Cluster {
                 self.on_lapsed(&name, life, agentless, now);
                 self.reply(sender, Body::Ack { round });
             }
+            Body::Retract {
+                round,
+                name,
+                life,
+                turn,
+            } => {
+                self.on_retract(sender, &name, life, turn);
+                self.reply(sender, Body::Ack { round });
+            }
             Body::Claim {
                 round,
                 cause,
@@ -340,11 +370,9 @@ impl Cluster {
             Body::Verdict { round, denied } => self.on_verdict(sender, round, denied, now),
             Body::Owned { round, entries } => self.on_owned(sender, life, round, entries, now),
             Body::Release { round, entries } => self.on_release(sender, round, entries, now),
-            Body::Pause { round, cookie } => {
-                if self.peers[sender].meeting.cookie == cookie {
-                    self.on_pause(sender, now, now);
-                    self.reply(sender, Body::Ack { round });
-                }
+            Body::Pause { round } => {
+                self.on_pause(sender, now, now);
+                self.reply(sender, Body::Ack { round });
             }
             Body::Leave { round } => {
                 self.reply(sender, Body::Ack { round });
@@ -380,6 +408,7 @@ impl Cluster {
         let envelope = Envelope {
             from: self.name.clone(),
             life: self.own.life,
+            agent: self.agent,
             via,
             body,
         };

@@ -29,6 +29,8 @@ pub(super) struct Peer {
     pub(super) number: u64,
     pub(super) card: Card,
     pub(super) life: Life,
+    /// Which of its agents this node has met.
+    pub(super) agent: u64,
     pub(super) state: State,
     /// When it came to be in that state.
     pub(super) since: Instant,
@@ -49,10 +51,12 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Meeting {
     /// What it must show to be believed that it hears this node. Another after each hello, so that
-    /// what an agent said before it restarted is not believed of its successor.
+    /// a late one changes nothing.
     pub(super) cookie: u64,
     /// When it last showed it.
     pub(super) greeted: Instant,
+    /// The last hello that it answered.
+    pub(super) stamp: u64,
     /// What this node must show it.
     pub(super) its_cookie: u64,
     /// It knows this node in its present life, and this node knows what it owns.
@@ -75,8 +79,22 @@ pub(super) struct Silence {
     pub(super) gone: bool,
     /// This node asked it in vain for all that time.
     pub(super) asked: bool,
-    /// Which other members renew it no more, and whether they asked in vain.
-    pub(super) votes: BTreeMap<NodeName, bool>,
+    /// It replies after all, and everybody is being told to forget what this node said of it.
+    pub(super) retracting: bool,
+    /// Counts how often that has happened.
+    pub(super) turn: u32,
+    /// Which other members renew it no more.
+    pub(super) votes: BTreeMap<NodeName, Vote>,
+    /// The last turn that each member has taken back: what is of it, or before, comes late.
+    pub(super) retracted: BTreeMap<NodeName, u32>,
+}
+
+/// Another member's word that it renews a member no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vote {
+    /// It asked in vain for long enough.
+    pub(super) asked: bool,
+    pub(super) turn: u32,
 }
 
 /// This node's probing of a peer.
@@ -151,11 +169,13 @@ impl Peer {
             number: name.number(),
             card,
             life,
+            agent: 0,
             state: State::Stranger,
             since: now,
             meeting: Meeting {
                 cookie,
                 greeted: now,
+                stamp: 0,
                 its_cookie: 0,
                 met: false,
                 read: None,
@@ -175,6 +195,11 @@ impl Peer {
     pub(super) fn speaks(&mut self, now: Instant) {
         self.contact = Some(now);
         self.headless = false;
+    }
+
+    /// This node renews it no more, and says so.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.silence.gone && !self.silence.retracting
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -43,6 +43,11 @@ pub(super) enum Kind {
         life: Life,
         agentless: bool,
     },
+    Retract {
+        name: NodeName,
+        life: Life,
+        turn: u32,
+    },
     Pause,
     Leave,
 }
@@ -58,7 +63,7 @@ impl Round {
         self.waiting.iter().filter(move |_| late)
     }
 
-    fn body(&self, round: u64, cookie: u64) -> Body {
+    fn body(&self, round: u64) -> Body {
         match self.kind.clone() {
             Kind::Claim { cause, entries } => Body::Claim {
                 round,
@@ -77,7 +82,13 @@ impl Round {
                 life,
                 agentless,
             },
-            Kind::Pause => Body::Pause { round, cookie },
+            Kind::Retract { name, life, turn } => Body::Retract {
+                round,
+                name,
+                life,
+                turn,
+            },
+            Kind::Pause => Body::Pause { round },
             Kind::Leave => Body::Leave { round },
         }
     }
@@ -118,6 +129,7 @@ impl Cluster {
     /// Sends what has not been answered, and carries out what has been agreed to.
     pub(super) fn rounds_due(&mut self, now: Instant) {
         self.complete_claims(now);
+        self.finish_rounds(now);
         let mut due = Vec::new();
         for (id, round) in &mut self.rounds {
             if !round.waiting.is_empty() && round.retry.due(now) {
@@ -131,10 +143,7 @@ impl Cluster {
             let bodies: Vec<(NodeName, Body)> = round
                 .waiting
                 .iter()
-                .filter_map(|name| {
-                    let cookie = self.peers.get(name)?.meeting.its_cookie;
-                    Some((name.clone(), round.body(id, cookie)))
-                })
+                .map(|name| (name.clone(), round.body(id)))
                 .collect();
             for (name, body) in bodies {
                 match self.relay(&name).filter(|_| detour) {
@@ -156,9 +165,7 @@ impl Cluster {
         };
         let expected = round.waiting.remove(from);
         round.turn_to_the_owner(now);
-        if round.is_answered() && !matches!(round.kind, Kind::Claim { .. }) {
-            self.rounds.remove(&id);
-        }
+        self.finish_rounds(now);
         expected
     }
 
@@ -171,8 +178,22 @@ impl Cluster {
             }
             round.turn_to_the_owner(now);
         }
-        self.rounds
-            .retain(|_, round| !round.is_answered() || matches!(round.kind, Kind::Claim { .. }));
+        self.finish_rounds(now);
+    }
+
+    /// Claims are carried out when the lease is known to stand; all else is done when it is said.
+    fn finish_rounds(&mut self, now: Instant) {
+        let done = |round: &Round| round.is_answered() && !matches!(round.kind, Kind::Claim { .. });
+        let finished: Vec<Round> = self
+            .rounds
+            .extract_if(.., |_, round| done(round))
+            .map(|(_, round)| round)
+            .collect();
+        for round in finished {
+            if let Kind::Retract { name, life, .. } = round.kind {
+                self.retracted(&name, life, now);
+            }
+        }
     }
 
     /// Takes a group out of a claim.

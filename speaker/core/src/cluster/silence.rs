@@ -13,7 +13,7 @@ use super::{
     io::Downfall,
     message::{Absent, BATCH_NODES, Body},
     name::{Life, NodeName},
-    peer::Retry,
+    peer::{Retry, Vote},
     rounds::Kind,
 };
 
@@ -23,7 +23,11 @@ impl Cluster {
         let wait = self.timing.settings().take_over_after;
         let smooth = self.is_smooth(now);
         let mut changed = false;
-        for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
+        let believed = self.believed(now);
+        for (name, peer) in &mut self.peers {
+            if !peer.is_live() {
+                continue;
+            }
             let silence = &mut peer.silence;
             if silence.gone {
                 continue;
@@ -35,7 +39,7 @@ impl Cluster {
             silence.gone = unheard
                 && match asked {
                     Some(_) => smooth && silence.asked,
-                    None => silence.accused,
+                    None => believed.contains(name),
                 };
             changed |= silence.gone;
         }
@@ -43,7 +47,7 @@ impl Cluster {
             self.poll = Retry::now(now);
             self.poll.due(now);
             self.tell_gone(true);
-        } else if self.live().any(|(_, peer)| peer.silence.gone) && self.poll.due(now) {
+        } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.poll.due(now) {
             self.tell_gone(false);
         }
         let over = self.over(now);
@@ -52,10 +56,75 @@ impl Cluster {
         }
     }
 
+    /// Members that this node does not watch, and that it gives up on the word of others: of two of
+    /// their watchers, since one alone may be the one that is cut off. Else it asks them itself.
+    fn believed(&mut self, now: Instant) -> BTreeSet<NodeName> {
+        let mut believed = BTreeSet::new();
+        let accused: Vec<NodeName> = self
+            .live()
+            .filter(|(_, peer)| peer.silence.accused && !peer.silence.gone && peer.watch.is_none())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in accused {
+            let watchers = self.watchers_of(&name);
+            let votes = &self.peers[&name].silence.votes;
+            let asked = |watcher: &&NodeName| votes.get(*watcher).is_some_and(|vote| vote.asked);
+            if watchers.iter().filter(asked).count() >= 2 {
+                believed.insert(name);
+            } else {
+                self.watch_for_now(&name, now);
+            }
+        }
+        believed
+    }
+
+    /// A member that this node gave up replies after all: once everybody has forgotten that this
+    /// node gave it up, this node may renew it again.
+    pub(super) fn retract(&mut self, name: &NodeName, now: Instant) {
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if !peer.is_given_up() {
+            return;
+        }
+        peer.silence.retracting = true;
+        let (life, turn) = (peer.life, peer.silence.turn);
+        peer.silence.turn += 1;
+        let name = name.clone();
+        self.start_round(Kind::Retract { name, life, turn }, None, now);
+    }
+
+    pub(super) fn on_retract(&mut self, from: &NodeName, name: &NodeName, life: Life, turn: u32) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.life == life
+        {
+            let silence = &mut peer.silence;
+            let retracted = silence.retracted.entry(from.clone()).or_insert(turn);
+            *retracted = turn.max(*retracted);
+            silence
+                .votes
+                .retain(|voter, vote| voter != from || vote.turn > turn);
+            silence.accused = !silence.votes.is_empty();
+        }
+    }
+
+    /// Everybody has forgotten it.
+    pub(super) fn retracted(&mut self, name: &NodeName, life: Life, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.is_live()
+            && peer.life == life
+        {
+            peer.silence.gone = false;
+            peer.silence.retracting = false;
+            peer.silence.heard = Some(now);
+            self.all_dirty();
+        }
+    }
+
     pub(super) fn silence_wake(&self) -> Option<Instant> {
         let wait = self.timing.settings().take_over_after;
         let smooth = self.smooth_since + self.timing.settings().suspect_after;
-        let gone = self.live().any(|(_, peer)| peer.silence.gone);
+        let gone = self.live().any(|(_, peer)| peer.is_given_up());
         self.live()
             .filter(|(_, peer)| !peer.silence.gone)
             .filter_map(|(_, peer)| {
@@ -93,8 +162,9 @@ impl Cluster {
                 let asked = silence.asked
                     || voters
                         .iter()
-                        .any(|voter| silence.votes.get(*voter) == Some(&true));
-                agreed && asked
+                        .filter_map(|voter| silence.votes.get(*voter))
+                        .any(|vote| vote.asked);
+                agreed && asked && !silence.retracting
             });
             if over.len() == before {
                 return over;
@@ -112,11 +182,12 @@ impl Cluster {
     fn tell_gone(&mut self, all: bool) {
         let lives: Vec<Absent> = self
             .live()
-            .filter(|(_, peer)| peer.silence.gone)
+            .filter(|(_, peer)| peer.is_given_up())
             .map(|(name, peer)| Absent {
                 name: name.clone(),
                 life: peer.life,
                 asked: peer.silence.asked,
+                turn: peer.silence.turn,
             })
             .collect();
         let agrees = |voter: &NodeName| {
@@ -150,8 +221,16 @@ impl Cluster {
                 && peer.is_live()
                 && peer.life == absent.life
             {
-                peer.silence.accused = true;
-                peer.silence.votes.insert(from.clone(), absent.asked);
+                let silence = &mut peer.silence;
+                let late = silence
+                    .retracted
+                    .get(from)
+                    .is_some_and(|turn| absent.turn <= *turn);
+                if !late {
+                    silence.accused = true;
+                    let (asked, turn) = (absent.asked, absent.turn);
+                    silence.votes.insert(from.clone(), Vote { asked, turn });
+                }
             }
         }
         self.judge(now);
@@ -162,9 +241,10 @@ impl Cluster {
             .into_iter()
             .filter_map(|absent| {
                 let peer = self.peers.get(&absent.name)?;
-                let given_up = peer.silence.gone && peer.life == absent.life;
+                let given_up = peer.is_given_up() && peer.life == absent.life;
                 (given_up || peer.is_over(absent.life)).then(|| Absent {
                     asked: peer.silence.asked,
+                    turn: peer.silence.turn,
                     ..absent
                 })
             })

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Regular watchers of a node.
-const WATCHERS: usize = 3;
+const WATCHERS: usize = 4;
 
 /// The way a probe's reply came.
 pub(super) enum Path<'a> {
@@ -58,6 +58,26 @@ impl Cluster {
                 None => {}
             }
         }
+    }
+
+    /// The members that watch this one as a rule.
+    pub(super) fn watchers_of(&self, target: &NodeName) -> BTreeSet<NodeName> {
+        let Some(peer) = self.peers.get(target) else {
+            return BTreeSet::new();
+        };
+        let weigh = |watcher: u64| siphash(&Key([0, 0]), &[watcher, peer.number]);
+        let mut watchers: Vec<(u64, &NodeName)> = self
+            .live()
+            .filter(|(name, _)| *name != target)
+            .map(|(name, other)| (weigh(other.number), name))
+            .chain([(weigh(self.number), &self.name)])
+            .collect();
+        watchers.sort_unstable();
+        watchers
+            .into_iter()
+            .take(WATCHERS)
+            .map(|(_, name)| name.clone())
+            .collect()
     }
 
     /// Watches a member for a while, whoever its regular watchers are.
@@ -165,7 +185,7 @@ impl Cluster {
         }
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         target: u64,
         life: Life,
@@ -195,7 +215,11 @@ impl Cluster {
             return;
         };
         match probe.kind {
-            Kind::Reply if probe.watcher == self.number => self.on_reply(&probe, path, now),
+            Kind::Reply if probe.watcher == self.number => {
+                if !self.on_scout(&probe, now) {
+                    self.on_reply(&probe, path, now);
+                }
+            }
             Kind::Reply => {
                 // This node asked for another one.
                 let watcher = self.live().find(|(_, peer)| peer.number == probe.watcher);
@@ -251,6 +275,7 @@ impl Cluster {
         }
         watch.next = watch.next.max(sent + interval);
         watch.heard = Some(now);
+        let given_up = peer.silence.gone;
         watch.echo = reply.time_ns;
         if matches!(path, Path::Direct) {
             watch.direct = Some(now);
@@ -263,6 +288,9 @@ impl Cluster {
         }
         if reply.flags & FLAG_RESTARTING != 0 {
             self.on_pause(&name, sent, now);
+        }
+        if given_up {
+            self.retract(&name, now);
         }
         self.renew(&name, reply, path, now);
     }
