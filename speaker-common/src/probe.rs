@@ -46,7 +46,8 @@ pub enum Kind {
 /// As a target: whoever is there.
 pub const ANYBODY: u64 = 0;
 
-/// Of a request: the sender holds this life to be over.
+/// Of a request: the sender holds this life to be over, which ends it if the node believed itself
+/// alone.
 pub const FLAG_OVER: u32 = 1;
 /// Of a request: the sender will renew the lease when it is answered.
 pub const FLAG_RENEWS: u32 = 1 << 6;
@@ -222,16 +223,12 @@ pub struct Outcome {
 }
 
 /// Judges an authentic probe that reached the node of this number.
-///
-/// `member` says whether this node's agent holds the sender to be a live member: only such a one,
-/// or anyone at all if the node believed itself alone, can tell it that its life is over.
 #[inline(always)]
 pub fn answer(
     probe: &Probe,
     node: u64,
     agent: &AgentLease,
     peers: &PeersLease,
-    member: bool,
     now: u64,
 ) -> Outcome {
     let mut peers = *peers;
@@ -251,8 +248,8 @@ pub fn answer(
             if ours && probe.flags & FLAG_RENEWS != 0 {
                 renew(agent, &mut peers, probe.time_ns, now);
             }
-            let told = probe.flags & FLAG_OVER != 0 && ours;
-            if told && (member || agent.alone != 0) {
+            // In company it is for the members to settle: the sender may be the one cut off.
+            if ours && probe.flags & FLAG_OVER != 0 && agent.alone != 0 {
                 peers.over = agent.life;
             }
             if probe.flags & (FLAG_OVER | FLAG_RENEWS) != 0 {

@@ -60,7 +60,7 @@ fn agent(life: u64) -> AgentLease {
 
 /// What the node of number 9 makes of a probe, and its state afterwards.
 fn judge(probe: &Probe, agent: &AgentLease, peers: &mut PeersLease, now: u64) -> Option<Probe> {
-    let outcome = answer(probe, 9, agent, peers, false, now);
+    let outcome = answer(probe, 9, agent, peers, now);
     *peers = outcome.peers;
     outcome.reply
 }
@@ -226,24 +226,37 @@ fn a_node_that_was_alone_for_longer_than_its_lease_goes_on_when_renewed() {
 }
 
 #[test]
-fn only_a_member_can_end_the_life_of_a_node_in_company() {
+fn a_life_can_be_ended_from_outside_only_while_the_node_is_alone() {
     let mut told = probe(Kind::Request, 1, 0);
     told.flags = FLAG_OVER;
     let peers = PeersLease::default();
-    let over = |agent: &AgentLease, member| answer(&told, 9, agent, &peers, member, MS).peers.over;
-    assert_eq!(over(&agent(1), false), 0);
-    assert_eq!(over(&agent(1), true), 1);
-    assert_eq!(
-        over(
-            &AgentLease {
-                alone: 1,
-                ..agent(1)
-            },
-            false
-        ),
-        1
-    );
-    assert_eq!(over(&agent(2), true), 0);
+    let over = |agent: &AgentLease| answer(&told, 9, agent, &peers, MS).peers.over;
+    let alone = AgentLease {
+        alone: 1,
+        ..agent(1)
+    };
+    assert_eq!(over(&agent(1)), 0);
+    assert_eq!(over(&alone), 1);
+    assert_eq!(over(&AgentLease { life: 2, ..alone }), 0);
+}
+
+#[test]
+fn whoever_is_there_says_so() {
+    let mut scout = probe(Kind::Request, 0, 0);
+    scout.target = ANYBODY;
+    let reply = judge(&scout, &agent(1), &mut PeersLease::default(), MS).unwrap();
+    assert_eq!((reply.target, reply.life), (9, 1));
+}
+
+#[test]
+fn a_request_hands_the_last_time_back_once_more() {
+    let mut again = probe(Kind::Request, 1, 1_000 * MS);
+    let mut peers = PeersLease::default();
+    judge(&again, &agent(1), &mut peers, 1_100 * MS);
+    assert_eq!(peers, PeersLease::default());
+    again.flags = FLAG_RENEWS;
+    judge(&again, &agent(1), &mut peers, 1_100 * MS);
+    assert_eq!(peers.deadline_ns, 1_350 * MS);
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl fmt::Display for Broken {
 }
 
 /// An announcement must follow within this time.
-const ANNOUNCE_WITHIN: u64 = 50 * MS;
+const ANNOUNCE_WITHIN: u64 = 150 * MS;
 
 /// What has to be remembered to judge a moment.
 pub(super) struct Watchdog {

@@ -59,7 +59,6 @@ impl Clock {
 pub(super) struct Kernel {
     pub(super) agent: AgentLease,
     pub(super) peers: PeersLease,
-    pub(super) members: BTreeSet<u64>,
     /// VIPs that are answered while the lease stands.
     pub(super) answer: BTreeSet<usize>,
 }
@@ -77,8 +76,7 @@ impl Kernel {
         now: u64,
     ) -> Option<[u8; LENGTH]> {
         let probe = Probe::open(bytes, &KEY)?;
-        let member = self.members.contains(&probe.watcher);
-        let outcome = probe::answer(&probe, number, &self.agent, &self.peers, member, now);
+        let outcome = probe::answer(&probe, number, &self.agent, &self.peers, now);
         self.peers = outcome.peers;
         outcome.reply.map(|reply| reply.seal(&KEY))
     }
@@ -112,6 +110,8 @@ pub(super) struct Node {
     pub(super) held: VecDeque<Command>,
     /// The agent will stand still, or end, in the middle of what it does next.
     pub(super) trip: Option<Trip>,
+    /// What is to be announced when the lease stands.
+    pub(super) unannounced: BTreeSet<usize>,
     /// What the agent keeps on disk.
     pub(super) draining: bool,
     /// The links that VIPs are on are up.
@@ -151,6 +151,7 @@ impl Node {
             inbox: VecDeque::new(),
             held: VecDeque::new(),
             trip: None,
+            unannounced: BTreeSet::new(),
             draining: false,
             linked: true,
             left: false,

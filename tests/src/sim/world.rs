@@ -37,6 +37,11 @@ pub(super) enum What {
         node: usize,
         timer: u64,
     },
+    /// The agent learns what its intent for a VIP is by then.
+    Intent {
+        node: usize,
+        vip: usize,
+    },
     /// For the agent, if it runs by then.
     Input {
         node: usize,
@@ -186,6 +191,7 @@ impl World {
                     self.feed(node, input);
                 }
             }
+            What::Intent { node, vip } => self.learn_intent(node, vip),
             What::Begin(fault) => self.begin(fault),
             What::End(fault) => self.end(fault),
             What::Start(node) => self.start(node),
@@ -334,18 +340,12 @@ impl World {
                     flags: speaker_core::cluster::lease_flags(&lease),
                 };
                 inputs.push_back(Input::Kernel(self.read_kernel(at)));
-            }
-            Command::Members(numbers) => {
-                self.nodes[at].kernel.members = numbers.into_iter().collect();
+                self.announce(at);
             }
             Command::Set { group, state } => self.set(at, &group, &state),
             Command::Announce(group) => {
-                let vip = vip_of(&group);
-                if self.sabotage != Some(Sabotage::Unannounced)
-                    && self.nodes[at].answers(vip, self.now)
-                {
-                    self.watchdog.announced(at, vip);
-                }
+                self.nodes[at].unannounced.insert(vip_of(&group));
+                self.announce(at);
             }
             Command::Check(group) => {
                 let input = Input::Checked { group, free: true };
@@ -364,6 +364,18 @@ impl World {
         }
     }
 
+    /// The shell announces what waits for it, if the lease stands.
+    fn announce(&mut self, at: usize) {
+        if !self.nodes[at].stands(self.now) || self.sabotage == Some(Sabotage::Unannounced) {
+            return;
+        }
+        for vip in std::mem::take(&mut self.nodes[at].unannounced) {
+            if self.nodes[at].answers(vip, self.now) {
+                self.watchdog.announced(at, vip);
+            }
+        }
+    }
+
     fn set(&mut self, at: usize, group: &GroupName, state: &GroupState) {
         let vip = vip_of(group);
         let answer = match self.sabotage {
@@ -378,6 +390,7 @@ impl World {
         let answers = &mut self.nodes[at].kernel.answer;
         if !answer {
             answers.remove(&vip);
+            self.nodes[at].unannounced.remove(&vip);
         } else if answers.insert(vip) {
             self.tally.takeovers += 1;
             self.watchdog.took_over(at, vip, state, self.now);
@@ -474,6 +487,10 @@ impl World {
     /// The node's intent for a VIP is as the model has it, within so many milliseconds.
     pub(super) fn tell_intent(&mut self, at: usize, vip: usize, within: u64) {
         let delay = self.rng.random_range(0..within) * MS;
+        self.at(self.now + delay, What::Intent { node: at, vip });
+    }
+
+    fn learn_intent(&mut self, at: usize, vip: usize) {
         let group = (!self.withdrawn[vip]).then(|| Group {
             first_ip: std::net::Ipv4Addr::from(0x0a00_0001 + vip as u32).into(),
             candidates: self
@@ -484,16 +501,7 @@ impl World {
                 .filter_map(|(node, score)| Some((node.name.clone(), (*score)?)))
                 .collect(),
         });
-        let input = Input::Group(name_of(vip), group);
-        let boots = self.nodes[at].boots;
-        self.at(
-            self.now + delay,
-            What::Input {
-                node: at,
-                boots,
-                input,
-            },
-        );
+        self.feed(at, Input::Group(name_of(vip), group));
     }
 }
 

@@ -106,8 +106,6 @@ pub enum Command {
     /// Write the agent's side of the lease into the kernel, then read the peers' side
     /// ([`Input::Kernel`]). The deadline is absolute: a late write must not extend it.
     Lease(AgentLease),
-    /// The numbers of the nodes that may tell this one's kernel that its life is over.
-    Members(Vec<u64>),
     /// Make the maps say this of a group.
     Set {
         /// The group.
@@ -115,8 +113,8 @@ pub enum Command {
         /// What to do when somebody asks for its VIPs.
         state: GroupState,
     },
-    /// Announce a group's VIPs, as after a take-over. To be dropped if by now the lease does not
-    /// stand or the group's state is another.
+    /// Announce a group's VIPs, as after a take-over, as soon as the lease stands; to be forgotten
+    /// when the group's state is another.
     Announce(GroupName),
     /// Ask the wire whether anybody answers for this group's VIPs.
     Check(GroupName),

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::{Cause, Command, Downfall, Event, LifeOver},
+    io::{Cause, Downfall, Event, LifeOver},
     message::{Body, Card, Cursor, Page, ROOM, Standing},
     name::{GroupKey, Life, NodeName},
     peer::{Peer, Retry, Silence, State},
@@ -225,7 +225,6 @@ impl Cluster {
         self.all_dirty();
         if !known {
             self.event(Event::MemberUp(name.clone()));
-            self.tell_members();
         }
     }
 
@@ -462,7 +461,6 @@ impl Cluster {
         self.unassigned = true;
         self.forget_records();
         self.all_dirty();
-        self.tell_members();
         self.drop_from_rounds(name, now);
     }
 
@@ -478,12 +476,6 @@ impl Cluster {
             self.abandon_claims_against_the_paused();
             self.drop_from_rounds(name, now);
         }
-    }
-
-    /// The kernel believes only these when they say that this node's life is over.
-    fn tell_members(&mut self) {
-        let numbers = self.live().map(|(_, peer)| peer.number).collect();
-        self.commands.push_back(Command::Members(numbers));
     }
 
     /// After the end of a life, nobody knows this node any more. As a newcomer, it knows nothing
