@@ -202,7 +202,7 @@ pub enum Tenure {
 pub fn tenure(agent: &AgentLease, peers: &PeersLease, now: u64) -> Tenure {
     if agent.life == peers.over || now >= agent.agent_deadline_ns {
         Tenure::Over
-    } else if agent.alone != 0 && agent.alone != peers.company {
+    } else if is_alone(agent, peers) {
         Tenure::Valid
     } else if agent.life != peers.life {
         Tenure::Unarmed
@@ -211,6 +211,11 @@ pub fn tenure(agent: &AgentLease, peers: &PeersLease, now: u64) -> Tenure {
     } else {
         Tenure::Over
     }
+}
+
+#[inline(always)]
+fn is_alone(agent: &AgentLease, peers: &PeersLease) -> bool {
+    agent.alone != 0 && agent.alone != peers.company
 }
 
 /// What becomes of an authentic probe.
@@ -263,7 +268,11 @@ pub fn answer(
             let reply = Probe {
                 kind: Kind::Reply,
                 flags: agent.flags & (FLAG_RESTARTING | FLAG_DRAINING)
-                    | if agent.alone != 0 { FLAG_ALONE } else { 0 }
+                    | if is_alone(agent, &peers) {
+                        FLAG_ALONE
+                    } else {
+                        0
+                    }
                     | match tenure {
                         Tenure::Unarmed => 0,
                         Tenure::Valid => FLAG_VALID,
@@ -288,8 +297,10 @@ pub fn answer(
 /// renewed does not end its life: it falls silent until the sender's `Renew`.
 #[inline(always)]
 fn end_loneliness(agent: &AgentLease, peers: &mut PeersLease, now: u64) {
-    let was_alone = agent.alone != 0 && agent.alone != peers.company;
-    if was_alone && tenure(agent, peers, now) == Tenure::Valid && now >= peers.deadline_ns {
+    if is_alone(agent, peers)
+        && tenure(agent, peers, now) == Tenure::Valid
+        && now >= peers.deadline_ns
+    {
         peers.life = 0;
     }
     peers.company = agent.alone;

@@ -61,7 +61,7 @@ impl Own {
                 .filter(|alone| *alone != 0)
                 .unwrap_or(times_alone),
             alone: adopted.is_some_and(|adopted| adopted.alone != 0),
-            phase: Phase::Joining(now + Timing::JOIN),
+            phase: Phase::Joining(now + timing.longest_alone()),
             newcomer: true,
             kernel: None,
             sure: false,
@@ -246,7 +246,7 @@ impl Cluster {
         self.own.kernel = None;
         self.own.sure = false;
         self.own.newcomer = why != LifeOver::Lapsed;
-        self.own.phase = Phase::Joining(now + Timing::JOIN);
+        self.own.phase = Phase::Joining(now + self.timing.longest_alone());
         self.write_lease(now);
         self.forget_meetings(self.own.newcomer, now);
     }

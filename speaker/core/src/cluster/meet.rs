@@ -486,6 +486,9 @@ impl Cluster {
             peer.meeting.read = None;
             peer.meeting.pull = None;
             peer.meeting.retry = Retry::now(now);
+            // Nobody counts what this node said in another life.
+            peer.silence.gone = !peer.is_live();
+            peer.silence.retracting = false;
             if newcomer && matches!(peer.state, State::Down(_)) {
                 peer.state = State::Stranger;
             }

@@ -279,6 +279,9 @@ impl Cluster {
             self.smooth_since = now;
             self.own.sure = false;
             self.own.heartbeat = now;
+            for peer in self.peers.values_mut() {
+                peer.silence.in_company = false;
+            }
         }
     }
 

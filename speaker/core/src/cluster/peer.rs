@@ -73,6 +73,9 @@ pub(super) struct Meeting {
 pub(super) struct Silence {
     /// The last reply to a probe of this node, in this life.
     pub(super) heard: Option<Instant>,
+    /// It was not alone, since this node's agent last stood still: so it can have become alone only
+    /// by being cut off.
+    pub(super) in_company: bool,
     /// Some member renews it no more.
     pub(super) accused: bool,
     /// This node renews it no more, for the rest of its life.

@@ -34,15 +34,15 @@ impl Cluster {
             }
             let asked = peer.watch.as_ref().map(|watch| watch.since);
             let quiet = |since: Instant| now >= since + wait;
-            silence.asked = asked.is_some_and(quiet);
             let unheard = silence.heard.is_none_or(quiet);
             silence.gone = unheard
                 && match asked {
-                    Some(_) => smooth && silence.asked,
+                    Some(since) => smooth && quiet(since),
                     None => believed.contains(name),
                 };
             changed |= silence.gone;
         }
+        changed |= self.weigh(now);
         if changed {
             self.poll = Retry::now(now);
             self.poll.due(now);
@@ -54,6 +54,28 @@ impl Cluster {
         for name in over {
             self.mark_down(&name, Downfall::Unreachable, now);
         }
+    }
+
+    /// Finds whom this node has asked in vain for long enough: a node that may be alone, for as long
+    /// as one can be. Whether that is more than before.
+    fn weigh(&mut self, now: Instant) -> bool {
+        let wait = self.timing.settings().take_over_after;
+        let longest = self.timing.longest_alone();
+        let mut more = false;
+        for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
+            let silence = &mut peer.silence;
+            let Some(watch) = &peer.watch else {
+                silence.asked = false;
+                continue;
+            };
+            let since = silence
+                .heard
+                .map_or(watch.since, |heard| heard.max(watch.since));
+            let asked = now >= since + if silence.in_company { wait } else { longest };
+            more |= asked && !silence.asked;
+            silence.asked = asked;
+        }
+        more
     }
 
     /// Members that this node does not watch, and that it gives up on the word of others: of two of

@@ -176,8 +176,6 @@ impl Timing {
     pub(super) const UNANSWERED: Duration = Duration::from_millis(100);
     /// One known node that is not a member is asked to join this often.
     pub(super) const INVITE: Duration = Duration::from_millis(100);
-    /// A starting node waits this long for the nodes that it was told of.
-    pub(super) const JOIN: Duration = Duration::from_millis(1_500);
     /// What the first candidate for a vacant VIP is given before the next one takes it.
     pub(super) const PATIENCE: Duration = Duration::from_millis(300);
     /// What a successor is given to take what it was offered.
@@ -261,14 +259,17 @@ impl Timing {
             partition,
             suspect_after,
             peers_lease,
-            drift_ppm,
             ..
         } = self.settings;
-        let span = match partition {
+        self.stretched(match partition {
             Partition::Available => peers_lease,
             Partition::Majority => suspect_after + peers_lease,
-        };
-        let drift = f64::from(drift_ppm) / 1e6;
+        })
+    }
+
+    /// What a span by one node's clock can be by another's, at most.
+    fn stretched(&self, span: Duration) -> Duration {
+        let drift = f64::from(self.settings.drift_ppm) / 1e6;
         span.mul_f64((1.0 + drift) / (1.0 - drift)) + GRANULARITY
     }
 
@@ -282,6 +283,12 @@ impl Timing {
         self.settings.probe_interval / 2
     }
 
+    /// How long, by any clock, a kernel that is alone can go on after its host stood still or was cut
+    /// off: a starting node waits that long for the nodes that it was told of.
+    pub(super) fn longest_alone(&self) -> Duration {
+        self.stretched(self.settings.agent_grace)
+    }
+
     /// How long after a node's host died or was cut off its VIPs are answered elsewhere, at most,
     /// if no message is lost and each takes at most `delay`: silence, everybody's agreement that
     /// it is silent, everybody's consent to the claim.
@@ -293,7 +300,7 @@ impl Timing {
     /// `nodes`: agents that died are noticed, lost nodes found again one at a time, their lives
     /// begun anew, and what became vacant is taken by the last candidate in the row.
     pub fn settle(&self, nodes: u32) -> Duration {
-        self.settings.agent_grace.max(Self::JOIN)
+        2 * self.longest_alone()
             + 3 * self.settings.take_over_after
             + 3 * nodes * Self::INVITE
             + nodes.min(10) * Self::PATIENCE

@@ -11,7 +11,8 @@ use std::{
 };
 
 use speaker_common::probe::{
-    FLAG_LAPSED, FLAG_OVER, FLAG_RENEWS, FLAG_RESTARTING, Key, Kind, LENGTH, Probe, siphash,
+    FLAG_ALONE, FLAG_LAPSED, FLAG_OVER, FLAG_RENEWS, FLAG_RESTARTING, Key, Kind, LENGTH, Probe,
+    siphash,
 };
 
 use super::{
@@ -245,6 +246,7 @@ impl Cluster {
         let late = self.timing.settings().suspect_after;
         let interval = self.timing.settings().probe_interval;
         let smooth = self.is_smooth(now);
+        let smooth_since = self.smooth_since;
         let headless = self.timing.heartbeat() * 3 / 2;
         let Some((name, peer)) = self
             .peers
@@ -285,6 +287,9 @@ impl Cluster {
         peer.headless = age >= headless || reply.flags & FLAG_RESTARTING != 0;
         if !peer.silence.gone {
             peer.silence.heard = Some(now);
+        }
+        if reply.flags & FLAG_ALONE == 0 && sent >= smooth_since {
+            peer.silence.in_company = true;
         }
         if reply.flags & FLAG_RESTARTING != 0 {
             self.on_pause(&name, sent, now);
