@@ -13,6 +13,7 @@ extern crate std;
 pub mod frame;
 pub mod layout;
 pub mod lease;
+pub mod probe;
 pub mod respond;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

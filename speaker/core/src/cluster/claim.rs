@@ -1,0 +1,317 @@
+//! Claims: asking everybody for consent, giving it, and owning a group once all have.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use super::{
+    Cluster,
+    io::{Cause, Command, Reason},
+    message::{BATCH, Body, Denial, Refusal},
+    name::{Epoch, GroupKey, Life, NodeName},
+    order::weight,
+    rounds::Kind,
+    table::Mine,
+    timing::Timing,
+};
+
+/// A group that this node is about to claim.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) key: GroupKey,
+    pub(super) cause: Cause,
+    /// The owner that hands it over.
+    pub(super) from: Option<NodeName>,
+}
+
+impl Cluster {
+    /// Turns the wishes of one moment into as few rounds as can be.
+    pub(super) fn flush_wishes(&mut self, now: Instant) {
+        let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<GroupKey, Epoch>> =
+            BTreeMap::new();
+        let wishes = std::mem::take(&mut self.wishes);
+        let strangers = if wishes.is_empty() {
+            None
+        } else {
+            self.strangers_stand(now)
+        };
+        for Wish { key, cause, from } in wishes {
+            if strangers.is_some() || self.may_be_held_by_the_paused(key) {
+                self.due.insert((now + Timing::PATIENCE, key));
+                continue;
+            }
+            let epoch = self.record(key, now).epoch + 1;
+            batches.entry((cause, from)).or_default().insert(key, epoch);
+        }
+        for ((cause, from), entries) in batches {
+            let mut entries: Vec<(GroupKey, Epoch)> = entries.into_iter().collect();
+            while !entries.is_empty() {
+                let rest = entries.split_off(entries.len().min(BATCH));
+                let batch: BTreeMap<GroupKey, Epoch> = entries.into_iter().collect();
+                let keys: Vec<GroupKey> = batch.keys().copied().collect();
+                let kind = Kind::Claim {
+                    cause: cause.clone(),
+                    entries: batch,
+                };
+                let round = self.start_round(kind, from.clone(), now);
+                for key in keys {
+                    if let Some(seat) = self.seats.get_mut(&key) {
+                        seat.mine = Mine::Claiming(round);
+                    }
+                }
+                entries = rest;
+            }
+        }
+    }
+
+    /// A member whose agent restarts cannot be asked. It consents to every claim of what it does
+    /// not own; and what it may own this node knows, having met it and consented since.
+    fn may_be_held_by_the_paused(&self, key: GroupKey) -> bool {
+        self.live().any(|(name, peer)| {
+            let holds =
+                |record: &super::Record| record.holders.contains(&(name.clone(), peer.life));
+            peer.paused.is_some()
+                && (!peer.meeting.met || self.records.get(&key).is_some_and(holds))
+        })
+    }
+
+    /// The agent of a member restarts, and this node may be waiting for its consent.
+    pub(super) fn abandon_claims_against_the_paused(&mut self) {
+        let claims: Vec<(GroupKey, u64)> = self
+            .seats
+            .iter()
+            .filter_map(|(key, seat)| match seat.mine {
+                Mine::Claiming(round) => Some((*key, round)),
+                Mine::No | Mine::Yes | Mine::Offered(..) => None,
+            })
+            .filter(|(key, _)| self.may_be_held_by_the_paused(*key))
+            .collect();
+        for (key, round) in claims {
+            self.abandon(key, round);
+        }
+    }
+
+    /// Takes a claim back before it is agreed to.
+    fn abandon(&mut self, key: GroupKey, round: u64) {
+        self.drop_from_claim(round, key);
+        if let Some(seat) = self.seats.get_mut(&key) {
+            seat.mine = Mine::No;
+            seat.offered = None;
+        }
+        self.dirty.insert(key);
+    }
+
+    pub(super) fn on_claim(
+        &mut self,
+        from: &NodeName,
+        life: Life,
+        round: u64,
+        cause: &Cause,
+        entries: Vec<(GroupKey, Epoch)>,
+        now: Instant,
+    ) {
+        let mut denied = Vec::new();
+        for (key, epoch) in entries {
+            match self.consent(key, from, epoch, now) {
+                Ok(()) => {
+                    let record = self.record(key, now);
+                    record.set((from.clone(), life), epoch, cause, now);
+                    self.dirty.insert(key);
+                }
+                Err(why) => {
+                    let epoch = self.record(key, now).epoch;
+                    denied.push(Denial { key, epoch, why });
+                }
+            }
+        }
+        self.reply(from, Body::Verdict { round, denied });
+    }
+
+    /// Consents for this node alone: it does not own the group, and will not without `from`'s
+    /// consent.
+    fn consent(
+        &mut self,
+        key: GroupKey,
+        from: &NodeName,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let (ours, known) = match self.records.get(&key) {
+            Some(record) => (record.epoch, record.owner.clone()),
+            None => (0, None),
+        };
+        let mine = self
+            .seats
+            .get(&key)
+            .map_or(Mine::No, |seat| seat.mine.clone());
+        match mine {
+            Mine::Yes | Mine::Offered(..) => {
+                let offered = matches!(&mine, Mine::Offered(to, _) if to == from);
+                if epoch <= ours {
+                    return Err(Refusal::Late);
+                }
+                if !offered && self.must_go(key).is_none() {
+                    self.reassert(key, epoch, now);
+                    return Err(Refusal::Mine);
+                }
+                self.lose(key, from);
+            }
+            Mine::Claiming(round) => {
+                let our_claim = self.claimed_epoch(round, key).unwrap_or(ours + 1);
+                if !self.yields(key, our_claim, from, epoch) {
+                    return Err(Refusal::Mine);
+                }
+                self.abandon(key, round);
+            }
+            Mine::No => {
+                let theirs = known.is_some_and(|(owner, _)| owner == *from);
+                if epoch < ours || epoch == ours && !theirs {
+                    return Err(Refusal::Late);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn claimed_epoch(&self, round: u64, key: GroupKey) -> Option<Epoch> {
+        match &self.rounds.get(&round)?.kind {
+            Kind::Claim { entries, .. } => entries.get(&key).copied(),
+            Kind::Owned(_)
+            | Kind::Release(_)
+            | Kind::Lapsed { .. }
+            | Kind::Retract { .. }
+            | Kind::Pause
+            | Kind::Leave => None,
+        }
+    }
+
+    /// Of two claims, the higher epoch wins, then the better place in the hash's order.
+    pub(super) fn yields(&self, key: GroupKey, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
+        let first_ip = self.seats.get(&key).and_then(|seat| seat.first_ip);
+        let weigh = |name: &NodeName| first_ip.map(|first_ip| weight(name, first_ip));
+        let better = || (weigh(from), from) < (weigh(&self.name), &self.name);
+        epoch > ours || epoch == ours && better()
+    }
+
+    /// Says to all that this node owns a group after somebody else claimed it: those that
+    /// consented have another owner in mind.
+    pub(super) fn reassert(&mut self, key: GroupKey, epoch: Epoch, now: Instant) {
+        let record = self.record(key, now);
+        record.epoch = record.epoch.max(epoch) + 1;
+        let entries = vec![(key, record.epoch)];
+        self.start_round(Kind::Owned(entries), None, now);
+        self.show_owned(key);
+    }
+
+    pub(super) fn on_verdict(
+        &mut self,
+        from: &NodeName,
+        id: u64,
+        denied: Vec<Denial>,
+        now: Instant,
+    ) {
+        let Some(round) = self.rounds.get(&id) else {
+            return;
+        };
+        let Kind::Claim { entries, .. } = &round.kind else {
+            return;
+        };
+        let mut agreed: Vec<GroupKey> = entries.keys().copied().collect();
+        let life = self.peers[from].life;
+        for Denial { key, epoch, why } in denied {
+            if !agreed.contains(&key) {
+                continue;
+            }
+            agreed.retain(|other| *other != key);
+            self.abandon(key, id);
+            let record = self.record(key, now);
+            match why {
+                Refusal::Late => record.epoch = record.epoch.max(epoch),
+                Refusal::Mine => {
+                    let epoch = epoch.max(record.epoch);
+                    record.set((from.clone(), life), epoch, &Cause::First, now);
+                }
+            }
+        }
+        for key in agreed {
+            self.record(key, now).lets_go(from);
+        }
+        self.answered(from, id, now);
+    }
+
+    /// Owns what everybody has consented to, once the kernel is known to answer for it.
+    pub(super) fn complete_claims(&mut self, now: Instant) {
+        if !self.own.stands() || !self.own.is_joined() || self.own.restarting {
+            return;
+        }
+        let agreed: Vec<u64> = self
+            .rounds
+            .iter()
+            .filter(|(_, round)| round.is_answered())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in agreed {
+            let Some(round) = self.rounds.remove(&id) else {
+                continue;
+            };
+            if let Kind::Claim { cause, entries } = round.kind {
+                self.own_groups(&cause, entries, now);
+            }
+        }
+    }
+
+    fn own_groups(&mut self, cause: &Cause, entries: BTreeMap<GroupKey, Epoch>, now: Instant) {
+        let own = (self.name.clone(), self.own.life);
+        for (key, epoch) in &entries {
+            let Some(seat) = self.seats.get_mut(key) else {
+                continue;
+            };
+            seat.mine = Mine::Yes;
+            seat.offered = None;
+            seat.vacant = None;
+            seat.doubt = None;
+            seat.tried.clear();
+            seat.pinned = matches!(
+                cause,
+                Cause::HandedOver {
+                    why: Reason::Move | Reason::Rebalance,
+                    ..
+                }
+            );
+            let group = seat.name.clone();
+            let record = self.record(*key, now);
+            record.holders.clear();
+            record.set(own.clone(), *epoch, cause, now);
+            self.show_owned(*key);
+            self.commands.push_back(Command::Announce(group));
+            self.dirty.insert(*key);
+        }
+        self.start_round(Kind::Owned(entries.into_iter().collect()), None, now);
+    }
+
+    /// Everybody consented to it: so nobody else owns these.
+    pub(super) fn on_owned(
+        &mut self,
+        from: &NodeName,
+        life: Life,
+        round: u64,
+        entries: Vec<(GroupKey, Epoch)>,
+        now: Instant,
+    ) {
+        self.reply(from, Body::Ack { round });
+        for (key, epoch) in entries {
+            let known = self.records.get(&key).map_or(0, |record| record.epoch);
+            if epoch < known {
+                continue;
+            }
+            let cause = Cause::First;
+            self.learn_owner(key, from, life, epoch, &cause, now);
+            let record = self.record(key, now);
+            if record
+                .owner
+                .as_ref()
+                .is_some_and(|(owner, _)| owner == from)
+            {
+                record.holders.retain(|(holder, _)| holder == from);
+            }
+        }
+    }
+}

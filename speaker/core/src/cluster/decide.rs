@@ -1,0 +1,306 @@
+//! What this node does for each group: keep it, claim it, or leave it to another.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Cluster,
+    claim::Wish,
+    io::{Cause, Downfall, Failback, GroupState, Reason, Silence},
+    name::{GroupKey, NodeName},
+    peer::State,
+    table::{Mine, Record, Seat},
+    timing::Timing,
+};
+
+impl Cluster {
+    pub(super) fn decide_due(&mut self, now: Instant) {
+        while let Some(&(at, key)) = self.due.first().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, key));
+            self.dirty.insert(key);
+        }
+        // A decision that makes another necessary makes it here, but no group is looked at twice.
+        for key in std::mem::take(&mut self.dirty) {
+            self.decide(key, now);
+        }
+    }
+
+    fn decide(&mut self, key: GroupKey, now: Instant) {
+        let Some(seat) = self.seats.get(&key) else {
+            return;
+        };
+        match seat.mine.clone() {
+            Mine::Yes | Mine::Offered(..) => self.decide_to_keep(key, now),
+            Mine::Claiming(_) if self.may_own(&self.name, seat) => {}
+            Mine::Claiming(_) => self.let_go(&[key], Silence::NoCandidate, now),
+            Mine::No if !self.own.is_joined() => {
+                let minority = !self.has_majority(now);
+                let why = if minority {
+                    Silence::Minority
+                } else {
+                    Silence::Joining
+                };
+                self.show(key, GroupState::Silent(why));
+            }
+            Mine::No => self.decide_to_claim(key, now),
+        }
+    }
+
+    /// Whether a node could take a group now.
+    pub(super) fn may_own(&self, name: &NodeName, seat: &Seat) -> bool {
+        seat.has_candidate(name) && self.is_fit(name)
+    }
+
+    /// Whether a node takes groups at all.
+    pub(super) fn is_fit(&self, name: &NodeName) -> bool {
+        if *name == self.name {
+            return self.own.is_joined()
+                && self.planned
+                && !self.own.restarting
+                && !self.card.draining;
+        }
+        self.peers.get(name).is_some_and(|peer| {
+            peer.is_live() && !peer.silence.gone && peer.paused.is_none() && !peer.card.draining
+        })
+    }
+
+    /// The owner, if it is alive in the life in which it became one.
+    pub(super) fn live_owner(&self, record: &Record) -> Option<NodeName> {
+        let (name, life) = record.owner.as_ref()?;
+        let live = self
+            .peers
+            .get(name)
+            .is_some_and(|peer| peer.is_live() && peer.life == *life);
+        live.then(|| name.clone())
+    }
+
+    fn decide_to_claim(&mut self, key: GroupKey, now: Instant) {
+        let owner = self
+            .records
+            .get(&key)
+            .and_then(|record| self.live_owner(record));
+        let Some(seat) = self.seats.get(&key) else {
+            return;
+        };
+        let Some(owner) = owner else {
+            self.decide_on_a_vacancy(key, now);
+            return;
+        };
+        let fit = self.may_own(&self.name, seat);
+        let first = self.line(seat, None).first() == Some(&self.name);
+        let doubtful = seat.first_ip.is_some() && !seat.has_candidate(&owner);
+        let offered = seat.offered.clone().filter(|(by, _)| *by == owner);
+        let Some(seat) = self.seats.get_mut(&key) else {
+            return;
+        };
+        seat.vacant = None;
+        seat.offered.clone_from(&offered);
+        if !doubtful {
+            seat.doubt = None;
+        }
+        let doubt = doubtful.then(|| *seat.doubt.get_or_insert(now) + Timing::DOUBT);
+        if let Some((by, why)) = offered
+            && fit
+        {
+            self.wishes.push(Wish {
+                key,
+                cause: Cause::HandedOver {
+                    by: by.clone(),
+                    why,
+                },
+                from: Some(by),
+            });
+        } else if let Some(doubt) = doubt {
+            if now < doubt {
+                self.due.insert((doubt, key));
+            } else if first {
+                // By this node's intent the owner should not be one: it knows best itself.
+                if let Some(seat) = self.seats.get_mut(&key) {
+                    seat.doubt = Some(now);
+                }
+                self.due.insert((now + Timing::DOUBT, key));
+                self.wishes.push(Wish {
+                    key,
+                    cause: Cause::GivenUp(owner.clone()),
+                    from: Some(owner.clone()),
+                });
+            }
+        }
+        self.show(key, GroupState::Suppress { owner });
+    }
+
+    /// The nodes that may take a vacant group, in the order in which they get the chance: the last
+    /// owner, if it is there, then the best candidate.
+    pub(super) fn line(&self, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
+        let last = last.filter(|last| self.may_own(last, seat));
+        let rest = seat
+            .order
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| Some(*name) != last && self.is_fit(name));
+        last.into_iter().chain(rest).cloned().collect()
+    }
+
+    fn decide_on_a_vacancy(&mut self, key: GroupKey, now: Instant) {
+        let last = self
+            .records
+            .get(&key)
+            .and_then(|record| record.owner.as_ref())
+            .map(|(name, _)| name.clone());
+        let Some(seat) = self.seats.get(&key) else {
+            return;
+        };
+        if seat.wire.is_in_use(now) {
+            let again = seat.wire.next_look();
+            self.due.extend(again.map(|at| (at, key)));
+            self.show(key, GroupState::Silent(Silence::InUse));
+            return;
+        }
+        let line = self.line(seat, last.as_ref());
+        let place = line.iter().position(|name| *name == self.name);
+        let silence = if line.is_empty() {
+            Silence::NoCandidate
+        } else {
+            Silence::Vacant
+        };
+        let Some(seat) = self.seats.get_mut(&key) else {
+            return;
+        };
+        let since = *seat.vacant.get_or_insert(now);
+        self.show(key, GroupState::Silent(silence));
+        let Some(place) = place else {
+            return;
+        };
+        // An owner that only has to begin anew is given the time to.
+        let returns = last
+            .as_ref()
+            .and_then(|last| self.peers.get(last))
+            .is_some_and(|peer| peer.state == State::Down(Downfall::Lapsed));
+        let turn = since + Timing::PATIENCE * (place as u32 + u32::from(returns));
+        if now < turn {
+            self.due.insert((turn, key));
+            return;
+        }
+        if !self.is_checked(key, now) {
+            return;
+        }
+        let cause = match last {
+            None if self
+                .records
+                .get(&key)
+                .is_none_or(|record| record.epoch == 0) =>
+            {
+                Cause::First
+            }
+            None => self.last_given_up(key),
+            Some(last) if last == self.name => Cause::Resumed,
+            Some(last) => match self.peers.get(&last).map(|peer| peer.state) {
+                Some(State::Down(_)) | None => Cause::Down(last),
+                Some(State::Live | State::Left | State::Stranger) => Cause::GivenUp(last),
+            },
+        };
+        let from = None;
+        self.wishes.push(Wish { key, cause, from });
+    }
+
+    fn last_given_up(&self, key: GroupKey) -> Cause {
+        self.records
+            .get(&key)
+            .and_then(|record| record.history.front())
+            .map_or(Cause::First, |(name, _)| Cause::GivenUp(name.clone()))
+    }
+
+    /// Why this node cannot keep a group that it owns, if so.
+    pub(super) fn must_go(&self, key: GroupKey) -> Option<Reason> {
+        let seat = self.seats.get(&key)?;
+        if self.card.draining {
+            Some(Reason::Drain)
+        } else if seat.first_ip.is_some() && self.planned && !seat.has_candidate(&self.name) {
+            Some(Reason::NotCandidate)
+        } else {
+            None
+        }
+    }
+
+    fn decide_to_keep(&mut self, key: GroupKey, now: Instant) {
+        self.show_owned(key);
+        if !self.own.is_joined() || !self.planned || self.own.restarting {
+            return;
+        }
+        let Some(seat) = self.seats.get_mut(&key) else {
+            return;
+        };
+        if seat.first_ip.is_none() {
+            // A former agent owned it, and the intent does not name it any more.
+            self.let_go(&[key], Silence::NoCandidate, now);
+            self.seats.remove(&key);
+            return;
+        }
+        if let Mine::Offered(to, until) = &seat.mine {
+            if now < *until {
+                self.due.insert((*until, key));
+                return;
+            }
+            seat.tried.insert(to.clone());
+            seat.mine = Mine::Yes;
+        }
+        let must = self.must_go(key);
+        let bound = seat_bound(&self.seats, key).filter(|(to, _)| self.can_offer(key, to));
+        let target = match (must, bound) {
+            (_, Some(bound)) => Some(bound),
+            (Some(why), None) => self.successor(key).map(|to| (to, why)),
+            (None, None) => self
+                .fails_back_to(key, now)
+                .map(|to| (to, Reason::Failback)),
+        };
+        match target {
+            Some((to, why)) => self.offer(key, to, why, now),
+            None if must.is_some() => self.let_go(&[key], Silence::NoCandidate, now),
+            None => {
+                if let Some(seat) = self.seats.get_mut(&key) {
+                    seat.bound = None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn can_offer(&self, key: GroupKey, to: &NodeName) -> bool {
+        self.seats.get(&key).is_some_and(|seat| {
+            *to != self.name && !seat.tried.contains(to) && self.may_own(to, seat)
+        })
+    }
+
+    fn successor(&self, key: GroupKey) -> Option<NodeName> {
+        let seat = self.seats.get(&key)?;
+        let mut order = seat.order.iter().map(|(name, _)| name);
+        order.find(|name| self.can_offer(key, name)).cloned()
+    }
+
+    /// A better candidate that has been there for long enough.
+    fn fails_back_to(&mut self, key: GroupKey, now: Instant) -> Option<NodeName> {
+        let patience = match self.failback {
+            Failback::Never => return None,
+            Failback::Immediate => Duration::ZERO,
+            Failback::After(patience) => patience,
+        };
+        let seat = self.seats.get(&key).filter(|seat| !seat.pinned)?;
+        let mut better = seat
+            .order
+            .iter()
+            .map(|(name, _)| name)
+            .take_while(|name| **name != self.name);
+        let best = better.find(|name| self.can_offer(key, name))?.clone();
+        let there = self.peers.get(&best)?.since + patience;
+        if now < there {
+            self.due.insert((there, key));
+            return None;
+        }
+        Some(best)
+    }
+}
+
+fn seat_bound(
+    seats: &std::collections::BTreeMap<GroupKey, Seat>,
+    key: GroupKey,
+) -> Option<(NodeName, Reason)> {
+    seats.get(&key)?.bound.clone()
+}

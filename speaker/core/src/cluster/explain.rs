@@ -1,0 +1,174 @@
+//! Who owns a group, since when, why that node and why not another.
+
+use std::time::Instant;
+
+use super::{
+    Cluster,
+    io::{Cause, Claimant, GroupState, LinkInfo},
+    name::{Endpoints, Epoch, GroupName, Life, NodeName},
+    peer::State,
+    table::Mine,
+};
+
+/// All that this node knows of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What this node does for it.
+    pub state: Option<GroupState>,
+    /// The owner, if it is alive.
+    pub owner: Option<NodeName>,
+    /// Counts its owners.
+    pub epoch: Epoch,
+    /// When this node heard of the owner.
+    pub since: Option<Instant>,
+    /// Why the owner became one.
+    pub cause: Option<Cause>,
+    /// The owners before, the last first, each with why it was followed.
+    pub history: Vec<(NodeName, Cause)>,
+    /// The candidates, the first in line first.
+    pub candidates: Vec<Candidate>,
+    /// The last time that somebody else claimed one of its VIPs on the wire.
+    pub conflict: Option<(Claimant, Instant)>,
+}
+
+/// A node that may own a group by configuration, links and subnets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub name: NodeName,
+    /// Its preference.
+    pub score: i64,
+    /// Why it is the owner, or could be, or not.
+    pub standing: Standing,
+}
+
+/// How a candidate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It owns the group.
+    Owner,
+    /// It would take the group if it were vacant, after those before it.
+    Ready,
+    /// It is being drained.
+    Draining,
+    /// Its agent announced that it restarts.
+    Restarting,
+    /// It does not reply.
+    Silent,
+    /// It is down.
+    Down,
+    /// It left.
+    Left,
+    /// It is not a member, or not yet.
+    NotMember,
+}
+
+/// A node that this one knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: NodeName,
+    /// Its present life.
+    pub life: Life,
+    /// Where it is reached.
+    pub endpoints: Endpoints,
+    /// Its links, as it tells them.
+    pub links: Vec<LinkInfo>,
+    /// How it stands, whatever the group.
+    pub standing: Standing,
+    /// Since when it has been a member, or not.
+    pub since: Instant,
+    /// The last reply to a probe of this node.
+    pub heard: Option<Instant>,
+}
+
+impl Cluster {
+    /// What this node knows of a group; none, if its intent does not name it.
+    pub fn explain(&self, group: &GroupName) -> Option<Explanation> {
+        let key = group.key();
+        let seat = self.seats.get(&key)?;
+        let record = self.records.get(&key);
+        let owner = if seat.mine.is_owned() {
+            Some(self.name.clone())
+        } else {
+            record.and_then(|record| self.live_owner(record))
+        };
+        let candidates = seat
+            .order
+            .iter()
+            .map(|(name, score)| Candidate {
+                name: name.clone(),
+                score: *score,
+                standing: if owner.as_ref() == Some(name) {
+                    Standing::Owner
+                } else {
+                    self.standing_of(name)
+                },
+            })
+            .collect();
+        Some(Explanation {
+            state: seat.shown.clone(),
+            owner,
+            epoch: record.map_or(0, |record| record.epoch),
+            since: record.map(|record| record.since),
+            cause: record.map(|record| record.cause.clone()),
+            history: record
+                .map_or_else(Vec::new, |record| record.history.iter().cloned().collect()),
+            candidates,
+            conflict: seat.wire.claimed.clone(),
+        })
+    }
+
+    /// The other nodes that this one knows.
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        self.peers.iter().map(|(name, peer)| Member {
+            name: name.clone(),
+            life: peer.life,
+            endpoints: peer.card.endpoints,
+            links: peer.card.links.clone(),
+            standing: self.standing_of(name),
+            since: peer.since,
+            heard: peer.silence.heard,
+        })
+    }
+
+    /// The groups that this node owns.
+    pub fn owned(&self) -> impl Iterator<Item = &GroupName> {
+        self.seats
+            .values()
+            .filter(|seat| matches!(seat.mine, Mine::Yes | Mine::Offered(..)))
+            .map(|seat| &seat.name)
+    }
+
+    /// This node's present life, and whether it knows of nobody else.
+    pub fn life(&self) -> (Life, bool) {
+        (self.own.life, self.own.alone)
+    }
+
+    fn standing_of(&self, name: &NodeName) -> Standing {
+        let own = *name == self.name;
+        if own && self.card.draining {
+            return Standing::Draining;
+        } else if own && self.own.restarting {
+            return Standing::Restarting;
+        } else if own {
+            return if self.own.is_joined() {
+                Standing::Ready
+            } else {
+                Standing::NotMember
+            };
+        }
+        let Some(peer) = self.peers.get(name) else {
+            return Standing::NotMember;
+        };
+        match peer.state {
+            State::Stranger => Standing::NotMember,
+            State::Down(_) => Standing::Down,
+            State::Left => Standing::Left,
+            State::Live if peer.silence.gone => Standing::Silent,
+            State::Live if peer.paused.is_some() => Standing::Restarting,
+            State::Live if peer.card.draining => Standing::Draining,
+            State::Live => Standing::Ready,
+        }
+    }
+}

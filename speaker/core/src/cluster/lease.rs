@@ -1,0 +1,253 @@
+//! This node's own lease: its lives, its agent's heartbeats, and whether it is alone.
+
+use std::time::{Duration, Instant};
+
+use speaker_common::probe::Tenure;
+
+use super::{
+    Cluster,
+    io::{Adopted, AgentLease, Command, Event, KernelLease, LifeOver},
+    message::Body,
+    name::Life,
+    peer::State,
+    timing::{Partition, Timing},
+};
+
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) life: Life,
+    /// Until when the kernel holds the agent to be alive.
+    pub(super) deadline: Instant,
+    /// When the next heartbeat is due.
+    pub(super) heartbeat: Instant,
+    /// The last number of a time alone.
+    times_alone: u32,
+    pub(super) alone: bool,
+    phase: Phase,
+    /// It has to meet everybody; else whoever it knew as a member can tell it of the rest.
+    newcomer: bool,
+    /// The kernel's last word on this life.
+    pub(super) kernel: Option<KernelLease>,
+    /// The kernel has said so since the agent was last seen not to run.
+    pub(super) sure: bool,
+    /// The agent has announced that it restarts: nothing more happens.
+    pub(super) restarting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Meeting the others: strangers are waited for until then.
+    Joining(Instant),
+    Joined,
+}
+
+impl Own {
+    pub(super) fn new(
+        life: Life,
+        adopted: Option<&Adopted>,
+        times_alone: u32,
+        timing: &Timing,
+        now: Instant,
+    ) -> Self {
+        let former = adopted.map_or(Life(0), |adopted| adopted.lease.life);
+        let adopted = adopted
+            .filter(|adopted| now < adopted.deadline && adopted.lease.tenure != Tenure::Over);
+        Self {
+            life: adopted.map_or(Life(life.0.max(former.0 + 1)), |_| former),
+            deadline: now + timing.settings().agent_grace,
+            heartbeat: now,
+            times_alone: adopted
+                .map(|adopted| adopted.alone)
+                .filter(|alone| *alone != 0)
+                .unwrap_or(times_alone),
+            alone: adopted.is_some_and(|adopted| adopted.alone != 0),
+            phase: Phase::Joining(now + timing.longest_alone()),
+            newcomer: true,
+            kernel: None,
+            sure: false,
+            restarting: false,
+        }
+    }
+
+    /// The node has met the others, and takes part.
+    pub(super) fn is_joined(&self) -> bool {
+        self.phase == Phase::Joined
+    }
+
+    /// The kernel answers for what it is told to.
+    pub(super) fn stands(&self) -> bool {
+        self.sure
+            && self
+                .kernel
+                .is_some_and(|kernel| kernel.tenure == Tenure::Valid)
+    }
+}
+
+impl Cluster {
+    pub(super) fn write_lease(&mut self, now: Instant) {
+        self.own.heartbeat = now + self.timing.heartbeat();
+        self.commands.push_back(Command::Lease(AgentLease {
+            life: self.own.life,
+            deadline: self.own.deadline,
+            peers_lease: self.timing.settings().peers_lease,
+            alone: if self.own.alone {
+                self.own.times_alone
+            } else {
+                0
+            },
+            restarting: self.own.restarting,
+            draining: self.card.draining,
+        }));
+    }
+
+    pub(super) fn lease_wake(&self, now: Instant) -> Option<Instant> {
+        if self.own.restarting {
+            return None;
+        }
+        let join = match self.own.phase {
+            Phase::Joining(until) => Some(until),
+            Phase::Joined => None,
+        };
+        // What has passed without effect is looked at again at the next heartbeat.
+        let later = join
+            .into_iter()
+            .chain(self.silent_at())
+            .filter(|at| *at > now);
+        later.chain([self.own.heartbeat]).min()
+    }
+
+    /// When this node will have heard nobody for long enough to believe itself alone.
+    fn silent_at(&self) -> Option<Instant> {
+        let speaking = self
+            .live()
+            .filter(|(_, peer)| !peer.headless && peer.paused.is_none());
+        let last = speaking.filter_map(|(_, peer)| peer.contact).max()?;
+        Some(last.max(self.smooth_since) + self.timing.settings().suspect_after)
+    }
+
+    pub(super) fn tend_lease(&mut self, now: Instant) {
+        if self.own.restarting {
+            return;
+        }
+        if now >= self.own.deadline {
+            self.end_life(LifeOver::Lapsed, self.own.life, now);
+        }
+        let majority = self.has_majority(now);
+        if self.own.is_joined() && !majority {
+            self.end_life(LifeOver::Minority, self.own.life, now);
+        }
+        if let Phase::Joining(until) = self.own.phase {
+            // A member whose agent restarts will say hello itself.
+            let met = self
+                .live()
+                .all(|(_, peer)| peer.meeting.met || peer.paused.is_some());
+            let known = !self.own.newcomer && self.live().any(|(_, peer)| peer.meeting.met);
+            if met && majority && (known || now >= until || self.strangers().is_empty()) {
+                self.own.phase = Phase::Joined;
+                self.event(Event::Joined);
+                self.all_dirty();
+            }
+        }
+        self.tend_loneliness(now);
+        if now >= self.own.heartbeat {
+            self.own.deadline = now + self.timing.settings().agent_grace;
+            self.write_lease(now);
+        }
+    }
+
+    fn tend_loneliness(&mut self, now: Instant) {
+        let silent = self.silent_at().is_none_or(|at| now >= at);
+        // Under a majority policy the only node there is is the majority.
+        let allowed = self.timing.settings().partition == Partition::Available
+            || self.live().next().is_none();
+        let alone = silent && allowed && self.own.is_joined();
+        if alone && !self.own.alone {
+            self.own.alone = true;
+            self.own.times_alone = self.own.times_alone.wrapping_add(1).max(1);
+            self.write_lease(now);
+        } else if self.own.alone && !silent {
+            // Whoever is there has to renew the lease before it can do without loneliness.
+            let renewed = self
+                .own
+                .kernel
+                .is_some_and(|kernel| kernel.peers_left.is_some());
+            if renewed {
+                self.own.alone = false;
+                self.write_lease(now);
+            }
+        }
+    }
+
+    /// Under [`Partition::Majority`]: more than half of all known nodes reply.
+    pub(super) fn has_majority(&self, now: Instant) -> bool {
+        if self.timing.settings().partition == Partition::Available {
+            return true;
+        }
+        let fresh = |at: Instant| now < at + self.timing.settings().suspect_after;
+        let replying = self
+            .live()
+            .filter(|(_, peer)| peer.silence.heard.map_or_else(|| fresh(peer.since), fresh))
+            .count();
+        let known = self
+            .peers
+            .values()
+            .filter(|peer| matches!(peer.state, State::Live | State::Down(_)))
+            .count();
+        let unmet = self
+            .addresses
+            .iter()
+            .filter(|address| {
+                **address != self.card.endpoints.messages
+                    && self.peers.values().all(|peer| {
+                        peer.state == State::Stranger || peer.card.endpoints.messages != **address
+                    })
+            })
+            .count();
+        2 * (1 + replying) > 1 + known + unmet
+    }
+
+    pub(super) fn on_kernel(&mut self, kernel: KernelLease, now: Instant) {
+        if kernel.life != self.own.life || self.own.restarting {
+            return;
+        }
+        self.own.kernel = Some(kernel);
+        self.own.sure = true;
+        match kernel.tenure {
+            Tenure::Over => self.end_life(LifeOver::Lapsed, self.own.life, now),
+            Tenure::Unarmed if self.live().next().is_none() && self.own.alone => {
+                // A probe from a node that is no member ended the loneliness.
+                self.own.alone = false;
+            }
+            Tenure::Unarmed => self.ask_to_be_watched(),
+            Tenure::Valid if !self.own.alone => {
+                let low = self.timing.settings().peers_lease / 2;
+                if kernel.peers_left.is_none_or(|left: Duration| left < low) {
+                    self.ask_to_be_watched();
+                }
+            }
+            Tenure::Valid => {}
+        }
+    }
+
+    fn ask_to_be_watched(&mut self) {
+        let members: Vec<_> = self.live().map(|(name, _)| name.clone()).collect();
+        for name in members {
+            self.send(&name, Body::WatchMe);
+        }
+    }
+
+    /// Begins another life, owning nothing. Whoever was declared down comes back as a newcomer.
+    pub(super) fn end_life(&mut self, why: LifeOver, over: Life, now: Instant) {
+        self.event(Event::LifeOver(why));
+        self.give_up_everything();
+        self.own.life = Life(over.0.max(self.own.life.0) + 1);
+        self.own.deadline = now + self.timing.settings().agent_grace;
+        self.own.alone = false;
+        self.own.kernel = None;
+        self.own.sure = false;
+        self.own.newcomer = why != LifeOver::Lapsed;
+        self.own.phase = Phase::Joining(now + self.timing.longest_alone());
+        self.write_lease(now);
+        self.forget_meetings(self.own.newcomer, now);
+    }
+}

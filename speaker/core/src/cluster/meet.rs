@@ -1,0 +1,502 @@
+//! Membership: how nodes meet, part, and find each other again.
+//!
+//! ```text
+//! C → V  Hello    (no cookie yet)       V: who is that?
+//! V → C  Welcome  (a cookie)            so that a late or one-way hello changes nothing
+//! C → V  Hello    (the cookie)          V: C is a member, in this life
+//! V → C  Welcome  (accepted)            C: V is a member
+//! C → V  Pull … Page                    C: what V owns, and whom V knows
+//! ```
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
+
+use super::{
+    Cluster,
+    io::{Cause, Downfall, Event, LifeOver},
+    message::{Body, Card, Cursor, Page, ROOM, Standing},
+    name::{GroupKey, Life, NodeName},
+    peer::{Peer, Retry, Silence, State},
+    timing::Timing,
+};
+
+impl Cluster {
+    /// Asks everybody who is not a member to meet, at once.
+    pub(super) fn invite_all(&mut self, now: Instant) {
+        for address in self.strangers() {
+            self.hello(address, 0);
+            self.scout(address);
+        }
+        self.invite.0 = now + self.invite_interval();
+    }
+
+    /// Known addresses at which no member is.
+    pub(super) fn strangers(&self) -> BTreeSet<SocketAddr> {
+        let own = self.card.endpoints.messages;
+        let members: BTreeSet<SocketAddr> = self
+            .live()
+            .map(|(_, peer)| peer.card.endpoints.messages)
+            .collect();
+        self.peers
+            .values()
+            .filter(|peer| matches!(peer.state, State::Stranger | State::Down(_)))
+            .map(|peer| peer.card.endpoints.messages)
+            .chain(self.addresses.iter().copied())
+            .filter(|address| *address != own && !members.contains(address))
+            .collect()
+    }
+
+    /// One stranger at a time; a node that comes back is asked by all, so the more there are the
+    /// more seldom each asks.
+    fn invite_interval(&self) -> std::time::Duration {
+        Timing::INVITE.max(Timing::INVITE / 5 * self.live().count() as u32)
+    }
+
+    pub(super) fn invite_due(&mut self, now: Instant) {
+        if now < self.invite.0 {
+            return;
+        }
+        self.invite.0 = now + self.invite_interval();
+        let keep = |peer: &Peer| {
+            !matches!(peer.state, State::Down(_) | State::Left)
+                || now < peer.since + Timing::FORGET
+                || self.addresses.contains(&peer.card.endpoints.messages)
+        };
+        let forgotten: Vec<NodeName> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| !keep(peer))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in forgotten {
+            self.peers.remove(&name);
+        }
+        let strangers = self.strangers();
+        let next = strangers
+            .iter()
+            .find(|address| self.invite.1.is_none_or(|last| **address > last))
+            .or(strangers.first())
+            .copied();
+        self.invite.1 = next;
+        if let Some(address) = next {
+            self.hello(address, 0);
+            self.scout(address);
+            self.probe_the_dead(address);
+        }
+    }
+
+    fn hello(&mut self, to: SocketAddr, cookie: u64) {
+        let body = self.hello_body(cookie);
+        self.send_to(to, body);
+    }
+
+    fn hello_body(&mut self, cookie: u64) -> Body {
+        self.stamps.1 = self.stamps.1.wrapping_add(1);
+        Body::Hello {
+            stamp: self.stamps.1,
+            cookie,
+            card: self.card.clone().fit(),
+        }
+    }
+
+    /// Whether this agent has sent a hello with that stamp.
+    pub(super) fn is_own_stamp(&self, stamp: u64) -> bool {
+        let (first, last) = self.stamps;
+        stamp.wrapping_sub(first) <= last.wrapping_sub(first)
+    }
+
+    /// Members that do not know this node's present life or card hear from it again.
+    pub(super) fn greet_due(&mut self, now: Instant) {
+        let version = self.card.version;
+        let mut due = Vec::new();
+        for (name, peer) in &mut self.peers {
+            let meeting = &mut peer.meeting;
+            let open = !meeting.met || meeting.read != Some(version);
+            if peer.state == State::Live && open && meeting.retry.due(now) {
+                due.push((name.clone(), meeting.its_cookie, meeting.pull.clone()));
+            }
+        }
+        for (name, cookie, pull) in due {
+            let body = match pull {
+                Some(cursor) => Body::Pull(cursor),
+                None => self.hello_body(cookie),
+            };
+            self.send(&name, body);
+        }
+    }
+
+    pub(super) fn meet_wake(&self) -> Option<Instant> {
+        let greet = self
+            .live()
+            .filter(|(_, peer)| !peer.meeting.met || peer.meeting.read != Some(self.card.version))
+            .map(|(_, peer)| peer.meeting.retry.next)
+            .min();
+        greet.into_iter().chain([self.invite.0]).min()
+    }
+
+    /// Everybody is to hear of this node's new card.
+    pub(super) fn reintroduce(&mut self, now: Instant) {
+        for peer in self.peers.values_mut() {
+            peer.meeting.retry = Retry::now(now);
+        }
+    }
+
+    pub(super) fn on_hello(
+        &mut self,
+        from: &NodeName,
+        (life, agent): (Life, u64),
+        (stamp, cookie): (u64, u64),
+        card: Card,
+        now: Instant,
+    ) {
+        let fresh = self.number() | 1;
+        let peer = self
+            .peers
+            .entry(from.clone())
+            .or_insert_with(|| Peer::new(from, card.clone(), life, fresh, now));
+        peer.card.endpoints = card.endpoints;
+        if peer.is_over(life) {
+            self.say_over(from, now);
+            return;
+        }
+        let accepted = cookie == peer.meeting.cookie;
+        if accepted {
+            let changed = peer.card != card;
+            peer.card = card;
+            peer.speaks(now);
+            peer.paused = None;
+            peer.meeting.cookie = fresh;
+            peer.meeting.greeted = now;
+            self.admit(from, life, now);
+            self.meet_agent(from, agent);
+            if changed {
+                self.all_dirty();
+            }
+        } else if peer.state != State::Live {
+            peer.life = life;
+            peer.state = State::Stranger;
+        }
+        let peer = &self.peers[from];
+        let body = Body::Welcome {
+            guest: life,
+            stamp,
+            cookie: peer.meeting.cookie,
+            accepted,
+            read: peer.card.version,
+            card: self.card.clone().fit(),
+        };
+        self.reply(from, body);
+    }
+
+    /// From now on this is the agent that speaks for a member: what others said is forgotten.
+    fn meet_agent(&mut self, name: &NodeName, agent: u64) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.agent != agent
+        {
+            peer.agent = agent;
+            self.forget_votes_of(name);
+        }
+    }
+
+    fn forget_votes_of(&mut self, name: &NodeName) {
+        for other in self.peers.values_mut() {
+            other.silence.votes.remove(name);
+            other.silence.retracted.remove(name);
+        }
+    }
+
+    /// The node of this name is a member in this life.
+    fn admit(&mut self, name: &NodeName, life: Life, now: Instant) {
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if peer.state == State::Live && peer.life == life {
+            return;
+        }
+        let known = peer.state == State::Live;
+        peer.life = life;
+        peer.state = State::Live;
+        peer.since = now;
+        peer.paused = None;
+        peer.silence = Silence::default();
+        peer.watch = None;
+        peer.meeting.retry = Retry::now(now);
+        self.forget_votes_of(name);
+        self.unassigned = true;
+        self.all_dirty();
+        if !known {
+            self.event(Event::MemberUp(name.clone()));
+        }
+    }
+
+    pub(super) fn on_welcome(
+        &mut self,
+        from: &NodeName,
+        (life, agent): (Life, u64),
+        (stamp, cookie): (u64, u64),
+        accepted: Option<u32>,
+        card: Card,
+        now: Instant,
+    ) {
+        let fresh = self.number() | 1;
+        let own_stamp = self.stamps.0;
+        let peer = self
+            .peers
+            .entry(from.clone())
+            .or_insert_with(|| Peer::new(from, card.clone(), life, fresh, now));
+        if peer.is_over(life) {
+            self.say_over(from, now);
+            return;
+        }
+        let age = |stamp: u64| stamp.wrapping_sub(own_stamp);
+        if peer.meeting.stamp != 0 && age(stamp) < age(peer.meeting.stamp) {
+            return;
+        }
+        peer.meeting.stamp = stamp;
+        peer.meeting.its_cookie = cookie;
+        peer.speaks(now);
+        let Some(read) = accepted else {
+            let to = card.endpoints.messages;
+            self.hello(to, cookie);
+            return;
+        };
+        let changed = peer.card != card;
+        peer.card = card;
+        peer.meeting.read = Some(read);
+        if !peer.meeting.met && peer.meeting.pull.is_none() {
+            let start = Cursor::Members(None);
+            peer.meeting.pull = Some(start.clone());
+            peer.meeting.retry = Retry::now(now);
+        }
+        self.admit(from, life, now);
+        self.meet_agent(from, agent);
+        if changed {
+            self.all_dirty();
+        }
+    }
+
+    pub(super) fn on_pull(&mut self, from: &NodeName, after: Cursor) {
+        let mut page = Page {
+            after: after.clone(),
+            members: Vec::new(),
+            mine: Vec::new(),
+            yours: Vec::new(),
+            next: None,
+        };
+        match after {
+            Cursor::Members(after) => {
+                let mut room = ROOM;
+                page.next = Some(Cursor::Groups(None));
+                for (name, peer) in self.live() {
+                    if name == from || after.as_ref().is_some_and(|after| name <= after) {
+                        continue;
+                    }
+                    // A life and two IPv6 endpoints take up to 60 bytes.
+                    let size = name.as_str().len() + 60;
+                    if size > room {
+                        let last = page.members.last().map(|(name, ..)| NodeName::clone(name));
+                        page.next = Some(Cursor::Members(last));
+                        break;
+                    }
+                    room -= size;
+                    let endpoints = peer.card.endpoints;
+                    page.members.push((name.clone(), peer.life, endpoints));
+                }
+            }
+            Cursor::Groups(after) => self.fill_page(from, after, &mut page),
+        }
+        self.reply(from, Body::Page(page));
+    }
+
+    pub(super) fn on_page(&mut self, from: &NodeName, page: Page, now: Instant) {
+        let Some(peer) = self.peers.get_mut(from) else {
+            return;
+        };
+        if peer.meeting.pull.as_ref() != Some(&page.after) {
+            return;
+        }
+        peer.meeting.pull.clone_from(&page.next);
+        peer.meeting.met = page.next.is_none();
+        peer.meeting.retry = Retry::now(now);
+        for (name, life, endpoints) in page.members {
+            self.introduce(&name, life, endpoints, now);
+        }
+        let life = self.peers[from].life;
+        for (key, epoch) in page.mine {
+            self.learn_owner(key, from, life, epoch, &Cause::First, now);
+        }
+        for (key, epoch) in page.yours {
+            self.learn_own_epoch(key, epoch);
+        }
+        self.all_dirty();
+    }
+
+    /// A member knows this one as a member: until it has been met, or its life is over, it counts.
+    fn introduce(
+        &mut self,
+        name: &NodeName,
+        life: Life,
+        endpoints: super::Endpoints,
+        now: Instant,
+    ) {
+        if *name == self.name {
+            return;
+        }
+        let fresh = self.number() | 1;
+        let card = Card {
+            version: 0,
+            endpoints,
+            draining: false,
+            links: Vec::new(),
+        };
+        let peer = self
+            .peers
+            .entry(name.clone())
+            .or_insert_with(|| Peer::new(name, card, life, fresh, now));
+        if peer.state != State::Live && !peer.is_over(life) {
+            self.admit(name, life, now);
+        }
+    }
+
+    /// Whether the sender of a message is a member in this life; if not, it is told so.
+    pub(super) fn is_member(
+        &mut self,
+        sender: &NodeName,
+        (life, agent): (Life, u64),
+        from: SocketAddr,
+        now: Instant,
+    ) -> bool {
+        match self.peers.get_mut(sender) {
+            Some(peer) if peer.is_over(life) => self.say_over(sender, now),
+            Some(peer) if peer.state == State::Live && peer.life == life && peer.agent == agent => {
+                peer.speaks(now);
+                return true;
+            }
+            Some(_) | None => self.hello(from, 0),
+        }
+        false
+    }
+
+    /// Tells a node that the life it claims to be in is over.
+    fn say_over(&mut self, name: &NodeName, now: Instant) {
+        let standing = self.standing();
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if peer
+            .told_over
+            .is_some_and(|told| now < told + Timing::RETRY)
+        {
+            return;
+        }
+        peer.told_over = Some(now);
+        let life = peer.life;
+        self.reply(name, Body::Over { life, standing });
+    }
+
+    fn standing(&self) -> Standing {
+        let first = self.live().map(|(name, _)| name).next();
+        Standing {
+            members: 1 + self.live().count() as u32,
+            first: first
+                .map_or(&self.name, |first| first.min(&self.name))
+                .clone(),
+        }
+    }
+
+    /// Somebody holds this node's life to be over. Only one of two that say so of each other
+    /// begins anew: the one with fewer members.
+    pub(super) fn on_over(
+        &mut self,
+        from: &NodeName,
+        its_life: Life,
+        over: Life,
+        theirs: &Standing,
+        now: Instant,
+    ) {
+        if over < self.own.life {
+            return;
+        }
+        let mutual = over == self.own.life
+            && self
+                .peers
+                .get(from)
+                .is_some_and(|peer| peer.is_over(its_life));
+        let ours = self.standing();
+        let we_stay = ours
+            .members
+            .cmp(&theirs.members)
+            .then(theirs.first.cmp(&ours.first));
+        if mutual && we_stay.then(from.cmp(&self.name)).is_gt() {
+            self.say_over(from, now);
+        } else {
+            self.end_life(LifeOver::Declared, over, now);
+        }
+    }
+
+    pub(super) fn mark_down(&mut self, name: &NodeName, why: Downfall, now: Instant) {
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        peer.state = State::Down(why);
+        peer.since = now;
+        peer.watch = None;
+        peer.silence.gone = true;
+        let life = peer.life;
+        self.event(Event::MemberDown(name.clone(), life, why));
+        self.gone_from_rounds(name, now);
+    }
+
+    pub(super) fn on_leave(&mut self, name: &NodeName, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.state = State::Left;
+            peer.since = now;
+            peer.watch = None;
+            self.event(Event::MemberLeft(name.clone()));
+            self.gone_from_rounds(name, now);
+        }
+    }
+
+    fn gone_from_rounds(&mut self, name: &NodeName, now: Instant) {
+        self.forget_votes_of(name);
+        self.unassigned = true;
+        self.forget_records();
+        self.all_dirty();
+        self.drop_from_rounds(name, now);
+    }
+
+    /// The agent of a member said, at `said` or later, that it restarts: it consents to whatever
+    /// does not concern what it owns, and renews nobody, until it says hello.
+    pub(super) fn on_pause(&mut self, name: &NodeName, said: Instant, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.paused.is_none()
+            && peer.meeting.greeted <= said
+        {
+            peer.paused = Some(now);
+            self.all_dirty();
+            self.abandon_claims_against_the_paused();
+            self.drop_from_rounds(name, now);
+        }
+    }
+
+    /// After the end of a life, nobody knows this node any more. As a newcomer, it knows nothing
+    /// of who is down either.
+    pub(super) fn forget_meetings(&mut self, newcomer: bool, now: Instant) {
+        for peer in self.peers.values_mut() {
+            peer.meeting.met = false;
+            peer.meeting.read = None;
+            peer.meeting.pull = None;
+            peer.meeting.retry = Retry::now(now);
+            // Nobody counts what this node said in another life.
+            peer.silence.gone = !peer.is_live();
+            peer.silence.retracting = false;
+            if newcomer && matches!(peer.state, State::Down(_)) {
+                peer.state = State::Stranger;
+            }
+        }
+        self.invite_all(now);
+    }
+
+    pub(super) fn after_key(key: Option<GroupKey>) -> std::ops::Bound<GroupKey> {
+        key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
+    }
+}

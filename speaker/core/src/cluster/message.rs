@@ -1,0 +1,274 @@
+//! What agents say to each other, byte for byte: one envelope per datagram, in postcard's format.
+//!
+//! The shell seals each datagram as a whole (nonce in front, authentication tag behind), so
+//! nothing here is secret or signed in itself. A late or doubled message is harmless: rounds are
+//! known by number, meetings by cookie, and everything about a node names the life it is about.
+
+use serde::{Deserialize, Serialize};
+use speaker_common::probe;
+
+use super::{
+    io::{Cause, LinkInfo, Reason},
+    name::{Endpoints, Epoch, GroupKey, Life, NodeName},
+};
+
+/// The longest message, but for one that is passed on, which may be fragmented: with what encryption
+/// adds (28 bytes), IPv6 and UDP it fits an MTU of 1280.
+pub const MESSAGE_LENGTH: usize = 1_200;
+/// The first byte of every message.
+const VERSION: u8 = 1;
+/// Groups per message: with keys, epochs and two node names as long as can be, it fits.
+pub(super) const BATCH: usize = 24;
+/// Nodes per message, for the same reason.
+pub(super) const BATCH_NODES: usize = 3;
+/// What a page of members, or a card's links, may take.
+pub(super) const ROOM: usize = 700;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Envelope {
+    pub(super) from: NodeName,
+    pub(super) life: Life,
+    /// Another number for each agent that the node has had: what one said before it ended is not
+    /// believed of the next.
+    pub(super) agent: u64,
+    /// The member that passed the message on, and will pass the answer back.
+    pub(super) via: Option<NodeName>,
+    pub(super) body: Body,
+}
+
+/// What there is to say. A body with a round is sent until it is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Body {
+    /// I am here and would be a member: the first step, and again whenever my card changes.
+    Hello {
+        stamp: u64,
+        cookie: u64,
+        card: Card,
+    },
+    /// Come in, or (not accepted) show me that you hear me: repeat the cookie.
+    Welcome {
+        guest: Life,
+        /// The hello's: a later one is not answered by an earlier welcome.
+        stamp: u64,
+        cookie: u64,
+        accepted: bool,
+        /// The version of the guest's card that is known here.
+        read: u32,
+        card: Card,
+    },
+    /// What do you know, after this?
+    Pull(Cursor),
+    Page(Page),
+    /// This life of yours is over, as far as I am concerned.
+    Over {
+        life: Life,
+        standing: Standing,
+    },
+    /// I have seen nothing of these for so long that nothing I sent can keep them alive, and will
+    /// renew none of them.
+    Gone {
+        lives: Vec<Absent>,
+        please: bool,
+    },
+    /// The kernel of that node says that this life is over, and whether its agent is gone.
+    Lapsed {
+        round: u64,
+        name: NodeName,
+        life: Life,
+        agentless: bool,
+    },
+    /// I have not given up that life after all: forget that I said so.
+    Retract {
+        round: u64,
+        name: NodeName,
+        life: Life,
+        turn: u32,
+    },
+    /// I would own these, for this reason.
+    Claim {
+        round: u64,
+        cause: Cause,
+        entries: Vec<(GroupKey, Epoch)>,
+    },
+    Verdict {
+        round: u64,
+        denied: Vec<Denial>,
+    },
+    /// I own these: everybody consented.
+    Owned {
+        round: u64,
+        entries: Vec<(GroupKey, Epoch)>,
+    },
+    /// I own these no more, and nobody does.
+    Release {
+        round: u64,
+        entries: Vec<(GroupKey, Epoch)>,
+    },
+    /// I restart, and claim and renew nothing until I say hello again.
+    Pause {
+        round: u64,
+    },
+    /// I am leaving for good, and own nothing.
+    Leave {
+        round: u64,
+    },
+    Ack {
+        round: u64,
+    },
+    /// Take these from me.
+    Offer {
+        entries: Vec<(GroupKey, Epoch)>,
+        why: Reason,
+    },
+    Decline {
+        keys: Vec<GroupKey>,
+    },
+    /// Give these to that node.
+    Move {
+        keys: Vec<GroupKey>,
+        to: NodeName,
+        why: Reason,
+    },
+    /// My lease is running out: watch me.
+    WatchMe,
+    /// A probe, where probes do not get through.
+    Probe(ProbeBytes),
+    /// Send this probe to that node for me.
+    ProbeVia {
+        target: NodeName,
+        probe: ProbeBytes,
+    },
+    /// Pass this message on to that node.
+    Relay {
+        to: NodeName,
+        message: Vec<u8>,
+    },
+}
+
+/// A sealed probe as two halves, which serde knows how to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProbeBytes([u8; 32], [u8; 32]);
+
+impl From<[u8; probe::LENGTH]> for ProbeBytes {
+    fn from(bytes: [u8; probe::LENGTH]) -> Self {
+        let (halves, _) = bytes.as_chunks();
+        Self(halves[0], halves[1])
+    }
+}
+
+impl From<ProbeBytes> for [u8; probe::LENGTH] {
+    fn from(ProbeBytes(first, second): ProbeBytes) -> Self {
+        let mut bytes = [0; probe::LENGTH];
+        bytes[..32].copy_from_slice(&first);
+        bytes[32..].copy_from_slice(&second);
+        bytes
+    }
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Card {
+    /// Counts its changes.
+    pub(super) version: u32,
+    pub(super) endpoints: Endpoints,
+    pub(super) draining: bool,
+    pub(super) links: Vec<LinkInfo>,
+}
+
+/// How far a page reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Cursor {
+    Members(Option<NodeName>),
+    Groups(Option<GroupKey>),
+}
+
+/// A part of what a node knows: its members, what it owns, and what it holds the reader to own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Page {
+    pub(super) after: Cursor,
+    pub(super) members: Vec<(NodeName, Life, Endpoints)>,
+    pub(super) mine: Vec<(GroupKey, Epoch)>,
+    pub(super) yours: Vec<(GroupKey, Epoch)>,
+    pub(super) next: Option<Cursor>,
+}
+
+/// How much weight a side of a split has: the higher goes on, the lower begins anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Standing {
+    /// Live members, with the speaker.
+    pub(super) members: u32,
+    /// The first of them by name: settles a draw.
+    pub(super) first: NodeName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Absent {
+    pub(super) name: NodeName,
+    pub(super) life: Life,
+    /// The speaker asked it all that time and got no reply; else it never asked.
+    pub(super) asked: bool,
+    /// How often the speaker has taken it back before.
+    pub(super) turn: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Denial {
+    pub(super) key: GroupKey,
+    /// The epoch that the claim must exceed.
+    pub(super) epoch: Epoch,
+    pub(super) why: Refusal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Refusal {
+    /// The speaker owns it, or is about to.
+    Mine,
+    /// The epoch is past.
+    Late,
+}
+
+impl Card {
+    /// The card with as many of its links as there is room for.
+    pub(super) fn fit(mut self) -> Self {
+        while postcard::to_stdvec(&self.links).is_ok_and(|bytes| bytes.len() > ROOM) {
+            self.links.pop();
+        }
+        self
+    }
+}
+
+impl Envelope {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let bytes = postcard::to_extend(self, vec![VERSION]).expect("a vector takes all bytes");
+        debug_assert!(
+            bytes.len() <= MESSAGE_LENGTH || matches!(self.body, Body::Relay { .. }),
+            "{} bytes: {self:?}",
+            bytes.len()
+        );
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&VERSION, rest) = bytes.split_first()? else {
+            return None;
+        };
+        postcard::from_bytes(rest).ok()
+    }
+}
+
+/// A message in words, for a trace.
+pub fn describe_message(bytes: &[u8]) -> String {
+    match Envelope::decode(bytes) {
+        Some(Envelope {
+            from,
+            life,
+            via,
+            body,
+            ..
+        }) => {
+            let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+            format!("{from} ({}{via}): {body:?}", life.0)
+        }
+        None => format!("{} bytes that are no message of this version", bytes.len()),
+    }
+}

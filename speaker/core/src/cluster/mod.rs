@@ -1,0 +1,469 @@
+//! One owner per VIP: who is a member, who is alive, and who owns what.
+//!
+//! [`Cluster`] is a function of what happens: [`handle`](Cluster::handle) takes an [`Input`] and
+//! the time, [`next_command`](Cluster::next_command) gives what to do, and
+//! [`poll_timeout`](Cluster::poll_timeout) says when to come back. It reads no clock, has no
+//! sockets and starts no tasks.
+//!
+//! # Why there is never more than one answer
+//!
+//! *A node that would own a group asks every member for consent* (`claim`), and a member consents
+//! only if it does not own the group itself, will not go on with a claim of its own, and has
+//! stopped answering if it did. A consent speaks for the speaker alone; so any two members, one of
+//! which knows of the other, cannot both own a group (Ricart and Agrawala, 1981). A node claims
+//! nothing before it has met all members that any member knows of (`meet`), and so of any two one
+//! knows of the other.
+//!
+//! *A member that does not answer is left out only when it cannot be answering for any VIP*
+//! (`silence`): its kernel's lease has lapsed, because no member has renewed it for
+//! long enough ([`Timing`]), or its kernel said itself that it has lapsed. A lapsed lease is never
+//! extended; the node begins another *life*, owning nothing, and meets everybody again.
+//!
+//! *Nothing depends on an agent noticing anything in time.* The kernel stops by itself; a claim
+//! that was gathered before a freeze takes effect in a life that is over.
+//!
+//! After a split, each side holds the lives of the other to be over. When they meet, the nodes of
+//! the smaller side end their lives and join the larger one as if new: there is nothing to
+//! reconcile, and nothing on the larger side moves.
+//!
+//! Membership is not gossiped. Consent needs every member to have met every other, and the
+//! meeting itself tells all that gossip would: addresses, links, owners, other members. Steady
+//! traffic is the probes, which are a constant number per node.
+
+mod claim;
+mod decide;
+mod explain;
+mod handover;
+mod io;
+mod lease;
+mod meet;
+mod message;
+mod name;
+mod order;
+mod peer;
+mod rebalance;
+mod rounds;
+mod scout;
+mod silence;
+mod stop;
+mod table;
+mod timing;
+mod watch;
+mod wire;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
+use speaker_common::probe::Key;
+
+pub use explain::{Candidate, Explanation, Member, Standing as CandidateStanding};
+pub use io::{
+    Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Group,
+    GroupState, Input, KernelLease, LifeOver, LinkInfo, Reason, Silence, Stop, lease_flags,
+};
+pub use message::{MESSAGE_LENGTH, describe_message};
+pub use name::{Endpoints, Epoch, GroupName, Life, NodeName};
+pub use order::metallb_order;
+pub use timing::{Partition, Settings, Timing, TimingError};
+
+use claim::Wish;
+use lease::Own;
+use message::{Body, Card, Envelope};
+use name::GroupKey;
+use peer::{Peer, Retry};
+use rounds::Round;
+use scout::Scouts;
+use stop::Stopping;
+use table::{Record, Seat};
+
+/// One node's part in the cluster.
+pub struct Cluster {
+    name: NodeName,
+    number: u64,
+    /// Which of the node's agents this is.
+    agent: u64,
+    /// The first and the next hello's stamp.
+    stamps: (u64, u64),
+    timing: Timing,
+    failback: Failback,
+    check_first: bool,
+    keys: Vec<Key>,
+    rng: SmallRng,
+    card: Card,
+    own: Own,
+    planned: bool,
+
+    /// The addresses that the cluster is configured to have.
+    addresses: BTreeSet<SocketAddr>,
+    peers: BTreeMap<NodeName, Peer>,
+    /// When the next stranger is asked to join, and which was the last.
+    invite: (Instant, Option<SocketAddr>),
+    scouts: Scouts,
+    /// Somebody came or went since the watchers were assigned.
+    unassigned: bool,
+    /// When members are next asked whom they have given up.
+    poll: Retry,
+
+    rounds: BTreeMap<u64, Round>,
+    seats: BTreeMap<GroupKey, Seat>,
+    records: BTreeMap<GroupKey, Record>,
+    /// Groups to decide about now, and later.
+    dirty: BTreeSet<GroupKey>,
+    due: BTreeSet<(Instant, GroupKey)>,
+    wishes: Vec<Wish>,
+    offers: BTreeMap<(NodeName, Reason), Vec<GroupKey>>,
+
+    stopping: Option<Stopping>,
+
+    /// When this node was last seen not to run, and has run on time since.
+    smooth_since: Instant,
+    /// What `poll_timeout` says.
+    wake: Option<Instant>,
+    commands: VecDeque<Command>,
+    /// The member that passed the present message on.
+    reply_via: Option<NodeName>,
+}
+
+impl Cluster {
+    /// A node that starts at `now`.
+    pub fn new(config: Config, timing: Timing, now: Instant) -> Self {
+        let Config {
+            name,
+            endpoints,
+            life,
+            adopted,
+            keys,
+            peers,
+            draining,
+            failback,
+            check_first,
+            seed,
+        } = config;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let own = Own::new(life, adopted.as_ref(), rng.random(), &timing, now);
+        let stamp = rng.next_u64();
+        let mut cluster = Self {
+            agent: rng.next_u64(),
+            stamps: (stamp, stamp),
+            number: name.number(),
+            name,
+            timing,
+            failback,
+            check_first,
+            keys,
+            card: Card {
+                version: 1,
+                endpoints,
+                draining,
+                links: Vec::new(),
+            },
+            own,
+            planned: false,
+            addresses: peers,
+            peers: BTreeMap::new(),
+            invite: (now, None),
+            scouts: Scouts::default(),
+            unassigned: false,
+            poll: Retry::now(now),
+            rounds: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            records: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            due: BTreeSet::new(),
+            wishes: Vec::new(),
+            offers: BTreeMap::new(),
+            stopping: None,
+            smooth_since: now,
+            wake: None,
+            commands: VecDeque::new(),
+            reply_via: None,
+            rng,
+        };
+        cluster.adopt(adopted, now);
+        cluster.write_lease(now);
+        cluster.invite_all(now);
+        cluster.run(now);
+        cluster
+    }
+
+    /// Takes note of what happened.
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        self.notice_stall(now);
+        match input {
+            Input::Tick => {}
+            Input::Message { from, bytes } => self.on_message(from, &bytes, now),
+            Input::Probe(bytes) => self.on_probe(&bytes, watch::Path::Direct, now),
+            Input::ProbeAnswered { to, reply } => self.send(&to, Body::Probe(reply.into())),
+            Input::Kernel(kernel) => self.on_kernel(kernel, now),
+            Input::Peers(addresses) => {
+                self.addresses = addresses;
+                self.invite_all(now);
+            }
+            Input::Keys(keys) => self.keys = keys,
+            Input::Links(links) => {
+                if self.card.links != links {
+                    self.card.links = links;
+                    self.card.version += 1;
+                    self.reintroduce(now);
+                }
+            }
+            Input::Group(name, group) => self.on_group(name, group, now),
+            Input::Planned => {
+                self.planned = true;
+                self.all_dirty();
+            }
+            Input::Drain(draining) => self.on_drain(draining, now),
+            Input::Move { group, to } => self.on_move(group, to),
+            Input::Rebalance => self.on_rebalance(),
+            Input::WireClaim { group, by } => self.on_wire_claim(group, by, now),
+            Input::Checked { group, free } => self.on_checked(&group, free, now),
+            Input::Stop(stop) => self.on_stop(stop, now),
+        }
+        self.run(now);
+    }
+
+    /// When to hand in [`Input::Tick`], if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// The next thing to do.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn run(&mut self, now: Instant) {
+        self.assign_watches(now);
+        self.invite_due(now);
+        self.greet_due(now);
+        self.probe_due(now);
+        self.watch_the_mute(now);
+        self.judge(now);
+        self.tend_lease(now);
+        self.decide_due(now);
+        self.flush_offers(now);
+        self.flush_wishes(now);
+        self.rounds_due(now);
+        self.tend_stop(now);
+        self.wake = self.next_wake(now);
+    }
+
+    fn next_wake(&self, now: Instant) -> Option<Instant> {
+        // What came due while the present input was handled is for the next one.
+        [
+            self.meet_wake(),
+            self.watch_wake(),
+            self.silence_wake(),
+            self.lease_wake(now),
+            self.due.first().map(|(at, _)| *at),
+            (!self.dirty.is_empty()).then_some(now),
+            self.rounds_wake(),
+            self.stop_wake(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A node that was not running when it should have has missed replies that others sent: it
+    /// accuses nobody for a while, and looks at the kernel before it relies on its lease.
+    fn notice_stall(&mut self, now: Instant) {
+        if self
+            .wake
+            .is_some_and(|wake| now > wake + self.timing.stall())
+        {
+            self.smooth_since = now;
+            self.own.sure = false;
+            self.own.heartbeat = now;
+            for peer in self.peers.values_mut() {
+                peer.silence.in_company = false;
+            }
+        }
+    }
+
+    fn is_smooth(&self, now: Instant) -> bool {
+        now >= self.smooth_since + self.timing.settings().suspect_after
+    }
+
+    fn on_message(&mut self, from: SocketAddr, bytes: &[u8], now: Instant) {
+        let Some(Envelope {
+            from: sender,
+            life,
+            agent,
+            via,
+            body,
+        }) = Envelope::decode(bytes)
+        else {
+            self.event(Event::Unreadable(from));
+            return;
+        };
+        if sender == self.name {
+            self.event(Event::NameTaken(from));
+            return;
+        }
+        self.reply_via = via;
+        self.hear(&sender, from, (life, agent), body, now);
+        self.reply_via = None;
+    }
+
+    fn hear(
+        &mut self,
+        sender: &NodeName,
+        from: SocketAddr,
+        (life, agent): (Life, u64),
+        body: Body,
+        now: Instant,
+    ) {
+        match body {
+            // What needs no acquaintance.
+            Body::Hello {
+                stamp,
+                cookie,
+                card,
+            } => self.on_hello(sender, (life, agent), (stamp, cookie), card, now),
+            Body::Welcome {
+                guest,
+                stamp,
+                cookie,
+                accepted,
+                read,
+                card,
+            } => {
+                if guest == self.own.life && self.is_own_stamp(stamp) {
+                    let read = accepted.then_some(read);
+                    self.on_welcome(sender, (life, agent), (stamp, cookie), read, card, now);
+                }
+            }
+            Body::Over {
+                life: over,
+                standing,
+            } => self.on_over(sender, life, over, &standing, now),
+            Body::Probe(probe) => self.on_probe(&probe.into(), watch::Path::Message(sender), now),
+            _ if !self.is_member(sender, (life, agent), from, now) => {}
+            Body::Pull(after) => self.on_pull(sender, after),
+            Body::Page(page) => self.on_page(sender, page, now),
+            Body::Gone { lives, please } => self.on_gone(sender, lives, please, now),
+            Body::Lapsed {
+                round,
+                name,
+                life,
+                agentless,
+            } => {
+                self.on_lapsed(&name, life, agentless, now);
+                self.reply(sender, Body::Ack { round });
+            }
+            Body::Retract {
+                round,
+                name,
+                life,
+                turn,
+            } => {
+                self.on_retract(sender, &name, life, turn);
+                self.reply(sender, Body::Ack { round });
+            }
+            Body::Claim {
+                round,
+                cause,
+                entries,
+            } => self.on_claim(sender, life, round, &cause, entries, now),
+            Body::Verdict { round, denied } => self.on_verdict(sender, round, denied, now),
+            Body::Owned { round, entries } => self.on_owned(sender, life, round, entries, now),
+            Body::Release { round, entries } => self.on_release(sender, round, entries, now),
+            Body::Pause { round } => {
+                self.on_pause(sender, now, now);
+                self.reply(sender, Body::Ack { round });
+            }
+            Body::Leave { round } => {
+                self.reply(sender, Body::Ack { round });
+                self.on_leave(sender, now);
+            }
+            Body::Ack { round } => self.on_ack(sender, round, now),
+            Body::Offer { entries, why } => self.on_offer(sender, entries, why, now),
+            Body::Decline { keys } => self.on_decline(sender, keys, now),
+            Body::Move { keys, to, why } => self.on_move_asked(keys, &to, why),
+            Body::WatchMe => self.on_watch_me(sender, now),
+            Body::ProbeVia { target, probe } => {
+                if let Some(peer) = self.peers.get(&target) {
+                    let to = peer.card.endpoints.probes;
+                    let probe = probe.into();
+                    self.commands.push_back(Command::SendProbe { to, probe });
+                }
+            }
+            Body::Relay { to, message } => {
+                if let Some(peer) = self.peers.get(&to) {
+                    let to = peer.card.endpoints.messages;
+                    let bytes = message;
+                    self.commands.push_back(Command::Send { to, bytes });
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.commands.push_back(Command::Event(event));
+    }
+
+    fn envelope(&self, body: Body, via: Option<NodeName>) -> Vec<u8> {
+        let envelope = Envelope {
+            from: self.name.clone(),
+            life: self.own.life,
+            agent: self.agent,
+            via,
+            body,
+        };
+        envelope.encode()
+    }
+
+    fn send(&mut self, to: &NodeName, body: Body) {
+        if let Some(peer) = self.peers.get(to) {
+            let to = peer.card.endpoints.messages;
+            self.send_to(to, body);
+        }
+    }
+
+    fn send_to(&mut self, to: SocketAddr, body: Body) {
+        let bytes = self.envelope(body, None);
+        self.commands.push_back(Command::Send { to, bytes });
+    }
+
+    fn send_via(&mut self, relay: &NodeName, to: &NodeName, body: Body) {
+        let message = self.envelope(body, Some(relay.clone()));
+        let to = to.clone();
+        self.send(relay, Body::Relay { to, message });
+    }
+
+    /// Answers the present message the way it came.
+    fn reply(&mut self, to: &NodeName, body: Body) {
+        match self.reply_via.clone() {
+            Some(relay) => self.send_via(&relay, to, body),
+            None => self.send(to, body),
+        }
+    }
+
+    fn live(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.peers.iter().filter(|(_, peer)| peer.is_live())
+    }
+
+    /// Some member that may reach `target` where this node does not.
+    fn relay(&mut self, target: &NodeName) -> Option<NodeName> {
+        let relays: Vec<&NodeName> = self
+            .peers
+            .iter()
+            .filter(|(name, peer)| *name != target && peer.is_live() && !peer.silence.gone)
+            .map(|(name, _)| name)
+            .collect();
+        if relays.is_empty() {
+            return None;
+        }
+        let relay = relays[self.rng.random_range(0..relays.len())].clone();
+        Some(relay)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+}

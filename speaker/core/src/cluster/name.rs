@@ -1,0 +1,110 @@
+//! What nodes, groups and lives are called.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A node's name: in Kubernetes, the name of its Node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct NodeName(Arc<str>);
+
+/// A group's name: VIPs that sit together, as the planning code calls them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct GroupName(Arc<str>);
+
+macro_rules! name {
+    ($name:ident) => {
+        impl $name {
+            /// The name's text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().into()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
+}
+
+name!(NodeName);
+name!(GroupName);
+
+impl NodeName {
+    /// The number that stands for the node in probes: the first eight bytes of its name's SHA-256,
+    /// little-endian.
+    pub fn number(&self) -> u64 {
+        let hash: [u8; 32] = Sha256::digest(self.as_str()).into();
+        u64::from_le_bytes(*hash.first_chunk().expect("a SHA-256 has 32 bytes"))
+    }
+}
+
+impl GroupName {
+    pub(super) fn key(&self) -> GroupKey {
+        let hash: [u8; 32] = Sha256::digest(self.as_str()).into();
+        GroupKey(*hash.first_chunk().expect("a SHA-256 has 32 bytes"))
+    }
+}
+
+/// What stands for a group in messages: the first half of its name's SHA-256. A node may hear of
+/// a group's owner before its own intent names the group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub(super) struct GroupKey(pub(super) [u8; 16]);
+
+/// The span in which a node holds its lease without interruption. Later lives have higher numbers.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Life(pub u64);
+
+/// Counts the owners that a group has had; a later owner has a higher number.
+pub type Epoch = u64;
+
+/// Where a node is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Messages between agents.
+    pub messages: SocketAddr,
+    /// Liveness probes.
+    pub probes: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_number_is_the_head_of_its_names_hash() {
+        // SHA-256("abc") begins ba7816bf 8f01cfea.
+        assert_eq!(NodeName::from("abc").number(), 0xeacf_018f_bf16_78ba);
+    }
+}

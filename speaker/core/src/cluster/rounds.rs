@@ -1,0 +1,223 @@
+//! What is said to every member until each has answered or is no more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use super::{
+    Cluster,
+    io::Cause,
+    message::Body,
+    name::{Epoch, GroupKey, Life, NodeName},
+    peer::Retry,
+    timing::Timing,
+};
+
+/// Attempts before every other one goes through another member.
+const DIRECT: u32 = 2;
+
+#[derive(Debug)]
+pub(super) struct Round {
+    pub(super) kind: Kind,
+    /// Members that have not answered yet.
+    waiting: BTreeSet<NodeName>,
+    /// The present owner: asked when all others have answered, since it stops answering for the
+    /// groups at that moment.
+    last: Option<NodeName>,
+    started: Instant,
+    attempts: u32,
+    retry: Retry,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Claim {
+        cause: Cause,
+        entries: BTreeMap<GroupKey, Epoch>,
+    },
+    Owned(Vec<(GroupKey, Epoch)>),
+    Release(Vec<(GroupKey, Epoch)>),
+    Lapsed {
+        name: NodeName,
+        life: Life,
+        agentless: bool,
+    },
+    Retract {
+        name: NodeName,
+        life: Life,
+        turn: u32,
+    },
+    Pause,
+    Leave,
+}
+
+impl Round {
+    pub(super) fn is_answered(&self) -> bool {
+        self.waiting.is_empty() && self.last.is_none()
+    }
+
+    /// Who has kept this node waiting.
+    pub(super) fn unanswered(&self, now: Instant) -> impl Iterator<Item = &NodeName> {
+        let late = now >= self.started + Timing::UNANSWERED;
+        self.waiting.iter().filter(move |_| late)
+    }
+
+    fn body(&self, round: u64) -> Body {
+        match self.kind.clone() {
+            Kind::Claim { cause, entries } => Body::Claim {
+                round,
+                cause,
+                entries: entries.into_iter().collect(),
+            },
+            Kind::Owned(entries) => Body::Owned { round, entries },
+            Kind::Release(entries) => Body::Release { round, entries },
+            Kind::Lapsed {
+                name,
+                life,
+                agentless,
+            } => Body::Lapsed {
+                round,
+                name,
+                life,
+                agentless,
+            },
+            Kind::Retract { name, life, turn } => Body::Retract {
+                round,
+                name,
+                life,
+                turn,
+            },
+            Kind::Pause => Body::Pause { round },
+            Kind::Leave => Body::Leave { round },
+        }
+    }
+}
+
+impl Cluster {
+    /// Says it to all members but those whose agents restart: they have consented to every claim
+    /// of what they cannot own (see `claim`), and what else there is they learn when they are back.
+    pub(super) fn start_round(&mut self, kind: Kind, last: Option<NodeName>, now: Instant) -> u64 {
+        let waiting: BTreeSet<NodeName> = self
+            .live()
+            .filter(|(name, peer)| peer.paused.is_none() && last.as_ref() != Some(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let last = last.filter(|last| self.peers.get(last).is_some_and(|peer| peer.is_live()));
+        let id = self.number();
+        let mut round = Round {
+            kind,
+            waiting,
+            last,
+            started: now,
+            attempts: 0,
+            retry: Retry::now(now),
+        };
+        round.turn_to_the_owner(now);
+        self.rounds.insert(id, round);
+        id
+    }
+
+    pub(super) fn rounds_wake(&self) -> Option<Instant> {
+        self.rounds
+            .values()
+            .filter(|round| !round.waiting.is_empty())
+            .map(|round| round.retry.next)
+            .min()
+    }
+
+    /// Sends what has not been answered, and carries out what has been agreed to.
+    pub(super) fn rounds_due(&mut self, now: Instant) {
+        self.complete_claims(now);
+        self.finish_rounds(now);
+        let mut due = Vec::new();
+        for (id, round) in &mut self.rounds {
+            if !round.waiting.is_empty() && round.retry.due(now) {
+                round.attempts += 1;
+                let detour = round.attempts > DIRECT && round.attempts.is_multiple_of(2);
+                due.push((*id, detour));
+            }
+        }
+        for (id, detour) in due {
+            let round = &self.rounds[&id];
+            let bodies: Vec<(NodeName, Body)> = round
+                .waiting
+                .iter()
+                .map(|name| (name.clone(), round.body(id)))
+                .collect();
+            for (name, body) in bodies {
+                match self.relay(&name).filter(|_| detour) {
+                    Some(relay) => self.send_via(&relay, &name, body),
+                    None => self.send(&name, body),
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, from: &NodeName, round: u64, now: Instant) {
+        self.answered(from, round, now);
+    }
+
+    /// The member has answered; whether it was still expected to.
+    pub(super) fn answered(&mut self, from: &NodeName, id: u64, now: Instant) -> bool {
+        let Some(round) = self.rounds.get_mut(&id) else {
+            return false;
+        };
+        let expected = round.waiting.remove(from);
+        round.turn_to_the_owner(now);
+        self.finish_rounds(now);
+        expected
+    }
+
+    /// Nobody waits for a node that is no more, or that has consented to what is asked.
+    pub(super) fn drop_from_rounds(&mut self, name: &NodeName, now: Instant) {
+        for round in self.rounds.values_mut() {
+            round.waiting.remove(name);
+            if round.last.as_ref() == Some(name) {
+                round.last = None;
+            }
+            round.turn_to_the_owner(now);
+        }
+        self.finish_rounds(now);
+    }
+
+    /// Claims are carried out when the lease is known to stand; all else is done when it is said.
+    fn finish_rounds(&mut self, now: Instant) {
+        let done = |round: &Round| round.is_answered() && !matches!(round.kind, Kind::Claim { .. });
+        let finished: Vec<Round> = self
+            .rounds
+            .extract_if(.., |_, round| done(round))
+            .map(|(_, round)| round)
+            .collect();
+        for round in finished {
+            if let Kind::Retract { name, life, .. } = round.kind {
+                self.retracted(&name, life, now);
+            }
+        }
+    }
+
+    /// Takes a group out of a claim.
+    pub(super) fn drop_from_claim(&mut self, id: u64, key: GroupKey) {
+        if let Some(round) = self.rounds.get_mut(&id)
+            && let Kind::Claim { entries, .. } = &mut round.kind
+        {
+            entries.remove(&key);
+            if entries.is_empty() {
+                self.rounds.remove(&id);
+            }
+        }
+    }
+}
+
+impl Round {
+    fn turn_to_the_owner(&mut self, now: Instant) {
+        if self.waiting.is_empty()
+            && let Some(owner) = self.last.take()
+        {
+            self.waiting.insert(owner);
+            self.started = now;
+            self.attempts = 0;
+            self.retry = Retry::now(now);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! When a member's life is over.
+//!
+//! Each node judges for itself, and needs everybody for it. A member that has given another one up
+//! (`gone`) has heard no reply from it for `take_over_after`, or never asked, and will not renew it
+//! in that life; it says so to all. The life of a set of members is over when every other member
+//! has given up each of them: nobody is left who could have renewed them. At least one must have
+//! asked in vain, so that a member that is only slow to speak is not taken for dead.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use super::{
+    Cluster,
+    io::Downfall,
+    message::{Absent, BATCH_NODES, Body},
+    name::{Life, NodeName},
+    peer::{Retry, Vote},
+    rounds::Kind,
+};
+
+impl Cluster {
+    /// Gives up who has been silent for too long, and finds whose lives are over.
+    pub(super) fn judge(&mut self, now: Instant) {
+        let wait = self.timing.settings().take_over_after;
+        let smooth = self.is_smooth(now);
+        let mut changed = false;
+        let believed = self.believed(now);
+        for (name, peer) in &mut self.peers {
+            if !peer.is_live() {
+                continue;
+            }
+            let silence = &mut peer.silence;
+            if silence.gone {
+                continue;
+            }
+            let asked = peer.watch.as_ref().map(|watch| watch.since);
+            let quiet = |since: Instant| now >= since + wait;
+            let unheard = silence.heard.is_none_or(quiet);
+            silence.gone = unheard
+                && match asked {
+                    Some(since) => smooth && quiet(since),
+                    None => believed.contains(name),
+                };
+            changed |= silence.gone;
+        }
+        changed |= self.weigh(now);
+        if changed {
+            self.poll = Retry::now(now);
+            self.poll.due(now);
+            self.tell_gone(true);
+        } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.poll.due(now) {
+            self.tell_gone(false);
+        }
+        let over = self.over(now);
+        for name in over {
+            self.mark_down(&name, Downfall::Unreachable, now);
+        }
+    }
+
+    /// Finds whom this node has asked in vain for long enough: a node that may be alone, for as long
+    /// as one can be. Whether that is more than before.
+    fn weigh(&mut self, now: Instant) -> bool {
+        let wait = self.timing.settings().take_over_after;
+        let longest = self.timing.longest_alone();
+        let mut more = false;
+        for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
+            let silence = &mut peer.silence;
+            let Some(watch) = &peer.watch else {
+                silence.asked = false;
+                continue;
+            };
+            let since = silence
+                .heard
+                .map_or(watch.since, |heard| heard.max(watch.since));
+            let asked = now >= since + if silence.in_company { wait } else { longest };
+            more |= asked && !silence.asked;
+            silence.asked = asked;
+        }
+        more
+    }
+
+    /// Members that this node does not watch, and that it gives up on the word of others: of two of
+    /// their watchers, since one alone may be the one that is cut off. Else it asks them itself.
+    fn believed(&mut self, now: Instant) -> BTreeSet<NodeName> {
+        let mut believed = BTreeSet::new();
+        let accused: Vec<NodeName> = self
+            .live()
+            .filter(|(_, peer)| peer.silence.accused && !peer.silence.gone && peer.watch.is_none())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in accused {
+            let watchers = self.watchers_of(&name);
+            let votes = &self.peers[&name].silence.votes;
+            let asked = |watcher: &&NodeName| votes.get(*watcher).is_some_and(|vote| vote.asked);
+            if watchers.iter().filter(asked).count() >= 2 {
+                believed.insert(name);
+            } else {
+                self.watch_for_now(&name, now);
+            }
+        }
+        believed
+    }
+
+    /// A member that this node gave up replies after all: once everybody has forgotten that this
+    /// node gave it up, this node may renew it again.
+    pub(super) fn retract(&mut self, name: &NodeName, now: Instant) {
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if !peer.is_given_up() {
+            return;
+        }
+        peer.silence.retracting = true;
+        let (life, turn) = (peer.life, peer.silence.turn);
+        peer.silence.turn += 1;
+        let name = name.clone();
+        self.start_round(Kind::Retract { name, life, turn }, None, now);
+    }
+
+    pub(super) fn on_retract(&mut self, from: &NodeName, name: &NodeName, life: Life, turn: u32) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.life == life
+        {
+            let silence = &mut peer.silence;
+            let retracted = silence.retracted.entry(from.clone()).or_insert(turn);
+            *retracted = turn.max(*retracted);
+            silence
+                .votes
+                .retain(|voter, vote| voter != from || vote.turn > turn);
+            silence.accused = !silence.votes.is_empty();
+        }
+    }
+
+    /// Everybody has forgotten it.
+    pub(super) fn retracted(&mut self, name: &NodeName, life: Life, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.is_live()
+            && peer.life == life
+        {
+            peer.silence.gone = false;
+            peer.silence.retracting = false;
+            peer.silence.heard = Some(now);
+            self.all_dirty();
+        }
+    }
+
+    pub(super) fn silence_wake(&self) -> Option<Instant> {
+        let wait = self.timing.settings().take_over_after;
+        let smooth = self.smooth_since + self.timing.settings().suspect_after;
+        let gone = self.live().any(|(_, peer)| peer.is_given_up());
+        self.live()
+            .filter(|(_, peer)| !peer.silence.gone)
+            .filter_map(|(_, peer)| {
+                let heard = peer.silence.heard;
+                match &peer.watch {
+                    Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
+                    None => heard.filter(|_| peer.silence.accused),
+                }
+            })
+            .map(|since| (since + wait).max(smooth))
+            .chain(gone.then_some(self.poll.next))
+            .min()
+    }
+
+    /// The largest set of given-up members such that every other one has given up each of them.
+    fn over(&self, now: Instant) -> BTreeSet<NodeName> {
+        let mut over: BTreeSet<NodeName> = self
+            .live()
+            .filter(|(_, peer)| peer.silence.gone)
+            .map(|(name, _)| name.clone())
+            .collect();
+        loop {
+            let voters: Vec<&NodeName> = self
+                .live()
+                .filter(|(name, _)| !over.contains(*name))
+                .filter(|(_, peer)| !self.has_been_paused(peer, now))
+                .map(|(name, _)| name)
+                .collect();
+            let before = over.len();
+            over.retain(|name| {
+                let silence = &self.peers[name].silence;
+                let agreed = voters
+                    .iter()
+                    .all(|voter| silence.votes.contains_key(*voter));
+                let asked = silence.asked
+                    || voters
+                        .iter()
+                        .filter_map(|voter| silence.votes.get(*voter))
+                        .any(|vote| vote.asked);
+                agreed && asked && !silence.retracting
+            });
+            if over.len() == before {
+                return over;
+            }
+        }
+    }
+
+    /// A member whose agent restarts renews nobody, so with time it has given up everybody.
+    fn has_been_paused(&self, peer: &super::Peer, now: Instant) -> bool {
+        let wait = self.timing.settings().take_over_after;
+        peer.paused.is_some_and(|paused| now >= paused + wait)
+    }
+
+    /// Says whom this node has given up: to all, or to those that have not said the same.
+    fn tell_gone(&mut self, all: bool) {
+        let lives: Vec<Absent> = self
+            .live()
+            .filter(|(_, peer)| peer.is_given_up())
+            .map(|(name, peer)| Absent {
+                name: name.clone(),
+                life: peer.life,
+                asked: peer.silence.asked,
+                turn: peer.silence.turn,
+            })
+            .collect();
+        let agrees = |voter: &NodeName| {
+            lives
+                .iter()
+                .all(|absent| self.peers[&absent.name].silence.votes.contains_key(voter))
+        };
+        let hearers: Vec<(NodeName, bool)> = self
+            .live()
+            .filter(|(_, peer)| !peer.silence.gone && peer.paused.is_none())
+            .map(|(name, _)| (name.clone(), !agrees(name)))
+            .filter(|(_, please)| all || *please)
+            .collect();
+        for (name, please) in hearers {
+            for lives in lives.chunks(BATCH_NODES) {
+                let lives = lives.to_vec();
+                self.send(&name, Body::Gone { lives, please });
+            }
+        }
+    }
+
+    pub(super) fn on_gone(
+        &mut self,
+        from: &NodeName,
+        lives: Vec<Absent>,
+        please: bool,
+        now: Instant,
+    ) {
+        for absent in &lives {
+            if let Some(peer) = self.peers.get_mut(&absent.name)
+                && peer.is_live()
+                && peer.life == absent.life
+            {
+                let silence = &mut peer.silence;
+                let late = silence
+                    .retracted
+                    .get(from)
+                    .is_some_and(|turn| absent.turn <= *turn);
+                if !late {
+                    silence.accused = true;
+                    let (asked, turn) = (absent.asked, absent.turn);
+                    silence.votes.insert(from.clone(), Vote { asked, turn });
+                }
+            }
+        }
+        self.judge(now);
+        if !please {
+            return;
+        }
+        let agreed: Vec<Absent> = lives
+            .into_iter()
+            .filter_map(|absent| {
+                let peer = self.peers.get(&absent.name)?;
+                let given_up = peer.is_given_up() && peer.life == absent.life;
+                (given_up || peer.is_over(absent.life)).then(|| Absent {
+                    asked: peer.silence.asked,
+                    turn: peer.silence.turn,
+                    ..absent
+                })
+            })
+            .collect();
+        if !agreed.is_empty() {
+            let please = false;
+            self.reply(
+                from,
+                Body::Gone {
+                    lives: agreed,
+                    please,
+                },
+            );
+        }
+    }
+
+    /// The kernel of a watched member says that its life is over: everybody should know.
+    pub(super) fn lapsed(&mut self, name: &NodeName, life: Life, agentless: bool, now: Instant) {
+        self.on_lapsed(name, life, agentless, now);
+        let name = name.clone();
+        self.start_round(
+            Kind::Lapsed {
+                name,
+                life,
+                agentless,
+            },
+            None,
+            now,
+        );
+    }
+
+    pub(super) fn on_lapsed(&mut self, name: &NodeName, life: Life, agentless: bool, now: Instant) {
+        if let Some(peer) = self.peers.get(name)
+            && peer.is_live()
+            && peer.life == life
+        {
+            let why = if agentless {
+                Downfall::Agentless
+            } else {
+                Downfall::Lapsed
+            };
+            self.mark_down(name, why, now);
+        } else if *name == self.name && life == self.own.life {
+            self.end_life(super::LifeOver::Lapsed, life, now);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The end of the agent: for a while, or for good.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Cluster,
+    io::{Command, Silence, Stop},
+    name::GroupKey,
+    rounds::Kind,
+    table::Mine,
+    timing::Timing,
+};
+
+/// How long the others are waited for to have heard it.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// What is owned is being handed over, until then.
+    HandingOver(Instant),
+    /// This round says that the agent restarts, or leaves; it is waited for until then.
+    Saying(u64, Instant),
+    Done,
+}
+
+impl Cluster {
+    pub(super) fn on_stop(&mut self, stop: Stop, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        match stop {
+            Stop::HandOver => {
+                self.on_drain(true, now);
+                self.stopping = Some(Stopping::HandingOver(now + Timing::STOP));
+            }
+            Stop::Return(grace) => {
+                let claims: Vec<GroupKey> = self.keys(|mine| matches!(mine, Mine::Claiming(_)));
+                self.let_go(&claims, Silence::Vacant, now);
+                let grace = grace.min(self.timing.settings().restart_grace);
+                self.own.restarting = true;
+                self.own.deadline = self.own.deadline.max(now + grace);
+                self.write_lease(now);
+                let round = self.start_round(Kind::Pause, None, now);
+                self.stopping = Some(Stopping::Saying(round, now + FAREWELL));
+            }
+        }
+    }
+
+    fn keys(&self, which: impl Fn(&Mine) -> bool) -> Vec<GroupKey> {
+        self.seats
+            .iter()
+            .filter(|(_, seat)| which(&seat.mine))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
+    pub(super) fn tend_stop(&mut self, now: Instant) {
+        match self.stopping {
+            Some(Stopping::HandingOver(until)) => {
+                let owned = self.keys(|mine| *mine != Mine::No);
+                if !owned.is_empty() && now < until {
+                    return;
+                }
+                self.let_go(&owned, Silence::NoCandidate, now);
+                self.own.restarting = true;
+                self.own.deadline = now;
+                self.write_lease(now);
+                let round = self.start_round(Kind::Leave, None, now);
+                self.rounds_due(now);
+                self.stopping = Some(Stopping::Saying(round, now + FAREWELL));
+            }
+            Some(Stopping::Saying(round, until)) => {
+                let heard = self
+                    .rounds
+                    .get(&round)
+                    .is_none_or(super::Round::is_answered);
+                if heard || now >= until {
+                    self.stopping = Some(Stopping::Done);
+                    self.commands.push_back(Command::Stopped);
+                }
+            }
+            Some(Stopping::Done) | None => {}
+        }
+    }
+
+    pub(super) fn stop_wake(&self) -> Option<Instant> {
+        match self.stopping? {
+            Stopping::HandingOver(until) | Stopping::Saying(_, until) => Some(until),
+            Stopping::Done => None,
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! What this node knows of each group: its intent (`Seat`) and its owner (`Record`).
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Instant,
+};
+
+use super::{
+    Cluster,
+    io::{Adopted, Cause, Command, Group, GroupState, Reason, Silence},
+    message::{BATCH, Cursor, Page},
+    name::{Epoch, GroupKey, GroupName, Life, NodeName},
+    order::metallb_order,
+    rounds::Kind,
+    wire::Wire,
+};
+
+/// Groups per page of what a node owns.
+const PAGE: usize = 2 * BATCH;
+
+/// A group that this node's intent names, or that its kernel answers for.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) name: GroupName,
+    /// None while only the kernel has named it.
+    pub(super) first_ip: Option<IpAddr>,
+    /// Who may own it, the best first.
+    pub(super) order: Vec<(NodeName, i64)>,
+    pub(super) mine: Mine,
+    /// What the shell was last told.
+    pub(super) shown: Option<GroupState>,
+    /// Nobody owns it since then.
+    pub(super) vacant: Option<Instant>,
+    /// Somebody owns it who is no candidate, since then.
+    pub(super) doubt: Option<Instant>,
+    /// Its owner offered it to this node, which will claim it.
+    pub(super) offered: Option<(NodeName, Reason)>,
+    /// The owner is to give it to that node.
+    pub(super) bound: Option<(NodeName, Reason)>,
+    /// Those that were offered it and did not take it.
+    pub(super) tried: BTreeSet<NodeName>,
+    /// Somebody put it where it is: it does not fail back.
+    pub(super) pinned: bool,
+    pub(super) wire: Wire,
+}
+
+/// Whether this node owns the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mine {
+    No,
+    /// Consent is being gathered, in this round.
+    Claiming(u64),
+    Yes,
+    /// It owns it and has offered it to that node, until then.
+    Offered(NodeName, Instant),
+}
+
+impl Mine {
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(self, Self::Yes | Self::Offered(..))
+    }
+}
+
+/// The last owner that this node heard of.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// None after it was given up.
+    pub(super) owner: Option<(NodeName, Life)>,
+    pub(super) epoch: Epoch,
+    /// When this node heard of it.
+    pub(super) since: Instant,
+    pub(super) cause: Cause,
+    /// Everybody who may own it, as far as this node knows: it consented to them, or they said
+    /// so, and they have not said otherwise since.
+    pub(super) holders: BTreeSet<(NodeName, Life)>,
+    /// The owners before, and why they were followed.
+    pub(super) history: VecDeque<(NodeName, Cause)>,
+}
+
+impl Record {
+    const HISTORY: usize = 4;
+
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            owner: None,
+            epoch: 0,
+            since: now,
+            cause: Cause::First,
+            holders: BTreeSet::new(),
+            history: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn set(
+        &mut self,
+        owner: (NodeName, Life),
+        epoch: Epoch,
+        cause: &Cause,
+        now: Instant,
+    ) {
+        self.holders.insert(owner.clone());
+        self.epoch = epoch;
+        if self.owner.as_ref() == Some(&owner) {
+            return;
+        }
+        if let Some((last, _)) = self.owner.replace(owner) {
+            self.history.truncate(Self::HISTORY - 1);
+            self.history.push_front((last, cause.clone()));
+        }
+        self.since = now;
+        self.cause = cause.clone();
+    }
+
+    pub(super) fn lets_go(&mut self, name: &NodeName) {
+        self.holders.retain(|(holder, _)| holder != name);
+    }
+}
+
+impl Seat {
+    pub(super) fn new(name: GroupName) -> Self {
+        Self {
+            name,
+            first_ip: None,
+            order: Vec::new(),
+            mine: Mine::No,
+            shown: None,
+            vacant: None,
+            doubt: None,
+            offered: None,
+            bound: None,
+            tried: BTreeSet::new(),
+            pinned: false,
+            wire: Wire::default(),
+        }
+    }
+
+    pub(super) fn has_candidate(&self, name: &NodeName) -> bool {
+        self.order.iter().any(|(candidate, _)| candidate == name)
+    }
+}
+
+impl Cluster {
+    pub(super) fn all_dirty(&mut self) {
+        self.dirty.extend(self.seats.keys());
+    }
+
+    /// Goes on with what a former agent of this node owned, or sees to it that it is not answered.
+    pub(super) fn adopt(&mut self, adopted: Option<Adopted>, now: Instant) {
+        let Some(Adopted { lease, groups, .. }) = adopted else {
+            return;
+        };
+        for group in groups {
+            if lease.life != self.own.life {
+                let state = GroupState::Silent(Silence::Joining);
+                self.commands.push_back(Command::Set { group, state });
+                continue;
+            }
+            let key = group.key();
+            let mut seat = Seat::new(group);
+            seat.mine = Mine::Yes;
+            self.seats.insert(key, seat);
+            let own = (self.name.clone(), self.own.life);
+            self.record(key, now).set(own, 0, &Cause::Adopted, now);
+            self.show_owned(key);
+        }
+    }
+
+    pub(super) fn record(&mut self, key: GroupKey, now: Instant) -> &mut Record {
+        self.records.entry(key).or_insert_with(|| Record::new(now))
+    }
+
+    pub(super) fn on_group(&mut self, name: GroupName, group: Option<Group>, now: Instant) {
+        let key = name.key();
+        match group {
+            Some(group) => {
+                let seat = self.seats.entry(key).or_insert_with(|| Seat::new(name));
+                seat.order = metallb_order(group.first_ip, &group.candidates);
+                seat.first_ip = Some(group.first_ip);
+                seat.tried.clear();
+                self.dirty.insert(key);
+            }
+            None => {
+                if self
+                    .seats
+                    .get(&key)
+                    .is_some_and(|seat| seat.mine != Mine::No)
+                {
+                    self.let_go(&[key], Silence::NoCandidate, now);
+                }
+                self.seats.remove(&key);
+                self.dirty.remove(&key);
+                self.commands.push_back(Command::Set {
+                    group: name,
+                    state: GroupState::Silent(Silence::NoCandidate),
+                });
+            }
+        }
+    }
+
+    /// Tells the shell what to do for a group, if that is new.
+    pub(super) fn show(&mut self, key: GroupKey, state: GroupState) {
+        if let Some(seat) = self.seats.get_mut(&key)
+            && seat.shown.as_ref() != Some(&state)
+        {
+            seat.shown = Some(state.clone());
+            let group = seat.name.clone();
+            self.commands.push_back(Command::Set { group, state });
+        }
+    }
+
+    pub(super) fn show_owned(&mut self, key: GroupKey) {
+        if let Some(record) = self.records.get(&key) {
+            let (epoch, cause) = (record.epoch, record.cause.clone());
+            self.show(key, GroupState::Answer { epoch, cause });
+        }
+    }
+
+    /// Stops answering for groups, and tells everybody that nobody owns them.
+    pub(super) fn let_go(&mut self, keys: &[GroupKey], silence: Silence, now: Instant) {
+        let mut released = Vec::new();
+        for key in keys {
+            let Some(seat) = self.seats.get_mut(key) else {
+                continue;
+            };
+            let was = std::mem::replace(&mut seat.mine, Mine::No);
+            seat.offered = None;
+            seat.bound = None;
+            if let Mine::Claiming(round) = was {
+                self.drop_from_claim(round, *key);
+            }
+            self.show(*key, GroupState::Silent(silence));
+            let name = self.name.clone();
+            let record = self.record(*key, now);
+            record.owner = None;
+            record.epoch += 1;
+            record.lets_go(&name);
+            released.push((*key, record.epoch));
+        }
+        for entries in released.chunks(BATCH) {
+            self.start_round(Kind::Release(entries.to_vec()), None, now);
+        }
+    }
+
+    /// The end of a life: nothing is owned, and nobody need be told, since they know or will.
+    pub(super) fn give_up_everything(&mut self) {
+        let keys: Vec<GroupKey> = self.seats.keys().copied().collect();
+        for key in keys {
+            if let Some(seat) = self.seats.get_mut(&key) {
+                seat.mine = Mine::No;
+                seat.offered = None;
+                seat.bound = None;
+                seat.vacant = None;
+                seat.tried.clear();
+            }
+            self.show(key, GroupState::Silent(Silence::Joining));
+        }
+        self.rounds.clear();
+        self.wishes.clear();
+        self.offers.clear();
+        self.all_dirty();
+    }
+
+    /// Forgets the owners of groups that neither this node's intent names nor anybody owns.
+    pub(super) fn forget_records(&mut self) {
+        let seats = &self.seats;
+        let peers = &self.peers;
+        self.records.retain(|key, record| {
+            let held = |(name, life): &(NodeName, Life)| {
+                peers
+                    .get(name)
+                    .is_some_and(|peer| peer.is_live() && peer.life == *life)
+            };
+            seats.contains_key(key) || record.holders.iter().any(held)
+        });
+    }
+
+    pub(super) fn on_release(
+        &mut self,
+        from: &NodeName,
+        round: u64,
+        entries: Vec<(GroupKey, Epoch)>,
+        now: Instant,
+    ) {
+        for (key, epoch) in entries {
+            let record = self.record(key, now);
+            let owned = record
+                .owner
+                .as_ref()
+                .is_some_and(|(owner, _)| owner == from);
+            // What was said before the last claim says nothing of it.
+            if owned && epoch <= record.epoch {
+                continue;
+            }
+            record.lets_go(from);
+            if owned {
+                record.owner = None;
+                record.epoch = epoch;
+                record.since = now;
+                record.history.truncate(Record::HISTORY - 1);
+                record
+                    .history
+                    .push_front((from.clone(), Cause::GivenUp(from.clone())));
+            }
+            self.dirty.insert(key);
+        }
+        self.reply(from, super::Body::Ack { round });
+    }
+
+    /// What this node owns and what it holds the reader to own, in the order of keys.
+    pub(super) fn fill_page(&self, reader: &NodeName, after: Option<GroupKey>, page: &mut Page) {
+        let from = (Self::after_key(after), std::ops::Bound::Unbounded);
+        for (key, record) in self.records.range(from) {
+            let owned = self.seats.get(key).is_some_and(|seat| seat.mine.is_owned());
+            let readers = record
+                .owner
+                .as_ref()
+                .is_some_and(|(owner, _)| owner == reader);
+            let list = match (owned, readers) {
+                (true, _) => &mut page.mine,
+                (false, true) => &mut page.yours,
+                (false, false) => continue,
+            };
+            list.push((*key, record.epoch));
+            if page.mine.len() + page.yours.len() == PAGE {
+                page.next = Some(Cursor::Groups(Some(*key)));
+                return;
+            }
+        }
+    }
+
+    /// A member says that it owns a group. If this node does too, the higher epoch stays.
+    pub(super) fn learn_owner(
+        &mut self,
+        key: GroupKey,
+        from: &NodeName,
+        life: Life,
+        epoch: Epoch,
+        cause: &Cause,
+        now: Instant,
+    ) {
+        let owned = self
+            .seats
+            .get(&key)
+            .is_some_and(|seat| seat.mine.is_owned());
+        let ours = self.records.get(&key).map_or(0, |record| record.epoch);
+        if owned && !self.yields(key, ours, from, epoch) {
+            self.reassert(key, epoch, now);
+            return;
+        }
+        let record = self.record(key, now);
+        if epoch < record.epoch {
+            record.holders.insert((from.clone(), life));
+            return;
+        }
+        record.set((from.clone(), life), epoch, cause, now);
+        if owned {
+            self.lose(key, from);
+        }
+        self.dirty.insert(key);
+    }
+
+    /// A member holds this node to own a group at this epoch.
+    pub(super) fn learn_own_epoch(&mut self, key: GroupKey, epoch: Epoch) {
+        let owned = self
+            .seats
+            .get(&key)
+            .is_some_and(|seat| seat.mine.is_owned());
+        if let Some(record) = self.records.get_mut(&key).filter(|_| owned) {
+            record.epoch = record.epoch.max(epoch);
+        }
+    }
+
+    /// Stops answering for a group that another node owns.
+    pub(super) fn lose(&mut self, key: GroupKey, owner: &NodeName) {
+        let name = self.name.clone();
+        if let Some(record) = self.records.get_mut(&key) {
+            record.lets_go(&name);
+        }
+        if let Some(seat) = self.seats.get_mut(&key) {
+            seat.mine = Mine::No;
+            seat.offered = None;
+            seat.bound = None;
+            seat.tried.clear();
+            seat.vacant = None;
+        }
+        let owner = owner.clone();
+        self.show(key, GroupState::Suppress { owner });
+        self.dirty.insert(key);
+    }
+}

@@ -1,0 +1,407 @@
+//! Every span of time that the cluster's safety and speed rest on, in one place.
+//!
+//! One inequality makes fail-over safe. A peer extends a node's lease only by handing back a time
+//! that the node itself told it, and the lease ends [`peers_lease`](Settings::peers_lease) after
+//! that time *by the node's clock*. The peer received that time no earlier than it was told. So
+//! once the peer has heard nothing for
+//!
+//! ```text
+//! take_over_after ≥ peers_lease × (1 + drift) / (1 − drift) + granularity
+//! ```
+//!
+//! *by its own clock*, nothing that it ever sent can still be keeping the node answering, whatever
+//! the network delays or doubles, as long as no two clocks differ in rate by more than `drift` each
+//! way from true. A node is held to be down only when all its peers are in that position.
+//!
+//! Under [`Partition::Majority`] a node on the smaller side may be renewed by another one there
+//! until that one has noticed that it lost the majority, `suspect_after` later; so
+//!
+//! ```text
+//! take_over_after ≥ (suspect_after + peers_lease) × (1 + drift) / (1 − drift) + granularity
+//! ```
+//!
+//! The agent's death needs no inequality: the kernel itself says that the agent's deadline has
+//! passed, and having said so never answers in that life again.
+
+use std::time::Duration;
+
+/// What clocks and timers are trusted to resolve.
+const GRANULARITY: Duration = Duration::from_millis(1);
+
+/// Who may own VIPs when the cluster is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Partition {
+    /// Each side goes on, for those of its clients that still reach it.
+    Available,
+    /// Only the side with more than half of all known nodes goes on.
+    Majority,
+}
+
+/// What a user can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Who may own VIPs when the cluster is split.
+    pub partition: Partition,
+    /// A watcher asks each node that it watches this often.
+    pub probe_interval: Duration,
+    /// A node that has not replied for this long is asked by other ways too; a node that hears
+    /// nobody for this long believes itself alone.
+    pub suspect_after: Duration,
+    /// The kernel answers for this long after the last time that a peer handed back to it.
+    pub peers_lease: Duration,
+    /// A node that has not replied to anybody for this long is down, and its VIPs are taken over.
+    pub take_over_after: Duration,
+    /// How far a clock's rate may be from true, in parts per million.
+    pub drift_ppm: u32,
+    /// The kernel goes on answering for this long after the agent's last sign of life.
+    pub agent_grace: Duration,
+    /// The longest restart that can be announced.
+    pub restart_grace: Duration,
+}
+
+impl Settings {
+    /// The defaults under this policy.
+    pub const fn new(partition: Partition) -> Self {
+        Self {
+            partition,
+            probe_interval: Duration::from_millis(100),
+            suspect_after: Duration::from_millis(250),
+            peers_lease: Duration::from_millis(350),
+            take_over_after: match partition {
+                Partition::Available => Duration::from_millis(360),
+                Partition::Majority => Duration::from_millis(610),
+            },
+            drift_ppm: 1_000,
+            agent_grace: Duration::from_secs(3),
+            restart_grace: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a configuration of times is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// The inequality of this module does not hold.
+    #[error(
+        "a node's VIPs would be taken over after {take_over_after:?}, but with clocks that are up \
+         to {drift_ppm} ppm off it may answer for {needed:?}: take over after {needed:?} or more, \
+         or shorten the peers' lease"
+    )]
+    TakesOverTooEarly {
+        /// As configured.
+        take_over_after: Duration,
+        /// As configured.
+        drift_ppm: u32,
+        /// The shortest safe `take_over_after`.
+        needed: Duration,
+    },
+    /// One lost probe would silence a healthy node.
+    #[error(
+        "a peers' lease of {peers_lease:?} ends when two probes in a row are lost: make it at \
+         least three probe intervals ({needed:?}), or probe more often"
+    )]
+    LeaseTooShort {
+        /// As configured.
+        peers_lease: Duration,
+        /// Three probe intervals.
+        needed: Duration,
+    },
+    /// Suspicion must come after a lost probe and before the lease ends.
+    #[error(
+        "a node is suspected after {suspect_after:?}: that must be more than two probe intervals \
+         and less than the peers' lease ({least:?} to {most:?})"
+    )]
+    Suspicion {
+        /// As configured.
+        suspect_after: Duration,
+        /// Two probe intervals.
+        least: Duration,
+        /// The peers' lease.
+        most: Duration,
+    },
+    /// The agent could not renew its own deadline in time.
+    #[error(
+        "the agent's grace of {agent_grace:?} leaves no room for its heartbeats: make it at least \
+         {least:?}"
+    )]
+    AgentGrace {
+        /// As configured.
+        agent_grace: Duration,
+        /// The shortest grace.
+        least: Duration,
+    },
+    /// The grace of a restart is shorter than that of no restart, or beyond the limit.
+    #[error(
+        "a restart can be announced for {least:?} (the agent's grace) to {most:?}, not for \
+         {restart_grace:?}"
+    )]
+    RestartGrace {
+        /// As configured.
+        restart_grace: Duration,
+        /// The agent's grace.
+        least: Duration,
+        /// The longest one.
+        most: Duration,
+    },
+    /// No clock is that bad.
+    #[error(
+        "clocks that are {drift_ppm} ppm off cannot be worked with: the limit is 100000 (10 %)"
+    )]
+    Drift {
+        /// As configured.
+        drift_ppm: u32,
+    },
+    /// Something would spin.
+    #[error("a probe interval of {probe_interval:?} is too short: the least is 10 ms")]
+    Interval {
+        /// As configured.
+        probe_interval: Duration,
+    },
+}
+
+/// Times that are safe together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    settings: Settings,
+}
+
+impl Timing {
+    /// The longest restart that anybody can announce.
+    pub const LONGEST_RESTART: Duration = Duration::from_secs(60);
+    /// How often an unanswered message is sent again at first; each time twice as long after.
+    pub(super) const RETRY: Duration = Duration::from_millis(20);
+    /// The longest pause between two attempts.
+    pub(super) const RETRY_MAX: Duration = Duration::from_millis(200);
+    /// A peer that leaves a message unanswered for this long is watched by whoever waits for it.
+    pub(super) const UNANSWERED: Duration = Duration::from_millis(100);
+    /// One known node that is not a member is asked to join this often.
+    pub(super) const INVITE: Duration = Duration::from_millis(100);
+    /// What the first candidate for a vacant VIP is given before the next one takes it.
+    pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+    /// What a successor is given to take what it was offered.
+    pub(super) const OFFER: Duration = Duration::from_millis(500);
+    /// A stop that hands over first gives up after this long.
+    pub(super) const STOP: Duration = Duration::from_secs(5);
+    /// An owner that this node would not let be one is asked about it after this long.
+    pub(super) const DOUBT: Duration = Duration::from_secs(2);
+    /// A foreign claim is answered at most this often (RFC 5227 §2.4, DEFEND_INTERVAL).
+    pub(super) const DEFEND: Duration = Duration::from_secs(10);
+    /// A member that claims a VIP on the wire is given this long to agree by message.
+    pub(super) const WIRE: Duration = Duration::from_millis(500);
+    /// A VIP that was found in use is looked at again after this long.
+    pub(super) const RECHECK: Duration = Duration::from_secs(10);
+    /// A node that has been down for this long is forgotten, unless it is configured.
+    pub(super) const FORGET: Duration = Duration::from_secs(24 * 3600);
+
+    /// These times, if they are safe together.
+    pub fn new(settings: Settings) -> Result<Self, TimingError> {
+        let Settings {
+            partition: _,
+            probe_interval,
+            suspect_after,
+            peers_lease,
+            take_over_after,
+            drift_ppm,
+            agent_grace,
+            restart_grace,
+        } = settings;
+        if drift_ppm > 100_000 {
+            return Err(TimingError::Drift { drift_ppm });
+        }
+        if probe_interval < Duration::from_millis(10) {
+            return Err(TimingError::Interval { probe_interval });
+        }
+        if peers_lease < 3 * probe_interval {
+            return Err(TimingError::LeaseTooShort {
+                peers_lease,
+                needed: 3 * probe_interval,
+            });
+        }
+        if suspect_after <= 2 * probe_interval || suspect_after >= peers_lease {
+            return Err(TimingError::Suspicion {
+                suspect_after,
+                least: 2 * probe_interval,
+                most: peers_lease,
+            });
+        }
+        let timing = Self { settings };
+        let needed = timing.silence_needed();
+        if take_over_after < needed {
+            return Err(TimingError::TakesOverTooEarly {
+                take_over_after,
+                drift_ppm,
+                needed,
+            });
+        }
+        let least = 10 * timing.heartbeat();
+        if agent_grace < least {
+            return Err(TimingError::AgentGrace { agent_grace, least });
+        }
+        if restart_grace < agent_grace || restart_grace > Self::LONGEST_RESTART {
+            return Err(TimingError::RestartGrace {
+                restart_grace,
+                least: agent_grace,
+                most: Self::LONGEST_RESTART,
+            });
+        }
+        Ok(timing)
+    }
+
+    /// What was set.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The longest that a node may answer, by anybody's clock, after the last reply that one of
+    /// its peers received: the right side of the inequality.
+    pub fn silence_needed(&self) -> Duration {
+        let Settings {
+            partition,
+            suspect_after,
+            peers_lease,
+            ..
+        } = self.settings;
+        self.stretched(match partition {
+            Partition::Available => peers_lease,
+            Partition::Majority => suspect_after + peers_lease,
+        })
+    }
+
+    /// What a span by one node's clock can be by another's, at most.
+    fn stretched(&self, span: Duration) -> Duration {
+        let drift = f64::from(self.settings.drift_ppm) / 1e6;
+        span.mul_f64((1.0 + drift) / (1.0 - drift)) + GRANULARITY
+    }
+
+    /// How often the agent extends its own deadline, and looks at the kernel's side of the lease.
+    pub fn heartbeat(&self) -> Duration {
+        self.settings.probe_interval
+    }
+
+    /// A timer that fires this much too late shows that the agent was not running.
+    pub fn stall(&self) -> Duration {
+        self.settings.probe_interval / 2
+    }
+
+    /// How long, by any clock, a kernel that is alone can go on after its host stood still or was cut
+    /// off: a starting node waits that long for the nodes that it was told of.
+    pub(super) fn longest_alone(&self) -> Duration {
+        self.stretched(self.settings.agent_grace)
+    }
+
+    /// How long after a node's host died or was cut off its VIPs are answered elsewhere, at most,
+    /// if no message is lost and each takes at most `delay`: silence, everybody's agreement that
+    /// it is silent, everybody's consent to the claim.
+    pub fn fail_over(&self, delay: Duration) -> Duration {
+        self.settings.take_over_after + 5 * delay + GRANULARITY
+    }
+
+    /// How long after the last fault everything is as it will stay, at most, in a cluster of
+    /// `nodes`: agents that died are noticed, lost nodes found again one at a time, their lives
+    /// begun anew, and what became vacant is taken by the last candidate in the row.
+    pub fn settle(&self, nodes: u32) -> Duration {
+        2 * self.longest_alone()
+            + 3 * self.settings.take_over_after
+            + 3 * nodes * Self::INVITE
+            + nodes.min(10) * Self::PATIENCE
+            + Self::DOUBT
+            + 10 * Self::RETRY_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_safe() {
+        for partition in [Partition::Available, Partition::Majority] {
+            Timing::new(Settings::new(partition)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_defaults_fail_over_in_under_half_a_second() {
+        let timing = Timing::new(Settings::new(Partition::Available)).unwrap();
+        assert!(timing.fail_over(Duration::from_millis(1)) < Duration::from_millis(400));
+    }
+
+    #[test]
+    fn taking_over_before_the_lease_ends_is_refused_with_the_way_out() {
+        let mut settings = Settings::new(Partition::Available);
+        settings.take_over_after = settings.peers_lease;
+        let error = Timing::new(settings).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "a node's VIPs would be taken over after 350ms, but with clocks that are up to 1000 \
+             ppm off it may answer for 351.7007ms: take over after 351.7007ms or more, or shorten \
+             the peers' lease"
+        );
+    }
+
+    #[test]
+    fn each_rule_refuses() {
+        let refused = |change: fn(&mut Settings)| {
+            let mut settings = Settings::new(Partition::Available);
+            change(&mut settings);
+            Timing::new(settings).unwrap_err()
+        };
+        let ms = Duration::from_millis;
+        assert!(matches!(
+            refused(|s| s.peers_lease = Duration::from_millis(299)),
+            TimingError::LeaseTooShort { needed, .. } if needed == ms(300)
+        ));
+        assert!(matches!(
+            refused(|s| s.suspect_after = Duration::from_millis(200)),
+            TimingError::Suspicion { least, .. } if least == ms(200)
+        ));
+        assert!(matches!(
+            refused(|s| s.agent_grace = Duration::from_millis(999)),
+            TimingError::AgentGrace { least, .. } if least == ms(1_000)
+        ));
+        assert!(matches!(
+            refused(|s| s.restart_grace = Duration::from_secs(61)),
+            TimingError::RestartGrace { .. }
+        ));
+        assert!(matches!(
+            refused(|s| s.drift_ppm = 100_001),
+            TimingError::Drift { .. }
+        ));
+        assert!(matches!(
+            refused(|s| s.probe_interval = Duration::from_millis(9)),
+            TimingError::Interval { .. }
+        ));
+    }
+
+    proptest! {
+        /// Whatever is accepted, and however the two clocks run within the allowance, the peer's
+        /// wait is over only after the node's lease.
+        #[test]
+        fn what_is_accepted_is_safe(
+            interval in 10_u64..2_000, suspect in 10_u64..5_000, lease in 10_u64..10_000,
+            take_over in 10_u64..20_000, drift_ppm in 0_u32..=100_000,
+            node_off in -1.0_f64..=1.0, peer_off in -1.0_f64..=1.0,
+        ) {
+            let ms = Duration::from_millis;
+            let settings = Settings {
+                probe_interval: ms(interval),
+                suspect_after: ms(suspect),
+                peers_lease: ms(lease),
+                take_over_after: ms(take_over),
+                drift_ppm,
+                agent_grace: ms(20_000),
+                ..Settings::new(Partition::Available)
+            };
+            if let Ok(timing) = Timing::new(settings) {
+                let drift = f64::from(drift_ppm) / 1e6;
+                let node_rate = 1.0 + drift * node_off;
+                let peer_rate = 1.0 + drift * peer_off;
+                let lease_ends = timing.settings.peers_lease.as_secs_f64() / node_rate;
+                let wait_ends = timing.settings.take_over_after.as_secs_f64() / peer_rate;
+                prop_assert!(lease_ends < wait_ends);
+            }
+        }
+    }
+}

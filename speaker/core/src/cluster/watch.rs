@@ -1,0 +1,351 @@
+//! The fast detector: whom this node watches, and what it asks and hears.
+//!
+//! Each node is watched by a few others, chosen by rendezvous hash, so that the cost per node does
+//! not grow with the cluster. A watcher renews the lease of what it watches as long as it has not
+//! given it up. Where the direct way is silent it asks by message, and through other members: a
+//! reply counts whichever way it took.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use speaker_common::probe::{
+    FLAG_ALONE, FLAG_LAPSED, FLAG_OVER, FLAG_RENEWS, FLAG_RESTARTING, Key, Kind, LENGTH, Probe,
+    siphash,
+};
+
+use super::{
+    Cluster,
+    io::Command,
+    message::Body,
+    name::{Life, NodeName},
+    peer::{State, Watch},
+    timing::{Partition, Timing},
+};
+
+/// Regular watchers of a node.
+const WATCHERS: usize = 4;
+
+/// The way a probe's reply came.
+pub(super) enum Path<'a> {
+    Direct,
+    /// In a message from this node: the target itself, or one that asked it for this node.
+    Message(&'a NodeName),
+}
+
+impl Cluster {
+    /// Finds anew whom this node watches, after somebody came or went.
+    pub(super) fn assign_watches(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.unassigned) {
+            return;
+        }
+        let mut numbers: Vec<u64> = self.live().map(|(_, peer)| peer.number).collect();
+        numbers.push(self.number);
+        let everyone = self.timing.settings().partition == Partition::Majority;
+        let own = self.number;
+        for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
+            let weight = |watcher: u64| siphash(&Key([0, 0]), &[watcher, peer.number]);
+            let before = numbers
+                .iter()
+                .filter(|other| **other != peer.number && weight(**other) < weight(own))
+                .count();
+            let regular = everyone || before < WATCHERS;
+            match &mut peer.watch {
+                Some(watch) if regular => watch.until = None,
+                Some(watch) if watch.until.is_none() => peer.watch = None,
+                Some(_) => {}
+                None if regular => peer.watch = Some(Watch::new(now, None)),
+                None => {}
+            }
+        }
+    }
+
+    /// The members that watch this one as a rule.
+    pub(super) fn watchers_of(&self, target: &NodeName) -> BTreeSet<NodeName> {
+        let Some(peer) = self.peers.get(target) else {
+            return BTreeSet::new();
+        };
+        let weigh = |watcher: u64| siphash(&Key([0, 0]), &[watcher, peer.number]);
+        let mut watchers: Vec<(u64, &NodeName)> = self
+            .live()
+            .filter(|(name, _)| *name != target)
+            .map(|(name, other)| (weigh(other.number), name))
+            .chain([(weigh(self.number), &self.name)])
+            .collect();
+        watchers.sort_unstable();
+        watchers
+            .into_iter()
+            .take(WATCHERS)
+            .map(|(_, name)| name.clone())
+            .collect()
+    }
+
+    /// Watches a member for a while, whoever its regular watchers are.
+    pub(super) fn watch_for_now(&mut self, name: &NodeName, now: Instant) {
+        let until = Some(now + 2 * self.timing.settings().take_over_after);
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if peer.state != State::Live {
+            return;
+        }
+        match &mut peer.watch {
+            Some(watch) => {
+                if watch.until.is_some() {
+                    watch.until = until;
+                }
+            }
+            None => peer.watch = Some(Watch::new(now, until)),
+        }
+    }
+
+    /// A member whose lease is running out is asked at once.
+    pub(super) fn on_watch_me(&mut self, name: &NodeName, now: Instant) {
+        self.watch_for_now(name, now);
+        if let Some(peer) = self.peers.get_mut(name)
+            && let Some(watch) = &mut peer.watch
+            && watch
+                .pending
+                .back()
+                .is_none_or(|(_, sent)| now >= *sent + Timing::RETRY)
+        {
+            watch.next = now;
+        }
+    }
+
+    pub(super) fn watch_wake(&self) -> Option<Instant> {
+        self.live()
+            .filter_map(|(_, peer)| peer.watch.as_ref())
+            .map(|watch| watch.next)
+            .min()
+    }
+
+    pub(super) fn probe_due(&mut self, now: Instant) {
+        let interval = self.timing.settings().probe_interval;
+        let late = self.timing.settings().suspect_after;
+        let due: Vec<NodeName> = self
+            .live()
+            .filter(|(_, peer)| peer.watch.as_ref().is_some_and(|watch| now >= watch.next))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            let sequence = self.number();
+            let Some(peer) = self.peers.get_mut(&name) else {
+                continue;
+            };
+            let Some(watch) = &mut peer.watch else {
+                continue;
+            };
+            if watch.until.is_some_and(|until| now >= until) && !peer.silence.gone {
+                peer.watch = None;
+                continue;
+            }
+            // A lost probe is sent again well before the next is due, but not for ever.
+            let unheard = watch.heard.unwrap_or(watch.since);
+            let pause = if now < unheard + late {
+                interval / 3
+            } else {
+                interval
+            };
+            watch.next = now + pause;
+            watch.sent(sequence, now);
+            let direct = watch.direct.unwrap_or(watch.since);
+            let to = peer.card.endpoints.probes;
+            let (number, life) = (peer.number, peer.life);
+            let echo = watch.echo;
+            let flags = if self.renews(&name, now) {
+                FLAG_RENEWS
+            } else {
+                0
+            };
+            let probe = self.request(number, life, sequence, flags, echo);
+            self.commands.push_back(Command::SendProbe { to, probe });
+            if now >= direct + interval * 3 / 2 {
+                self.send(&name, Body::Probe(probe.into()));
+                if let Some(relay) = self.relay(&name) {
+                    let target = name.clone();
+                    let probe = probe.into();
+                    self.send(&relay, Body::ProbeVia { target, probe });
+                }
+            }
+        }
+    }
+
+    /// Lets the kernel of a node that came back hear that its life is over: it may not have
+    /// noticed that it was away.
+    pub(super) fn probe_the_dead(&mut self, address: std::net::SocketAddr) {
+        let sequence = self.number();
+        let dead = self.peers.values().find(|peer| {
+            matches!(peer.state, State::Down(_)) && peer.card.endpoints.messages == address
+        });
+        if let Some(peer) = dead {
+            let to = peer.card.endpoints.probes;
+            let probe = self.request(peer.number, peer.life, sequence, FLAG_OVER, 0);
+            self.commands.push_back(Command::SendProbe { to, probe });
+        }
+    }
+
+    pub(super) fn request(
+        &self,
+        target: u64,
+        life: Life,
+        sequence: u64,
+        flags: u32,
+        time_ns: u64,
+    ) -> [u8; LENGTH] {
+        self.seal(Probe {
+            kind: Kind::Request,
+            flags,
+            watcher: self.number,
+            target,
+            sequence,
+            life: life.0,
+            time_ns,
+            agent_age_ms: 0,
+            agent_left_ms: 0,
+        })
+    }
+
+    fn seal(&self, probe: Probe) -> [u8; LENGTH] {
+        probe.seal(self.keys.first().unwrap_or(&Key([0, 0])))
+    }
+
+    pub(super) fn on_probe(&mut self, bytes: &[u8; LENGTH], path: Path<'_>, now: Instant) {
+        let Some(probe) = self.keys.iter().find_map(|key| Probe::open(bytes, key)) else {
+            return;
+        };
+        match probe.kind {
+            Kind::Reply if probe.watcher == self.number => {
+                if !self.on_scout(&probe, now) {
+                    self.on_reply(&probe, path, now);
+                }
+            }
+            Kind::Reply => {
+                // This node asked for another one.
+                let watcher = self.live().find(|(_, peer)| peer.number == probe.watcher);
+                if let Some((name, _)) = watcher {
+                    let name = name.clone();
+                    self.send(&name, Body::Probe((*bytes).into()));
+                }
+            }
+            Kind::Request | Kind::Renew => {
+                if let Path::Message(from) = path
+                    && probe.target == self.number
+                {
+                    self.commands.push_back(Command::AnswerProbe {
+                        to: from.clone(),
+                        probe: *bytes,
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_reply(&mut self, reply: &Probe, path: Path<'_>, now: Instant) {
+        let late = self.timing.settings().suspect_after;
+        let interval = self.timing.settings().probe_interval;
+        let smooth = self.is_smooth(now);
+        let smooth_since = self.smooth_since;
+        let headless = self.timing.heartbeat() * 3 / 2;
+        let Some((name, peer)) = self
+            .peers
+            .iter_mut()
+            .find(|(_, peer)| peer.number == reply.target)
+        else {
+            return;
+        };
+        let name = name.clone();
+        let Some(watch) = peer.watch.as_mut() else {
+            return;
+        };
+        let Some(sent) = watch
+            .pending
+            .iter()
+            .position(|(sequence, _)| *sequence == reply.sequence)
+        else {
+            return;
+        };
+        let (_, sent) = watch.pending.remove(sent).expect("it was just found");
+        if reply.life != peer.life.0 || smooth && now > sent + late {
+            return;
+        }
+        if reply.flags & FLAG_LAPSED != 0 {
+            let life = peer.life;
+            self.lapsed(&name, life, reply.agent_left_ms == 0, now);
+            return;
+        }
+        watch.next = watch.next.max(sent + interval);
+        watch.heard = Some(now);
+        let given_up = peer.silence.gone;
+        watch.echo = reply.time_ns;
+        if matches!(path, Path::Direct) {
+            watch.direct = Some(now);
+        }
+        let age = Duration::from_millis(reply.agent_age_ms.into());
+        peer.contact = Some(now);
+        peer.headless = age >= headless || reply.flags & FLAG_RESTARTING != 0;
+        if !peer.silence.gone {
+            peer.silence.heard = Some(now);
+        }
+        if reply.flags & FLAG_ALONE == 0 && sent >= smooth_since {
+            peer.silence.in_company = true;
+        }
+        if reply.flags & FLAG_RESTARTING != 0 {
+            self.on_pause(&name, sent, now);
+        }
+        if given_up {
+            self.retract(&name, now);
+        }
+        self.renew(&name, reply, path, now);
+    }
+
+    /// Whether this node extends the lease of a member when it hears from it.
+    fn renews(&self, name: &NodeName, now: Instant) -> bool {
+        self.own.is_joined()
+            && !self.own.restarting
+            && !self.peers[name].silence.gone
+            && self.has_majority(now)
+    }
+
+    /// Hands the time back that the node told.
+    fn renew(&mut self, name: &NodeName, reply: &Probe, path: Path<'_>, now: Instant) {
+        if !self.renews(name, now) {
+            return;
+        }
+        let peer = &self.peers[name];
+        let to = peer.card.endpoints.probes;
+        let probe = self.seal(Probe {
+            kind: Kind::Renew,
+            flags: 0,
+            agent_age_ms: 0,
+            agent_left_ms: 0,
+            ..*reply
+        });
+        match path {
+            Path::Direct => self.commands.push_back(Command::SendProbe { to, probe }),
+            Path::Message(from) if from == name => self.send(name, Body::Probe(probe.into())),
+            Path::Message(relay) => {
+                let target = name.clone();
+                let probe = probe.into();
+                self.send(relay, Body::ProbeVia { target, probe });
+            }
+        }
+    }
+
+    /// Members that leave this node without an answer are watched by it.
+    pub(super) fn watch_the_mute(&mut self, now: Instant) {
+        let mut mute = BTreeSet::new();
+        for round in self.rounds.values() {
+            mute.extend(round.unanswered(now).cloned());
+        }
+        for (name, peer) in self.live() {
+            if !peer.meeting.met && now >= peer.since + Timing::UNANSWERED {
+                mute.insert(name.clone());
+            }
+        }
+        for name in mute {
+            self.watch_for_now(&name, now);
+        }
+    }
+}

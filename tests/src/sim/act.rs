@@ -1,0 +1,241 @@
+//! How faults begin and end.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rand::RngExt;
+use speaker_core::cluster::{Event, Input, Stop};
+
+use super::{
+    fault::Fault,
+    node::{Kernel, MS, Trip},
+    world::{What, World, name_of},
+};
+
+impl World {
+    pub(super) fn begin(&mut self, index: usize) {
+        let (_, fault) = self.scenario.faults[index].clone();
+        self.trace(|| format!("begins: {fault}"));
+        self.watchdog.trouble(&fault, self.now);
+        let span = fault.span() * MS;
+        self.at(self.now + span, What::End(index));
+        match fault {
+            Fault::Crash { node, .. } => {
+                self.watchdog.host_lost(&self.nodes, node, self.now);
+                let lost = &mut self.nodes[node];
+                lost.up = false;
+                lost.boots += 1;
+                lost.agent = None;
+                lost.frozen = false;
+                lost.stopped = false;
+                lost.kernel = Kernel::default();
+                lost.ring.clear();
+            }
+            Fault::Kill { node, after, .. } => self.trip(node, after, true),
+            Fault::Stop { node, after, span } => {
+                self.stopped_until[node] = self.stopped_until[node].max(self.now + span * MS);
+                self.trip(node, after, false);
+            }
+            Fault::Busy { pause, span } => self.busy(pause * MS, self.now + span * MS),
+            Fault::Freeze { node, span } => {
+                self.frozen_until[node] = self.frozen_until[node].max(self.now + span * MS);
+                self.nodes[node].frozen = true;
+            }
+            Fault::Restart { node, away } => {
+                let grace = Duration::from_millis(away + 2_000);
+                self.feed(node, Input::Stop(Stop::Return(grace)));
+            }
+            Fault::Leave { node, .. } => {
+                self.nodes[node].left = self.nodes[node].runs();
+                self.feed(node, Input::Stop(Stop::HandOver));
+            }
+            Fault::LinkDown { node, .. } => self.link(node, false),
+            Fault::Drain { node, .. } => {
+                self.nodes[node].draining = true;
+                self.feed(node, Input::Drain(true));
+            }
+            Fault::Move { asked, vip, to } => {
+                let (group, to) = (name_of(vip), self.nodes[to].name.clone());
+                self.feed(asked, Input::Move { group, to });
+            }
+            Fault::Rebalance { asked } => self.feed(asked, Input::Rebalance),
+            Fault::Withdraw { vip, .. } => {
+                self.withdrawn[vip] = true;
+                self.tell_all(vip);
+            }
+            Fault::Storm { loss, .. } => self.net.weather.loss += loss,
+            Fault::NoProbes { .. } => self.net.probes_blocked = true,
+            Fault::Split { .. } | Fault::OneWay { .. } | Fault::Cut { .. } | Fault::Mute { .. } => {
+            }
+        }
+        for (from, to) in self.ways(index) {
+            self.net.close(from, to);
+        }
+    }
+
+    pub(super) fn end(&mut self, index: usize) {
+        let (_, fault) = self.scenario.faults[index].clone();
+        self.trace(|| format!("ends: {fault}"));
+        self.watchdog.trouble(&fault, self.now);
+        match fault {
+            Fault::Crash { node, back } if back.is_some() && !self.nodes[node].up => {
+                // Its boot clock starts again.
+                self.nodes[node].clock.offset = self.rng.random_range(0..20_000) * MS;
+                self.start(node);
+            }
+            Fault::Kill { node, .. } | Fault::Restart { node, .. } if self.nodes[node].up => {
+                self.start(node);
+            }
+            Fault::Leave { node, back } if back.is_some() && self.nodes[node].up => {
+                self.start(node)
+            }
+            Fault::Stop { node, .. } => self.resume(node),
+            Fault::Freeze { node, .. } => self.thaw(node),
+            Fault::LinkDown { node, .. } => self.link(node, true),
+            Fault::Drain { node, .. } => {
+                self.nodes[node].draining = false;
+                self.feed(node, Input::Drain(false));
+            }
+            Fault::Withdraw { vip, .. } => {
+                self.withdrawn[vip] = false;
+                self.tell_all(vip);
+            }
+            Fault::Storm { loss, .. } => self.net.weather.loss -= loss,
+            Fault::NoProbes { .. } => self.net.probes_blocked = false,
+            Fault::Crash { .. }
+            | Fault::Kill { .. }
+            | Fault::Restart { .. }
+            | Fault::Leave { .. }
+            | Fault::Busy { .. }
+            | Fault::Move { .. }
+            | Fault::Rebalance { .. }
+            | Fault::Split { .. }
+            | Fault::OneWay { .. }
+            | Fault::Cut { .. }
+            | Fault::Mute { .. } => {}
+        }
+        for (from, to) in self.ways(index) {
+            self.net.open(from, to, self.now);
+        }
+    }
+
+    /// The ways that a fault closes. A storm closes none, but while it lasts nobody can tell.
+    fn ways(&self, index: usize) -> Vec<(usize, usize)> {
+        let (_, fault) = &self.scenario.faults[index];
+        let nodes = self.nodes.len();
+        let all = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
+        all.filter(|&(from, to)| match fault {
+            Fault::Split { side, .. } => side.contains(&from) != side.contains(&to),
+            Fault::OneWay { from: a, to: b, .. } => (from, to) == (*a, *b),
+            Fault::Cut { one, other, .. } => {
+                (from, to) == (*one, *other) || (to, from) == (*one, *other)
+            }
+            Fault::Mute { node, inbound, .. } => {
+                from != to && if *inbound { to == *node } else { from == *node }
+            }
+            _ => false,
+        })
+        .collect()
+    }
+
+    fn trip(&mut self, node: usize, after: usize, kill: bool) {
+        if self.nodes[node].agent.is_some() && !self.nodes[node].stopped {
+            self.nodes[node].trip = Some(Trip { after, kill });
+        } else if kill {
+            self.kill(node);
+        }
+    }
+
+    pub(super) fn kill(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        node.agent = None;
+        node.stopped = false;
+        node.inbox.clear();
+        node.held.clear();
+        node.trip = None;
+    }
+
+    /// The agent said that it is done.
+    pub(super) fn ended(&mut self, at: usize) {
+        let left = self.nodes[at].left;
+        self.kill(at);
+        if left {
+            self.watchdog.left(at);
+        }
+    }
+
+    pub(super) fn resume(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        // What should have tripped it never came.
+        if node.trip.is_some_and(|trip| !trip.kill) {
+            node.trip = None;
+        }
+        if !node.stopped || self.now < self.stopped_until[at] {
+            return;
+        }
+        node.stopped = false;
+        self.catch_up(at);
+    }
+
+    pub(super) fn thaw(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if !node.frozen || self.now < self.frozen_until[at] {
+            return;
+        }
+        node.frozen = false;
+        for packet in std::mem::take(&mut node.ring) {
+            self.receive(at, packet);
+        }
+        if !self.nodes[at].stopped {
+            self.catch_up(at);
+        }
+    }
+
+    /// What was under way goes on, then what was waiting is seen to.
+    fn catch_up(&mut self, at: usize) {
+        let mut inputs = VecDeque::new();
+        self.carry_out(at, &mut inputs);
+        inputs.extend(std::mem::take(&mut self.nodes[at].inbox));
+        for input in inputs {
+            self.feed(at, input);
+        }
+        self.feed(at, Input::Tick);
+    }
+
+    pub(super) fn busy(&mut self, pause: u64, until: u64) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].runs() {
+                let span = self.rng.random_range(0..pause);
+                self.nodes[node].stopped = true;
+                self.stopped_until[node] = self.stopped_until[node].max(self.now + span);
+                let at = self.stopped_until[node];
+                self.at(at, What::Resume(node));
+            }
+        }
+        let next = self.now + pause + self.rng.random_range(0..pause);
+        if next < until {
+            self.at(next, What::Busy { pause, until });
+        }
+    }
+
+    fn link(&mut self, node: usize, linked: bool) {
+        self.nodes[node].linked = linked;
+        for vip in 0..self.scenario.vips {
+            self.tell_all(vip);
+        }
+    }
+
+    fn tell_all(&mut self, vip: usize) {
+        for node in 0..self.nodes.len() {
+            self.tell_intent(node, vip, 200);
+        }
+    }
+
+    pub(super) fn note(&mut self, at: usize, event: &Event) {
+        if let Event::MemberDown(name, life, why) = event {
+            let found = self.nodes.iter().position(|node| node.name == *name);
+            if let Some(down) = found {
+                self.watchdog.declared_down(at, down, *life, *why);
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What must hold after every event.
+
+use std::{collections::BTreeMap, fmt};
+
+use speaker_core::cluster::{Cause, Downfall, GroupState, Life, Partition, Reason, Timing};
+
+use super::{
+    Scenario,
+    fault::Fault,
+    node::{MS, Node},
+    world::World,
+};
+
+/// What a run can break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// At most one node answers for a VIP, of those that reach each other.
+    OneAnswer,
+    /// After calm, exactly one node owns each VIP that can be owned.
+    Settled,
+    /// No VIP moves without cause.
+    CausedMove,
+    /// Each take-over is announced by the new owner.
+    Announced,
+    /// No answer from a node that is drained, left, or held to be down.
+    Excluded,
+}
+
+/// An invariant that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub invariant: Invariant,
+    /// When, in nanoseconds.
+    pub at: u64,
+    /// By whom, and how.
+    pub how: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.at as f64 / MS as f64;
+        write!(f, "{:?} broken at {ms:.3} ms: {}", self.invariant, self.how)
+    }
+}
+
+/// An announcement must follow within this time.
+const ANNOUNCE_WITHIN: u64 = 150 * MS;
+
+/// What has to be remembered to judge a moment.
+pub(super) struct Watchdog {
+    settle: u64,
+    /// Who last began to own each VIP, and when.
+    owners: Vec<Option<(usize, u64)>>,
+    /// Take-overs that have not been announced, and since when.
+    unannounced: BTreeMap<(usize, usize), u64>,
+    /// When each node was last in trouble, or asked to do something.
+    troubled: Vec<Option<u64>>,
+    draining_since: Vec<Option<u64>>,
+    left: Vec<bool>,
+    /// VIPs whose owner's host died, and when.
+    lost: BTreeMap<usize, u64>,
+    broken: Option<(Invariant, String)>,
+    down: Vec<(usize, usize, Life, Downfall)>,
+    /// The network itself was out of order last.
+    stormy: Option<u64>,
+}
+
+impl Watchdog {
+    pub(super) fn new(scenario: &Scenario, timing: &Timing) -> Self {
+        let nodes = scenario.nodes;
+        Self {
+            settle: timing.settle(nodes as u32).as_nanos() as u64,
+            owners: vec![None; scenario.vips],
+            unannounced: BTreeMap::new(),
+            troubled: vec![None; nodes],
+            draining_since: vec![None; nodes],
+            left: vec![false; nodes],
+            lost: BTreeMap::new(),
+            broken: None,
+            down: Vec::new(),
+            stormy: None,
+        }
+    }
+
+    /// A fault begins or ends.
+    pub(super) fn trouble(&mut self, fault: &Fault, now: u64) {
+        let nodes = self.troubled.len();
+        let concerned: Vec<usize> = match fault {
+            Fault::Crash { node, .. }
+            | Fault::Kill { node, .. }
+            | Fault::Stop { node, .. }
+            | Fault::Freeze { node, .. }
+            | Fault::Restart { node, .. }
+            | Fault::Leave { node, .. }
+            | Fault::LinkDown { node, .. }
+            | Fault::Drain { node, .. } => vec![*node],
+            Fault::OneWay { from, to, .. } => vec![*from, *to],
+            Fault::Cut { one, other, .. } => vec![*one, *other],
+            Fault::Busy { .. }
+            | Fault::Split { .. }
+            | Fault::Mute { .. }
+            | Fault::Storm { .. }
+            | Fault::NoProbes { .. }
+            | Fault::Move { .. }
+            | Fault::Rebalance { .. }
+            | Fault::Withdraw { .. } => (0..nodes).collect(),
+        };
+        for node in concerned {
+            self.troubled[node] = Some(now);
+        }
+        match fault {
+            Fault::Drain { node, .. } => {
+                let since = &mut self.draining_since[*node];
+                *since = if since.is_none() { Some(now) } else { None };
+            }
+            Fault::Leave { node, .. } => self.left[*node] = false,
+            Fault::Storm { .. } => self.stormy = Some(now),
+            _ => {}
+        }
+    }
+
+    pub(super) fn announced(&mut self, node: usize, vip: usize) {
+        self.unannounced.remove(&(node, vip));
+    }
+
+    pub(super) fn left(&mut self, node: usize) {
+        self.left[node] = true;
+    }
+
+    pub(super) fn back(&mut self, node: usize) {
+        self.left[node] = false;
+    }
+
+    pub(super) fn declared_down(&mut self, by: usize, node: usize, life: Life, why: Downfall) {
+        self.down.push((by, node, life, why));
+    }
+
+    pub(super) fn host_lost(&mut self, nodes: &[Node], node: usize, now: u64) {
+        for vip in 0..self.owners.len() {
+            if nodes[node].answers(vip, now) {
+                self.lost.insert(vip, now);
+            }
+        }
+    }
+
+    /// A node's map says from now on that it answers.
+    pub(super) fn took_over(&mut self, node: usize, vip: usize, state: &GroupState, now: u64) {
+        let last = self.owners[vip].replace((node, now));
+        self.unannounced.insert((node, vip), now);
+        let GroupState::Answer { cause, .. } = state else {
+            return;
+        };
+        let Some((last, since)) = last.filter(|(last, _)| *last != node) else {
+            return;
+        };
+        // Whoever starts late takes nothing; so a move has a reason that is younger than the last
+        // owner, or not much older.
+        let recent = |at: Option<u64>| at.is_some_and(|at| at + self.settle >= since);
+        let excused = match cause {
+            Cause::HandedOver {
+                why: Reason::Failback,
+                ..
+            } => true,
+            Cause::HandedOver { .. }
+            | Cause::First
+            | Cause::Resumed
+            | Cause::Adopted
+            | Cause::Down(_)
+            | Cause::GivenUp(_) => recent(self.troubled[last]) || recent(self.troubled[node]),
+        };
+        if !excused {
+            let how = format!("VIP {vip} moved from node-{last} to node-{node}: {cause:?}");
+            self.broken.get_or_insert((Invariant::CausedMove, how));
+        }
+    }
+}
+
+impl World {
+    /// Looks at everything; once settled, at more.
+    pub(super) fn check(&mut self, settled: bool) -> Result<(), Broken> {
+        let broken = self
+            .watchdog
+            .broken
+            .take()
+            .or_else(|| self.check_down())
+            .or_else(|| self.check_vips(settled))
+            .or_else(|| self.check_announcements());
+        match broken {
+            Some((invariant, how)) => Err(Broken {
+                invariant,
+                at: self.now,
+                how,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_vips(&mut self, settled: bool) -> Option<(Invariant, String)> {
+        let settle = self.watchdog.settle;
+        for vip in 0..self.scenario.vips {
+            let now = self.now;
+            let answering: Vec<usize> = (0..self.nodes.len())
+                .filter(|node| self.nodes[*node].answers(vip, now))
+                .collect();
+            if let Some(since) = self.watchdog.lost.get(&vip).copied()
+                && !answering.is_empty()
+            {
+                self.watchdog.lost.remove(&vip);
+                self.tally.slowest_failover = self.tally.slowest_failover.max(now - since);
+            }
+            for (at, one) in answering.iter().enumerate() {
+                for other in &answering[at + 1..] {
+                    let stormy = self.watchdog.stormy.is_some_and(|at| now < at + settle)
+                        || self.net.weather.loss >= 100_000;
+                    if !stormy && self.net.connected(*one, *other, now, settle) {
+                        let how = format!("node-{one} and node-{other} answer for VIP {vip}");
+                        return Some((Invariant::OneAnswer, how));
+                    }
+                }
+                if let Some(how) = self.excluded(*one, vip) {
+                    return Some((Invariant::Excluded, how));
+                }
+            }
+            if settled && let Some(how) = self.unsettled(vip, &answering) {
+                return Some((Invariant::Settled, how));
+            }
+        }
+        None
+    }
+
+    /// Why a node must not answer, if so.
+    fn excluded(&self, node: usize, vip: usize) -> Option<String> {
+        let settle = self.watchdog.settle;
+        if self.watchdog.left[node] {
+            return Some(format!("node-{node} left and answers for VIP {vip}"));
+        }
+        let since = self.watchdog.draining_since[node]?;
+        let troubled = self.watchdog.troubled.iter().flatten().max();
+        let quiet = troubled.is_none_or(|at| self.now >= at + settle);
+        (self.now >= since + settle && quiet && self.nodes[node].runs())
+            .then(|| format!("node-{node} is drained and answers for VIP {vip}"))
+    }
+
+    fn unsettled(&self, vip: usize, answering: &[usize]) -> Option<String> {
+        let fit = |at: usize| {
+            let node = &self.nodes[at];
+            node.runs()
+                && node.linked
+                && !node.draining
+                && !node.left
+                && !self.withdrawn[vip]
+                && self.scenario.candidates[vip][at].is_some()
+        };
+        let running = self.nodes.iter().filter(|node| node.runs()).count();
+        let majority = 2 * running > self.nodes.len();
+        if self.scenario.partition == Partition::Majority && !majority {
+            return None;
+        }
+        let expected = usize::from((0..self.nodes.len()).any(fit));
+        (answering.len() != expected)
+            .then(|| format!("VIP {vip} is answered by {answering:?}, not by {expected}"))
+    }
+
+    fn check_announcements(&mut self) -> Option<(Invariant, String)> {
+        let late: Vec<(usize, usize)> = self
+            .watchdog
+            .unannounced
+            .iter()
+            .filter(|(_, since)| self.now >= *since + ANNOUNCE_WITHIN)
+            .map(|(which, _)| *which)
+            .collect();
+        for (node, vip) in late {
+            // Whoever was stopped in the middle of it goes on when it can.
+            if self.nodes[node].answers(vip, self.now) && self.nodes[node].runs() {
+                let how = format!("node-{node} took VIP {vip} over and did not announce it");
+                return Some((Invariant::Announced, how));
+            }
+            if !self.nodes[node].stopped {
+                self.watchdog.unannounced.remove(&(node, vip));
+            }
+        }
+        None
+    }
+
+    /// A life that a node holds to be over must not be answering, unless it is on the other side of
+    /// a split.
+    fn check_down(&mut self) -> Option<(Invariant, String)> {
+        let settle = self.watchdog.settle;
+        for (by, node, life, why) in std::mem::take(&mut self.watchdog.down) {
+            let kernel = &self.nodes[node].kernel;
+            let answers =
+                (0..self.scenario.vips).any(|vip| self.nodes[node].answers(vip, self.now));
+            let stormy = self
+                .watchdog
+                .stormy
+                .is_some_and(|at| self.now < at + settle);
+            let apart = stormy || !self.net.connected(by, node, self.now, settle);
+            if answers && kernel.agent.life == life.0 && (why != Downfall::Unreachable || !apart) {
+                let how =
+                    format!("node-{by} holds node-{node} to be down ({why:?}), and it answers");
+                return Some((Invariant::Excluded, how));
+            }
+        }
+        None
+    }
+}

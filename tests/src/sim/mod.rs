@@ -1,0 +1,105 @@
+//! The simulator: many nodes running the shipped deciding code in virtual time, on a modelled
+//! network and modelled kernels, with faults. A run is a pure function of its seed and options.
+//!
+//! What is real: [`speaker_core::cluster`], and how a kernel answers probes
+//! ([`speaker_common::probe`]). What is modelled: clocks that drift, the network, the maps, the
+//! shell that carries out commands one by one and can be frozen between any two.
+//!
+//! After every event the invariants of [`invariant`] are checked; after the last fault the network
+//! is healed, and the cluster has to settle within the bound that [`Timing::settle`] gives.
+//!
+//! [`Timing::settle`]: speaker_core::cluster::Timing::settle
+
+mod act;
+mod fault;
+pub mod invariant;
+mod net;
+mod node;
+mod scenario;
+mod world;
+
+use std::fmt;
+
+pub use fault::Fault;
+pub use invariant::{Broken, Invariant};
+pub use scenario::Scenario;
+
+use world::World;
+
+/// What a run is made of, besides its seed.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How many nodes; else the seed decides.
+    pub nodes: Option<usize>,
+    /// What is wrong with the model, to show that an invariant can fire.
+    pub sabotage: Option<Sabotage>,
+}
+
+/// A fault of the model that no correct code could make up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Kernels go on answering when their lease has lapsed.
+    LeaseForgotten,
+    /// No map entry to answer is ever written.
+    Mute,
+    /// Announcements are not sent.
+    Unannounced,
+    /// A node answers for a VIP when its agent says that another one does.
+    Usurper,
+    /// Commands to stop answering are not carried out on a node that is drained.
+    DrainIgnored,
+    /// Owners are told to hand their groups to others, and nobody asked for it.
+    Restless,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events handled.
+    pub events: u64,
+    /// Times that a node began to own a VIP.
+    pub takeovers: u64,
+    /// The longest that a VIP was answered by nobody after its owner's host died, in nanoseconds.
+    pub slowest_failover: u64,
+}
+
+/// A run that broke an invariant.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was broken, and when.
+    pub broken: Broken,
+    /// What was being played.
+    pub scenario: Scenario,
+    /// What happened last.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "  {line}")?;
+        }
+        writeln!(f, "{}", self.scenario)?;
+        write!(f, "{}", self.broken)
+    }
+}
+
+/// Plays the scenario of one seed.
+pub fn run(seed: u64, options: &Options) -> Result<Tally, Box<Failure>> {
+    play(Scenario::new(seed, options.nodes), options)
+}
+
+/// Plays a given scenario.
+pub fn play(scenario: Scenario, options: &Options) -> Result<Tally, Box<Failure>> {
+    let world = World::new(scenario.clone(), options.sabotage, false);
+    world.play().or_else(|broken| {
+        // Lines are only written when somebody will read them: the same run once more.
+        let traced = World::new(scenario.clone(), options.sabotage, true);
+        let trace = traced.trace_of_failure();
+        Err(Box::new(Failure {
+            broken,
+            scenario,
+            trace,
+        }))
+    })
+}

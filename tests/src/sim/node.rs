@@ -1,0 +1,185 @@
+//! A modelled host: its clock, its kernel's maps, and the agent that may or may not run on it.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use speaker_common::probe::{self, AgentLease, Key, LENGTH, PeersLease, Probe, Tenure};
+use speaker_core::cluster::{Cluster, Command, Endpoints, Input, NodeName};
+
+/// Nanoseconds in a millisecond.
+pub(super) const MS: u64 = 1_000_000;
+
+/// The cluster's probe key.
+pub(super) const KEY: Key = Key([0x5eed, 0xcafe]);
+
+/// Instants cannot be made from nothing; all of a run's are relative to this one, and nothing
+/// depends on which it is.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+#[derive(Debug)]
+pub(super) struct Clock {
+    /// What it shows at time zero.
+    pub(super) offset: u64,
+    /// How much faster it runs than true, in parts per million.
+    pub(super) ppm: i64,
+}
+
+impl Clock {
+    pub(super) fn reads(&self, now: u64) -> u64 {
+        self.offset + (i128::from(now) * i128::from(1_000_000 + self.ppm) / 1_000_000) as u64
+    }
+
+    pub(super) fn instant(&self, now: u64) -> Instant {
+        *ORIGIN + Duration::from_nanos(self.reads(now))
+    }
+
+    pub(super) fn nanos(instant: Instant) -> u64 {
+        instant.saturating_duration_since(*ORIGIN).as_nanos() as u64
+    }
+
+    /// The first moment at which it shows at least that.
+    pub(super) fn when(&self, instant: Instant, now: u64) -> u64 {
+        let wanted = Self::nanos(instant);
+        let left = wanted.saturating_sub(self.reads(now));
+        let true_left = i128::from(left) * 1_000_000 / i128::from(1_000_000 + self.ppm);
+        let mut at = now + true_left as u64;
+        while self.reads(at) < wanted {
+            at += 1;
+        }
+        at
+    }
+}
+
+/// What the kernel holds, agent or no agent.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    pub(super) agent: AgentLease,
+    pub(super) peers: PeersLease,
+    /// VIPs that are answered while the lease stands.
+    pub(super) answer: BTreeSet<usize>,
+}
+
+impl Kernel {
+    pub(super) fn tenure(&self, now: u64) -> Tenure {
+        probe::tenure(&self.agent, &self.peers, now)
+    }
+
+    /// What the XDP program does with a probe.
+    pub(super) fn answer_probe(
+        &mut self,
+        number: u64,
+        bytes: &[u8; LENGTH],
+        now: u64,
+    ) -> Option<[u8; LENGTH]> {
+        let probe = Probe::open(bytes, &KEY)?;
+        let outcome = probe::answer(&probe, number, &self.agent, &self.peers, now);
+        self.peers = outcome.peers;
+        outcome.reply.map(|reply| reply.seal(&KEY))
+    }
+}
+
+/// What a host receives.
+#[derive(Clone, Debug)]
+pub(super) enum Packet {
+    Message { from: SocketAddr, bytes: Vec<u8> },
+    Probe { from: usize, bytes: [u8; LENGTH] },
+}
+
+pub(super) struct Node {
+    pub(super) name: NodeName,
+    pub(super) number: u64,
+    pub(super) endpoints: Endpoints,
+    pub(super) clock: Clock,
+    /// Powered on, since this many boots.
+    pub(super) up: bool,
+    pub(super) boots: u64,
+    /// The whole host stands still, with what reached its network card.
+    pub(super) frozen: bool,
+    pub(super) ring: VecDeque<Packet>,
+    pub(super) kernel: Kernel,
+    pub(super) agent: Option<Cluster>,
+    /// Counts agents and their wake-ups: a timer of an older one is void.
+    pub(super) timer: u64,
+    /// The agent stands still, with what reached its sockets, and what it was about to do.
+    pub(super) stopped: bool,
+    pub(super) inbox: VecDeque<Input>,
+    pub(super) held: VecDeque<Command>,
+    /// The agent will stand still, or end, in the middle of what it does next.
+    pub(super) trip: Option<Trip>,
+    /// What is to be announced when the lease stands.
+    pub(super) unannounced: BTreeSet<usize>,
+    /// What the agent keeps on disk.
+    pub(super) draining: bool,
+    /// The links that VIPs are on are up.
+    pub(super) linked: bool,
+    /// The agent left for good.
+    pub(super) left: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trip {
+    /// After this many commands.
+    pub(super) after: usize,
+    pub(super) kill: bool,
+}
+
+impl Node {
+    pub(super) fn new(at: usize, clock: Clock) -> Self {
+        let name = NodeName::from(format!("node-{at}"));
+        let address =
+            |port| SocketAddr::from(([10, 0, (at / 250) as u8, (at % 250) as u8 + 1], port));
+        Self {
+            number: name.number(),
+            name,
+            endpoints: Endpoints {
+                messages: address(7946),
+                probes: address(7947),
+            },
+            clock,
+            up: false,
+            boots: 0,
+            frozen: false,
+            ring: VecDeque::new(),
+            kernel: Kernel::default(),
+            agent: None,
+            timer: 0,
+            stopped: false,
+            inbox: VecDeque::new(),
+            held: VecDeque::new(),
+            trip: None,
+            unannounced: BTreeSet::new(),
+            draining: false,
+            linked: true,
+            left: false,
+        }
+    }
+
+    /// The node of an address.
+    pub(super) fn at(address: SocketAddr) -> usize {
+        match address.ip() {
+            std::net::IpAddr::V4(ip) => {
+                let [_, _, high, low] = ip.octets();
+                usize::from(high) * 250 + usize::from(low) - 1
+            }
+            std::net::IpAddr::V6(_) => unreachable!("all addresses of the model are IPv4"),
+        }
+    }
+
+    pub(super) fn stands(&self, now: u64) -> bool {
+        self.kernel.tenure(self.clock.reads(now)) == Tenure::Valid
+    }
+
+    /// A client that asks for the VIP now is answered by this node.
+    pub(super) fn answers(&self, vip: usize, now: u64) -> bool {
+        self.up && !self.frozen && self.kernel.answer.contains(&vip) && self.stands(now)
+    }
+
+    /// The host and its agent run.
+    pub(super) fn runs(&self) -> bool {
+        self.up && !self.frozen && !self.stopped && self.agent.is_some()
+    }
+}

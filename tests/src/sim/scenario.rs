@@ -1,0 +1,216 @@
+//! What one seed plays.
+
+use std::fmt;
+
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use speaker_core::cluster::{Failback, Partition};
+
+use super::{fault::Fault, net::Weather};
+
+/// A cluster, its weather, and what happens to it.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Where it came from, and what is left to chance while it is played.
+    pub seed: u64,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// How many VIPs.
+    pub vips: usize,
+    /// For each VIP, each node's preference; none if it is no candidate.
+    pub candidates: Vec<Vec<Option<i64>>>,
+    /// What a split does.
+    pub partition: Partition,
+    /// When VIPs go back.
+    pub failback: Failback,
+    /// How far each clock's rate is from true, in parts per million.
+    pub drift: Vec<i64>,
+    /// When each node first starts, in milliseconds.
+    pub starts: Vec<u64>,
+    pub(super) weather: Weather,
+    /// What happens when, in milliseconds.
+    pub faults: Vec<(u64, Fault)>,
+}
+
+impl Scenario {
+    /// The scenario of this seed.
+    pub fn new(seed: u64, nodes: Option<usize>) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let drawn = *pick(&mut rng, &[1, 2, 2, 3, 3, 3, 3, 4, 5, 5, 6, 9]);
+        let mut scenario = Self::quiet(seed, nodes.unwrap_or(drawn));
+        let nodes = scenario.nodes;
+        scenario.vips = rng.random_range(1..=12);
+        scenario.candidates = (0..scenario.vips)
+            .map(|_| candidates(&mut rng, nodes))
+            .collect();
+        if rng.random_range(0..4) == 0 {
+            scenario.partition = Partition::Majority;
+        }
+        scenario.failback = match rng.random_range(0..6) {
+            0 => Failback::Immediate,
+            1 => Failback::After(std::time::Duration::from_millis(rng.random_range(1..5_000))),
+            _ => Failback::Never,
+        };
+        scenario.drift = (0..nodes).map(|_| rng.random_range(-500..=500)).collect();
+        let spread = *pick(&mut rng, &[1, 300, 5_000]);
+        scenario.starts = (0..nodes).map(|_| rng.random_range(0..spread)).collect();
+        // Two nodes cannot tell a storm from a split.
+        let loss = if nodes < 3 { 10_000 } else { 60_000 };
+        if rng.random() {
+            scenario.weather = Weather {
+                loss: rng.random_range(0..loss),
+                twice: rng.random_range(0..20_000),
+                late: rng.random_range(0..5_000),
+            };
+        }
+        let mut at = 4_000 + spread;
+        for _ in 0..rng.random_range(1..=8) {
+            let fault = fault(&mut rng, nodes, scenario.vips);
+            let wait = *pick(&mut rng, &[10, 400, 3_000, 10_000]);
+            at += rng.random_range(0..wait);
+            scenario.faults.push((at, fault));
+        }
+        scenario
+    }
+
+    /// Three nodes or so, one VIP, and nothing happens.
+    pub fn quiet(seed: u64, nodes: usize) -> Self {
+        Self {
+            seed,
+            nodes,
+            vips: 1,
+            candidates: vec![vec![Some(0); nodes]],
+            partition: Partition::Available,
+            failback: Failback::Never,
+            drift: vec![0; nodes],
+            starts: vec![0; nodes],
+            weather: Weather::default(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// The same with this happening at that time, in milliseconds.
+    pub fn with(mut self, at: u64, fault: Fault) -> Self {
+        self.faults.push((at, fault));
+        self.faults.sort_by_key(|(at, _)| *at);
+        self
+    }
+
+    /// When the last fault is over, in milliseconds.
+    pub(super) fn calm(&self) -> u64 {
+        let faults = self.faults.iter().map(|(at, fault)| at + fault.span());
+        let starts = self.starts.iter().map(|at| at + 4_000);
+        faults.chain(starts).max().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} nodes, {} VIPs, {:?}, failback {:?}, {:?}",
+            self.seed, self.nodes, self.vips, self.partition, self.failback, self.weather
+        )?;
+        writeln!(
+            f,
+            "  starts {:?} ms, drift {:?} ppm",
+            self.starts, self.drift
+        )?;
+        for (vip, candidates) in self.candidates.iter().enumerate() {
+            writeln!(f, "  VIP {vip}: {candidates:?}")?;
+        }
+        for (at, fault) in &self.faults {
+            writeln!(f, "  {at} ms: {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
+    &from[rng.random_range(0..from.len())]
+}
+
+fn candidates(rng: &mut SmallRng, nodes: usize) -> Vec<Option<i64>> {
+    let all = rng.random_range(0..3) != 0;
+    let preferred = rng.random_range(0..4) == 0;
+    (0..nodes)
+        .map(|_| {
+            let candidate = all || rng.random();
+            let score = if preferred { rng.random_range(0..3) } else { 0 };
+            candidate.then_some(score)
+        })
+        .collect()
+}
+
+fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
+    let node = rng.random_range(0..nodes);
+    let other = (node + rng.random_range(1..nodes.max(2))) % nodes;
+    let span = match rng.random_range(0..4) {
+        0 => rng.random_range(1..400),
+        1 => rng.random_range(200..3_000),
+        _ => rng.random_range(1_000..12_000),
+    };
+    let after = rng.random_range(0..12);
+    match rng.random_range(0..21) {
+        0 | 1 => Fault::Crash {
+            node,
+            back: rng.random::<bool>().then_some(1_000 + span),
+        },
+        2 | 3 => Fault::Kill {
+            node,
+            after,
+            back: span,
+        },
+        4 | 5 => Fault::Stop { node, after, span },
+        6 => Fault::Busy {
+            pause: rng.random_range(10..300),
+            span,
+        },
+        7 | 8 => Fault::Freeze { node, span },
+        9 | 10 => Fault::Restart {
+            node,
+            away: 400 + span,
+        },
+        11 => Fault::Leave {
+            node,
+            back: rng.random::<bool>().then_some(500 + span),
+        },
+        12 => Fault::Split {
+            side: (0..nodes).filter(|_| rng.random()).collect(),
+            span,
+        },
+        13 => Fault::OneWay {
+            from: node,
+            to: other,
+            span,
+        },
+        14 => Fault::Cut {
+            one: node,
+            other,
+            span,
+        },
+        15 => Fault::Mute {
+            node,
+            inbound: rng.random(),
+            span,
+        },
+        16 => match rng.random_range(0..3) {
+            0 => Fault::Storm {
+                loss: rng.random_range(50_000..600_000),
+                span,
+            },
+            1 => Fault::NoProbes { span },
+            _ => Fault::Rebalance { asked: node },
+        },
+        17 => Fault::LinkDown { node, span },
+        18 => Fault::Drain { node, span },
+        19 => Fault::Move {
+            asked: node,
+            vip: rng.random_range(0..vips),
+            to: other,
+        },
+        _ => Fault::Withdraw {
+            vip: rng.random_range(0..vips),
+            span,
+        },
+    }
+}
