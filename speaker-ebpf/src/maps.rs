@@ -168,7 +168,7 @@ fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
         (&raw mut (*event).length).write(frame.length() as u16);
         (&raw mut (*event).kind).write(kind);
         (&raw mut (*event).reason).write(reason);
-        snapshot(&frame, &mut *(&raw mut (*event).frame));
+        snapshot(&frame, &mut (*event).frame);
     }
     entry.submit(0);
     true

@@ -105,6 +105,10 @@ pub fn fresh(ctx: XdpContext) -> u32 {
 
 /// The start of the frame, if it is long enough.
 #[inline(always)]
+#[expect(
+    clippy::mut_from_ref,
+    reason = "the context is a pointer: what it points to is not borrowed"
+)]
 fn frame<T>(ctx: &XdpContext) -> Option<&mut T> {
     if ctx.data() + size_of::<T>() > ctx.data_end() {
         return None;
