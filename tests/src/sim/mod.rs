@@ -92,14 +92,14 @@ pub fn run(seed: u64, options: &Options) -> Result<Tally, Box<Failure>> {
 /// Plays a given scenario.
 pub fn play(scenario: Scenario, options: &Options) -> Result<Tally, Box<Failure>> {
     let world = World::new(scenario.clone(), options.sabotage, false);
-    world.play().or_else(|broken| {
+    world.play().map_err(|broken| {
         // Lines are only written when somebody will read them: the same run once more.
         let traced = World::new(scenario.clone(), options.sabotage, true);
         let trace = traced.trace_of_failure();
-        Err(Box::new(Failure {
+        Box::new(Failure {
             broken,
             scenario,
             trace,
-        }))
+        })
     })
 }

@@ -264,7 +264,7 @@ impl Cluster {
             .filter_map(|absent| {
                 let peer = self.peers.get(&absent.name)?;
                 let given_up = peer.is_given_up() && peer.life == absent.life;
-                (given_up || peer.is_over(absent.life)).then(|| Absent {
+                (given_up || peer.is_over(absent.life)).then_some(Absent {
                     asked: peer.silence.asked,
                     turn: peer.silence.turn,
                     ..absent

@@ -66,7 +66,7 @@ impl Cluster {
         let Some(seat) = self.seats.get_mut(&key) else {
             return false;
         };
-        if !seat.wire.conceded && !(new && self.check_first) {
+        if !(seat.wire.conceded || new && self.check_first) {
             return true;
         }
         match seat.wire.check {
