@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "a node's VIPs would be taken over after 350ms, but with clocks that are up to 1000 \
-             ppm off it may answer for 351.7007ms: take over after 351.7007ms or more, or shorten \
+             ppm off it may answer for 351.700701ms: take over after 351.700701ms or more, or shorten \
              the peers' lease"
         );
     }
