@@ -5,6 +5,7 @@ mod announcements;
 mod configuration;
 mod errors;
 mod lifecycle;
+mod observe;
 mod resolve;
 mod smoltcp_stack;
 

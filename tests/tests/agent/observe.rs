@@ -1,0 +1,320 @@
+//! What operators see: the status, the frames, conflicts, and what monitoring asks for.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{IpAddr, TcpStream},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Result;
+use serde_json::Value;
+use smoltcp::wire::ArpOperation;
+use speaker_tests::{
+    agent::{Mode, Node},
+    lab,
+    message::{self, ALL_NODES, ALL_NODES_MAC, Flags, Message},
+};
+
+use crate::{SOON, VIP_V4, VIP_V6, VIPS, answer, wait_until};
+
+#[test]
+fn the_status_tells_what_is_answered_where_and_how_often() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Native, &VIPS)?;
+        let client = lab.host("client")?;
+        for _ in 0..3 {
+            answer(&client, &client.eth0, VIPS[0])?;
+        }
+        let status = node.speaker("status")?.run()?;
+        let words = |prefix: &str| {
+            let line = status.lines().find(|line| line.starts_with(prefix));
+            let line = line.unwrap_or_else(|| panic!("no {prefix} in {status}"));
+            let words = line.split("  ").map(str::trim);
+            words
+                .filter(|it| !it.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let mac = message::text(node.host.eth0.mac);
+        let columns = "VIP STATE LINK MAC MODE REQUESTS ANSWERS LAST_ASKED SERVICES";
+        let columns: Vec<_> = columns.split(' ').map(|it| it.replace('_', " ")).collect();
+        assert_eq!(words("VIP"), columns);
+        let row = words("10.0.0.240");
+        let expected = ["10.0.0.240", "answering", "eth0", &mac, "native", "3", "3"];
+        assert_eq!(row[..7], expected);
+        assert!(row[7].ends_with(" ago"), "{row:?}");
+        assert_eq!(row[8], "default/web");
+        let expected = [
+            "fd00::240",
+            "answering",
+            "eth0",
+            &mac,
+            "native",
+            "0",
+            "0",
+            "never",
+        ];
+        assert_eq!(words("fd00::240")[..8], expected);
+        assert!(words("lease:")[0].starts_with("lease: valid, for another "));
+
+        let status = node.status()?;
+        assert_eq!(status.node.as_deref(), Some("node-a"));
+        assert!(
+            status.lease.valid && status.lease.remaining_ms > 1_000,
+            "{:?}",
+            status.lease
+        );
+        let counts = &node.vip(VIPS[0])?.counts[0];
+        assert_eq!((counts.requests, counts.answered), (3, 3));
+        Ok(())
+    });
+}
+
+/// What the driver answers, tcpdump on the node does not see.
+#[test]
+fn watch_shows_every_frame_and_its_reply_and_writes_them_for_tshark() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Native, &VIPS)?;
+        let client = lab.host("client")?;
+        let file = tempfile::NamedTempFile::new()?;
+        let mut watch = node
+            .speaker("watch")?
+            .args(["--replies", "--count", "8", "--pcap"])
+            .arg(file.path())
+            .spawn()?;
+        watch.wait_for_line("watching", SOON)?;
+        let (its, ours) = (client.eth0.mac, node.host.eth0.mac);
+        let socket = client.raw("eth0")?;
+        let ask = |message: Message, to| socket.send(&message.frame(its, to));
+        let probe = Message::arp_request(([0; 4].into(), its), VIP_V4);
+        let thief = Message::arp_request((VIP_V4, its), VIP_V4);
+        // An operation that is neither request nor reply.
+        let mut strange = probe.frame(its, message::BROADCAST);
+        strange[21] = 7;
+        answer(&client, &client.eth0, VIPS[0])?;
+        answer(&client, &client.eth0, VIPS[1])?;
+        ask(probe, message::BROADCAST)?;
+        ask(thief, message::BROADCAST)?;
+        socket.send(&strange)?;
+        assert!(watch.wait(SOON)?.success());
+
+        let (mac, thief) = (message::text(ours), message::text(its));
+        let expected = [
+            format!("answered   ARP who-has 10.0.0.240 tell 10.0.0.2 ({thief})"),
+            format!("reply      ARP reply 10.0.0.240 is-at {mac}"),
+            "answered   NS who-has fd00::240 tell fd00::2".to_owned(),
+            format!("reply      NA fd00::240 is-at {mac} to fd00::2"),
+            format!("probed     ARP probe for 10.0.0.240 by {thief}"),
+            format!("reply      ARP reply 10.0.0.240 is-at {mac}"),
+            format!("claimed    ARP announcement 10.0.0.240 is-at {thief}"),
+            "rejected (arp-operation)".to_owned(),
+        ];
+        let lines = watch.stdout();
+        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+        for (line, expected) in lines.iter().zip(expected) {
+            let (time, rest) = line.split_once(' ').unwrap_or_default();
+            assert_eq!(time.len(), "12:00:00.000000".len(), "{line}");
+            assert!(
+                rest.starts_with("eth0 ") && rest.contains(&expected),
+                "{line}"
+            );
+        }
+
+        let fields = [
+            "frame.interface_name",
+            "frame.comment",
+            "frame.len",
+            "_ws.malformed",
+        ];
+        let fields = fields.iter().flat_map(|field| ["-e", field]);
+        let tshark = client.command("tshark").arg("-r").arg(file.path());
+        let tshark = tshark.args(["-T", "fields"]).args(fields);
+        let said = tshark.limit(Duration::from_secs(30)).run()?;
+        let said: Vec<_> = said.lines().collect();
+        let expected = [
+            "eth0\tanswered\t42\t",
+            "eth0\treply\t42\t",
+            "eth0\tanswered\t86\t",
+            "eth0\treply\t86\t",
+            "eth0\tprobed\t42\t",
+            "eth0\treply\t42\t",
+            "eth0\tclaimed\t42\t",
+            "eth0\trejected: arp-operation\t42\t",
+        ];
+        assert_eq!(said, expected);
+        Ok(())
+    });
+}
+
+/// Nobody pays for what nobody watches.
+#[test]
+fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        let is_open = || -> Result<bool> {
+            let map = "/sys/fs/bpf/speaker/v1/tap";
+            let dump = ["-j", "map", "dump", "pinned", map];
+            let dump: Value =
+                serde_json::from_str(&node.host.command("bpftool").args(dump).run()?)?;
+            let watched = &dump[0]["formatted"]["value"]["watched"];
+            Ok(watched.as_u64().unwrap_or_else(|| panic!("{dump}")) != 0)
+        };
+        let watch = || {
+            let watch = node.speaker("watch")?.spawn()?;
+            watch.wait_for_line("watching", SOON)?;
+            Ok::<_, anyhow::Error>(watch)
+        };
+        assert!(!is_open()?);
+        let (mut first, mut second) = (watch()?, watch()?);
+        wait_until("it is open", is_open)?;
+        first.kill()?;
+        thread::sleep(Duration::from_secs(1));
+        assert!(is_open()?, "one still watches");
+        second.signal(nix::sys::signal::Signal::SIGINT)?;
+        assert!(second.wait(SOON)?.success());
+        wait_until("it is closed", || Ok(!is_open()?))
+    });
+}
+
+/// RFC 5227 §2.4 (c).
+#[test]
+fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered() {
+    lab::test(|lab| {
+        const INTERVAL: Duration = Duration::from_secs(10);
+        // Started a second time, it announces nothing of its own accord.
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        node.stop()?;
+        node.start_with(["--refresh", "0s"])?;
+        let thief = lab.host("thief")?;
+        let (ours, its) = (node.host.eth0.mac, thief.eth0.mac);
+        let wire = node.host.eth0.port.capture()?;
+        let socket = thief.raw("eth0")?;
+        let advertisement = Message::Advertisement {
+            source: thief.eth0.ipv6,
+            destination: ALL_NODES,
+            flags: Flags::OVERRIDE,
+            target: VIP_V6,
+            mac: Some(its),
+        };
+        let advertisement = advertisement.frame(its, ALL_NODES_MAC);
+        thief.ip(&format!("address add {VIP_V4}/32 dev lo"))?;
+        // As requests and as replies.
+        let claim = || -> Result<()> {
+            for form in ["-U", "-A"] {
+                let arping = [
+                    form,
+                    "-c",
+                    "1",
+                    "-I",
+                    "eth0",
+                    "-s",
+                    "10.0.0.240",
+                    "10.0.0.240",
+                ];
+                thief.command("arping").args(arping).run()?;
+            }
+            socket.send(&advertisement)
+        };
+
+        let began = SystemTime::now();
+        for _ in 0..2 {
+            claim()?;
+        }
+        for vip in VIPS {
+            wait_until("the claims are counted", || {
+                let place = &node.vip(vip)?.places[0];
+                let expected = if vip.is_ipv4() { 4 } else { 2 };
+                Ok(place.conflicts == expected)
+            })?;
+            let place = &node.vip(vip)?.places[0];
+            assert_eq!(place.claimed_by, Some(message::text(its)));
+        }
+        thread::sleep(INTERVAL.saturating_sub(began.elapsed()?));
+        claim()?;
+        thread::sleep(Duration::from_secs(1));
+
+        let frames = wire.frames().into_iter();
+        let said: Vec<_> = frames
+            .filter(|frame| frame.source() == ours && !frame.sent)
+            .filter_map(|frame| Some((frame.at, Message::of(&frame)?)))
+            .collect();
+        let of = |wanted: &dyn Fn(&Message) -> bool| {
+            let times = said.iter().filter(|(_, message)| wanted(message));
+            times.map(|(at, _)| *at).collect::<Vec<_>>()
+        };
+        let defences: BTreeMap<_, _> = [
+            ("request", of(&|it| is_arp(it, ArpOperation::Request))),
+            ("reply", of(&|it| is_arp(it, ArpOperation::Reply))),
+            ("advertisement", of(&|it| it.says(VIPS[1], ours))),
+        ]
+        .into();
+        for (form, times) in &defences {
+            assert_eq!(times.len(), 2, "{form}: {said:#?}");
+            let apart = times[1].duration_since(times[0])?;
+            assert!(apart + Duration::from_millis(50) >= INTERVAL, "{apart:?}");
+        }
+        for vip in VIPS {
+            let told = node.log(&format!("{} also claims {vip}", message::text(its)));
+            assert_eq!(told.len(), 2, "{told:#?}");
+        }
+        let status = node.speaker("status")?.run()?;
+        assert!(
+            status.contains(&format!("claimed by {}", message::text(its))),
+            "{status}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn monitoring_is_told_by_http() {
+    lab::test(|lab| {
+        let mut node = Node::new(lab, "node-a", Mode::Generic)?;
+        node.serve("web", &VIPS)?;
+        node.start_with(["--http", "127.0.0.1:9100"])?;
+        let client = lab.host("client")?;
+        answer(&client, &client.eth0, VIPS[0])?;
+        let get = |path: &str| -> Result<String> {
+            let mut stream = node.host.run(|| TcpStream::connect("127.0.0.1:9100"))?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: node-a\r\nConnection: close\r\n\r\n"
+            )?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        for path in ["/healthz", "/readyz"] {
+            let text = get(path)?;
+            assert!(
+                text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("ok\n"),
+                "{text}"
+            );
+        }
+        let metrics = get("/metrics")?;
+        for line in [
+            "speaker_lease_valid 1",
+            "speaker_answers_total{ip=\"10.0.0.240\",link=\"eth0\"} 1",
+            "speaker_answers_total{ip=\"fd00::240\",link=\"eth0\"} 0",
+            "# EOF",
+        ] {
+            assert!(
+                metrics.lines().any(|it| it == line),
+                "{line} is not in {metrics}"
+            );
+        }
+        Ok(())
+    });
+}
+
+/// An ARP message about the IPv4 VIP.
+fn is_arp(message: &Message, wanted: ArpOperation) -> bool {
+    match message {
+        Message::Arp {
+            operation, sender, ..
+        } => *operation == wanted && IpAddr::V4(sender.0) == VIPS[0],
+        _ => false,
+    }
+}
