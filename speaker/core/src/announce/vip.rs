@@ -38,7 +38,7 @@ pub(super) struct Past {
 impl Past {
     /// Until when this must be remembered, even if the VIP is given up.
     pub(super) fn matters_until(&self) -> Option<Instant> {
-        let last = self.last.map(|last| last + GAP);
+        let last = self.last.map(|last| last + PAUSE);
         let defended = self.defended.map(|defended| defended + DEFEND_INTERVAL);
         last.max(defended)
     }
