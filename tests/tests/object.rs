@@ -51,7 +51,7 @@ fn bpftool_loads_the_object_and_names_the_fields() {
     let dumps = bpftool(
         "bpftool prog load $OBJECT $FS/program type xdp pinmaps $FS/maps
          bpftool map update pinned $FS/maps/links \
-             key 2 0 0 0 value 2 0 0 0 0 1 0 0 7 0 0 0
+             key 0 0 0 0 value 2 0 0 0 0 1 0 0 7 0 0 0 2 0 0 0
          bpftool map update pinned $FS/maps/vips_v4 \
              key 192 0 2 100 7 0 0 0 100 0 0 0 value 1 0 0 0 5 0 0 0
          bpftool map update pinned $FS/maps/vips_v6 \
@@ -65,10 +65,10 @@ fn bpftool_loads_the_object_and_names_the_fields() {
     let [links, vips_v4, vips_v6, lease, tap] = &dumps[..] else {
         panic!("five maps, not {dumps:?}");
     };
-    let link = &links[0]["formatted"];
-    assert_eq!(link["key"], 2);
-    assert_eq!(link["value"]["mac"], serde_json::json!([2, 0, 0, 0, 0, 1]));
-    assert_eq!(link["value"]["port"], 7);
+    let cell = &links[0]["formatted"]["value"];
+    assert_eq!(cell["ifindex"], 2);
+    assert_eq!(cell["link"]["mac"], serde_json::json!([2, 0, 0, 0, 0, 1]));
+    assert_eq!(cell["link"]["port"], 7);
 
     let vip = &vips_v4[0]["formatted"];
     assert_eq!(vip["key"]["address"], serde_json::json!([192, 0, 2, 100]));
