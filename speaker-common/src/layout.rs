@@ -11,8 +11,10 @@ use crate::wire::Mac;
 /// new agent never reads an old layout by mistake.
 pub const LAYOUT_VERSION: u32 = 1;
 
-/// Links that may be attached at once.
-pub const MAX_LINKS: usize = 256;
+/// Cells of `links`.
+pub const LINK_CELLS: usize = 1_024;
+/// Cells that a link may be in.
+const LINK_PROBES: u32 = 4;
 /// Entries per family.
 pub const MAX_VIPS: usize = 65_536;
 /// Counter slots: one for each entry of either family.
@@ -189,7 +191,7 @@ impl Vip {
     }
 }
 
-/// Value of `links`, by interface index.
+/// Where a link's requests are answered from, and what VIPs are bound to there.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Link {
@@ -209,6 +211,31 @@ impl Link {
             unused: [0; 2],
             port,
         }
+    }
+}
+
+/// Value of `links`: an array that is searched like a hash, in which a look-up costs a few loads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct LinkCell {
+    /// The link.
+    pub link: Link,
+    /// Its interface index; 0 in a cell that holds none.
+    pub ifindex: u32,
+}
+
+impl LinkCell {
+    /// A cell that holds no link.
+    pub const FREE: Self = Self {
+        link: Link::new([0; 6], 0),
+        ifindex: 0,
+    };
+
+    /// The cells that may hold the link of an interface. It is entered in the first that is free,
+    /// and looked for in all of them.
+    #[inline(always)]
+    pub fn of(ifindex: u32) -> impl Iterator<Item = u32> {
+        (0..LINK_PROBES).map(move |probe| ifindex.wrapping_add(probe) % LINK_CELLS as u32)
     }
 }
 
@@ -317,7 +344,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_the_layout_version() {
         assert_eq!(LAYOUT_VERSION, 1);
-        assert_eq!(size_of::<Link>(), 12);
+        assert_eq!(size_of::<LinkCell>(), 16);
         assert_eq!(size_of::<VipKeyV4>(), 12);
         assert_eq!(size_of::<VipKeyV6>(), 24);
         assert_eq!(size_of::<Vip>(), 8);

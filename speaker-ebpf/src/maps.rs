@@ -12,8 +12,8 @@ use aya_ebpf::{
 use speaker_common::{
     frame::{Frame, snapshot},
     layout::{
-        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, Lease, Link,
-        MAX_LINKS, MAX_SLOTS, MAX_VIPS, Tap, Vip, VipKeyV4, VipKeyV6,
+        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, LINK_CELLS, Lease,
+        Link, LinkCell, MAX_SLOTS, MAX_VIPS, Tap, Vip, VipKeyV4, VipKeyV6,
     },
     lease::Standing,
     respond::{Reason, Records, Tables},
@@ -22,7 +22,7 @@ use speaker_common::{
 use crate::context::Packet;
 
 #[btf_map(name = "links")]
-static LINKS: HashMap<u32, Link, MAX_LINKS> = HashMap::new();
+static LINKS: Array<LinkCell, LINK_CELLS> = Array::new();
 #[btf_map(name = "filter")]
 static FILTER: Array<u64, FILTER_WORDS> = Array::new();
 #[btf_map(name = "vips_v4")]
@@ -70,9 +70,13 @@ impl<T> Tables for Kernel<'_, T> {
     #[inline(always)]
     fn link(&self) -> Option<Link> {
         let ifindex = self.ctx.ingress_ifindex() as u32;
-        // SAFETY: entries are replaced whole and never removed while a frame is under way on
-        // their link; a copy is taken at once.
-        unsafe { LINKS.get(ifindex) }.copied()
+        for cell in LinkCell::of(ifindex) {
+            let cell = LINKS.get(cell)?;
+            if cell.ifindex == ifindex {
+                return Some(cell.link);
+            }
+        }
+        None
     }
 
     #[inline(always)]

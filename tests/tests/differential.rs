@@ -68,6 +68,11 @@ fn compare(object: &str, worlds: usize) {
         world.leave(&mut program);
     }
     println!("pass, drop, transmit: {verdicts:?}");
+    for reason in Reason::ALL {
+        // These need a driver without room, and a ring that nobody reads.
+        let out_of_reach = matches!(reason, Reason::NoRoom | Reason::EventLost);
+        assert!(node.reason(*reason) > 0 || out_of_reach, "never {reason:?}");
+    }
     let frames = worlds * FRAMES_PER_WORLD;
     let [_, dropped, transmitted] = verdicts;
     assert!(

@@ -1,7 +1,11 @@
 //! The rules of the wire on the loaded program.
 
-use speaker_common::testing::rows;
-use speaker_tests::program::{Program, object};
+use speaker_common::{
+    layout::{Action, EVENT_RING_BYTES, Event, Lease, Link, Vip, VipKeyV4, Vlan},
+    respond::{Reason, Verdict},
+    testing::{Arp, Host, Subject as _, rows},
+};
+use speaker_tests::program::{Program, TEST_RUN_IFINDEX, object};
 
 macro_rules! on_the_loaded_program {
     ($($row:ident,)+) => {
@@ -15,3 +19,39 @@ macro_rules! on_the_loaded_program {
     };
 }
 speaker_common::wire_rows!(on_the_loaded_program);
+
+/// What the host function cannot have: a ring that nobody reads. What does not fit is counted, and
+/// the frame is handled as ever.
+#[test]
+fn events_that_do_not_fit_the_ring_are_counted() {
+    /// Bytes that the kernel puts before each record.
+    const RECORD_HEADER: usize = 8;
+    const MOST: usize = EVENT_RING_BYTES / (RECORD_HEADER + size_of::<Event>());
+
+    let (node, stranger) = (Host::number(1), Host::number(3));
+    let address = Host::number(100).v4;
+    let mut program = Program::load(object::SPEAKER).expect("the object loads");
+    let (port, vlan) = (TEST_RUN_IFINDEX, Vlan::default());
+    program.set_link(Some(Link::new(node.mac, port)));
+    program.set_lease(Lease {
+        agent_deadline_ns: u64::MAX,
+    });
+    let key = VipKeyV4 {
+        address,
+        port,
+        vlan,
+    };
+    program.set_vip_v4(key, Some(Vip::new(Action::Answer, 0)));
+
+    let claim = Arp::announcement(&stranger, address).bytes();
+    for _ in 0..MOST + 10 {
+        assert_eq!(program.handle(&claim).verdict, Verdict::Pass);
+    }
+    let told = program.take_events().len();
+    let lost = program.reason(Reason::EventLost);
+    assert!(told > MOST - 10 && told <= MOST, "{told} of {MOST}");
+    assert_eq!(told as u64 + lost, MOST as u64 + 10);
+
+    program.handle(&claim);
+    assert_eq!(program.take_events().len(), 1, "there is room again");
+}

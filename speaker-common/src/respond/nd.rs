@@ -13,14 +13,13 @@ use crate::{
             ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES_MAC, FLAG_OVERRIDE, FLAG_SOLICITED,
             HOP_LIMIT, NEXT_HEADER, OPTION_SOURCE, OPTION_TARGET, SOLICITATION,
         },
-        words::{Ipv6, Ipv6Address, NdMessage, NdOption, Station, Stations},
+        words::{Ipv6, Ipv6Address, NdMessage, NdOption, NdPacket, Station, Stations},
     },
 };
 
 const HEADER: usize = size_of::<Ipv6>();
 const MESSAGE: usize = size_of::<NdMessage>();
-/// Where a message has its checksum.
-const CHECKSUM: usize = 2;
+const PACKET: usize = size_of::<NdPacket>();
 
 #[inline(always)]
 pub(super) fn handle(
@@ -89,15 +88,13 @@ fn handle_message(
     vlan: Vlan,
     node: &(impl Tables + Records),
 ) -> Result<Verdict, Reason> {
-    let at = payload + HEADER;
-    let message: NdMessage = frame.load(at).ok_or(Reason::NdLength)?;
+    let NdPacket { ip, message } = frame.load(payload).ok_or(Reason::NdLength)?;
     let target = message.target;
     if !node.listed(FilterBit::v6(&target.bytes())) {
         return Ok(Verdict::Pass);
     }
 
     // RFC 8200 §3, and RFC 4861 §7.1.1 and §7.1.2, the parts that cost nothing.
-    let ip: Ipv6 = frame.load(payload).ok_or(Reason::NdLength)?;
     let [class, _, _, _, l0, l1, _, hop_limit] = ip.head;
     let [kind, code, ..] = message.head;
     if class >> 4 != 6 {
@@ -189,10 +186,8 @@ struct Received {
 impl Received {
     #[inline(always)]
     fn load(frame: &impl Frame, payload: usize, options: u16) -> Result<Self, Reason> {
-        let at = payload + HEADER;
-        // Unreachable: both were read before.
-        let ip: Ipv6 = frame.load(payload).ok_or(Reason::NdLength)?;
-        let message: NdMessage = frame.load(at).ok_or(Reason::NdLength)?;
+        // Unreachable: it was read before.
+        let NdPacket { ip, message } = frame.load(payload).ok_or(Reason::NdLength)?;
         let Ipv6 {
             source,
             destination,
@@ -205,7 +200,7 @@ impl Received {
             destination,
             target: message.target,
             sum: pseudo_header + Sum::of(&message.head) + message.target.sum(),
-            options_at: at + MESSAGE,
+            options_at: payload + PACKET,
             options,
         })
     }
@@ -271,11 +266,8 @@ fn write(
     probe: bool,
     parties: Sum,
 ) -> Option<()> {
-    let at = payload + HEADER;
-    frame.resize(at + usize::from(ADVERTISEMENT_LENGTH))?;
-
-    let ip: Ipv6 = frame.load(payload)?;
-    let message: NdMessage = frame.load(at)?;
+    frame.resize(payload + HEADER + usize::from(ADVERTISEMENT_LENGTH))?;
+    let NdPacket { ip, message } = frame.load(payload)?;
     let (station, destination, sum, flags) = if probe {
         let everyone = Ipv6Address::ALL_NODES;
         let sum = parties + everyone.sum();
@@ -284,7 +276,6 @@ fn write(
         let flags = FLAG_SOLICITED | FLAG_OVERRIDE;
         (arrival.sender, ip.source, parties, flags)
     };
-    let option = [OPTION_TARGET, 1];
     let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     let checksum = (Sum::icmpv6(ADVERTISEMENT_LENGTH)
         + sum
@@ -292,6 +283,7 @@ fn write(
         + Sum::of(&[OPTION_TARGET, 1, 0, 0])
         + arrival.local.sum())
     .finish();
+    let [c0, c1] = checksum;
     let [l0, l1] = ADVERTISEMENT_LENGTH.to_be_bytes();
 
     let stations = Stations {
@@ -301,14 +293,24 @@ fn write(
     frame.store(0, stations)?;
     frame.store(
         payload,
-        Ipv6 {
-            head: [0x60, 0, 0, 0, l0, l1, NEXT_HEADER, HOP_LIMIT],
-            source: message.target,
-            destination,
+        NdPacket {
+            ip: Ipv6 {
+                head: [0x60, 0, 0, 0, l0, l1, NEXT_HEADER, HOP_LIMIT],
+                source: message.target,
+                destination,
+            },
+            message: NdMessage {
+                head: [ADVERTISEMENT, 0, c0, c1, flags, 0, 0, 0],
+                target: message.target,
+            },
         },
     )?;
-    frame.store(at, u64::from_ne_bytes(head))?;
-    frame.store(at + CHECKSUM, u16::from_ne_bytes(checksum))?;
-    frame.store(at + MESSAGE, option)?;
-    frame.store(at + MESSAGE + size_of_val(&option), arrival.local)
+    frame.store(
+        payload + PACKET,
+        NdOption {
+            kind: OPTION_TARGET,
+            length: 1,
+            station: arrival.local,
+        },
+    )
 }

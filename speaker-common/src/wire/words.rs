@@ -149,6 +149,16 @@ pub struct NdMessage {
     pub target: Ipv6Address,
 }
 
+/// A packet that holds a message, without its options.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+pub struct NdPacket {
+    /// The packet's header.
+    pub ip: Ipv6,
+    /// What follows it.
+    pub message: NdMessage,
+}
+
 /// The first unit of an option.
 #[repr(C, packed)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]

@@ -3,16 +3,16 @@
 //! The kernel is asked for bytes; what they mean is checked on the way in, so that an entry that
 //! another program wrote there is an error and nothing worse.
 
-use std::{marker::PhantomData, net::IpAddr, path::Path};
+use std::{marker::PhantomData, net::IpAddr, os::fd::AsFd as _, path::Path};
 
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray};
 use speaker_common::{
-    layout::{Counters, FilterBit, Lease, Link, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
+    layout::{Counters, FilterBit, Lease, Link, LinkCell, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
     respond::Reason,
 };
 use speaker_core::plan::Entry;
 use thiserror::Error;
-use zerocopy::{FromBytes as _, Immutable, IntoBytes, TryFromBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, TryFromBytes};
 
 use super::sys;
 
@@ -61,7 +61,7 @@ impl MapsError {
 /// All maps but the lease's writing side and the ring of events. Reading takes a shared
 /// reference, writing an exclusive one.
 pub struct Maps {
-    links: Table<u32, Link, 4, 12>,
+    links: Array<MapData, [u8; size_of::<LinkCell>()]>,
     filter: Array<MapData, u64>,
     vips_v4: Table<VipKeyV4, Vip, 12, 8>,
     vips_v6: Table<VipKeyV6, Vip, 24, 8>,
@@ -72,6 +72,7 @@ pub struct Maps {
 }
 
 impl Maps {
+    const LINKS: &'static str = "links";
     const FILTER: &'static str = "filter";
     const COUNTERS: &'static str = "counters";
     const REASONS: &'static str = "reasons";
@@ -81,7 +82,7 @@ impl Maps {
     /// The maps pinned in this directory.
     pub(super) fn open(directory: &Path) -> Result<Self, MapsError> {
         Ok(Self {
-            links: Table::open(directory, "links")?,
+            links: open(directory, Self::LINKS)?,
             filter: open(directory, Self::FILTER)?,
             vips_v4: Table::open(directory, "vips_v4")?,
             vips_v6: Table::open(directory, "vips_v6")?,
@@ -94,17 +95,59 @@ impl Maps {
 
     /// All links that the program knows, by interface index, in no order.
     pub fn links(&self) -> Result<Vec<(u32, Link)>, MapsError> {
-        self.links.entries()
+        let cells: Vec<LinkCell> = read_all(&self.links, Self::LINKS, self.links.len())?;
+        Ok(cells
+            .into_iter()
+            .filter(|cell| *cell != LinkCell::FREE)
+            .map(|LinkCell { link, ifindex }| (ifindex, link))
+            .collect())
     }
 
     /// Makes the link known to the program, or changes it.
+    ///
+    /// # Errors
+    ///
+    /// [`MapsError::Full`], with nothing changed, where other links are in all cells that it may
+    /// be in.
     pub fn put_link(&mut self, ifindex: u32, link: &Link) -> Result<(), MapsError> {
-        self.links.put(&ifindex, link)
+        let free = self.link_cell(0, ifindex)?;
+        let cell = self.link_cell(ifindex, ifindex)?.or(free);
+        let cell = cell.ok_or(MapsError::Full {
+            map: Self::LINKS,
+            entries: self.links.len(),
+        })?;
+        let link = *link;
+        self.write_link(cell, LinkCell { link, ifindex })
     }
 
     /// Makes the program pass everything from the interface, if it knew it.
     pub fn remove_link(&mut self, ifindex: u32) -> Result<(), MapsError> {
-        self.links.remove(&ifindex)
+        match self.link_cell(ifindex, ifindex)? {
+            Some(cell) => self.write_link(cell, LinkCell::FREE),
+            None => Ok(()),
+        }
+    }
+
+    /// The first of an interface's cells that holds this interface, or none for 0.
+    fn link_cell(&self, holds: u32, ifindex: u32) -> Result<Option<u32>, MapsError> {
+        for index in LinkCell::of(ifindex) {
+            let bytes = self
+                .links
+                .get(&index, 0)
+                .map_err(|source| MapsError::kernel(Self::LINKS, "read", source))?;
+            let cell: LinkCell = zerocopy::transmute!(bytes);
+            if cell.ifindex == holds {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write_link(&mut self, index: u32, cell: LinkCell) -> Result<(), MapsError> {
+        let bytes: [u8; size_of::<LinkCell>()] = zerocopy::transmute!(cell);
+        self.links
+            .set(index, bytes, 0)
+            .map_err(|source| MapsError::kernel(Self::LINKS, "written", source))
     }
 
     /// All VIPs of both families, in no order. A starting agent finds here which counter slots
@@ -186,16 +229,7 @@ impl Maps {
     /// The counters of the slots from 0 up to this one, in a single call. There are
     /// [`MAX_SLOTS`](speaker_common::layout::MAX_SLOTS) of them; more are not returned.
     pub fn counters_up_to(&self, slot: u32) -> Result<Vec<Counters>, MapsError> {
-        const SIZE: usize = size_of::<Counters>();
-        let map = self.counters.map().fd();
-        let count = slot.min(self.counters.len());
-        let bytes = sys::read_array(std::os::fd::AsFd::as_fd(map), SIZE, count)
-            .map_err(|error| MapsError::kernel(Self::COUNTERS, "read", MapError::IoError(error)))?;
-        let (counters, _) = bytes.as_chunks::<SIZE>();
-        Ok(counters
-            .iter()
-            .map(|bytes| zerocopy::transmute!(*bytes))
-            .collect())
+        read_all(&self.counters, Self::COUNTERS, slot)
     }
 
     /// Sets the slot's counters to zero: it is given to another VIP.
@@ -362,6 +396,21 @@ where
 
 fn bytes<const SIZE: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; SIZE] {
     <[u8; SIZE]>::read_from_bytes(value.as_bytes()).expect("`Table::SIZES` holds")
+}
+
+/// The first values of an array, in a single call.
+fn read_all<V: FromBytes, const SIZE: usize>(
+    map: &Array<MapData, [u8; SIZE]>,
+    name: &'static str,
+    count: u32,
+) -> Result<Vec<V>, MapsError> {
+    let count = count.min(map.len());
+    let bytes = sys::read_array(map.map().fd().as_fd(), SIZE, count)
+        .map_err(|error| MapsError::kernel(name, "read", MapError::IoError(error)))?;
+    Ok(bytes
+        .chunks_exact(SIZE)
+        .map(|bytes| V::read_from_bytes(bytes).expect("a value of the map is that long"))
+        .collect())
 }
 
 /// The map of this name in the directory, as the type that the caller wants.

@@ -117,7 +117,7 @@ impl AlignedBytes {
 mod tests {
     use aya_obj::ProgramSection;
     use speaker_common::layout::{
-        Counters, EVENT_RING_BYTES, Lease, Link, MAX_LINKS, MAX_SLOTS, MAX_VIPS, Tap, Vip,
+        Counters, EVENT_RING_BYTES, LINK_CELLS, Lease, LinkCell, MAX_SLOTS, MAX_VIPS, Tap, Vip,
         VipKeyV4, VipKeyV6,
     };
     use speaker_common::respond::Reason;
@@ -146,7 +146,7 @@ mod tests {
             let of = |key: usize, value: usize, entries: usize| {
                 (key as u32, value as u32, entries as u32)
             };
-            assert_eq!(sizes("links"), of(4, size_of::<Link>(), MAX_LINKS));
+            assert_eq!(sizes("links"), of(4, size_of::<LinkCell>(), LINK_CELLS));
             assert_eq!(
                 sizes("vips_v4"),
                 of(size_of::<VipKeyV4>(), size_of::<Vip>(), MAX_VIPS)

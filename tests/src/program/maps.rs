@@ -8,7 +8,7 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use speaker_common::{
-    layout::{Counters, Event, FilterBit, Lease, Link, Tap, Vip, VipKeyV4, VipKeyV6},
+    layout::{Counters, Event, FilterBit, Lease, Link, LinkCell, Tap, Vip, VipKeyV4, VipKeyV6},
     respond::Reason,
 };
 use zerocopy::{TryFromBytes as _, transmute};
@@ -29,13 +29,13 @@ macro_rules! layout {
         })+
     };
 }
-layout!(Link, VipKeyV4, VipKeyV6, Vip, Counters, Lease, Tap);
+layout!(LinkCell, VipKeyV4, VipKeyV6, Vip, Counters, Lease, Tap);
 
 type Bytes<T> = <T as Layout>::Bytes;
 
 /// All maps of one loaded program.
 pub struct Maps {
-    links: HashMap<MapData, u32, Bytes<Link>>,
+    links: Array<MapData, Bytes<LinkCell>>,
     filter: Array<MapData, u64>,
     vips_v4: HashMap<MapData, Bytes<VipKeyV4>, Bytes<Vip>>,
     vips_v6: HashMap<MapData, Bytes<VipKeyV6>, Bytes<Vip>>,
@@ -62,13 +62,12 @@ impl Maps {
         })
     }
 
-    /// Enters a link, or removes it.
+    /// Enters a link, or removes it, in a map with no other.
     pub fn set_link(&mut self, ifindex: u32, link: Option<Link>) -> Result<()> {
-        match link {
-            Some(link) => self.links.insert(ifindex, link.bytes(), 0)?,
-            None => absent_is_fine(self.links.remove(&ifindex))?,
-        }
-        Ok(())
+        let cell = link.map_or(LinkCell::FREE, |link| LinkCell { link, ifindex });
+        let index = LinkCell::of(ifindex).next();
+        let index = index.context("a link has cells")?;
+        Ok(self.links.set(index, cell.bytes(), 0)?)
     }
 
     /// Enters an IPv4 VIP, or removes it.
