@@ -125,6 +125,8 @@ struct Agent {
     refused: Vec<String>,
     /// What an earlier agent left is this one's, or gone.
     adopted: bool,
+    /// What the maps hold is what this agent wants: it may hold the lease.
+    holds: bool,
 
     heartbeat: Interval,
     links: mpsc::Receiver<LinkChange>,
@@ -202,6 +204,7 @@ impl Agent {
             taps: Taps::new(),
             refused: Vec::new(),
             adopted: false,
+            holds: false,
             heartbeat,
             links: changes,
             manifests: changes_of_manifests,
@@ -272,6 +275,7 @@ impl Agent {
                 if matches!(command, Command::Attach(_)) {
                     // Entries come first: where the program takes the place of one with other
                     // maps, it is to answer from its first frame on.
+                    self.holds = true;
                     self.renew(GRACE);
                 }
                 if let Some(input) = self.shell.carry_out(command) {
@@ -283,12 +287,15 @@ impl Agent {
             if !self.node.has_commands() {
                 break;
             }
+            // To decide about many VIPs takes a while.
+            self.renew(GRACE);
         }
         if self.node.has_commands() {
             return;
         }
         if self.node.is_ready() && !self.adopted {
             self.adopted = true;
+            self.holds = true;
             self.renew(GRACE);
             match self.shell.kernel.finish_adoption() {
                 Ok(_) => info!("ready"),
@@ -304,9 +311,9 @@ impl Agent {
         self.tap();
     }
 
-    /// Holds the lease for this long, if the node knows what it holds it for.
+    /// Holds the lease for this long, if this agent may.
     fn renew(&mut self, lasts: Duration) {
-        if !self.node.is_ready() {
+        if !self.holds {
             return;
         }
         if let Err(error) = self.shell.lease.renew(lasts) {
@@ -343,8 +350,11 @@ impl Agent {
         for object in apply {
             self.intent.apply(object);
         }
+        // With many objects, each of these steps takes a while.
+        self.renew(GRACE);
         self.refused = refused.iter().map(ToString::to_string).collect();
         let wanted = self.intent.wanted(&self.me);
+        self.renew(GRACE);
         self.node.handle(Input::Wanted(wanted), now);
     }
 

@@ -85,10 +85,12 @@ impl Agent {
         let levels = Targets::new()
             .with_default(self.log_level)
             .with_target(kernel::LOG_TARGET, program);
+        // Whoever reads the log may stand still; the agent must not, and rather loses lines.
+        let (writer, _writes_until_dropped) = tracing_appender::non_blocking(std::io::stderr());
         let lines = tracing_subscriber::fmt::layer()
             .with_target(false)
             .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr);
+            .with_writer(writer);
         tracing_subscriber::registry()
             .with(lines.with_filter(levels))
             .init();

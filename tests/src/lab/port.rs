@@ -1,13 +1,14 @@
 //! A port of the switch: the end of a host's cable that faults are made at.
 
 use std::{
-    fs,
+    fs, io,
     os::fd::{AsFd as _, OwnedFd},
+    process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -15,6 +16,7 @@ use rtnetlink::{
 };
 
 use super::{
+    Missing,
     bpf::{self, Verdict},
     capture::Capture,
     namespace::wait_for_file,
@@ -168,6 +170,25 @@ impl Port {
                 .with_context(|| format!("attaching an XDP program to {}", self.name))?;
             state.native_xdp = Some(link);
         }
+        Ok(())
+    }
+
+    /// Has VLAN tags lie in the frames that go to the host, as they do on a wire.
+    ///
+    /// From one end of a veth pair to the other a tag otherwise travels beside the frame, where an
+    /// XDP program does not see it. Runs `ethtool`.
+    pub fn put_tags_inline(&self) -> Result<()> {
+        let mut ethtool = Command::new("ethtool");
+        ethtool.arg("-K").arg(&self.name);
+        for offload in ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"] {
+            ethtool.args([offload, "off"]);
+        }
+        let output = self.switch.namespace.run(|| ethtool.output());
+        let output = output.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Missing::Program("ethtool".to_owned()).into(),
+            _ => anyhow::Error::new(error),
+        })?;
+        ensure!(output.status.success(), "ethtool: {output:?}");
         Ok(())
     }
 

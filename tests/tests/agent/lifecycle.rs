@@ -1,6 +1,7 @@
 //! The death of the agent is a non-event: what is answered while it is gone, and after it is back.
 
 use std::{
+    net::IpAddr,
     thread,
     time::{Duration, SystemTime},
 };
@@ -9,10 +10,10 @@ use anyhow::{Result, ensure};
 use speaker_tests::{
     agent::{Mode, Node},
     asker::{Asked, Asker},
-    lab::{self, Lab},
+    lab::{self, Lab, speaker_program},
 };
 
-use crate::{SOON, VIP_V4, VIP_V6, VIPS, in_each_mode, wait_until};
+use crate::{SOON, VIP_V4, VIP_V6, VIPS, answer, in_each_mode, neighbor, send_to, wait_until};
 
 /// For how long the kernel goes on without an agent, and how old the lease may be when the agent
 /// dies: it is renewed every half second.
@@ -60,9 +61,9 @@ fn an_agent_that_is_killed_is_answered_for_until_the_deadline_and_then_nobody_an
 
         node.start()?;
         for vip in VIPS {
-            crate::send_to(&client, vip)?;
+            send_to(&client, vip)?;
             wait_until("it is answered again", || {
-                let known = crate::neighbor(&client, vip)?;
+                let known = neighbor(&client, vip)?;
                 Ok(known.is_some_and(|(state, _)| state == "REACHABLE"))
             })?;
             let announced = node.vip(vip)?.places[0].announced;
@@ -140,6 +141,32 @@ fn an_orderly_stop_leaves_a_minute_for_the_next_agent() {
             thread::sleep(GRACE + SLACK);
             Ok(())
         })
+    });
+}
+
+/// A pipe holds 64 KiB, some hundred lines.
+#[test]
+fn an_agent_whose_log_nobody_reads_goes_on() {
+    lab::test(|lab| {
+        let node = Node::new(lab, "node-a", Mode::Generic)?;
+        let client = lab.host("client")?;
+        let vips: Vec<IpAddr> = (0..2_000_u16)
+            .map(|n| IpAddr::from([10, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]]))
+            .collect();
+        for vip in &vips {
+            node.serve(&format!("web-{vip}"), &[*vip])?;
+        }
+        let speaker = speaker_program()?;
+        let script = "\"$0\" agent --node-name node-a --manifests \"$1\" 2>&1 | sleep 1000";
+        let shell = node.host.command("sh").args(["-c", script]);
+        let shell = shell.arg(speaker).arg(node.manifests.path());
+        let _agent = shell.env("SPEAKER_STATE_DIR", "/run/lab").spawn()?;
+        let answered = |vip| Ok(answer(&client, &client.eth0, vip)?.is_some());
+        let last = *vips.last().expect("there are many");
+        wait_until("all are answered", || answered(last))?;
+        thread::sleep(GRACE + SLACK);
+        assert!(answered(last)?);
+        Ok(())
     });
 }
 

@@ -7,7 +7,9 @@ mod errors;
 mod lifecycle;
 mod observe;
 mod resolve;
+mod scale;
 mod smoltcp_stack;
+mod vlan;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
