@@ -4,6 +4,7 @@
 #![deny(missing_docs)]
 
 pub mod announce;
+pub mod candidates;
 pub mod cluster;
 pub mod describe;
 mod headers;

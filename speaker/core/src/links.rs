@@ -52,7 +52,8 @@ impl Link {
     }
 }
 
-fn same_subnet(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
+/// Whether two addresses have the same prefix of this length.
+pub(crate) fn same_subnet(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
     let (a, b, bits) = match (a, b) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits().into(), b.to_bits().into(), 32),
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),

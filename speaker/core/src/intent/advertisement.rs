@@ -31,6 +31,14 @@ pub enum Interfaces {
 }
 
 impl Interfaces {
+    /// Whether the interface of this name is one of them.
+    pub fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(name),
+        }
+    }
+
     /// Adds those of another advertisement.
     pub fn add(&mut self, other: &Self) {
         match (self, other) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Advertisement, Key, Kind, Node, Object, ObjectName, Pool, Service, Wanted,
+    Advertisement, Key, Kind, Labels, Node, Object, ObjectName, Pool, Service, Wanted,
     admission::{Admission, Conflict},
     wanted,
 };
@@ -65,6 +65,13 @@ impl Intent {
     /// last valid version of each stays, and the conflict may be gone after the next change.
     pub const fn conflicts(&self) -> &BTreeMap<ObjectName, Conflict<ObjectName>> {
         &self.conflicts
+    }
+
+    /// Which advertisements concern a node with these labels, in their order: nodes that are alike
+    /// in this are asked for the same VIPs.
+    pub fn selection(&self, labels: &Labels) -> Vec<bool> {
+        let advertisements = self.advertisements.values();
+        advertisements.map(|it| it.selects_node(labels)).collect()
     }
 
     /// What this node is to announce, should it own it.

@@ -27,6 +27,9 @@ pub struct WantedVip {
     pub interfaces: Interfaces,
     /// The VIPs that it must sit together with.
     pub group: Group,
+    /// The first address of the group's first Service by name: what the order of candidates is a
+    /// hash of.
+    pub first_ip: IpAddr,
 }
 
 /// A Service, or one of its addresses, that a node may not announce.
@@ -134,6 +137,7 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
                             services: BTreeSet::from([service.name.clone()]),
                             interfaces,
                             group: Group(address),
+                            first_ip: address,
                         };
                         wanted.vips.insert(address, vip);
                     }
@@ -141,8 +145,17 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
             }
         }
     }
+    let mut firsts = BTreeMap::new();
+    for service in configuration.services.values() {
+        if service.class.as_deref() == configuration.class
+            && let Some(&first) = service.addresses.first()
+        {
+            firsts.entry(groups.group(first)).or_insert(first);
+        }
+    }
     for (&address, vip) in &mut wanted.vips {
         vip.group = groups.group(address);
+        vip.first_ip = firsts.get(&vip.group).copied().unwrap_or(address);
     }
     wanted
 }

@@ -24,7 +24,7 @@ use speaker_common::{
 
 use crate::{
     announce::{Announcement, Announcer, Outcome},
-    intent::Wanted,
+    intent::{Group, Wanted},
     link::{Kind, Link, LinkChange},
     links::Links,
     plan::{Choice, Entry, Place, Placed, Plan},
@@ -39,8 +39,18 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum Input {
     /// What the pins of an earlier agent hold. Comes first, if at all.
     Adopted(Adopted),
-    /// What is to be announced has changed.
+    /// What is to be announced, should this node own it, has changed.
     Wanted(Wanted),
+    /// Answer for a group of VIPs from now on, or keep this host from answering for it. The
+    /// commands of it come before all others.
+    Answer {
+        /// The group.
+        group: Group,
+        /// Whether to answer.
+        answer: bool,
+    },
+    /// Announce a group's VIPs as after a take-over, if they are answered here.
+    Announce(Group),
     /// All links that there are, once at the start.
     Links(Links),
     /// A link has changed.
@@ -136,6 +146,10 @@ pub struct Node {
     slots: Slots,
 
     wanted: Option<Wanted>,
+    /// The wanted VIPs by group.
+    groups: BTreeMap<Group, BTreeSet<IpAddr>>,
+    /// The groups that this node owns.
+    owned: BTreeSet<Group>,
     links: Option<Links>,
     plan: Plan,
     /// An input may have changed the plan.
@@ -156,6 +170,8 @@ pub struct Node {
     /// VIPs that an earlier agent answered without a break: nobody need be told again.
     unbroken: BTreeSet<Entry>,
 
+    /// What ownership asks for: each owner relies on the others having done it.
+    urgent: VecDeque<Command>,
     commands: VecDeque<Command>,
 }
 
@@ -184,6 +200,8 @@ impl Node {
             announcer,
             slots: Slots::default(),
             wanted: None,
+            groups: BTreeMap::new(),
+            owned: BTreeSet::new(),
             links: None,
             plan: Plan::default(),
             stale: false,
@@ -195,6 +213,7 @@ impl Node {
             retry_at: None,
             conflicts: BTreeMap::new(),
             unbroken: BTreeSet::new(),
+            urgent: VecDeque::new(),
             commands: VecDeque::new(),
         }
     }
@@ -208,10 +227,9 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Adopted(adopted) => self.adopt(adopted),
-            Input::Wanted(wanted) => {
-                self.wanted = Some(wanted);
-                self.stale = true;
-            }
+            Input::Wanted(wanted) => self.want(wanted),
+            Input::Answer { group, answer } => self.own(group, answer, now),
+            Input::Announce(group) => self.announce_group(group, now),
             Input::Links(links) => {
                 self.links = Some(links);
                 self.stale = true;
@@ -276,12 +294,31 @@ impl Node {
 
     /// The next command, until there is none.
     pub fn next_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        if let Some(command) = self.next_urgent() {
+            return Some(command);
+        }
+        while let Some(command) = self.commands.pop_front() {
+            match command {
+                // Who owns the VIP may have changed since.
+                Command::Put(entry, _) => match self.held.vips.get(&entry) {
+                    Some(vip) => return Some(Command::Put(entry, *vip)),
+                    None => continue,
+                },
+                command => return Some(command),
+            }
+        }
+        None
+    }
+
+    /// The next command that follows from [`Input::Answer`]: to be carried out before anybody is
+    /// told that it was.
+    pub fn next_urgent(&mut self) -> Option<Command> {
+        self.urgent.pop_front()
     }
 
     /// Whether commands wait to be carried out.
     pub fn has_commands(&self) -> bool {
-        !self.commands.is_empty()
+        !(self.urgent.is_empty() && self.commands.is_empty())
     }
 
     /// The announcements that are due, most urgent first. None while commands wait: what is
@@ -302,6 +339,104 @@ impl Node {
         };
         if outcome == Outcome::Sent && self.live.contains_key(&place) {
             *self.announced.entry(place).or_default() += 1;
+        }
+    }
+
+    fn want(&mut self, wanted: Wanted) {
+        self.groups = BTreeMap::new();
+        for (&address, vip) in &wanted.vips {
+            self.groups.entry(vip.group).or_default().insert(address);
+        }
+        self.wanted = Some(wanted);
+        self.stale = true;
+        // A VIP may now be of a group that another node owns.
+        let lost: Vec<Entry> = self
+            .held
+            .vips
+            .iter()
+            .filter(|(entry, vip)| {
+                vip.action == Action::Answer && self.action(entry.address) == Action::Suppress
+            })
+            .map(|(entry, _)| *entry)
+            .collect();
+        for entry in lost {
+            self.turn(entry, Action::Suppress);
+        }
+    }
+
+    /// What the kernel is to do with requests for a VIP.
+    fn action(&self, address: IpAddr) -> Action {
+        let group = match &self.wanted {
+            Some(wanted) => wanted.vips.get(&address).map(|vip| vip.group),
+            // What an earlier agent left is each by itself until the intent is known.
+            None => Some(Group(address)),
+        };
+        match group {
+            Some(group) if self.owned.contains(&group) => Action::Answer,
+            Some(_) | None => Action::Suppress,
+        }
+    }
+
+    fn own(&mut self, group: Group, answer: bool, now: Instant) {
+        let changed = if answer {
+            self.owned.insert(group)
+        } else {
+            self.owned.remove(&group)
+        };
+        if !changed {
+            return;
+        }
+        let alone = BTreeSet::from([group.0]);
+        let addresses = match (&self.wanted, self.groups.get(&group)) {
+            (_, Some(addresses)) => addresses.clone(),
+            (None, None) => alone,
+            (Some(_), None) => return,
+        };
+        for address in addresses {
+            let action = self.action(address);
+            let entries: Vec<Entry> = self
+                .held
+                .vips
+                .range(first_entry(address)..)
+                .map(|(entry, _)| *entry)
+                .take_while(|entry| entry.address == address)
+                .collect();
+            for entry in entries {
+                self.turn(entry, action);
+            }
+            for place in self.places_of(address) {
+                self.show(place, now);
+            }
+        }
+    }
+
+    /// Changes what the kernel does for an entry.
+    fn turn(&mut self, entry: Entry, action: Action) {
+        if let Some(vip) = self.held.vips.get_mut(&entry)
+            && vip.action != action
+        {
+            *vip = Vip::new(action, vip.slot);
+            self.urgent.push_back(Command::Put(entry, *vip));
+        }
+    }
+
+    fn places_of(&self, address: IpAddr) -> Vec<Place> {
+        let from = Place { address, link: 0 };
+        let to = Place {
+            address,
+            link: u32::MAX,
+        };
+        let places = self.plan.places.range(from..=to);
+        places.map(|(place, _)| *place).collect()
+    }
+
+    fn announce_group(&mut self, group: Group, now: Instant) {
+        for address in self.groups.get(&group).into_iter().flatten() {
+            for place in self.places_of(*address) {
+                if self.live.contains_key(&place) {
+                    self.announcer.take_over(place.address, place.link, now);
+                }
+            }
         }
     }
 
@@ -487,9 +622,8 @@ impl Node {
         for placed in self.plan.places.values() {
             let entry = placed.entry;
             let held = self.held.vips.get(&entry).copied();
-            if self.refused.contains_key(&entry)
-                || held.is_some_and(|vip| vip.action == Action::Answer)
-            {
+            let action = self.action(entry.address);
+            if self.refused.contains_key(&entry) || held.is_some_and(|vip| vip.action == action) {
                 continue;
             }
             let slot = match held {
@@ -506,7 +640,7 @@ impl Node {
                     }
                 },
             };
-            let vip = Vip::new(Action::Answer, slot);
+            let vip = Vip::new(action, slot);
             self.held.vips.insert(entry, vip);
             self.commands.push_back(Command::Put(entry, vip));
         }
@@ -524,40 +658,52 @@ impl Node {
         }
     }
 
-    /// Whether the kernel answers for the VIP: its entry is there, and the program runs.
+    /// Whether the kernel answers for the VIP: its entry says so, and the program runs.
     fn answers(&self, placed: &Placed) -> bool {
-        self.held.vips.contains_key(&placed.entry)
+        let held = self.held.vips.get(&placed.entry);
+        held.is_some_and(|vip| vip.action == Action::Answer)
             && matches!(self.held.attached.get(&placed.attached), Some(Some(Ok(_))))
     }
 
     fn announce(&mut self, now: Instant) {
-        let mut live = BTreeMap::new();
-        for (&place, placed) in &self.plan.places {
-            if self.answers(placed) {
-                live.insert(place, *placed);
-            }
-        }
-        let before = std::mem::replace(&mut self.live, live);
-        self.announced
-            .retain(|place, _| self.live.contains_key(place));
-
-        for &Place { address, link } in before.keys().filter(|&it| !self.live.contains_key(it)) {
-            self.announcer.withdraw(address, link);
-            let notice = Notice::Withdrawn(address, self.link_name(link));
-            self.commands.push_back(Command::Tell(notice));
+        let gone = |place: &Place| !self.plan.places.contains_key(place);
+        let gone: Vec<Place> = self.live.keys().copied().filter(gone).collect();
+        let planned: Vec<Place> = self.plan.places.keys().copied().collect();
+        for place in gone {
+            self.show(place, now);
         }
         self.announce_links(now);
-        for (&Place { address, link }, placed) in &self.live {
-            if before.contains_key(&Place { address, link }) {
-                continue;
+        for place in planned {
+            self.show(place, now);
+        }
+    }
+
+    /// Announces the VIP on the link if the kernel answers for it, or no longer.
+    fn show(&mut self, place: Place, now: Instant) {
+        let Place { address, link } = place;
+        let placed = self.plan.places.get(&place).copied();
+        let placed = placed.filter(|placed| self.answers(placed));
+        let before = match placed {
+            Some(placed) => self.live.insert(place, placed),
+            None => self.live.remove(&place),
+        };
+        match (before, placed) {
+            (Some(_), None) => {
+                self.announcer.withdraw(address, link);
+                self.announced.remove(&place);
+                let notice = Notice::Withdrawn(address, self.link_name(link));
+                self.commands.push_back(Command::Tell(notice));
             }
-            if self.unbroken.remove(&placed.entry) {
-                self.announcer.keep(address, link, now);
-            } else {
-                self.announcer.take_over(address, link, now);
+            (None, Some(placed)) => {
+                if self.unbroken.remove(&placed.entry) {
+                    self.announcer.keep(address, link, now);
+                } else {
+                    self.announcer.take_over(address, link, now);
+                }
+                let notice = Notice::Announcing(address, self.link_name(link));
+                self.commands.push_back(Command::Tell(notice));
             }
-            let notice = Notice::Announcing(address, self.link_name(link));
-            self.commands.push_back(Command::Tell(notice));
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 
@@ -565,7 +711,8 @@ impl Node {
     /// up repeats are the VIPs that were there before.
     fn announce_links(&mut self, now: Instant) {
         let links: BTreeMap<u32, &Placed> = self
-            .live
+            .plan
+            .places
             .iter()
             .map(|(place, placed)| (place.link, placed))
             .collect();
@@ -594,8 +741,18 @@ impl Node {
         }
     }
 
+    /// Names the link of an index, for people.
     fn link_name(&self, index: u32) -> String {
         let link = self.links.as_ref().and_then(|links| links.get(index));
         link.map_or_else(|| format!("interface {index}"), |link| link.name.clone())
+    }
+}
+
+/// Before all entries of an address.
+fn first_entry(address: IpAddr) -> Entry {
+    Entry {
+        address,
+        port: 0,
+        vlan: layout::Vlan::default(),
     }
 }

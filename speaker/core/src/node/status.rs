@@ -50,7 +50,7 @@ pub struct PlaceStatus {
     pub mac: String,
     /// The VLAN on the interface; 0: untagged.
     pub vlan: u16,
-    /// `answering`, `no carrier`, or what is in the way.
+    /// `answering`, `no carrier`, `standby` (this node does not own it), or what is in the way.
     pub state: String,
     /// How the program runs there.
     pub mode: Option<String>,
@@ -89,7 +89,7 @@ impl Node {
             .map(|(&address, vip)| VipStatus {
                 address: Some(address),
                 services: vip.services.iter().map(ToString::to_string).collect(),
-                places: self.places_of(address),
+                places: self.statuses_of(address),
                 reason: self.plan.absent.get(&address).map(ToString::to_string),
             })
             .collect();
@@ -113,16 +113,10 @@ impl Node {
         Status { vips, links }
     }
 
-    fn places_of(&self, address: IpAddr) -> Vec<PlaceStatus> {
-        let from = Place { address, link: 0 };
-        let to = Place {
-            address,
-            link: u32::MAX,
-        };
-        self.plan
-            .places
-            .range(from..=to)
-            .map(|(place, placed)| self.place(place, placed))
+    fn statuses_of(&self, address: IpAddr) -> Vec<PlaceStatus> {
+        self.places_of(address)
+            .iter()
+            .filter_map(|place| Some(self.place(place, self.plan.places.get(place)?)))
             .collect()
     }
 
@@ -135,6 +129,7 @@ impl Node {
             (Some(Ok(_)), Some(vip), _) if vip.action == Action::Answer => {
                 if placed.up { "answering" } else { "no carrier" }.to_owned()
             }
+            (Some(Ok(_)), Some(_), _) => "standby".to_owned(),
             _ => "starting".to_owned(),
         };
         let conflict = self.conflicts.get(&placed.entry);

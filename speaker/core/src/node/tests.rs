@@ -33,11 +33,21 @@ impl Bench {
     }
 
     fn handle(&mut self, input: Input) -> &mut Self {
+        // This node is alone.
+        if let Input::Wanted(wanted) = &input {
+            for vip in wanted.vips.values() {
+                self.own(vip.group, true);
+            }
+        }
         // Longer than the announcer's batches are apart.
         self.now += Duration::from_millis(20);
         self.node.handle(input, self.now);
         self.settle();
         self
+    }
+
+    fn own(&mut self, group: Group, answer: bool) {
+        self.node.handle(Input::Answer { group, answer }, self.now);
     }
 
     fn wait(&mut self, seconds: f64) -> &mut Self {
@@ -129,6 +139,7 @@ fn wanted(vips: &[&str]) -> Input {
             services: BTreeSet::new(),
             interfaces: Interfaces::All,
             group: Group(address),
+            first_ip: address,
         };
         (address, vip)
     });
@@ -200,6 +211,7 @@ fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
         .log
         .clear();
     bench.handle(wanted(&[])).expect(&[
+        "put fd00::5 Suppress 0",
         "remove fd00::5",
         "leave fd00::5 2",
         "Withdrawn(fd00::5, \"eth0\")",
@@ -249,6 +261,7 @@ fn what_an_earlier_agent_left_and_nobody_wants_is_removed_and_its_slot_used_agai
         .handle(adopted("10.0.0.5", true))
         .handle(links([eth0()]));
     bench.handle(wanted(&["10.0.0.6"])).expect(&[
+        "put 10.0.0.5 Suppress 4",
         "remove 10.0.0.5",
         "reset 0",
         "put 10.0.0.6 Answer 0",
@@ -375,4 +388,89 @@ fn a_claim_is_told_once_in_ten_seconds_and_defended() {
         "announce 10.0.0.5",
     ]);
     assert_eq!(bench.node.status().vips[0].places[0].conflicts, 3);
+}
+
+fn group(address: &str) -> Group {
+    Group(address.parse().unwrap())
+}
+
+fn answer(address: &str, answer: bool) -> Input {
+    let group = group(address);
+    Input::Answer { group, answer }
+}
+
+#[test]
+fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_write() {
+    let mut bench = Bench::new();
+    bench.node.handle(wanted(&["fd00::5"]), bench.now);
+    bench.handle(links([eth0()])).expect(&[
+        "set link 2",
+        "join fd00::5 2",
+        "reset 0",
+        "put fd00::5 Suppress 0",
+        "attach 2",
+    ]);
+    assert_eq!(bench.state(), "standby");
+    bench.handle(answer("fd00::5", true)).expect(&[
+        "put fd00::5 Answer 0",
+        "Announcing(fd00::5, \"eth0\")",
+        "announce fd00::5",
+    ]);
+    bench
+        .handle(answer("fd00::5", false))
+        .expect(&["put fd00::5 Suppress 0", "Withdrawn(fd00::5, \"eth0\")"]);
+    bench.wait(10.0).expect(&[]);
+}
+
+#[test]
+fn what_is_lost_is_silent_before_anything_else_is_done() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
+    let many: Vec<String> = (1..=9).map(|n| format!("10.0.0.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    bench.node.handle(wanted(&many), bench.now);
+    bench.node.poll(bench.now);
+    bench.node.handle(answer("10.0.0.5", false), bench.now);
+    let first = bench.node.next_urgent();
+    assert_eq!(
+        first.map(|command| words(&command)).as_deref(),
+        Some("put 10.0.0.5 Suppress 0")
+    );
+}
+
+#[test]
+fn a_write_that_waited_says_who_owns_the_vip_by_then() {
+    let mut bench = Bench::new();
+    bench.own(group("10.0.0.5"), true);
+    bench.node.handle(wanted(&["10.0.0.5"]), bench.now);
+    bench.node.handle(links([eth0()]), bench.now);
+    bench.node.poll(bench.now);
+    bench.own(group("10.0.0.5"), false);
+    bench.settle();
+    let puts: Vec<&str> = bench.log.iter().map(String::as_str).collect();
+    assert!(!puts.contains(&"put 10.0.0.5 Answer 0"), "{puts:?}");
+    assert_eq!(bench.state(), "standby");
+}
+
+#[test]
+fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known() {
+    let mut bench = Bench::new();
+    bench.own(group("10.0.0.5"), true);
+    bench
+        .handle(adopted("10.0.0.5", true))
+        .handle(answer("10.0.0.5", false))
+        .expect(&["put 10.0.0.5 Suppress 4"]);
+}
+
+#[test]
+fn a_group_that_is_to_be_announced_is_if_it_is_answered_here() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    let announce = || Input::Announce(group("10.0.0.5"));
+    bench.handle(announce()).expect(&["announce 10.0.0.5"]);
+    bench.quiet().handle(answer("10.0.0.5", false)).log.clear();
+    bench.handle(announce()).expect(&[]);
 }

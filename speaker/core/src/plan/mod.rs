@@ -16,6 +16,7 @@ use std::{
 use speaker_common::{layout, wire::Mac};
 
 use crate::{
+    cluster::LinkInfo,
     intent::{Interfaces, WantedVip},
     link::Link,
     links::Links,
@@ -85,6 +86,21 @@ pub enum Absent {
     /// Nothing to answer on at all.
     #[error("this node has no interface to answer on (see --interface)")]
     NoInterface,
+}
+
+/// The links that VIPs could be answered on now, as other nodes are to know them.
+pub fn usable(links: &Links, choice: &Choice) -> Vec<LinkInfo> {
+    links
+        .iter()
+        .filter(|link| choice.admits(link) && link.admin_up && link.carrier)
+        .filter_map(|link| {
+            Some(LinkInfo {
+                name: link.name.clone(),
+                mac: Attachment::of(link, links).ok()?.mac,
+                subnets: link.addresses.iter().copied().collect(),
+            })
+        })
+        .collect()
 }
 
 impl Plan {

@@ -52,6 +52,7 @@ fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> 
             services: BTreeSet::new(),
             interfaces,
             group: Group(vip),
+            first_ip: vip,
         },
     )]);
     let links: Links = links.iter().cloned().collect();
