@@ -8,3 +8,4 @@ pub mod kernel;
 pub mod kubernetes;
 pub mod manifests;
 pub mod netlink;
+pub mod peers;

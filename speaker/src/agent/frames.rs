@@ -6,10 +6,10 @@ use nix::net::if_::if_indextoname;
 use speaker_common::{
     layout::{Event, EventKind, SNAPSHOT_BYTES},
     respond::Reason,
+    wire::Mac,
 };
 use speaker_core::{
     describe::{Description, Message},
-    node::Input,
     plan::Entry,
 };
 use tokio::sync::broadcast;
@@ -73,8 +73,8 @@ impl Taps {
     }
 }
 
-/// What the node must know of an event on this port: that another MAC claims a VIP.
-pub(super) fn input(event: &Event, port: Option<u32>) -> Option<Input> {
+/// What an event on this port tells of another MAC that claims a VIP: which, and whose.
+pub(super) fn claim(event: &Event, port: Option<u32>) -> Option<(Entry, Mac)> {
     if event.kind != EventKind::Claimed {
         return None;
     }
@@ -94,7 +94,7 @@ pub(super) fn input(event: &Event, port: Option<u32>) -> Option<Input> {
         port: port?,
         vlan: description.vlan,
     };
-    Some(Input::Claimed { entry, by })
+    Some((entry, by))
 }
 
 fn snapshot(event: &Event) -> &[u8] {

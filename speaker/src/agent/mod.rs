@@ -4,6 +4,7 @@
 //! are carried out on one thread, in the order of [`Agent::next_event`] and of the node.
 
 mod frames;
+mod ownership;
 mod report;
 mod shell;
 
@@ -22,38 +23,35 @@ use futures::future::{Either, pending, ready};
 use speaker_common::layout;
 use speaker_core::{
     announce::{Announcer, Config},
+    cluster,
     intent::{self, Intent},
     link::LinkChange,
-    node::{Command, Input, Node},
+    node::{Input, Node},
     plan::Choice,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Interval, MissedTickBehavior, interval, sleep_until},
+    time::sleep_until,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
-    api::{self, Request},
+    api::{self, Request, Verb},
     kernel::{self, EventError, Events, Kernel, ModeChoice},
     manifests,
     netlink::{self, Watch},
 };
 use frames::Taps;
+use ownership::{Hands, Happening, Ownership};
 use shell::Shell;
 
+pub use ownership::Options as Membership;
 pub use report::pinned;
 
-/// How long the kernel goes on answering after the agent died.
-const GRACE: Duration = Duration::from_secs(3);
-/// How long it goes on after the agent was stopped in an orderly way: time for a restart.
-const RESTART_GRACE: Duration = Duration::from_secs(60);
-/// How often the lease is renewed. Several are missed before anything happens.
-const HEARTBEAT: Duration = Duration::from_millis(500);
-
-/// How long commands are carried out without a look at what else has happened.
-const SLICE: Duration = Duration::from_millis(50);
+/// How long commands are carried out without a look at what else has happened: less than what
+/// would make the cluster take this agent for one that stood still.
+const SLICE: Duration = Duration::from_millis(10);
 
 /// What the agent is told on its command line.
 #[derive(Debug)]
@@ -76,13 +74,15 @@ pub struct Options {
     pub refresh: Duration,
     /// The level of the traced build; none: the normal one.
     pub ebpf_log_level: Option<tracing::Level>,
+    /// How this node takes part in the cluster.
+    pub membership: Membership,
 }
 
 /// Everything that can happen to the agent.
 #[derive(Debug)]
 enum Event {
-    /// It is time to renew the lease.
-    Heartbeat,
+    /// Something about ownership: a message, a probe, or a time that has come.
+    Ownership(Happening),
     /// Something that the node has planned is due, or commands are left over.
     Due,
     /// A link has changed.
@@ -106,11 +106,11 @@ pub async fn run(options: Options) -> Result<()> {
     let mut agent = Agent::start(options).await?;
     loop {
         let event = agent.next_event().await?;
-        if let Event::Stop(signal) = event {
-            agent.stop(signal);
+        agent.handle(event);
+        if agent.ownership.stopped {
+            info!("stopped");
             return Ok(());
         }
-        agent.handle(event);
         agent.settle();
     }
 }
@@ -119,16 +119,18 @@ struct Agent {
     node: Node,
     me: intent::Node,
     intent: Intent,
+    ownership: Ownership,
+    /// What [`Ownership::news`] was when the groups were last told.
+    news: u64,
+    /// The intent or the links have changed since the groups were last told.
+    replan: bool,
     shell: Shell,
     taps: Taps,
     /// The manifests' own errors.
     refused: Vec<String>,
     /// What an earlier agent left is this one's, or gone.
     adopted: bool,
-    /// What the maps hold is what this agent wants: it may hold the lease.
-    holds: bool,
 
-    heartbeat: Interval,
     links: mpsc::Receiver<LinkChange>,
     manifests: mpsc::Receiver<manifests::Change>,
     events: Events,
@@ -149,6 +151,7 @@ impl Agent {
             http,
             refresh,
             ebpf_log_level,
+            membership,
         } = options;
         // Before what only fails because of it.
         kernel::check()?;
@@ -162,7 +165,7 @@ impl Agent {
             ebpf_log_level,
         })?;
         let events = kernel.events()?;
-        let shell = Shell::new(kernel, mode)?;
+        let mut shell = Shell::new(kernel, mode)?;
 
         let (sender, requests) = mpsc::channel(16);
         api::serve_socket(&api::socket(&state_dir), sender.clone())?;
@@ -176,9 +179,6 @@ impl Agent {
                 warn!("there is no interface {name} (--interface) yet: waiting for it");
             }
         }
-        let (changed, changes_of_manifests) = mpsc::channel(1);
-        tokio::spawn(manifests::watch(manifests, state_dir, changed));
-
         let choice = if interfaces.is_empty() {
             Choice::Usual
         } else {
@@ -192,20 +192,25 @@ impl Agent {
         };
         let mut node = Node::new(choice, Announcer::new(&config, now));
         node.handle(Input::Adopted(shell.adopted()?), now);
+        let hands = Hands {
+            node: &mut node,
+            shell: &mut shell,
+        };
+        let ownership = Ownership::start(&node_name, membership, &state_dir, hands)?;
         node.handle(Input::Links(links.into_iter().collect()), now);
-
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (changed, changes_of_manifests) = mpsc::channel(1);
+        tokio::spawn(manifests::watch(manifests, state_dir, changed));
         Ok(Self {
             node,
             me: intent::Node::standalone(node_name),
             intent: Intent::new(None),
+            news: ownership.news(),
+            ownership,
+            replan: false,
             shell,
             taps: Taps::new(),
             refused: Vec::new(),
             adopted: false,
-            holds: false,
-            heartbeat,
             links: changes,
             manifests: changes_of_manifests,
             events,
@@ -227,7 +232,7 @@ impl Agent {
             biased;
             _ = self.terminate.recv() => Ok(Event::Stop("SIGTERM")),
             _ = self.interrupt.recv() => Ok(Event::Stop("SIGINT")),
-            _ = self.heartbeat.tick() => Ok(Event::Heartbeat),
+            happening = self.ownership.next() => Ok(Event::Ownership(happening)),
             change = self.links.recv() => match change {
                 Some(change) => Ok(Event::Link(change)),
                 None => bail!("the kernel tells no more of its links"),
@@ -252,15 +257,29 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Heartbeat => self.renew(GRACE),
-            Event::Due | Event::Stop(_) => {}
-            Event::Link(change) => self.node.handle(Input::Link(change), now),
+            Event::Ownership(happening) => {
+                let (ownership, hands) = self.hands();
+                ownership.happened(happening, hands);
+            }
+            Event::Due => {}
+            Event::Link(change) => {
+                self.node.handle(Input::Link(change), now);
+                self.replan = true;
+            }
             Event::Manifests(change) => self.configure(change, now),
             Event::Frame(event) => {
                 self.taps.tell(&event);
-                if let Some(input) = frames::input(&event, self.node.port(event.ifindex)) {
-                    self.node.handle(input, now);
+                if let Some((entry, by)) = frames::claim(&event, self.node.port(event.ifindex)) {
+                    let (ownership, mut hands) = self.hands();
+                    if ownership.claimed(entry.address, by, &mut hands) {
+                        self.node.handle(Input::Claimed { entry, by }, now);
+                    }
                 }
+            }
+            Event::Stop(signal) => {
+                info!("{signal}: stopping");
+                let (ownership, mut hands) = self.hands();
+                ownership.stop(&mut hands);
             }
             Event::Request(request) => self.answer(request),
         }
@@ -272,12 +291,6 @@ impl Agent {
         while Instant::now() < end {
             // All results are in before the node decides anew: each decision looks at everything.
             if let Some(command) = self.node.next_command() {
-                if matches!(command, Command::Attach(_)) {
-                    // Entries come first: where the program takes the place of one with other
-                    // maps, it is to answer from its first frame on.
-                    self.holds = true;
-                    self.renew(GRACE);
-                }
                 if let Some(input) = self.shell.carry_out(command) {
                     self.node.handle(input, Instant::now());
                 }
@@ -287,16 +300,13 @@ impl Agent {
             if !self.node.has_commands() {
                 break;
             }
-            // To decide about many VIPs takes a while.
-            self.renew(GRACE);
         }
         if self.node.has_commands() {
             return;
         }
+        self.plan();
         if self.node.is_ready() && !self.adopted {
             self.adopted = true;
-            self.holds = true;
-            self.renew(GRACE);
             match self.shell.kernel.finish_adoption() {
                 Ok(_) => info!("ready"),
                 Err(error) => warn!("{:#}", anyhow::Error::from(error)),
@@ -311,17 +321,27 @@ impl Agent {
         self.tap();
     }
 
-    /// Holds the lease for this long, if this agent may.
-    fn renew(&mut self, lasts: Duration) {
-        if !self.holds {
-            return;
+    /// Tells the cluster which VIPs there are and who may own them, if that may have changed.
+    fn plan(&mut self) {
+        let news = self.ownership.news();
+        if self.node.is_ready() && (self.replan || news != self.news) {
+            self.replan = false;
+            self.news = news;
+            let mut hands = Hands {
+                node: &mut self.node,
+                shell: &mut self.shell,
+            };
+            self.ownership.plan(&self.intent, &self.me, &mut hands);
         }
-        if let Err(error) = self.shell.lease.renew(lasts) {
-            error!(
-                "the lease cannot be renewed: {:#}",
-                anyhow::Error::from(error)
-            );
-        }
+    }
+
+    /// What ownership is carried out with.
+    fn hands(&mut self) -> (&mut Ownership, Hands<'_>) {
+        let hands = Hands {
+            node: &mut self.node,
+            shell: &mut self.shell,
+        };
+        (&mut self.ownership, hands)
     }
 
     /// Opens the tap while somebody watches, and closes it when the last one is gone.
@@ -350,15 +370,16 @@ impl Agent {
         for object in apply {
             self.intent.apply(object);
         }
-        // With many objects, each of these steps takes a while.
-        self.renew(GRACE);
         self.refused = refused.iter().map(ToString::to_string).collect();
         let wanted = self.intent.wanted(&self.me);
-        self.renew(GRACE);
         self.node.handle(Input::Wanted(wanted), now);
+        self.replan = true;
+        // What this node no longer owns under its present name is silent before the cluster hears.
+        let (_, mut hands) = self.hands();
+        hands.hurry();
     }
 
-    fn answer(&self, request: Request) {
+    fn answer(&mut self, request: Request) {
         // Who asked may be gone: then nobody needs the answer.
         match request {
             Request::Report(reply) => match self.report() {
@@ -366,23 +387,43 @@ impl Agent {
                 Err(error) => warn!("{error:#}"),
             },
             Request::Watch(reply) => drop(reply.send(self.taps.subscribe())),
+            Request::Explain(vip, reply) => {
+                let explanation = self.ownership.explain(vip, &self.node);
+                let explanation = explanation.map(|it| report::explanation(vip, &self.me.name, it));
+                drop(reply.send(explanation));
+            }
+            Request::Ask(verb, reply) => {
+                let (ownership, mut hands) = self.hands();
+                let done = match verb {
+                    Verb::Drain => ownership.drain(true, &mut hands).map_err(|e| e.to_string()),
+                    Verb::Undrain => ownership.drain(false, &mut hands).map_err(|e| e.to_string()),
+                    Verb::Move { vip, node } => ownership
+                        .r#move(vip, &node, &mut hands)
+                        .map_err(|refused| refused.to_string()),
+                    Verb::Rebalance => {
+                        ownership.handle(cluster::Input::Rebalance, &mut hands);
+                        Ok(())
+                    }
+                };
+                drop(reply.send(done));
+            }
         }
     }
 
     fn report(&self) -> Result<api::Report> {
         let conflicts = self.intent.conflicts().values().map(ToString::to_string);
         let refused = self.refused.iter().cloned().chain(conflicts).collect();
-        let maps = self.shell.kernel.maps();
-        report::report(&self.me.name, self.node.status(), maps, refused)
-    }
-
-    /// Leaves everything as it is, with time for a restart.
-    fn stop(&mut self, signal: &str) {
-        self.renew(RESTART_GRACE);
-        info!(
-            "{signal}: stopping. The kernel goes on answering for {} s; `speaker detach` ends that",
-            RESTART_GRACE.as_secs()
-        );
+        let Shell { kernel, lease, .. } = &self.shell;
+        let mut report = report::report(&self.me.name, self.node.status(), kernel.maps(), lease, refused)?;
+        for vip in &mut report.vips {
+            let explanation = vip.status.address;
+            let explanation = explanation.and_then(|vip| self.ownership.explain(vip, &self.node));
+            vip.owner = explanation.and_then(|it| it.owner).map(Into::into);
+        }
+        report.draining = self.ownership.draining();
+        report.members = self.ownership.members().map(report::member).collect();
+        report.unreadable = self.ownership.unreadable();
+        Ok(report)
     }
 }
 

@@ -1,18 +1,25 @@
 //! What the node knows and what the kernel has counted, put together.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Instant};
 
 use anyhow::Result;
 use nix::net::if_::if_indextoname;
-use speaker_common::layout::{Action, Link};
+use speaker_common::{
+    layout::{Action, Link},
+    lease::{AgentLease, PeersLease, Tenure, tenure},
+};
 use speaker_core::{
+    cluster::{self, GroupState, Member},
     describe::mac_text,
     node::{Attached, LinkStatus, PlaceStatus, Status, VipStatus},
 };
 
 use crate::{
-    api::{Counts, LeaseReport, Report, VipReport},
-    kernel::{self, Inspect, Maps},
+    api::{
+        CandidateReport, Counts, Explanation, FormerOwner, LeaseReport, MemberReport, Report,
+        VipReport,
+    },
+    kernel::{self, Inspect, Lease, Maps},
 };
 
 /// The report of a running agent.
@@ -20,12 +27,13 @@ pub(super) fn report(
     node: &str,
     status: Status,
     maps: &Maps,
+    lease: &Lease,
     refused: Vec<String>,
 ) -> Result<Report> {
     let Status { vips, links } = status;
     Ok(Report {
         node: Some(node.to_owned()),
-        lease: lease(maps)?,
+        lease: lease_report(&lease.agent(), &lease.peers()),
         vips: vips
             .into_iter()
             .map(|status| counted(status, maps))
@@ -33,6 +41,9 @@ pub(super) fn report(
         links,
         reasons: reasons(maps)?,
         refused,
+        draining: false,
+        members: Vec::new(),
+        unreadable: 0,
     })
 }
 
@@ -46,7 +57,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
     let maps = inspect.maps();
     let links: BTreeMap<u32, Link> = maps.links()?.into_iter().collect();
     let attached = inspect.attached()?;
-    let lease = lease(maps)?;
+    let lease = lease_report(&maps.lease()?, &maps.peers()?);
 
     let mut vips: BTreeMap<_, VipStatus> = BTreeMap::new();
     for (key, vip) in maps.vips()? {
@@ -106,6 +117,9 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
             .collect(),
         reasons: reasons(maps)?,
         refused: Vec::new(),
+        draining: false,
+        members: Vec::new(),
+        unreadable: 0,
     })
 }
 
@@ -121,16 +135,77 @@ fn counted(status: VipStatus, maps: &Maps) -> Result<VipReport> {
             Ok(Counts::new(maps.counters(slot)?, now))
         })
         .collect::<Result<_>>()?;
-    Ok(VipReport { status, counts })
+    Ok(VipReport {
+        status,
+        counts,
+        owner: None,
+    })
 }
 
-fn lease(maps: &Maps) -> Result<LeaseReport> {
-    let deadline = maps.lease()?.agent_deadline_ns as i64;
-    let remaining_ms = (deadline - kernel::now() as i64) / 1_000_000;
-    Ok(LeaseReport {
-        valid: remaining_ms > 0,
-        remaining_ms,
-    })
+fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {
+    let now = kernel::now();
+    let mut deadline = agent.agent_deadline_ns;
+    let alone = agent.alone != 0 && agent.alone != peers.company;
+    if !alone && peers.life == agent.life {
+        deadline = deadline.min(peers.deadline_ns);
+    }
+    LeaseReport {
+        valid: tenure(agent, peers, now) == Tenure::Valid,
+        remaining_ms: (deadline as i64 - now as i64) / 1_000_000,
+    }
+}
+
+/// Another node, as the report has it.
+pub(super) fn member(member: Member) -> MemberReport {
+    MemberReport {
+        name: member.name.to_string(),
+        address: member.endpoints.messages,
+        state: member.standing.to_string(),
+        since_ms_ago: ago(member.since),
+        heard_ms_ago: member.heard.map(ago),
+        links: member.links.into_iter().map(|link| link.name).collect(),
+    }
+}
+
+/// The answer to `speaker explain`.
+pub(super) fn explanation(vip: IpAddr, node: &str, it: cluster::Explanation) -> Explanation {
+    Explanation {
+        vip,
+        node: node.to_owned(),
+        state: match &it.state {
+            Some(GroupState::Answer { .. }) => "answering".to_owned(),
+            Some(GroupState::Suppress { owner }) => format!("standby: {owner} owns it"),
+            Some(GroupState::Silent(why)) => format!("silent: {why}"),
+            None => "starting".to_owned(),
+        },
+        owner: it.owner.map(Into::into),
+        epoch: it.epoch,
+        since_ms_ago: it.since.map(ago),
+        cause: it.cause.map(|cause| cause.to_string()),
+        history: it
+            .history
+            .into_iter()
+            .map(|(node, cause)| FormerOwner {
+                node: node.into(),
+                cause: cause.to_string(),
+            })
+            .collect(),
+        candidates: it
+            .candidates
+            .into_iter()
+            .map(|candidate| CandidateReport {
+                node: candidate.name.into(),
+                preference: candidate.score,
+                standing: candidate.standing.to_string(),
+            })
+            .collect(),
+        claimed_by: it.conflict.as_ref().map(|(by, _)| by.to_string()),
+        claimed_ms_ago: it.conflict.map(|(_, at)| ago(at)),
+    }
+}
+
+fn ago(time: Instant) -> u64 {
+    time.elapsed().as_millis() as u64
 }
 
 fn reasons(maps: &Maps) -> Result<BTreeMap<String, u64>> {

@@ -1,11 +1,14 @@
 //! The other end of the agent's socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result, ensure};
-use http_body_util::{BodyExt as _, Empty};
+use anyhow::{Context as _, Result, bail, ensure};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header,
@@ -13,12 +16,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::{Report, socket};
+use super::{Explanation, Report, Verb, socket};
 
 /// A connection to the agent.
 #[derive(Debug)]
 pub struct Client {
-    sender: http1::SendRequest<Empty<Bytes>>,
+    sender: http1::SendRequest<Full<Bytes>>,
 }
 
 /// No agent listens.
@@ -58,10 +61,38 @@ impl Client {
         self.get("/v1/watch").await
     }
 
+    /// Who owns a VIP and why; none, if it is none of the agent's configuration.
+    pub async fn explain(&mut self, vip: IpAddr) -> Result<Option<Explanation>> {
+        let body = self.get(&format!("/v1/explain/{vip}")).await?;
+        let body = body.collect().await?.to_bytes();
+        serde_json::from_slice(&body)
+            .context("the agent's answer is not of this version: restart the agent")
+    }
+
+    /// Asks the agent to do something.
+    ///
+    /// # Errors
+    ///
+    /// It does not, and says why.
+    pub async fn ask(&mut self, verb: &Verb) -> Result<()> {
+        let request = Request::post("/v1/ask")
+            .header(header::HOST, "agent")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(serde_json::to_vec(verb)?))?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        let why = response.into_body().collect().await?.to_bytes();
+        match status {
+            StatusCode::CONFLICT => bail!("{}", String::from_utf8_lossy(&why)),
+            status => ensure!(status.is_success(), "the agent answers {status}"),
+        }
+        Ok(())
+    }
+
     async fn get(&mut self, path: &str) -> Result<Incoming> {
         let request = Request::get(path)
             .header(header::HOST, "agent")
-            .body(Empty::new())?;
+            .body(Full::default())?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         ensure!(status.is_success(), "the agent answers {status} to {path}");

@@ -35,6 +35,24 @@ impl Collector for Collected {
             encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
         held.encode(metric)?;
 
+        let state_of = |member: &super::MemberReport| [("state", member.state.clone())];
+        let mut states: std::collections::BTreeMap<_, i64> = std::collections::BTreeMap::new();
+        for member in &report.members {
+            *states.entry(state_of(member)).or_default() += 1;
+        }
+        let help = "Other nodes that this one knows, by how they stand";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("speaker_members", help, None, kind)?;
+        for (labels, count) in &states {
+            ConstGauge::new(*count).encode(family.encode_family(labels)?)?;
+        }
+
+        let unreadable = ConstCounter::new(report.unreadable);
+        let help = "Messages sealed with none of this node's keys";
+        let name = "speaker_unreadable_messages";
+        let metric = encoder.encode_descriptor(name, help, None, unreadable.metric_type())?;
+        unreadable.encode(metric)?;
+
         type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
         const COUNTS: [Count; 5] = [
             ("speaker_requests", "Requests for VIPs", |_, c| c.requests),

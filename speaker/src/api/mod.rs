@@ -7,7 +7,11 @@ mod server;
 pub use client::{Client, NoAgent};
 pub use server::{Request, serve_http, serve_socket};
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Counters;
@@ -31,6 +35,98 @@ pub struct Report {
     pub reasons: BTreeMap<String, u64>,
     /// Configuration that was refused, and why.
     pub refused: Vec<String>,
+    /// This node owns nothing until it is undrained.
+    #[serde(default)]
+    pub draining: bool,
+    /// The other nodes that this one knows.
+    #[serde(default)]
+    pub members: Vec<MemberReport>,
+    /// Messages that were sealed with none of this node's keys.
+    #[serde(default)]
+    pub unreadable: u64,
+}
+
+/// Another node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Its name.
+    pub name: String,
+    /// Where its agent is reached.
+    pub address: SocketAddr,
+    /// `ready`, `draining`, `restarting`, `silent`, `down`, `left` or `not a member`.
+    pub state: String,
+    /// Milliseconds since it became a member, or ceased to be one.
+    pub since_ms_ago: u64,
+    /// Milliseconds since it last replied to a probe of this node, if this node watches it.
+    pub heard_ms_ago: Option<u64>,
+    /// The links that it can answer on.
+    pub links: Vec<String>,
+}
+
+/// Who owns a VIP, since when, why that node and why not another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The node that tells.
+    pub node: String,
+    /// What that node does: `answering`, or why not.
+    pub state: String,
+    /// The owner.
+    pub owner: Option<String>,
+    /// Counts the owners.
+    pub epoch: u64,
+    /// Milliseconds since this node heard of the owner.
+    pub since_ms_ago: Option<u64>,
+    /// Why the owner became one.
+    pub cause: Option<String>,
+    /// The owners before, the last first, and why each was followed.
+    pub history: Vec<FormerOwner>,
+    /// The nodes that may own it, first in line first.
+    pub candidates: Vec<CandidateReport>,
+    /// Who else claimed it last.
+    pub claimed_by: Option<String>,
+    /// Milliseconds since then.
+    pub claimed_ms_ago: Option<u64>,
+}
+
+/// A node that owned a VIP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FormerOwner {
+    /// Its name.
+    pub node: String,
+    /// Why it became the owner.
+    pub cause: String,
+}
+
+/// A node that may own a VIP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CandidateReport {
+    /// Its name.
+    pub node: String,
+    /// Its preference.
+    pub preference: i64,
+    /// `owner`, `ready`, or why it cannot take the VIP now.
+    pub standing: String,
+}
+
+/// What the operator can ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verb")]
+pub enum Verb {
+    /// Hand everything over and take nothing.
+    Drain,
+    /// Take part again.
+    Undrain,
+    /// Give a VIP, and those that must sit with it, to a node.
+    Move {
+        /// The VIP.
+        vip: IpAddr,
+        /// The node.
+        node: String,
+    },
+    /// Spread the VIPs evenly over the nodes, with the fewest moves.
+    Rebalance,
 }
 
 /// The kernel-held lease.
@@ -50,6 +146,9 @@ pub struct VipReport {
     pub status: VipStatus,
     /// What the kernel counted, in the order of the places.
     pub counts: Vec<Counts>,
+    /// The node that owns it, as far as this one knows.
+    #[serde(default)]
+    pub owner: Option<String>,
 }
 
 /// What the kernel counted for a VIP on a link.

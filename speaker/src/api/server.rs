@@ -1,15 +1,20 @@
 //! The two servers: the unix socket for this node's operator, HTTP for probes and Prometheus.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::Path};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{Path as UrlPath, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures::{StreamExt as _, stream};
 use tokio::{
@@ -17,7 +22,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
 };
 
-use super::{FrameRecord, Report, metrics};
+use super::{Explanation, FrameRecord, Report, Verb, metrics};
 
 /// What the servers ask of the agent's loop.
 #[derive(Debug)]
@@ -26,6 +31,10 @@ pub enum Request {
     Report(oneshot::Sender<Report>),
     /// All frames that are handled from now on. The tap is closed when the last receiver is gone.
     Watch(oneshot::Sender<broadcast::Receiver<FrameRecord>>),
+    /// Who owns a VIP and why; none, if it is none of this node's configuration.
+    Explain(IpAddr, oneshot::Sender<Option<Explanation>>),
+    /// To do something; why not, if it is not done.
+    Ask(Verb, oneshot::Sender<Result<(), String>>),
 }
 
 type Loop = mpsc::Sender<Request>;
@@ -48,6 +57,8 @@ pub fn serve_socket(path: &Path, requests: Loop) -> Result<()> {
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/watch", get(watch))
+        .route("/v1/explain/{vip}", get(explain))
+        .route("/v1/ask", post(do_ask))
         .with_state(requests);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(())
@@ -107,6 +118,21 @@ async fn watch(State(requests): State<Loop>) -> Result<Response, Stopping> {
     });
     let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+async fn explain(
+    State(requests): State<Loop>,
+    UrlPath(vip): UrlPath<IpAddr>,
+) -> Result<Json<Option<Explanation>>, Stopping> {
+    ask(&requests, |reply| Request::Explain(vip, reply)).await.map(Json)
+}
+
+async fn do_ask(State(requests): State<Loop>, Json(verb): Json<Verb>) -> Result<Response, Stopping> {
+    let done = ask(&requests, |reply| Request::Ask(verb, reply)).await?;
+    Ok(match done {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refused) => (StatusCode::CONFLICT, refused).into_response(),
+    })
 }
 
 /// Whether the loop turns: it answers at all.

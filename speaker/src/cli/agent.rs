@@ -8,7 +8,7 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use super::{Places, block_on};
+use super::{Places, block_on, cluster::Cluster};
 use crate::{agent, kernel};
 
 /// Answer for this node's VIPs until told to stop
@@ -52,6 +52,9 @@ pub(super) struct Agent {
     #[arg(long, env = "SPEAKER_REFRESH", default_value = "150s", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     refresh: Duration,
+
+    #[command(flatten)]
+    cluster: Cluster,
 
     /// What to log: error, warn, info, debug or trace
     #[arg(
@@ -108,6 +111,7 @@ impl Agent {
             http: self.http,
             refresh: self.refresh,
             ebpf_log_level: self.ebpf_log_level,
+            membership: self.cluster.membership(),
         }))
     }
 }

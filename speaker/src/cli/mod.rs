@@ -1,7 +1,10 @@
 //! The command line.
 
 mod agent;
+mod ask;
+mod cluster;
 mod detach;
+mod explain;
 mod status;
 mod watch;
 
@@ -22,7 +25,12 @@ struct Cli {
 enum Command {
     Agent(agent::Agent),
     Status(status::Status),
+    Explain(explain::Explain),
     Watch(watch::Watch),
+    Drain(ask::Drain),
+    Undrain(ask::Undrain),
+    Move(ask::Move),
+    Rebalance(ask::Rebalance),
     Detach(detach::Detach),
 }
 
@@ -57,7 +65,12 @@ pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Agent(agent) => agent.run(),
         Command::Status(status) => status.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Watch(watch) => watch.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Undrain(undrain) => undrain.run(),
+        Command::Move(r#move) => r#move.run(),
+        Command::Rebalance(rebalance) => rebalance.run(),
         Command::Detach(detach) => detach.run(),
     }
 }

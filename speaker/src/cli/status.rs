@@ -29,7 +29,7 @@ pub(super) struct Status {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// For people
     Table,
     /// For programs
@@ -41,6 +41,7 @@ enum Output {
 struct Row {
     vip: String,
     state: String,
+    owner: String,
     link: String,
     mac: String,
     mode: String,
@@ -87,6 +88,19 @@ fn text(report: &Report) -> String {
         text += "\n";
     }
     text += &lease_text(report.lease);
+    if report.draining {
+        text += "drained: this node owns nothing until `speaker undrain`\n";
+    }
+    for member in &report.members {
+        let since = rounded(member.since_ms_ago);
+        text += &format!("{} at {}: {} for {since}\n", member.name, member.address, member.state);
+    }
+    if report.unreadable > 0 {
+        text += &format!(
+            "{} messages were sealed with none of this node's keys (--cluster-key-file)\n",
+            report.unreadable
+        );
+    }
     for link in &report.links {
         if let Some(error) = &link.error {
             text += &format!("{}: {error}\n", link.name);
@@ -113,6 +127,7 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
             .address
             .map_or_else(|| "-".to_owned(), |vip| vip.to_string()),
         state: state.to_owned(),
+        owner: vip.owner.clone().unwrap_or_else(|| "-".to_owned()),
         link: "-".to_owned(),
         mac: "-".to_owned(),
         mode: "-".to_owned(),
@@ -162,7 +177,7 @@ fn lease_text(lease: LeaseReport) -> String {
 }
 
 /// A duration in its two largest units, whole seconds from a second on.
-fn rounded(ms: u64) -> String {
+pub(super) fn rounded(ms: u64) -> String {
     let whole = if ms < 1_000 { ms } else { ms - ms % 1_000 };
     let text = humantime::format_duration(Duration::from_millis(whole)).to_string();
     let mut units = text.split(' ');

@@ -132,6 +132,12 @@ impl Cluster {
         })
     }
 
+    /// A number that is another one whenever [`members`](Self::members) has changed in names or
+    /// links.
+    pub fn news(&self) -> u64 {
+        self.news
+    }
+
     /// The groups that this node owns.
     pub fn owned(&self) -> impl Iterator<Item = &GroupName> {
         self.seats

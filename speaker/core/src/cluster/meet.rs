@@ -161,6 +161,7 @@ impl Cluster {
         let accepted = cookie == peer.meeting.cookie;
         if accepted {
             let changed = peer.card != card;
+            self.news += u64::from(changed);
             peer.card = card;
             peer.speaks(now);
             peer.paused = None;
@@ -212,6 +213,7 @@ impl Cluster {
         if peer.state == State::Live && peer.life == life {
             return;
         }
+        self.news += 1;
         let known = peer.state == State::Live;
         peer.life = life;
         peer.state = State::Live;
@@ -260,6 +262,7 @@ impl Cluster {
             return;
         };
         let changed = peer.card != card;
+        self.news += u64::from(changed);
         peer.card = card;
         peer.meeting.read = Some(read);
         if !peer.meeting.met && peer.meeting.pull.is_none() {

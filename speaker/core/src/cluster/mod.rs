@@ -50,6 +50,7 @@ mod table;
 mod timing;
 mod watch;
 mod wire;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -100,6 +101,8 @@ pub struct Cluster {
     /// The addresses that the cluster is configured to have.
     addresses: BTreeSet<SocketAddr>,
     peers: BTreeMap<NodeName, Peer>,
+    /// Counts the changes of what other nodes tell of themselves.
+    news: u64,
     /// When the next stranger is asked to join, and which was the last.
     invite: (Instant, Option<SocketAddr>),
     scouts: Scouts,
@@ -165,6 +168,7 @@ impl Cluster {
             planned: false,
             addresses: peers,
             peers: BTreeMap::new(),
+            news: 0,
             invite: (now, None),
             scouts: Scouts::default(),
             unassigned: false,

@@ -120,7 +120,8 @@ impl Cluster {
             self.event(Event::Conflict(group, by.clone()));
         }
         match by {
-            Claimant::Foreign(_) => self.defend(key, now),
+            // The shell defends it: RFC 5227 §2.4 allows one announcement, not a burst.
+            Claimant::Foreign(_) => {}
             Claimant::Node(name) => self.settle(key, &name, now),
         }
     }

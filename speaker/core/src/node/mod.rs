@@ -24,10 +24,11 @@ use speaker_common::{
 
 use crate::{
     announce::{Announcement, Announcer, Outcome},
+    cluster::LinkInfo,
     intent::{Group, Wanted},
     link::{Kind, Link, LinkChange},
     links::Links,
-    plan::{Choice, Entry, Place, Placed, Plan},
+    plan::{self, Choice, Entry, Place, Placed, Plan},
 };
 use slots::Slots;
 
@@ -263,6 +264,23 @@ impl Node {
         }
     }
 
+    /// What is to be announced, should this node own it, once that is known.
+    pub fn wanted(&self) -> Option<&Wanted> {
+        self.wanted.as_ref()
+    }
+
+    /// The links that VIPs could be answered on now, as other nodes are to know them.
+    pub fn usable_links(&self) -> Vec<LinkInfo> {
+        let links = self.links.as_ref();
+        links.map_or_else(Vec::new, |links| plan::usable(links, &self.choice))
+    }
+
+    /// The group that a VIP is of.
+    pub fn group(&self, vip: IpAddr) -> Option<Group> {
+        let wanted = self.wanted.as_ref()?;
+        wanted.vips.get(&vip).map(|vip| vip.group)
+    }
+
     /// The port that the program takes an interface's frames for.
     pub fn port(&self, interface: u32) -> Option<u32> {
         self.held.links.get(&interface).map(|link| link.port)
@@ -378,13 +396,10 @@ impl Node {
     }
 
     fn own(&mut self, group: Group, answer: bool, now: Instant) {
-        let changed = if answer {
-            self.owned.insert(group)
+        if answer {
+            self.owned.insert(group);
         } else {
-            self.owned.remove(&group)
-        };
-        if !changed {
-            return;
+            self.owned.remove(&group);
         }
         let alone = BTreeSet::from([group.0]);
         let addresses = match (&self.wanted, self.groups.get(&group)) {

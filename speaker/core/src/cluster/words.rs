@@ -1,0 +1,114 @@
+//! What people read of owners, nodes and events.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{
+    explain::Standing,
+    io::{Cause, Claimant, Downfall, Event, LifeOver, Reason, Silence},
+};
+use crate::describe::mac_text;
+
+impl Display for Cause {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("nobody owned it"),
+            Self::Resumed => f.write_str("it owned it before its lease lapsed"),
+            Self::Adopted => f.write_str("it owned it before its agent restarted"),
+            Self::Down(node) => write!(f, "{node}, which owned it, was down"),
+            Self::GivenUp(node) => write!(f, "{node} gave it up"),
+            Self::HandedOver { by, why } => write!(f, "{by} handed it over: {why}"),
+        }
+    }
+}
+
+impl Display for Reason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drain => "it is drained, or was stopped for good",
+            Self::NotCandidate => "its configuration or its links no longer allow it",
+            Self::Failback => "a better candidate was back",
+            Self::Move => "somebody asked for the move",
+            Self::Rebalance => "somebody asked for an even spread",
+        })
+    }
+}
+
+impl Display for Silence {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCandidate => "no live node may own it",
+            Self::Vacant => "nobody owns it yet",
+            Self::Joining => "this node has not met the others yet",
+            Self::InUse => "another host on the network answers for it",
+            Self::Minority => "this node reaches fewer than half of the nodes",
+        })
+    }
+}
+
+impl Display for Downfall {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "nobody reaches it",
+            Self::Agentless => "its agent is gone",
+            Self::Lapsed => "its lease has lapsed",
+        })
+    }
+}
+
+impl Display for LifeOver {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lapsed => "its lease has lapsed",
+            Self::Declared => "the others took it for down",
+            Self::Minority => "it reaches fewer than half of the nodes",
+        })
+    }
+}
+
+impl Display for Standing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Owner => "owner",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Restarting => "restarting",
+            Self::Silent => "silent",
+            Self::Down => "down",
+            Self::Left => "left",
+            Self::NotMember => "not a member",
+        })
+    }
+}
+
+impl Display for Claimant {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Foreign(mac) => f.write_str(&mac_text(mac)),
+        }
+    }
+}
+
+impl Display for Event {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MemberUp(node) => write!(f, "{node} is a member"),
+            Self::MemberDown(node, _, why) => write!(f, "{node} is down: {why}"),
+            Self::MemberLeft(node) => write!(f, "{node} has left"),
+            Self::Joined => f.write_str("this node has joined"),
+            Self::LifeOver(why) => write!(f, "this node gives up its VIPs and joins anew: {why}"),
+            Self::NameTaken(address) => write!(
+                f,
+                "{address} also calls itself by this node's name: give each its own --node-name"
+            ),
+            Self::Unreadable(address) => write!(
+                f,
+                "a message from {address} cannot be read: it is of another version"
+            ),
+            Self::MoveRefused(group, node) => {
+                write!(f, "{group} cannot be moved to {node}, which may not own it now")
+            }
+            Self::Conflict(group, by) => write!(f, "{by} also claims {group}"),
+        }
+    }
+}

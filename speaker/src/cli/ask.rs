@@ -1,0 +1,130 @@
+//! `speaker drain`, `undrain`, `move` and `rebalance`.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tokio::time::sleep;
+
+use super::{Places, block_on};
+use crate::api::{Client, Verb};
+
+/// How long to wait for what was asked for.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Hand all VIPs of this node over, and take none until `speaker undrain`
+///
+/// Returns when this node answers for nothing any more. Survives restarts of the agent.
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Take part again after `speaker drain`
+#[derive(Debug, Args)]
+pub(super) struct Undrain {
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Give a VIP, and those that must sit with it, to a node
+///
+/// Returns when that node owns it.
+#[derive(Debug, Args)]
+pub(super) struct Move {
+    /// The VIP
+    vip: IpAddr,
+
+    /// The node that is to own it
+    node: String,
+
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Spread the VIPs evenly over the nodes, with the fewest moves
+#[derive(Debug, Args)]
+pub(super) struct Rebalance {
+    #[command(flatten)]
+    places: Places,
+}
+
+impl Drain {
+    pub(super) fn run(self) -> Result<()> {
+        block_on(async {
+            let mut client = Client::connect(&self.places.state_dir).await?;
+            client.ask(&Verb::Drain).await?;
+            let end = Instant::now() + LIMIT;
+            loop {
+                let report = client.report().await?;
+                let mut places = report.vips.iter().flat_map(|vip| &vip.status.places);
+                if places.all(|place| place.state != "answering") {
+                    println!("drained: this node answers for no VIP until `speaker undrain`");
+                    return Ok(());
+                }
+                if Instant::now() > end {
+                    bail!(
+                        "this node is draining, but still answers for some VIPs: see `speaker \
+                         status`"
+                    );
+                }
+                sleep(LOOK).await;
+            }
+        })
+    }
+}
+
+impl Undrain {
+    pub(super) fn run(self) -> Result<()> {
+        block_on(async {
+            let mut client = Client::connect(&self.places.state_dir).await?;
+            client.ask(&Verb::Undrain).await?;
+            println!("this node takes part again");
+            Ok(())
+        })
+    }
+}
+
+impl Move {
+    pub(super) fn run(self) -> Result<()> {
+        block_on(async {
+            let Self { vip, node, places } = self;
+            let mut client = Client::connect(&places.state_dir).await?;
+            let verb = Verb::Move {
+                vip,
+                node: node.clone(),
+            };
+            client.ask(&verb).await?;
+            let end = Instant::now() + LIMIT;
+            loop {
+                let explanation = client.explain(vip).await?;
+                let owner = explanation.and_then(|it| it.owner);
+                if owner.as_ref() == Some(&node) {
+                    println!("{node} owns {vip}");
+                    return Ok(());
+                }
+                if Instant::now() > end {
+                    bail!("{node} has not taken {vip}: see `speaker explain {vip}`");
+                }
+                sleep(LOOK).await;
+            }
+        })
+    }
+}
+
+impl Rebalance {
+    pub(super) fn run(self) -> Result<()> {
+        block_on(async {
+            let mut client = Client::connect(&self.places.state_dir).await?;
+            client.ask(&Verb::Rebalance).await?;
+            println!("the VIPs are being spread: see `speaker status`");
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! How a node takes part in the cluster, on the command line.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use speaker_core::cluster::{self, Settings};
+
+use crate::{agent::Membership, peers::PORT};
+
+/// Sharing VIPs with other nodes
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sharing VIPs with other nodes")]
+pub(super) struct Cluster {
+    /// Another node that shares the VIPs; may be given several times, and may name this node too.
+    /// Without any, this node is alone and owns them all
+    #[arg(
+        long = "peer",
+        env = "SPEAKER_PEERS",
+        value_name = "ADDR[:PORT]",
+        value_delimiter = ','
+    )]
+    peers: Vec<Peer>,
+
+    /// Where the other nodes reach this one: UDP, this port (7946) and the next. Without it, the
+    /// address that leads to the first peer
+    #[arg(long, env = "SPEAKER_GOSSIP_BIND", value_name = "ADDR[:PORT]")]
+    gossip_bind: Option<Peer>,
+
+    /// The secret that all nodes share, one a line: the first is used, all are accepted. Read anew
+    /// when it changes
+    #[arg(long, env = "SPEAKER_CLUSTER_KEY_FILE", value_name = "FILE")]
+    cluster_key_file: Option<PathBuf>,
+
+    /// When a VIP goes back to a node that is a better candidate than its owner: never, immediate,
+    /// or after=DURATION
+    #[arg(
+        long,
+        env = "SPEAKER_FAILBACK",
+        value_name = "WHEN",
+        default_value = "never"
+    )]
+    failback: Failback,
+
+    /// Which side goes on when the nodes are split
+    #[arg(long, env = "SPEAKER_PARTITION", value_enum, default_value_t = Partition::Available)]
+    partition: Partition,
+
+    /// What becomes of this node's VIPs when the agent is told to stop
+    #[arg(long, env = "SPEAKER_ON_STOP", value_enum, default_value_t = OnStop::Stay)]
+    on_stop: OnStop,
+
+    /// How often a node asks another whether it is there
+    #[arg(long, env = "SPEAKER_PROBE_INTERVAL", value_name = "DURATION",
+          value_parser = humantime::parse_duration)]
+    probe_interval: Option<Duration>,
+
+    /// After how much silence a node is asked by other ways too
+    #[arg(long, env = "SPEAKER_SUSPECT_AFTER", value_name = "DURATION",
+          value_parser = humantime::parse_duration)]
+    suspect_after: Option<Duration>,
+
+    /// How long a node answers after it was last heard by another
+    #[arg(long, env = "SPEAKER_PEERS_LEASE", value_name = "DURATION",
+          value_parser = humantime::parse_duration)]
+    peers_lease: Option<Duration>,
+
+    /// After how much silence a node's VIPs are taken over: longer than its lease
+    #[arg(long, env = "SPEAKER_TAKE_OVER_AFTER", value_name = "DURATION",
+          value_parser = humantime::parse_duration)]
+    take_over_after: Option<Duration>,
+}
+
+/// An address with or without a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Peer(SocketAddr);
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        let with_port = text.parse::<SocketAddr>();
+        with_port
+            .or_else(|_| bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT)))
+            .map(Self)
+            .map_err(|_| "not an IP address with or without a port, such as 192.0.2.7".to_owned())
+    }
+}
+
+/// `--failback`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failback(cluster::Failback);
+
+impl FromStr for Failback {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let after = |duration| humantime::parse_duration(duration).ok();
+        match text {
+            "never" => Ok(cluster::Failback::Never),
+            "immediate" => Ok(cluster::Failback::Immediate),
+            text => text
+                .strip_prefix("after=")
+                .and_then(after)
+                .map(cluster::Failback::After)
+                .ok_or_else(|| "not never, immediate, or after=DURATION (after=5m)".to_owned()),
+        }
+        .map(Self)
+    }
+}
+
+/// `--partition`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Partition {
+    /// Each, for those clients that still reach it
+    Available,
+    /// The one with more than half of all nodes
+    Majority,
+}
+
+/// `--on-stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnStop {
+    /// They stay for 60 seconds, answered by the kernel: time for a restart
+    Stay,
+    /// They are handed over first
+    Handover,
+}
+
+impl Cluster {
+    pub(super) fn membership(self) -> Membership {
+        let partition = match self.partition {
+            Partition::Available => cluster::Partition::Available,
+            Partition::Majority => cluster::Partition::Majority,
+        };
+        let mut settings = Settings::new(partition);
+        let given = [
+            (&mut settings.probe_interval, self.probe_interval),
+            (&mut settings.suspect_after, self.suspect_after),
+            (&mut settings.peers_lease, self.peers_lease),
+            (&mut settings.take_over_after, self.take_over_after),
+        ];
+        for (setting, given) in given {
+            *setting = given.unwrap_or(*setting);
+        }
+        Membership {
+            peers: self.peers.into_iter().map(|Peer(address)| address).collect(),
+            bind: self.gossip_bind.map(|Peer(address)| address),
+            key_file: self.cluster_key_file,
+            settings,
+            failback: self.failback.0,
+            hand_over: self.on_stop == OnStop::Handover,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_with_and_without_ports() {
+        let check = |text: &str, expect: &str| {
+            assert_eq!(text.parse::<Peer>().unwrap().0.to_string(), expect);
+        };
+        check("192.0.2.7", "192.0.2.7:7946");
+        check("192.0.2.7:99", "192.0.2.7:99");
+        check("2001:db8::7", "[2001:db8::7]:7946");
+        check("[2001:db8::7]:99", "[2001:db8::7]:99");
+        assert!("node-a".parse::<Peer>().is_err());
+    }
+
+    #[test]
+    fn failback_is_never_immediate_or_after_a_while() {
+        let parsed = |text: &str| text.parse::<Failback>().map(|Failback(failback)| failback);
+        assert_eq!(parsed("never"), Ok(cluster::Failback::Never));
+        assert_eq!(parsed("immediate"), Ok(cluster::Failback::Immediate));
+        let five_minutes = Duration::from_secs(300);
+        assert_eq!(parsed("after=5m"), Ok(cluster::Failback::After(five_minutes)));
+        assert!(parsed("after=soon").is_err());
+        assert!(parsed("sometimes").is_err());
+    }
+}

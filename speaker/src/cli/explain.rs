@@ -1,0 +1,106 @@
+//! `speaker explain`.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::{
+    Places, block_on,
+    status::{Output, rounded},
+};
+use crate::api::{Client, Explanation, Report};
+
+/// Show who owns a VIP, since when, why that node and why not another
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The VIP
+    vip: IpAddr,
+
+    #[command(flatten)]
+    places: Places,
+
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> Result<()> {
+        let (explanation, report) = block_on(async {
+            let mut client = Client::connect(&self.places.state_dir).await?;
+            Ok((client.explain(self.vip).await?, client.report().await?))
+        })?;
+        let Some(explanation) = explanation else {
+            bail!("{}", unknown(self.vip, &report));
+        };
+        match self.output {
+            Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+            Output::Table => print!("{}", text(&explanation, &report)),
+        }
+        Ok(())
+    }
+}
+
+/// Why a VIP is not one that this node may own.
+fn unknown(vip: IpAddr, report: &Report) -> String {
+    let known = report.vips.iter().find(|it| it.status.address == Some(vip));
+    match known.and_then(|it| it.status.reason.as_ref()) {
+        Some(reason) => format!("{vip} is not announced: {reason}"),
+        None => format!("no Service of type LoadBalancer has {vip} in this node's configuration"),
+    }
+}
+
+fn text(it: &Explanation, report: &Report) -> String {
+    let mut text = String::new();
+    let since = it.since_ms_ago.map(ago).unwrap_or_default();
+    match &it.owner {
+        Some(owner) => {
+            text += &format!("{} is owned by {owner}{since} (epoch {})\n", it.vip, it.epoch);
+            if let Some(cause) = &it.cause {
+                text += &format!("  because {cause}\n");
+            }
+        }
+        None => text += &format!("{} is owned by nobody\n", it.vip),
+    }
+    text += &format!("{} (this node) is {}\n", it.node, it.state);
+    let vip = report.vips.iter().find(|vip| vip.status.address == Some(it.vip));
+    for (place, counts) in vip.into_iter().flat_map(|vip| vip.places()) {
+        let asked = counts
+            .last_request_ms_ago
+            .map_or_else(|| "never asked".to_owned(), |ms| format!("last asked{}", ago(ms)));
+        text += &format!(
+            "  on {}: {}, {} requests, {} answers, {} announcements, {asked}\n",
+            place.link, place.state, counts.requests, counts.answered, place.announced
+        );
+    }
+    text += "candidates, first in line first:\n";
+    for candidate in &it.candidates {
+        let preference = match candidate.preference {
+            0 => String::new(),
+            preference => format!(", preference {preference}"),
+        };
+        text += &format!("  {}: {}{preference}\n", candidate.node, candidate.standing);
+    }
+    if it.candidates.is_empty() {
+        text += "  none: no node has a link for it, or advertisements select none\n";
+    }
+    if !it.history.is_empty() {
+        text += "owners before, the last first:\n";
+        for former in &it.history {
+            text += &format!("  {}, because {}\n", former.node, former.cause);
+        }
+    }
+    if let (Some(by), Some(ms)) = (&it.claimed_by, it.claimed_ms_ago) {
+        text += &format!("conflict: {by} also claimed it{}\n", ago(ms));
+    }
+    text
+}
+
+fn ago(ms: u64) -> String {
+    if Duration::from_millis(ms) < Duration::from_millis(1) {
+        " just now".to_owned()
+    } else {
+        format!(" {} ago", rounded(ms))
+    }
+}

@@ -1,0 +1,191 @@
+//! The two sockets.
+
+use std::{
+    future::pending,
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
+};
+
+use anyhow::{Context as _, Result, bail};
+use socket2::SockRef;
+use speaker_common::probe;
+use speaker_core::cluster::Endpoints;
+use tokio::net::UdpSocket;
+use tracing::debug;
+
+/// The port of messages, where none is given; probes use the next one.
+pub const PORT: u16 = 7946;
+/// A datagram is not larger: a message that another node passes on may be fragmented.
+const LONGEST: usize = 4_096;
+/// What a burst of messages, such as the claims of thousands of VIPs, may take in the kernel.
+const BACKLOG: usize = 4 << 20;
+
+/// Something came from another node.
+#[derive(Debug)]
+pub enum Datagram {
+    /// To the port of messages, still sealed.
+    Message(SocketAddr, Vec<u8>),
+    /// To the port of probes: a reply, or a probe that no XDP program has answered.
+    Probe(SocketAddr, [u8; probe::LENGTH]),
+}
+
+/// The sockets of messages and of probes.
+#[derive(Debug)]
+pub struct Sockets {
+    endpoints: Endpoints,
+    messages: UdpSocket,
+    probes: UdpSocket,
+}
+
+/// Where the others reach this node: the given address, or the one from which the kernel would send
+/// to a peer.
+///
+/// # Errors
+///
+/// There is no way to the peer.
+pub fn endpoint(bind: Option<SocketAddr>, peer: Option<SocketAddr>) -> Result<SocketAddr> {
+    if let Some(bind) = bind.filter(|bind| !bind.ip().is_unspecified()) {
+        return Ok(bind);
+    }
+    let port = bind.map_or(PORT, |bind| bind.port());
+    let Some(peer) = peer else {
+        bail!("say at which address the other nodes reach this one: --gossip-bind");
+    };
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => [0_u8; 4].into(),
+        SocketAddr::V6(_) => [0_u8; 16].into(),
+    };
+    let own = StdSocket::bind((any, 0))
+        .and_then(|socket| socket.connect(peer).and_then(|()| socket.local_addr()))
+        .with_context(|| {
+            format!("there is no route to {peer} (--peer): name this node's address with --gossip-bind")
+        })?;
+    Ok(SocketAddr::new(own.ip(), port))
+}
+
+impl Sockets {
+    /// Opens the socket of messages at this address, and that of probes one port further.
+    ///
+    /// # Errors
+    ///
+    /// The address is not this node's, or a port is in use.
+    pub fn bind(messages: SocketAddr) -> Result<Self> {
+        let Some(port) = messages.port().checked_add(1) else {
+            bail!("{messages} leaves no port after it for the probes (--gossip-bind)");
+        };
+        let probes = SocketAddr::new(messages.ip(), port);
+        Ok(Self {
+            endpoints: Endpoints { messages, probes },
+            messages: open(messages)?,
+            probes: open(probes)?,
+        })
+    }
+
+    /// Where the others reach this node.
+    pub fn endpoints(&self) -> Endpoints {
+        self.endpoints
+    }
+
+    /// Sends what was sealed; what cannot be sent now is lost, as on the way.
+    pub fn send_message(&self, to: SocketAddr, sealed: &[u8]) {
+        told(to, self.messages.try_send_to(sealed, to));
+    }
+
+    /// Sends a probe, or the reply to one.
+    pub fn send_probe(&self, to: SocketAddr, probe: &[u8; probe::LENGTH]) {
+        told(to, self.probes.try_send_to(probe, to));
+    }
+
+    /// The next datagram, probes first.
+    pub async fn next(&self) -> Datagram {
+        loop {
+            tokio::select! {
+                biased;
+                result = self.probes.readable() => {
+                    if result.is_err() {
+                        pending::<()>().await;
+                    }
+                }
+                result = self.messages.readable() => {
+                    if result.is_err() {
+                        pending::<()>().await;
+                    }
+                }
+            }
+            if let Some(datagram) = self.try_next() {
+                return datagram;
+            }
+        }
+    }
+
+    /// The next datagram that is there already.
+    pub fn try_next(&self) -> Option<Datagram> {
+        let mut buffer = [0; LONGEST];
+        // Strangers' datagrams of other lengths are no probes.
+        while let Ok((length, from)) = self.probes.try_recv_from(&mut buffer) {
+            if let Ok(probe) = buffer[..length].try_into() {
+                return Some(Datagram::Probe(from, probe));
+            }
+        }
+        let (length, from) = self.messages.try_recv_from(&mut buffer).ok()?;
+        Some(Datagram::Message(from, buffer[..length].to_vec()))
+    }
+}
+
+fn open(address: SocketAddr) -> Result<UdpSocket> {
+    let open = || {
+        let socket = StdSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let options = SockRef::from(&socket);
+        options.set_recv_buffer_size(BACKLOG)?;
+        options.set_send_buffer_size(BACKLOG)?;
+        UdpSocket::from_std(socket)
+    };
+    open().with_context(|| format!("cannot listen on {address} for other nodes (--gossip-bind)"))
+}
+
+fn told(to: SocketAddr, result: io::Result<usize>) {
+    if let Err(error) = result {
+        debug!(%to, %error, "not sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn the_address_is_the_given_one_or_the_one_that_leads_to_a_peer() {
+        let peer = Some(loopback(9));
+        assert_eq!(endpoint(Some(loopback(1)), peer).unwrap(), loopback(1));
+        assert_eq!(endpoint(None, peer).unwrap(), loopback(PORT));
+        let any = SocketAddr::from(([0, 0, 0, 0], 7));
+        assert_eq!(endpoint(Some(any), peer).unwrap(), loopback(7));
+        let error = endpoint(None, None).unwrap_err().to_string();
+        assert!(error.contains("--gossip-bind"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn messages_and_probes_come_to_ports_of_their_own() {
+        let free = StdSocket::bind(loopback(0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let sockets = Sockets::bind(loopback(port)).unwrap();
+        let Endpoints { messages, probes } = sockets.endpoints();
+        sockets.send_probe(probes, &[7; probe::LENGTH]);
+        sockets.send_message(messages, b"hello");
+        sockets.send_message(probes, b"no probe");
+        let Datagram::Probe(from, probe) = sockets.next().await else {
+            panic!("the probe comes first");
+        };
+        assert_eq!((from, probe), (probes, [7; probe::LENGTH]));
+        let Datagram::Message(from, message) = sockets.next().await else {
+            panic!("then the message");
+        };
+        assert_eq!((from, message), (messages, b"hello".to_vec()));
+    }
+}
