@@ -40,6 +40,8 @@ pub struct Node {
     /// What its agent reads. At first, a pool of all of 10.0.0.0/8 and fd00::/8, and an
     /// advertisement of it on all interfaces (`pools.yaml`).
     pub manifests: Manifests,
+    /// What its agents are told besides.
+    pub arguments: Vec<String>,
     mode: Mode,
     agent: Option<Process>,
 }
@@ -58,6 +60,7 @@ impl Node {
         Ok(Self {
             host,
             manifests,
+            arguments: Vec::new(),
             mode,
             agent: None,
         })
@@ -89,13 +92,19 @@ impl Node {
         Ok(())
     }
 
+    /// Starts the agent. One that still runs goes on.
+    pub fn spawn(&mut self) -> Result<()> {
+        self.spawn_with::<&str>([])
+    }
+
     /// Starts the agent with more arguments. One that still runs goes on.
     pub fn spawn_with<S: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = S>) -> Result<()> {
         let more: Vec<S> = more.into_iter().collect();
         let mode = ["--xdp-mode", self.mode.name()].map(OsStr::new);
         let manifests = [OsStr::new("--manifests"), self.manifests.path().as_os_str()];
         let arguments = mode.into_iter().chain(manifests);
-        let all = arguments.chain(more.iter().map(AsRef::as_ref));
+        let own = self.arguments.iter().map(OsStr::new);
+        let all = arguments.chain(own).chain(more.iter().map(AsRef::as_ref));
         self.agent = Some(self.host.agent(all)?);
         Ok(())
     }

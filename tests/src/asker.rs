@@ -39,6 +39,17 @@ pub struct Request {
     pub answer: Option<(SystemTime, Mac)>,
 }
 
+/// A host that answered for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answerer {
+    /// The MAC that its answers named.
+    pub mac: Mac,
+    /// When the first came.
+    pub first: SystemTime,
+    /// When the last came.
+    pub last: SystemTime,
+}
+
 /// All requests of an [`Asker`], the earliest first.
 #[derive(Clone, Debug)]
 pub struct Asked(pub Vec<Request>);
@@ -115,6 +126,22 @@ impl Asked {
     pub fn last_answered(&self) -> Option<Request> {
         let mut requests = self.0.iter().rev().copied();
         requests.find(|it| it.answer.is_some())
+    }
+
+    /// Which MACs answered, one after the other, and when each did so first and last.
+    pub fn answerers(&self) -> Vec<Answerer> {
+        let mut answerers: Vec<Answerer> = Vec::new();
+        for (at, mac) in self.0.iter().filter_map(|request| request.answer) {
+            match answerers.last_mut() {
+                Some(last) if last.mac == mac => last.last = at,
+                _ => answerers.push(Answerer {
+                    mac,
+                    first: at,
+                    last: at,
+                }),
+            }
+        }
+        answerers
     }
 
     /// Whether each of at least `least` requests was answered with this MAC.

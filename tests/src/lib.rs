@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod asker;
 pub mod bench;
+pub mod cluster;
 pub mod lab;
 pub mod manifest;
 pub mod message;

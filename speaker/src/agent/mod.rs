@@ -396,7 +396,9 @@ impl Agent {
                 let (ownership, mut hands) = self.hands();
                 let done = match verb {
                     Verb::Drain => ownership.drain(true, &mut hands).map_err(|e| e.to_string()),
-                    Verb::Undrain => ownership.drain(false, &mut hands).map_err(|e| e.to_string()),
+                    Verb::Undrain => ownership
+                        .drain(false, &mut hands)
+                        .map_err(|e| e.to_string()),
                     Verb::Move { vip, node } => ownership
                         .r#move(vip, &node, &mut hands)
                         .map_err(|refused| refused.to_string()),
@@ -414,7 +416,13 @@ impl Agent {
         let conflicts = self.intent.conflicts().values().map(ToString::to_string);
         let refused = self.refused.iter().cloned().chain(conflicts).collect();
         let Shell { kernel, lease, .. } = &self.shell;
-        let mut report = report::report(&self.me.name, self.node.status(), kernel.maps(), lease, refused)?;
+        let mut report = report::report(
+            &self.me.name,
+            self.node.status(),
+            kernel.maps(),
+            lease,
+            refused,
+        )?;
         for vip in &mut report.vips {
             let explanation = vip.status.address;
             let explanation = explanation.and_then(|vip| self.ownership.explain(vip, &self.node));

@@ -330,11 +330,16 @@ impl Ownership {
             wanted,
             links: &links,
         }];
-        hosts.extend(members.iter().zip(&selections).map(|(member, selection)| Host {
-            name: &member.name,
-            wanted: alike.get(selection).unwrap_or(wanted),
-            links: &member.links,
-        }));
+        hosts.extend(
+            members
+                .iter()
+                .zip(&selections)
+                .map(|(member, selection)| Host {
+                    name: &member.name,
+                    wanted: alike.get(selection).unwrap_or(wanted),
+                    links: &member.links,
+                }),
+        );
         let groups = candidates(&hosts);
         let gone: Vec<Group> = self
             .told

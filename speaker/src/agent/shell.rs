@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use nix::net::if_::if_indextoname;
+use speaker_common::lease::{Tenure, tenure};
 use speaker_core::{
     announce::Announcement,
     describe::mac_text,
@@ -43,7 +44,8 @@ impl Shell {
             vips: maps.vips()?.into_iter().collect(),
             links: maps.links()?.into_iter().collect(),
             attached: self.kernel.pinned()?.into_iter().collect(),
-            in_time: kernel::now() < maps.lease()?.agent_deadline_ns,
+            in_time: tenure(&self.lease.agent(), &self.lease.peers(), kernel::now())
+                == Tenure::Valid,
         })
     }
 

@@ -124,10 +124,15 @@ async fn explain(
     State(requests): State<Loop>,
     UrlPath(vip): UrlPath<IpAddr>,
 ) -> Result<Json<Option<Explanation>>, Stopping> {
-    ask(&requests, |reply| Request::Explain(vip, reply)).await.map(Json)
+    ask(&requests, |reply| Request::Explain(vip, reply))
+        .await
+        .map(Json)
 }
 
-async fn do_ask(State(requests): State<Loop>, Json(verb): Json<Verb>) -> Result<Response, Stopping> {
+async fn do_ask(
+    State(requests): State<Loop>,
+    Json(verb): Json<Verb>,
+) -> Result<Response, Stopping> {
     let done = ask(&requests, |reply| Request::Ask(verb, reply)).await?;
     Ok(match done {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),

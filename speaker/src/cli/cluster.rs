@@ -149,7 +149,11 @@ impl Cluster {
             *setting = given.unwrap_or(*setting);
         }
         Membership {
-            peers: self.peers.into_iter().map(|Peer(address)| address).collect(),
+            peers: self
+                .peers
+                .into_iter()
+                .map(|Peer(address)| address)
+                .collect(),
             bind: self.gossip_bind.map(|Peer(address)| address),
             key_file: self.cluster_key_file,
             settings,
@@ -181,7 +185,10 @@ mod tests {
         assert_eq!(parsed("never"), Ok(cluster::Failback::Never));
         assert_eq!(parsed("immediate"), Ok(cluster::Failback::Immediate));
         let five_minutes = Duration::from_secs(300);
-        assert_eq!(parsed("after=5m"), Ok(cluster::Failback::After(five_minutes)));
+        assert_eq!(
+            parsed("after=5m"),
+            Ok(cluster::Failback::After(five_minutes))
+        );
         assert!(parsed("after=soon").is_err());
         assert!(parsed("sometimes").is_err());
     }

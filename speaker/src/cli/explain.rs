@@ -56,7 +56,10 @@ fn text(it: &Explanation, report: &Report) -> String {
     let since = it.since_ms_ago.map(ago).unwrap_or_default();
     match &it.owner {
         Some(owner) => {
-            text += &format!("{} is owned by {owner}{since} (epoch {})\n", it.vip, it.epoch);
+            text += &format!(
+                "{} is owned by {owner}{since} (epoch {})\n",
+                it.vip, it.epoch
+            );
             if let Some(cause) = &it.cause {
                 text += &format!("  because {cause}\n");
             }
@@ -64,11 +67,15 @@ fn text(it: &Explanation, report: &Report) -> String {
         None => text += &format!("{} is owned by nobody\n", it.vip),
     }
     text += &format!("{} (this node) is {}\n", it.node, it.state);
-    let vip = report.vips.iter().find(|vip| vip.status.address == Some(it.vip));
+    let vip = report
+        .vips
+        .iter()
+        .find(|vip| vip.status.address == Some(it.vip));
     for (place, counts) in vip.into_iter().flat_map(|vip| vip.places()) {
-        let asked = counts
-            .last_request_ms_ago
-            .map_or_else(|| "never asked".to_owned(), |ms| format!("last asked{}", ago(ms)));
+        let asked = counts.last_request_ms_ago.map_or_else(
+            || "never asked".to_owned(),
+            |ms| format!("last asked{}", ago(ms)),
+        );
         text += &format!(
             "  on {}: {}, {} requests, {} answers, {} announcements, {asked}\n",
             place.link, place.state, counts.requests, counts.answered, place.announced

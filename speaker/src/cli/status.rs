@@ -93,7 +93,10 @@ fn text(report: &Report) -> String {
     }
     for member in &report.members {
         let since = rounded(member.since_ms_ago);
-        text += &format!("{} at {}: {} for {since}\n", member.name, member.address, member.state);
+        text += &format!(
+            "{} at {}: {} for {since}\n",
+            member.name, member.address, member.state
+        );
     }
     if report.unreadable > 0 {
         text += &format!(

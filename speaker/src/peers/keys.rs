@@ -157,7 +157,12 @@ mod tests {
 
     #[test]
     fn a_key_is_changed_without_a_moment_of_deafness() {
-        let steps = [keys(&[OLD]), keys(&[OLD, NEW]), keys(&[NEW, OLD]), keys(&[NEW])];
+        let steps = [
+            keys(&[OLD]),
+            keys(&[OLD, NEW]),
+            keys(&[NEW, OLD]),
+            keys(&[NEW]),
+        ];
         for pair in steps.windows(2) {
             for (one, other) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
                 assert!(other.open(&one.seal(b"hello")).is_some());
@@ -168,7 +173,9 @@ mod tests {
 
     #[test]
     fn spaces_and_empty_lines_do_not_matter() {
-        let sealed = Keys::parse(&format!("\n  {OLD} \r\n\n")).unwrap().seal(b"hello");
+        let sealed = Keys::parse(&format!("\n  {OLD} \r\n\n"))
+            .unwrap()
+            .seal(b"hello");
         assert!(keys(&[OLD]).open(&sealed).is_some());
     }
 

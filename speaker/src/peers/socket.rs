@@ -58,7 +58,9 @@ pub fn endpoint(bind: Option<SocketAddr>, peer: Option<SocketAddr>) -> Result<So
     let own = StdSocket::bind((any, 0))
         .and_then(|socket| socket.connect(peer).and_then(|()| socket.local_addr()))
         .with_context(|| {
-            format!("there is no route to {peer} (--peer): name this node's address with --gossip-bind")
+            format!(
+                "there is no route to {peer} (--peer): name this node's address with --gossip-bind"
+            )
         })?;
     Ok(SocketAddr::new(own.ip(), port))
 }

@@ -106,7 +106,10 @@ impl Display for Event {
                 "a message from {address} cannot be read: it is of another version"
             ),
             Self::MoveRefused(group, node) => {
-                write!(f, "{group} cannot be moved to {node}, which may not own it now")
+                write!(
+                    f,
+                    "{group} cannot be moved to {node}, which may not own it now"
+                )
             }
             Self::Conflict(group, by) => write!(f, "{by} also claims {group}"),
         }

@@ -1,0 +1,176 @@
+//! Nodes that share VIPs, and a client that knows nothing of them.
+
+use std::{
+    net::IpAddr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use tempfile::NamedTempFile;
+
+use crate::{
+    agent::{Mode, Node},
+    lab::{Host, Lab},
+    message::Mac,
+};
+
+/// More than nodes take to agree, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Some nodes in one network, and a client.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The nodes: `node-a`, `node-b`, …
+    pub nodes: Vec<Node>,
+    /// A host without an agent.
+    pub client: Host,
+    key: NamedTempFile,
+}
+
+impl Cluster {
+    /// Nodes whose agents are yet to be started. All have the same manifests: a Service `web` with
+    /// these VIPs for each of the slices.
+    pub fn new(lab: &Lab, size: u8, mode: Mode, services: &[&[IpAddr]]) -> Result<Self> {
+        let key = tempfile::Builder::new().prefix("key").tempfile()?;
+        std::fs::write(&key, "the secret of the nodes in the lab\n")?;
+        let mut nodes = Vec::new();
+        for number in 0..size {
+            let name = format!("node-{}", char::from(b'a' + number));
+            let node = Node::new(lab, &name, mode)?;
+            for (index, vips) in services.iter().enumerate() {
+                node.serve(&format!("web-{index}"), vips)?;
+            }
+            nodes.push(node);
+        }
+        let client = lab.host("client")?;
+        let mut cluster = Self { nodes, client, key };
+        for number in 0..cluster.nodes.len() {
+            let arguments =
+                cluster.arguments(number, cluster.key.path().to_str().context("UTF-8")?);
+            cluster.nodes[number].arguments = arguments;
+        }
+        Ok(cluster)
+    }
+
+    /// Nodes that have started and agree on one owner of each VIP.
+    pub fn started(lab: &Lab, size: u8, mode: Mode, services: &[&[IpAddr]]) -> Result<Self> {
+        let mut cluster = Self::new(lab, size, mode, services)?;
+        for node in &mut cluster.nodes {
+            node.spawn()?;
+        }
+        cluster.agree(services.concat())?;
+        Ok(cluster)
+    }
+
+    /// What the agent of a node is told of the others.
+    pub fn arguments(&self, number: usize, key_file: &str) -> Vec<String> {
+        let own = self.nodes[number].host.eth0.ipv4;
+        let mut arguments = vec![
+            format!("--gossip-bind={own}"),
+            format!("--cluster-key-file={key_file}"),
+        ];
+        let peers = self.nodes.iter().map(|node| node.host.eth0.ipv4);
+        arguments.extend(peers.map(|peer| format!("--peer={peer}")));
+        arguments
+    }
+
+    /// Waits until all nodes agree on one owner of each VIP.
+    pub fn agree(&self, vips: Vec<IpAddr>) -> Result<()> {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        for vip in vips {
+            self.agreed(&all, vip)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until these nodes agree that one of them owns a VIP, and it answers: which.
+    pub fn agreed(&self, among: &[usize], vip: IpAddr) -> Result<usize> {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let views = among.iter().map(|number| self.nodes[*number].explain(vip));
+            let views: Vec<Option<Explanation>> = views.map(Result::ok).collect();
+            let owners: Vec<Option<&str>> = views
+                .iter()
+                .map(|view| view.as_ref()?.owner.as_deref())
+                .collect();
+            let answering: Vec<usize> = among
+                .iter()
+                .zip(&views)
+                .filter(|(_, view)| view.as_ref().is_some_and(|view| view.state == "answering"))
+                .map(|(number, _)| *number)
+                .collect();
+            if let ([owner], Some(Some(first))) = (answering.as_slice(), owners.first())
+                && owners.iter().all(|it| *it == Some(*first))
+                && *first == self.nodes[*owner].host.name()
+            {
+                return Ok(*owner);
+            }
+            if Instant::now() > end {
+                bail!("the nodes do not agree on {vip}: {views:#?}");
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The owner of a VIP, in the eyes of all.
+    pub fn owner(&self, vip: IpAddr) -> Result<usize> {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.agreed(&all, vip)
+    }
+
+    /// All nodes but this one.
+    pub fn others(&self, number: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|it| *it != number).collect()
+    }
+
+    /// The MAC of a node.
+    pub fn mac(&self, number: usize) -> Mac {
+        self.nodes[number].host.eth0.mac
+    }
+}
+
+/// `speaker explain -o json`, as far as tests look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Explanation {
+    /// What the node does.
+    pub state: String,
+    /// The owner.
+    pub owner: Option<String>,
+    /// Counts the owners.
+    pub epoch: u64,
+    /// Why it became the owner.
+    pub cause: Option<String>,
+    /// Those who may own it.
+    pub candidates: Vec<Candidate>,
+    /// Who claimed it too.
+    pub claimed_by: Option<String>,
+}
+
+/// A node that may own a VIP.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Candidate {
+    /// Its name.
+    pub node: String,
+    /// How it stands.
+    pub standing: String,
+}
+
+impl Node {
+    /// What `speaker explain` says of a VIP here.
+    pub fn explain(&self, vip: IpAddr) -> Result<Explanation> {
+        let explain = self.speaker("explain")?.arg(vip.to_string());
+        let text = explain.args(["-o", "json"]).unheard().run()?;
+        serde_json::from_str(&text).with_context(|| format!("reading {text}"))
+    }
+
+    /// Runs `speaker drain`, `move` and the like here, to its end.
+    pub fn ask(&self, line: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        let verb = words.next().context("no verb")?;
+        let output = self.speaker(verb)?.args(words).output()?;
+        ensure!(output.status.success(), "speaker {line}: {}", output.stderr);
+        Ok(output.stdout)
+    }
+}

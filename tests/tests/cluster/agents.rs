@@ -1,0 +1,127 @@
+//! The death of an agent is a non-event for the others too.
+
+use std::{thread::sleep, time::Duration};
+
+use speaker_tests::{agent::Mode, cluster::Cluster, lab};
+
+use crate::{VIP, VIPS, asked};
+
+#[test]
+fn one_of_three_answers_and_it_is_the_first_candidate() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        for vip in VIPS {
+            let (asked, ()) = asked(&mut cluster, vip, |_| {
+                sleep(Duration::from_secs(1));
+                Ok(())
+            })?;
+            asked.assert_all_answered(100, cluster.mac(owner));
+        }
+        for node in &cluster.nodes {
+            let explanation = node.explain(VIP)?;
+            let candidates = explanation.candidates.iter();
+            let names: Vec<&str> = candidates.clone().map(|it| it.node.as_str()).collect();
+            // `node-x#10.0.0.240`, by SHA-256.
+            assert_eq!(names.len(), 3);
+            assert_eq!(names[0], cluster.nodes[owner].host.name());
+            assert_eq!(explanation.candidates[0].standing, "owner");
+            assert_eq!(explanation.candidates[1].standing, "ready");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_that_is_killed_and_started_again_moves_nothing() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Native, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let epoch = cluster.nodes[owner].explain(VIP)?.epoch;
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].agent().kill()?;
+            sleep(Duration::from_millis(1_500));
+            cluster.nodes[owner].start()?;
+            sleep(Duration::from_millis(1_500));
+            Ok(())
+        })?;
+        asked.assert_all_answered(300, cluster.mac(owner));
+        assert_eq!(cluster.owner(VIP)?, owner);
+        assert_eq!(cluster.nodes[owner].explain(VIP)?.epoch, epoch);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_that_stays_away_is_succeeded_when_its_kernel_has_stopped() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].agent().kill()?;
+            sleep(Duration::from_millis(2_000));
+            cluster.agreed(&others, VIP)
+        })?;
+        let answerers: Vec<_> = asked.answerers().iter().map(|it| it.mac).collect();
+        assert_eq!(answerers, [cluster.mac(owner), cluster.mac(next)]);
+        Ok(())
+    });
+}
+
+#[test]
+fn agents_that_are_upgraded_one_after_the_other_move_nothing() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            for node in &mut cluster.nodes {
+                node.stop()?;
+                sleep(Duration::from_secs(1));
+                node.start()?;
+                sleep(Duration::from_millis(500));
+            }
+            Ok(())
+        })?;
+        asked.assert_all_answered(500, cluster.mac(owner));
+        assert_eq!(cluster.owner(VIP)?, owner);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_that_stands_still_for_a_second_is_not_missed() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].agent().freeze()?;
+            sleep(Duration::from_secs(1));
+            cluster.nodes[owner].agent().thaw()?;
+            sleep(Duration::from_millis(500));
+            Ok(())
+        })?;
+        asked.assert_all_answered(200, cluster.mac(owner));
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_that_stood_still_for_too_long_learns_that_others_have_taken_over() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].agent().freeze()?;
+            sleep(Duration::from_secs(5));
+            let next = cluster.agreed(&others, VIP)?;
+            cluster.nodes[owner].agent().thaw()?;
+            assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
+            Ok(next)
+        })?;
+        let answerers: Vec<_> = asked.answerers().iter().map(|it| it.mac).collect();
+        assert_eq!(answerers, [cluster.mac(owner), cluster.mac(next)]);
+        Ok(())
+    });
+}

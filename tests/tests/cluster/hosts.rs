@@ -1,0 +1,120 @@
+//! Nodes that die, are cut off, or lose a link.
+
+use std::{thread::sleep, time::Duration};
+
+use speaker_tests::{agent::Mode, cluster::Cluster, lab};
+
+use crate::{FAIL_OVER, VIP, VIPS, asked};
+
+#[test]
+fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].host.eth0.port.cut()?;
+            let next = cluster.agreed(&others, VIP)?;
+            sleep(Duration::from_secs(1));
+            cluster.nodes[owner].host.eth0.port.restore()?;
+            assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
+            Ok(next)
+        })?;
+        let answerers = asked.answerers();
+        let macs: Vec<_> = answerers.iter().map(|it| it.mac).collect();
+        assert_eq!(macs, [cluster.mac(owner), cluster.mac(next)]);
+        let outage = answerers[1].first.duration_since(answerers[0].last)?;
+        assert!(outage < FAIL_OVER, "{outage:?}");
+        println!("outage: {outage:?}");
+        Ok(())
+    });
+}
+
+/// It hears everything, and nobody hears it: what it would answer is seen on its cable.
+#[test]
+fn a_node_that_nobody_hears_has_stopped_before_it_is_succeeded() {
+    use speaker_tests::{lab::Direction, message::Message};
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let cable = cluster.nodes[owner].host.eth0.port.capture()?;
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            let port = &cluster.nodes[owner].host.eth0.port;
+            port.lose(1.0, Direction::FromHost)?;
+            cluster.agreed(&others, VIP)
+        })?;
+        let answerers = asked.answerers();
+        let first = answerers.iter().find(|it| it.mac == cluster.mac(next));
+        let first = first.expect("it answers").first;
+        let mine = |frame: &&speaker_tests::lab::Frame| {
+            let message = Message::of(frame);
+            !frame.sent && message.is_some_and(|it| it.says(VIP, cluster.mac(owner)))
+        };
+        let frames = cable.frames();
+        let last = frames.iter().filter(mine).map(|frame| frame.at).max();
+        let last = last.expect("it answered before");
+        assert!(last < first, "{:?}", last.duration_since(first));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_link_without_carrier_is_no_place_for_a_vip() {
+    lab::test(|lab| {
+        let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        cluster.nodes[owner].host.eth0.port.unplug()?;
+        let others = cluster.others(owner);
+        let next = cluster.agreed(&others, VIP)?;
+        assert_ne!(next, owner);
+        cluster.nodes[owner].host.eth0.port.plug()?;
+        assert_eq!(cluster.owner(VIP)?, next);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_vip_goes_where_its_subnet_is() {
+    lab::test(|lab| {
+        let vip = "10.0.9.5".parse()?;
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&[vip]])?;
+        cluster.nodes[1]
+            .host
+            .ip("address add 10.0.9.1/24 dev eth0")?;
+        for node in &mut cluster.nodes {
+            node.spawn()?;
+        }
+        assert_eq!(cluster.owner(vip)?, 1);
+        cluster.nodes[2]
+            .host
+            .ip("address add 10.0.9.2/24 dev eth0")?;
+        cluster.nodes[1]
+            .host
+            .ip("address del 10.0.9.1/24 dev eth0")?;
+        let end = std::time::Instant::now() + FAIL_OVER;
+        while cluster.owner(vip)? != 2 {
+            assert!(std::time::Instant::now() < end);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_that_joins_takes_nothing() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
+        for node in &mut cluster.nodes[..2] {
+            node.spawn()?;
+        }
+        let owner = cluster.agreed(&[0, 1], VIP)?;
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[2].start()?;
+            assert_eq!(cluster.owner(VIP)?, owner);
+            sleep(Duration::from_secs(2));
+            Ok(())
+        })?;
+        asked.assert_all_answered(200, cluster.mac(owner));
+        Ok(())
+    });
+}

@@ -1,0 +1,43 @@
+//! Nodes that share VIPs: what clients see while nodes, agents and links fail. Each answer on the
+//! wire is counted: one that comes twice fails the test that saw it.
+
+mod agents;
+mod hosts;
+mod verbs;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Result;
+use speaker_tests::{
+    asker::{Asked, Asker},
+    cluster::Cluster,
+};
+
+const VIP_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
+const VIP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x240);
+const VIP: IpAddr = IpAddr::V4(VIP_V4);
+const VIPS: [IpAddr; 2] = [VIP, IpAddr::V6(VIP_V6)];
+
+/// How often the client asks.
+const EVERY: Duration = Duration::from_millis(5);
+
+/// Far more than a fail-over takes, which benchmarks measure: on a machine that has much else to
+/// do, the test must not fail for that.
+const FAIL_OVER: Duration = Duration::from_secs(5);
+
+/// The client asks for the VIP while something is done.
+fn asked<T>(
+    cluster: &mut Cluster,
+    vip: IpAddr,
+    act: impl FnOnce(&mut Cluster) -> Result<T>,
+) -> Result<(Asked, T)> {
+    let asker = Asker::start(&cluster.client, vip, EVERY)?;
+    thread::sleep(Duration::from_millis(200));
+    let result = act(cluster)?;
+    thread::sleep(Duration::from_millis(200));
+    Ok((asker.stop()?, result))
+}

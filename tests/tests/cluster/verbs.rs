@@ -1,0 +1,120 @@
+//! What operators ask for, and what they are told.
+
+use std::{fs, net::IpAddr, thread::sleep, time::Duration};
+
+use speaker_tests::{agent::Mode, cluster::Cluster, lab};
+
+use crate::{VIP, VIPS, asked};
+
+#[test]
+fn a_drained_node_hands_over_without_a_gap_and_stays_drained() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].ask("drain")?;
+            cluster.owner(VIP)
+        })?;
+        assert_ne!(next, owner);
+        let macs: Vec<_> = asked.answerers().iter().map(|it| it.mac).collect();
+        assert_eq!(macs, [cluster.mac(owner), cluster.mac(next)]);
+        let unanswered = asked.unanswered().len();
+        println!("unanswered while handed over: {unanswered}");
+
+        cluster.nodes[owner].agent().kill()?;
+        cluster.nodes[owner].start()?;
+        sleep(Duration::from_secs(1));
+        let explanation = cluster.nodes[next].explain(VIP)?;
+        let drained = cluster.nodes[owner].host.name();
+        let standing = |it: &&speaker_tests::cluster::Candidate| it.node == drained;
+        let candidate = explanation.candidates.iter().find(standing);
+        assert_eq!(candidate.map(|it| it.standing.as_str()), Some("draining"));
+        cluster.nodes[owner].ask("undrain")?;
+        assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_vip_can_be_moved_and_the_reason_is_told() {
+    lab::test(|lab| {
+        let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let to = cluster.others(owner)[0];
+        let name = cluster.nodes[to].host.name();
+        // Whoever is asked: the owner is told.
+        let asked = cluster.others(owner)[1];
+        let said = cluster.nodes[asked].ask(&format!("move {VIP} {name}"))?;
+        assert_eq!(said, format!("{name} owns {VIP}\n"));
+        assert_eq!(cluster.owner(VIP)?, to);
+        let cause = cluster.nodes[to].explain(VIP)?.cause.unwrap_or_default();
+        assert!(cause.contains("somebody asked for the move"), "{cause}");
+        let refused = cluster.nodes[asked].ask(&format!("move {VIP} node-x"));
+        let refused = refused.expect_err("there is no such node").to_string();
+        assert!(
+            refused.contains("node-x may not own 10.0.0.240"),
+            "{refused}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn vips_are_spread_evenly_when_somebody_asks() {
+    lab::test(|lab| {
+        let vips: Vec<[IpAddr; 1]> = (0..9)
+            .map(|n| [IpAddr::from([10, 0, 0, 200 + n])])
+            .collect();
+        let services: Vec<&[IpAddr]> = vips.iter().map(|vip| &vip[..]).collect();
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &services)?;
+        cluster.nodes[0].spawn()?;
+        for vip in &vips {
+            assert_eq!(cluster.agreed(&[0], vip[0])?, 0);
+        }
+        cluster.nodes[1].spawn()?;
+        cluster.nodes[2].spawn()?;
+        cluster.agree(vips.concat())?;
+        cluster.nodes[1].ask("rebalance")?;
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut owned = [0; 3];
+            for vip in &vips {
+                owned[cluster.owner(vip[0])?] += 1;
+            }
+            if owned == [3, 3, 3] {
+                return Ok(());
+            }
+            assert!(std::time::Instant::now() < end, "{owned:?}");
+        }
+    });
+}
+
+#[test]
+fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
+        let wrong = tempfile::NamedTempFile::new()?;
+        fs::write(&wrong, "another secret of other nodes\n")?;
+        let path = wrong.path().display().to_string();
+        cluster.nodes[2].arguments = cluster.arguments(2, &path);
+        for node in &mut cluster.nodes {
+            node.spawn()?;
+        }
+        let owner = cluster.agreed(&[0, 1], VIP)?;
+        let (stranger, own) = (
+            cluster.nodes[2].host.eth0.ipv4,
+            cluster.nodes[owner].host.eth0.ipv4,
+        );
+        for (number, from) in [(owner, stranger), (2, own)] {
+            let text =
+                format!("a message from {from}:7946 is sealed with none of this node's keys");
+            cluster.nodes[number]
+                .agent()
+                .wait_for_line(&text, Duration::from_secs(20))?;
+        }
+        // The right key makes it a member, without a restart.
+        fs::write(&wrong, "the secret of the nodes in the lab\n")?;
+        assert_eq!(cluster.owner(VIP)?, owner);
+        Ok(())
+    });
+}
