@@ -32,7 +32,7 @@ use tokio::{
     sync::mpsc,
     time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     api::{self, Request},
@@ -316,12 +316,7 @@ impl Agent {
         if !self.holds {
             return;
         }
-        if let Err(error) = self.shell.lease.renew(lasts) {
-            error!(
-                "the lease cannot be renewed: {:#}",
-                anyhow::Error::from(error)
-            );
-        }
+        self.shell.hold(lasts);
     }
 
     /// Opens the tap while somebody watches, and closes it when the last one is gone.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use nix::net::if_::if_indextoname;
-use speaker_common::layout::{Action, Link};
+use speaker_common::{
+    layout::{Action, Link},
+    lease::{Tenure, is_alone, tenure},
+};
 use speaker_core::{
     describe::mac_text,
     node::{Attached, LinkStatus, PlaceStatus, Status, VipStatus},
@@ -125,11 +128,16 @@ fn counted(status: VipStatus, maps: &Maps) -> Result<VipReport> {
 }
 
 fn lease(maps: &Maps) -> Result<LeaseReport> {
-    let deadline = maps.lease()?.agent_deadline_ns as i64;
-    let remaining_ms = (deadline - kernel::now() as i64) / 1_000_000;
+    let (agent, peers) = (maps.lease()?, maps.peers()?);
+    let now = kernel::now();
+    let deadline = if is_alone(&agent, &peers) {
+        agent.agent_deadline_ns
+    } else {
+        agent.agent_deadline_ns.min(peers.deadline_ns)
+    };
     Ok(LeaseReport {
-        valid: remaining_ms > 0,
-        remaining_ms,
+        valid: tenure(&agent, &peers, now) == Tenure::Valid,
+        remaining_ms: (deadline as i64 - now as i64) / 1_000_000,
     })
 }
 

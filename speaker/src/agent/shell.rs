@@ -1,7 +1,10 @@
 //! Carries the node's commands out.
 
+use std::time::{Duration, SystemTime};
+
 use anyhow::{Context as _, Result};
 use nix::net::if_::if_indextoname;
+use speaker_common::lease::{AgentLease, Tenure, tenure};
 use speaker_core::{
     announce::Announcement,
     describe::mac_text,
@@ -18,7 +21,7 @@ use crate::{
 /// Everything that the agent acts through.
 pub(super) struct Shell {
     pub(super) kernel: Kernel,
-    pub(super) lease: Lease,
+    lease: Lease,
     mode: ModeChoice,
     groups: Groups,
     sender: Sender,
@@ -43,8 +46,30 @@ impl Shell {
             vips: maps.vips()?.into_iter().collect(),
             links: maps.links()?.into_iter().collect(),
             attached: self.kernel.pinned()?.into_iter().collect(),
-            in_time: kernel::now() < maps.lease()?.agent_deadline_ns,
+            in_time: tenure(&self.lease.agent(), &self.lease.peers(), kernel::now())
+                == Tenure::Valid,
         })
+    }
+
+    /// Holds the lease for this long, as a node that knows of no other. Where it has lapsed, another
+    /// life begins.
+    pub(super) fn hold(&self, lasts: Duration) {
+        let now = kernel::now();
+        let (agent, peers) = (self.lease.agent(), self.lease.peers());
+        let life = if tenure(&agent, &peers, now) == Tenure::Valid {
+            agent.life
+        } else {
+            let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            (clock.as_millis() as u64).max(agent.life.max(peers.over) + 1)
+        };
+        self.lease.write(&AgentLease {
+            life,
+            agent_deadline_ns: now.saturating_add(lasts.as_nanos() as u64),
+            heartbeat_ns: now,
+            peers_lease_ns: 0,
+            alone: peers.company.wrapping_add(1).max(1),
+            flags: 0,
+        });
     }
 
     /// Carries a command out; what the node must know of the result comes back.
