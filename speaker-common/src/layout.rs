@@ -5,11 +5,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::wire::Mac;
+use crate::{probe::Key, wire::Mac};
 
 /// Version of everything in this module. Pins live under a directory named after it, so that a
 /// new agent never reads an old layout by mistake.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Cells of `links`.
 pub const LINK_CELLS: usize = 1_024;
@@ -263,15 +263,48 @@ impl Counters {
     }
 }
 
-/// The one value of `lease`.
+/// Keys of probes that are known at one time: the present one, and those that a rotation replaces.
+pub const PROBE_KEYS: usize = 3;
+
+/// The one value of `probes`: which probes this node answers.
 #[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-pub struct Lease {
-    /// The agent is alive, or expected back, until then; nanoseconds of `CLOCK_BOOTTIME`, the
-    /// monotonic clock that goes on while the host is suspended.
-    pub agent_deadline_ns: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Probes {
+    /// This node's number.
+    pub node: u64,
+    /// The keys of the tag. Probes may come under any of the first `count`, and are answered under
+    /// the one that they came under.
+    pub keys: [Key; PROBE_KEYS],
+    /// How many of `keys` there are.
+    pub count: u32,
+    /// The UDP port that probes are sent to; 0: none are answered.
+    pub port: u16,
+    #[doc(hidden)]
+    pub unused: [u8; 2],
+}
+
+impl Probes {
+    /// No probe is answered.
+    pub const NONE: Self = Self {
+        node: 0,
+        keys: [Key([0; 2]); PROBE_KEYS],
+        count: 0,
+        port: 0,
+        unused: [0; 2],
+    };
+
+    /// The probes that reach the node of this number at this UDP port under one of these keys;
+    /// `None` where there are more than [`PROBE_KEYS`].
+    pub fn new(node: u64, port: u16, keys: &[Key]) -> Option<Self> {
+        let mut probes = Self {
+            node,
+            port,
+            count: keys.len() as u32,
+            ..Self::NONE
+        };
+        probes.keys.get_mut(..keys.len())?.copy_from_slice(keys);
+        Some(probes)
+    }
 }
 
 /// The one value of `tap`.
@@ -339,17 +372,20 @@ pub struct Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::{AgentLease, PeersLease};
 
     /// Sizes are part of the layout: a change wants a new [`LAYOUT_VERSION`].
     #[test]
     fn sizes_are_those_of_the_layout_version() {
-        assert_eq!(LAYOUT_VERSION, 1);
+        assert_eq!(LAYOUT_VERSION, 2);
         assert_eq!(size_of::<LinkCell>(), 16);
         assert_eq!(size_of::<VipKeyV4>(), 12);
         assert_eq!(size_of::<VipKeyV6>(), 24);
         assert_eq!(size_of::<Vip>(), 8);
         assert_eq!(size_of::<Counters>(), 32);
-        assert_eq!(size_of::<Lease>(), 8);
+        assert_eq!(size_of::<AgentLease>(), 40);
+        assert_eq!(size_of::<PeersLease>(), 32);
+        assert_eq!(size_of::<Probes>(), 64);
         assert_eq!(size_of::<Tap>(), 4);
         assert_eq!(size_of::<Event>(), 144);
     }

@@ -1,55 +1,261 @@
 //! The kernel-held lease: the program answers only while it is valid.
+//!
+//! Two sides hold it, each in a map of its own, without locks: the agent (`lease`), and the peers
+//! by their probes (`peers`), for which the program writes, or the agent where a probe reached its
+//! socket. Every word is written whole and in an order that leaves none of the states in between
+//! more than what is on either side of it.
 
-use crate::layout::Lease;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How long after the agent's deadline the program goes on keeping the node's own kernel silent.
 /// After that, pins left by an agent that is gone for good must not harm whoever serves the node
 /// next: the program is inert. In nanoseconds.
 pub const INERT_AFTER_NS: u64 = 600 * 1_000_000_000;
 
-/// What the lease allows at one moment.
+/// The one value of `lease`, which the agent writes, and nobody else: its side of the lease.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct AgentLease {
+    /// The present life; zero before the first, and while another one is being written. Stored
+    /// first, as zero, and last; loaded before and after all else.
+    pub life: u64,
+    /// The agent is alive, or expected back, until then; nanoseconds of `CLOCK_BOOTTIME`, the
+    /// monotonic clock that goes on while the host is suspended.
+    pub agent_deadline_ns: u64,
+    /// When the agent last wrote this.
+    pub heartbeat_ns: u64,
+    /// How long one handed-back reply extends the lease.
+    pub peers_lease_ns: u64,
+    /// Not zero: the agent knows of nobody else, for the so-manieth time.
+    pub alone: u32,
+    /// [`FLAG_RESTARTING`](crate::probe::FLAG_RESTARTING) and
+    /// [`FLAG_DRAINING`](crate::probe::FLAG_DRAINING).
+    pub flags: u32,
+}
+
+/// The one value of `peers`, which is written by whoever answers a probe: the peers' side of the
+/// lease.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct PeersLease {
+    /// The life that `deadline_ns` belongs to. Stored after it, loaded before it.
+    pub life: u64,
+    /// The peers' deadline, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub deadline_ns: u64,
+    /// The last life that is known to be over.
+    pub over: u64,
+    /// The last [`AgentLease::alone`] that a probe has disproved.
+    pub company: u32,
+    #[doc(hidden)]
+    pub unused: u32,
+}
+
+/// A word of [`PeersLease`] that a probe changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// [`PeersLease::deadline_ns`].
+    Deadline(u64),
+    /// [`PeersLease::life`].
+    Life(u64),
+    /// [`PeersLease::company`].
+    Company(u32),
+    /// [`PeersLease::over`].
+    Over(u64),
+}
+
+impl PeersLease {
+    /// Hands over what is different in `next`, in the order in which it must be stored.
+    ///
+    /// What is alike is not stored, so that two CPUs that answer probes at one time do not take
+    /// back what the other has found. The worst that one can take back is a later deadline than
+    /// its own. Loneliness ends after the lease has begun, or it would be over at once.
+    #[inline(always)]
+    pub fn changes(&self, next: &Self, mut store: impl FnMut(Change)) {
+        if next.deadline_ns != self.deadline_ns {
+            store(Change::Deadline(next.deadline_ns));
+        }
+        if next.life != self.life {
+            store(Change::Life(next.life));
+        }
+        if next.company != self.company {
+            store(Change::Company(next.company));
+        }
+        if next.over != self.over {
+            store(Change::Over(next.over));
+        }
+    }
+}
+
+/// What the two sides of the lease come to at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// No peer has renewed this life yet: silent, and the first `Renew` begins the lease.
+    Unarmed,
+    /// What is owned is answered.
+    Valid,
+    /// Silent for the rest of this life.
+    Over,
+}
+
+/// What the lease allows at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
+#[inline(always)]
+pub fn tenure(agent: &AgentLease, peers: &PeersLease, now: u64) -> Tenure {
+    if agent.life == 0 || agent.life == peers.over || now >= agent.agent_deadline_ns {
+        Tenure::Over
+    } else if is_alone(agent, peers) {
+        Tenure::Valid
+    } else if agent.life != peers.life {
+        Tenure::Unarmed
+    } else if now < peers.deadline_ns {
+        Tenure::Valid
+    } else {
+        Tenure::Over
+    }
+}
+
+/// Whether the node answers without being renewed.
+#[inline(always)]
+pub fn is_alone(agent: &AgentLease, peers: &PeersLease) -> bool {
+    agent.alone != 0 && agent.alone != peers.company
+}
+
+/// What the program does about VIPs at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Answer for what is owned.
     Valid,
     /// Stay silent, and keep the node's own kernel silent.
     Lapsed,
-    /// Nobody has held the lease for [`INERT_AFTER_NS`]: pass everything.
+    /// No agent has held the lease for [`INERT_AFTER_NS`]: pass everything.
     Inert,
 }
 
-impl Lease {
-    /// What the lease allows at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
+impl Standing {
+    /// By the two sides of the lease at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
     #[inline(always)]
-    pub fn standing(&self, now: u64) -> Standing {
-        if now < self.agent_deadline_ns {
-            Standing::Valid
-        } else if now - self.agent_deadline_ns < INERT_AFTER_NS {
-            Standing::Lapsed
-        } else {
-            Standing::Inert
+    pub fn of(agent: &AgentLease, peers: &PeersLease, now: u64) -> Self {
+        match tenure(agent, peers, now) {
+            Tenure::Valid => Self::Valid,
+            Tenure::Unarmed | Tenure::Over => {
+                if now.saturating_sub(agent.agent_deadline_ns) < INERT_AFTER_NS {
+                    Self::Lapsed
+                } else {
+                    Self::Inert
+                }
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::vec::Vec;
+
     use super::*;
 
+    const ALONE: AgentLease = AgentLease {
+        life: 1,
+        agent_deadline_ns: 1_000,
+        heartbeat_ns: 0,
+        peers_lease_ns: 100,
+        alone: 1,
+        flags: 0,
+    };
+    const IN_COMPANY: AgentLease = AgentLease { alone: 0, ..ALONE };
+
+    fn peers(life: u64, deadline_ns: u64) -> PeersLease {
+        PeersLease {
+            life,
+            deadline_ns,
+            ..PeersLease::default()
+        }
+    }
+
     #[test]
-    fn valid_until_the_deadline_then_lapsed_then_inert() {
-        let lease = Lease {
-            agent_deadline_ns: 1_000,
+    fn alone_valid_until_the_agents_deadline_then_lapsed_then_inert() {
+        let standing = |now| Standing::of(&ALONE, &PeersLease::default(), now);
+        assert_eq!(standing(999), Standing::Valid);
+        assert_eq!(standing(1_000), Standing::Lapsed);
+        assert_eq!(standing(999 + INERT_AFTER_NS), Standing::Lapsed);
+        assert_eq!(standing(1_000 + INERT_AFTER_NS), Standing::Inert);
+    }
+
+    #[test]
+    fn in_company_valid_until_the_earlier_of_both_deadlines() {
+        let standing = |deadline, now| Standing::of(&IN_COMPANY, &peers(1, deadline), now);
+        assert_eq!(standing(500, 499), Standing::Valid);
+        assert_eq!(standing(500, 500), Standing::Lapsed);
+        assert_eq!(standing(5_000, 999), Standing::Valid);
+        assert_eq!(standing(5_000, 1_000), Standing::Lapsed);
+        // What the peers think makes nobody inert.
+        let late = AgentLease {
+            agent_deadline_ns: u64::MAX,
+            ..IN_COMPANY
         };
-        assert_eq!(lease.standing(999), Standing::Valid);
-        assert_eq!(lease.standing(1_000), Standing::Lapsed);
-        assert_eq!(lease.standing(999 + INERT_AFTER_NS), Standing::Lapsed);
-        assert_eq!(lease.standing(1_000 + INERT_AFTER_NS), Standing::Inert);
+        let now = 501 + INERT_AFTER_NS;
+        assert_eq!(Standing::of(&late, &peers(1, 500), now), Standing::Lapsed);
+    }
+
+    #[test]
+    fn a_life_that_nobody_renewed_is_silent() {
+        let standing = |peers| Standing::of(&IN_COMPANY, &peers, 1);
+        assert_eq!(standing(PeersLease::default()), Standing::Lapsed);
+        assert_eq!(standing(peers(2, 500)), Standing::Lapsed);
+    }
+
+    #[test]
+    fn what_is_over_or_half_written_is_silent_alone_or_not() {
+        for agent in [ALONE, IN_COMPANY] {
+            let over = PeersLease {
+                over: 1,
+                ..peers(1, 500)
+            };
+            assert_eq!(Standing::of(&agent, &over, 1), Standing::Lapsed);
+            let half_written = AgentLease { life: 0, ..agent };
+            let before = PeersLease {
+                over: 7,
+                ..peers(0, 500)
+            };
+            assert_eq!(Standing::of(&half_written, &before, 1), Standing::Lapsed);
+        }
     }
 
     #[test]
     fn a_lease_that_nobody_wrote_is_inert_once_the_host_is_up_for_a_while() {
-        assert_eq!(Lease::default().standing(1), Standing::Lapsed);
-        assert_eq!(Lease::default().standing(INERT_AFTER_NS), Standing::Inert);
+        let standing = |now| Standing::of(&AgentLease::default(), &PeersLease::default(), now);
+        assert_eq!(standing(1), Standing::Lapsed);
+        assert_eq!(standing(INERT_AFTER_NS), Standing::Inert);
+    }
+
+    #[test]
+    fn only_what_changed_is_stored_and_the_life_after_its_deadline() {
+        let before = PeersLease {
+            over: 3,
+            ..peers(4, 500)
+        };
+        let changes = |next: PeersLease| {
+            let mut changes = Vec::new();
+            before.changes(&next, |change| changes.push(change));
+            changes
+        };
+        assert_eq!(changes(before), []);
+        let next = PeersLease {
+            over: 4,
+            company: 1,
+            ..peers(5, 600)
+        };
+        assert_eq!(
+            changes(next),
+            [
+                Change::Deadline(600),
+                Change::Life(5),
+                Change::Company(1),
+                Change::Over(4)
+            ]
+        );
     }
 }

@@ -17,7 +17,13 @@
 //! A *life* is the span in which a node holds its lease without interruption. A lapsed lease is
 //! never extended: the life is over, and only the agent can begin another, under a new number.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
+
+pub use crate::lease::{AgentLease, PeersLease, Tenure, tenure};
+use crate::{
+    layout::Probes,
+    lease::{Change, is_alone},
+};
 
 /// Bytes of a probe: the whole UDP payload, whatever its kind, so that a request becomes its
 /// reply in place.
@@ -26,6 +32,9 @@ pub const LENGTH: usize = 64;
 /// What every probe begins with: a name, and the version of this layout. Then, in the same word,
 /// kind and flags.
 const MAGIC: [u8; 3] = *b"SP\x01";
+
+/// A probe's bytes as words, in the order of memory, as a frame holds them.
+pub type Words = [u64; LENGTH / size_of::<u64>()];
 
 /// Words before the tag.
 const BODY: usize = 7;
@@ -86,45 +95,45 @@ pub struct Probe {
     pub agent_left_ms: u32,
 }
 
-/// A key of the tag: two little-endian words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Key(pub [u64; 2]);
-
 impl Probe {
     /// The probe's bytes with their tag.
     #[inline(always)]
     pub fn seal(&self, key: &Key) -> [u8; LENGTH] {
-        let mut words = [0; 8];
-        let [m0, m1, version] = MAGIC;
-        let [f0, f1, f2, f3] = self.flags.to_le_bytes();
-        words[0] = u64::from_le_bytes([m0, m1, version, self.kind as u8, f0, f1, f2, f3]);
-        words[1] = self.watcher;
-        words[2] = self.target;
-        words[3] = self.sequence;
-        words[4] = self.life;
-        words[5] = self.time_ns;
-        words[6] = u64::from(self.agent_age_ms) | u64::from(self.agent_left_ms) << 32;
-        words[7] = tag(key, &words);
-        let mut bytes = [0; LENGTH];
-        for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
-        }
-        bytes
+        transmute!(self.write(key))
     }
 
     /// The probe in these bytes, if the tag is by this key and the layout is this version's.
     #[inline(always)]
     pub fn open(bytes: &[u8; LENGTH], key: &Key) -> Option<Self> {
-        let mut words = [0; 8];
-        for (word, place) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*place);
-        }
-        if tag(key, &words) != words[7] {
+        let words = transmute!(*bytes);
+        if !is_tagged(&words, key) {
             return None;
         }
-        let [m0, m1, version, kind, f0, f1, f2, f3] = words[0].to_le_bytes();
+        Self::read(&words)
+    }
+
+    #[inline(always)]
+    fn write(&self, key: &Key) -> Words {
+        let [m0, m1, version] = MAGIC;
+        let [f0, f1, f2, f3] = self.flags.to_le_bytes();
+        let mut words = [
+            u64::from_ne_bytes([m0, m1, version, self.kind as u8, f0, f1, f2, f3]),
+            self.watcher.to_le(),
+            self.target.to_le(),
+            self.sequence.to_le(),
+            self.life.to_le(),
+            self.time_ns.to_le(),
+            (u64::from(self.agent_age_ms) | u64::from(self.agent_left_ms) << 32).to_le(),
+            0,
+        ];
+        words[BODY] = tag(key, &words).to_le();
+        words
+    }
+
+    /// The probe in words whose tag is right, if the layout is this version's.
+    #[inline(always)]
+    fn read(words: &Words) -> Option<Self> {
+        let [m0, m1, version, kind, f0, f1, f2, f3] = words[0].to_ne_bytes();
         if [m0, m1, version] != MAGIC {
             return None;
         }
@@ -134,89 +143,34 @@ impl Probe {
             3 => Kind::Renew,
             _ => return None,
         };
+        let agent = u64::from_le(words[6]);
         Some(Self {
             kind,
             flags: u32::from_le_bytes([f0, f1, f2, f3]),
-            watcher: words[1],
-            target: words[2],
-            sequence: words[3],
-            life: words[4],
-            time_ns: words[5],
-            agent_age_ms: words[6] as u32,
-            agent_left_ms: (words[6] >> 32) as u32,
+            watcher: u64::from_le(words[1]),
+            target: u64::from_le(words[2]),
+            sequence: u64::from_le(words[3]),
+            life: u64::from_le(words[4]),
+            time_ns: u64::from_le(words[5]),
+            agent_age_ms: agent as u32,
+            agent_left_ms: (agent >> 32) as u32,
         })
     }
-}
 
-/// What the agent writes, and nobody else: its side of the lease.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-pub struct AgentLease {
-    /// The present life; zero before the first.
-    pub life: u64,
-    /// The agent is alive, or expected back, until then; nanoseconds of `CLOCK_BOOTTIME`.
-    pub agent_deadline_ns: u64,
-    /// When the agent last wrote this.
-    pub heartbeat_ns: u64,
-    /// How long one handed-back reply extends the lease.
-    pub peers_lease_ns: u64,
-    /// Not zero: the agent knows of nobody else, for the so-manieth time.
-    pub alone: u32,
-    /// [`FLAG_RESTARTING`] and [`FLAG_DRAINING`].
-    pub flags: u32,
-}
-
-/// What the program writes while it answers probes, and nobody else: the peers' side of the lease.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-pub struct PeersLease {
-    /// The life that `deadline_ns` belongs to. Stored after it, loaded before it.
-    pub life: u64,
-    /// The peers' deadline, in nanoseconds of `CLOCK_BOOTTIME`.
-    pub deadline_ns: u64,
-    /// The last life that is known to be over.
-    pub over: u64,
-    /// The last [`AgentLease::alone`] that a probe has disproved.
-    pub company: u32,
-    #[doc(hidden)]
-    pub unused: u32,
-}
-
-/// What the two sides of the lease come to at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tenure {
-    /// No peer has renewed this life yet: silent, and the first `Renew` begins the lease.
-    Unarmed,
-    /// What is owned is answered.
-    Valid,
-    /// Silent for the rest of this life.
-    Over,
-}
-
-/// What the lease allows at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
-#[inline(always)]
-pub fn tenure(agent: &AgentLease, peers: &PeersLease, now: u64) -> Tenure {
-    if agent.life == peers.over || now >= agent.agent_deadline_ns {
-        Tenure::Over
-    } else if is_alone(agent, peers) {
-        Tenure::Valid
-    } else if agent.life != peers.life {
-        Tenure::Unarmed
-    } else if now < peers.deadline_ns {
-        Tenure::Valid
-    } else {
-        Tenure::Over
+    /// Whether it asks the node of this number, or whoever is there, for something.
+    #[inline(always)]
+    fn asks(&self, node: u64) -> bool {
+        self.kind != Kind::Reply
+            && (self.target == node || self.target == ANYBODY)
+            && self.watcher != node
     }
 }
 
-#[inline(always)]
-fn is_alone(agent: &AgentLease, peers: &PeersLease) -> bool {
-    agent.alone != 0 && agent.alone != peers.company
-}
+/// A key of the tag: two little-endian words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Key(pub [u64; 2]);
 
 /// What becomes of an authentic probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +191,8 @@ pub fn answer(
     now: u64,
 ) -> Outcome {
     let mut peers = *peers;
-    if probe.target != node && probe.target != ANYBODY || probe.watcher == node {
+    // Without a life there is nothing to say.
+    if !probe.asks(node) || agent.life == 0 {
         return Outcome { peers, reply: None };
     }
     let ours = probe.life == agent.life;
@@ -293,6 +248,62 @@ pub fn answer(
     }
 }
 
+/// What becomes of what came to the port of probes, a probe's length of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// None of the keys gives its tag, or it has another version's layout.
+    Foreign,
+    /// An authentic probe that is not for the program: a reply, or for another node.
+    Passed,
+    /// It needs no reply.
+    Renewed,
+    /// Its words are the reply's now.
+    Answered,
+}
+
+/// Judges what came to the port of probes, hands over what becomes of the peers' side of the lease,
+/// to be stored at once, and puts the reply in the place of the request.
+#[inline(always)]
+pub fn judge(
+    words: &mut Words,
+    probes: &Probes,
+    agent: &AgentLease,
+    peers: &PeersLease,
+    now: u64,
+    store: impl FnMut(Change),
+) -> Judgement {
+    let Some(key) = find_key(words, probes) else {
+        return Judgement::Foreign;
+    };
+    let Some(probe) = Probe::read(words) else {
+        return Judgement::Foreign;
+    };
+    let outcome = answer(&probe, probes.node, agent, peers, now);
+    peers.changes(&outcome.peers, store);
+    match outcome.reply {
+        Some(reply) => {
+            *words = reply.write(&key);
+            Judgement::Answered
+        }
+        None if probe.kind == Kind::Renew && probe.asks(probes.node) => Judgement::Renewed,
+        None => Judgement::Passed,
+    }
+}
+
+/// The key that the tag is by.
+#[inline(always)]
+fn find_key(words: &Words, probes: &Probes) -> Option<Key> {
+    let mut at = 0;
+    while at < probes.keys.len() && (at as u32) < probes.count {
+        let key = probes.keys[at];
+        if is_tagged(words, &key) {
+            return Some(key);
+        }
+        at += 1;
+    }
+    None
+}
+
 /// Somebody is there. While the node was alone its lease needed no renewal, so that it was not
 /// renewed does not end its life: it falls silent until the sender's `Renew`.
 #[inline(always)]
@@ -335,11 +346,16 @@ fn millis(ns: u64) -> u32 {
 }
 
 #[inline(always)]
-fn tag(key: &Key, words: &[u64; 8]) -> u64 {
+fn is_tagged(words: &Words, key: &Key) -> bool {
+    tag(key, words) == u64::from_le(words[BODY])
+}
+
+#[inline(always)]
+fn tag(key: &Key, words: &Words) -> u64 {
     let mut message = [0; BODY];
     let mut at = 0;
     while at < BODY {
-        message[at] = words[at];
+        message[at] = u64::from_le(words[at]);
         at += 1;
     }
     siphash(key, &message)

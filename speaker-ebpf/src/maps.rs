@@ -3,7 +3,7 @@
 use core::{cell::Cell, marker::PhantomData};
 
 use aya_ebpf::{
-    bindings::xdp_md,
+    bindings::{BPF_F_MMAPABLE, xdp_md},
     btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
     helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
@@ -12,14 +12,17 @@ use aya_ebpf::{
 use speaker_common::{
     frame::{Frame, snapshot},
     layout::{
-        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, LINK_CELLS, Lease,
-        Link, LinkCell, MAX_SLOTS, MAX_VIPS, Tap, Vip, VipKeyV4, VipKeyV6,
+        Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, LINK_CELLS, Link,
+        LinkCell, MAX_SLOTS, MAX_VIPS, Probes, Tap, Vip, VipKeyV4, VipKeyV6,
     },
-    lease::Standing,
+    lease::{AgentLease, PeersLease, Standing},
     respond::{Reason, Records, Tables},
 };
 
 use crate::context::Packet;
+
+/// The agent maps the memory of these, to read and write words at a time.
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map(name = "links")]
 static LINKS: Array<LinkCell, LINK_CELLS> = Array::new();
@@ -34,7 +37,11 @@ static COUNTERS: Array<Counters, MAX_SLOTS> = Array::new();
 #[btf_map(name = "reasons")]
 static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 #[btf_map(name = "lease")]
-static LEASE: Array<Lease, 1> = Array::new();
+static LEASE: Array<AgentLease, 1, MAPPED> = Array::new();
+#[btf_map(name = "peers")]
+static PEERS: Array<PeersLease, 1, MAPPED> = Array::new();
+#[btf_map(name = "probes")]
+static PROBES: Array<Probes, 1> = Array::new();
 #[btf_map(name = "tap")]
 static TAP: Array<Tap, 1> = Array::new();
 // The kernel knows no type of a ring's records, and libbpf refuses a map that names one.
@@ -100,11 +107,10 @@ impl<T> Tables for Kernel<'_, T> {
 
     #[inline(always)]
     fn standing(&self) -> Standing {
-        // The array has its one element always; a lease that cannot be read is none.
-        let lease = LEASE.get(0).copied().unwrap_or_default();
+        let (agent, peers) = (agent(), peers());
         let now_ns = now_ns();
         self.now_ns.set(now_ns);
-        lease.standing(now_ns)
+        Standing::of(&agent, &peers, now_ns)
     }
 }
 
@@ -176,6 +182,57 @@ fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
     }
     entry.submit(0);
     true
+}
+
+/// The agent's side of the lease, with no life where it is just being written.
+///
+/// Relied on: the verifier and the compiler keep volatile accesses whole and in order. So does
+/// x86-64; a CPU that lets loads pass each other may see a life together with words of the one
+/// before, for as long as these take to reach it. The agent owns nothing between two lives.
+#[inline(always)]
+fn agent() -> AgentLease {
+    // The array has its one element always; a lease that cannot be read is none.
+    let Some(lease) = LEASE.get_ptr(0) else {
+        return AgentLease::default();
+    };
+    // SAFETY: the pointer is to a live array element, aligned to eight, of which any bytes mean
+    // something; whoever writes it stores whole words.
+    unsafe {
+        let life = (&raw const (*lease).life).read_volatile();
+        let agent_deadline_ns = (&raw const (*lease).agent_deadline_ns).read_volatile();
+        let heartbeat_ns = (&raw const (*lease).heartbeat_ns).read_volatile();
+        let peers_lease_ns = (&raw const (*lease).peers_lease_ns).read_volatile();
+        let alone = (&raw const (*lease).alone).read_volatile();
+        let flags = (&raw const (*lease).flags).read_volatile();
+        let still = (&raw const (*lease).life).read_volatile() == life;
+        AgentLease {
+            life: if still { life } else { 0 },
+            agent_deadline_ns,
+            heartbeat_ns,
+            peers_lease_ns,
+            alone,
+            flags,
+        }
+    }
+}
+
+/// The peers' side of the lease: its life before the deadline that belongs to it.
+#[inline(always)]
+fn peers() -> PeersLease {
+    let Some(peers) = PEERS.get_ptr(0) else {
+        return PeersLease::default();
+    };
+    // SAFETY: as of the agent's side.
+    unsafe {
+        let life = (&raw const (*peers).life).read_volatile();
+        PeersLease {
+            life,
+            deadline_ns: (&raw const (*peers).deadline_ns).read_volatile(),
+            over: (&raw const (*peers).over).read_volatile(),
+            company: (&raw const (*peers).company).read_volatile(),
+            unused: 0,
+        }
+    }
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`. Of all that an answer costs, this costs most; but a reading kept

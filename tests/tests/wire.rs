@@ -1,9 +1,9 @@
 //! The rules of the wire on the loaded program.
 
 use speaker_common::{
-    layout::{Action, EVENT_RING_BYTES, Event, Lease, Link, Vip, VipKeyV4, Vlan},
+    layout::{Action, EVENT_RING_BYTES, Event, Link, Vip, VipKeyV4, Vlan},
     respond::{Reason, Verdict},
-    testing::{Arp, Host, Subject as _, rows},
+    testing::{Arp, Host, Subject as _, alone_until, rows},
 };
 use speaker_tests::program::{Program, TEST_RUN_IFINDEX, object};
 
@@ -33,9 +33,7 @@ fn events_that_do_not_fit_the_ring_are_counted() {
     let mut program = Program::load(object::SPEAKER).expect("the object loads");
     let (port, vlan) = (TEST_RUN_IFINDEX, Vlan::default());
     program.set_link(Some(Link::new(node.mac, port)));
-    program.set_lease(Lease {
-        agent_deadline_ns: u64::MAX,
-    });
+    program.set_lease(alone_until(u64::MAX));
     let key = VipKeyV4 {
         address,
         port,

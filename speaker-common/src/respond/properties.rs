@@ -19,7 +19,7 @@ use crate::{
     layout::{Link, Vlan},
     respond,
     testing::{
-        Host, Nd, Node, Outcome, Subject,
+        Host, Nd, Node, Outcome, Subject, alone_until,
         random::{self, World},
     },
     wire::{Mac, nd},
@@ -146,12 +146,10 @@ fn node(world: &World) -> Node {
 }
 
 fn node_that_owns(vip: &Host) -> Node {
-    use crate::layout::{Action, Lease, Vip, VipKeyV6};
+    use crate::layout::{Action, Vip, VipKeyV6};
     let mut node = Node::new();
     node.set_link(Some(Link::new(Host::number(1).mac, 7)));
-    node.set_lease(Lease {
-        agent_deadline_ns: u64::MAX,
-    });
+    node.set_lease(alone_until(u64::MAX));
     let key = VipKeyV6 {
         address: vip.v6,
         port: 7,

@@ -13,4 +13,4 @@ pub use arp::Arp;
 pub use ethernet::{Ethernet, Host, Tag};
 pub use nd::{Checksum, Nd, option, sum};
 pub use node::Node;
-pub use subject::{Outcome, Subject};
+pub use subject::{Outcome, Subject, alone_until};

@@ -6,9 +6,10 @@ use std::{collections::BTreeMap, vec::Vec};
 use crate::{
     frame::{Bytes, Frame, snapshot},
     layout::{
-        Counters, Event, EventKind, FilterBit, Lease, Link, SNAPSHOT_BYTES, Vip, VipKeyV4, VipKeyV6,
+        Counters, Event, EventKind, FilterBit, Link, Probes, SNAPSHOT_BYTES, Vip, VipKeyV4,
+        VipKeyV6,
     },
-    lease::Standing,
+    lease::{AgentLease, PeersLease, Standing},
     respond::{self, Reason, Records, Tables},
 };
 
@@ -18,12 +19,13 @@ use super::{Outcome, Subject};
 const FRAME_BYTES_MAX: usize = 2_048;
 
 /// A node as the responder sees it, with all its maps in ordinary memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// The time, in nanoseconds of `CLOCK_BOOTTIME`.
     pub now_ns: u64,
     link: Option<Link>,
-    lease: Lease,
+    lease: AgentLease,
+    probes: Probes,
     watched: bool,
     vips_v4: BTreeMap<VipKeyV4, Vip>,
     vips_v6: BTreeMap<VipKeyV6, Vip>,
@@ -36,14 +38,26 @@ struct Written {
     counters: BTreeMap<u32, Counters>,
     reasons: BTreeMap<Reason, u64>,
     events: Vec<Event>,
+    peers: PeersLease,
 }
 
 impl Node {
     /// A node that is up for a while, with nothing in its tables.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a node that has just booted is another one"
+    )]
     pub fn new() -> Self {
         Self {
             now_ns: 3_600_000_000_000,
-            ..Self::default()
+            link: None,
+            lease: AgentLease::default(),
+            probes: Probes::NONE,
+            watched: false,
+            vips_v4: BTreeMap::new(),
+            vips_v6: BTreeMap::new(),
+            filter: BTreeMap::new(),
+            written: RefCell::default(),
         }
     }
 
@@ -73,8 +87,16 @@ impl Subject for Node {
         };
     }
 
-    fn set_lease(&mut self, lease: Lease) {
+    fn set_lease(&mut self, lease: AgentLease) {
         self.lease = lease;
+    }
+
+    fn set_peers(&mut self, peers: PeersLease) {
+        self.written.get_mut().peers = peers;
+    }
+
+    fn set_probes(&mut self, probes: Probes) {
+        self.probes = probes;
     }
 
     fn set_watched(&mut self, watched: bool) {
@@ -94,6 +116,10 @@ impl Subject for Node {
             verdict,
             frame: frame.as_slice().to_vec(),
         }
+    }
+
+    fn peers(&self) -> PeersLease {
+        self.written.borrow().peers
     }
 
     fn counters(&self, slot: u32) -> Counters {
@@ -131,7 +157,7 @@ impl Tables for Node {
     }
 
     fn standing(&self) -> Standing {
-        self.lease.standing(self.now_ns)
+        Standing::of(&self.lease, &self.written.borrow().peers, self.now_ns)
     }
 }
 

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, vec::Vec};
 
 use fastrand::Rng;
 
-use super::{Arp, Checksum, Ethernet, Host, Nd, Subject, Tag, option};
+use super::{Arp, Checksum, Ethernet, Host, Nd, Subject, Tag, alone_until, option};
 use crate::{
-    layout::{Action, Lease, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
+    layout::{Action, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
     lease::INERT_AFTER_NS,
     wire::{BROADCAST, Mac, nd},
 };
@@ -135,9 +135,9 @@ impl World {
             subject.set_vip_v6(*key, Some(*vip));
         }
         let now = subject.now_ns();
-        subject.set_lease(Lease {
-            agent_deadline_ns: now.saturating_add_signed(self.lease_ends_in_ns),
-        });
+        subject.set_lease(alone_until(
+            now.saturating_add_signed(self.lease_ends_in_ns),
+        ));
         subject.set_watched(self.watched);
     }
 

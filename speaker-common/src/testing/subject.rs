@@ -3,7 +3,8 @@
 use std::vec::Vec;
 
 use crate::{
-    layout::{Counters, Event, Lease, Link, Vip, VipKeyV4, VipKeyV6},
+    layout::{Counters, Event, Link, Probes, Vip, VipKeyV4, VipKeyV6},
+    lease::{AgentLease, PeersLease},
     respond::{Reason, Verdict},
 };
 
@@ -29,8 +30,12 @@ pub trait Subject {
     fn set_vip_v4(&mut self, key: VipKeyV4, vip: Option<Vip>);
     /// Enters an IPv6 VIP, or removes it.
     fn set_vip_v6(&mut self, key: VipKeyV6, vip: Option<Vip>);
-    /// Writes the lease.
-    fn set_lease(&mut self, lease: Lease);
+    /// Writes the agent's side of the lease.
+    fn set_lease(&mut self, lease: AgentLease);
+    /// Writes the peers' side of the lease.
+    fn set_peers(&mut self, peers: PeersLease);
+    /// Says which probes are answered.
+    fn set_probes(&mut self, probes: Probes);
     /// Turns the sample of every frame on or off.
     fn set_watched(&mut self, watched: bool);
     /// The time that the lease is judged by, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -39,10 +44,22 @@ pub trait Subject {
     /// Handles a frame.
     fn handle(&mut self, frame: &[u8]) -> Outcome;
 
+    /// The peers' side of the lease.
+    fn peers(&self) -> PeersLease;
     /// The counters of a slot.
     fn counters(&self, slot: u32) -> Counters;
     /// How often a reason was counted.
     fn reason(&self, reason: Reason) -> u64;
     /// Takes the events told so far, oldest first.
     fn take_events(&mut self) -> Vec<Event>;
+}
+
+/// The lease of a node that knows of no other, until the agent's deadline.
+pub fn alone_until(agent_deadline_ns: u64) -> AgentLease {
+    AgentLease {
+        life: 1,
+        agent_deadline_ns,
+        alone: 1,
+        ..AgentLease::default()
+    }
 }

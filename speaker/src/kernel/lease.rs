@@ -1,41 +1,162 @@
-//! The agent's side of the kernel-held lease.
+//! The kernel-held lease, in memory shared with the program.
 
-use std::{path::Path, time::Duration};
+use std::{
+    mem::offset_of,
+    path::Path,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
+};
 
 use aya::maps::{Array, MapData};
-use speaker_common::layout;
+use speaker_common::{
+    layout::Probes,
+    lease::{AgentLease, Change, PeersLease},
+    probe::{self, Judgement},
+};
+use tracing::warn;
+use zerocopy::transmute;
 
 use super::{
     clock,
-    maps::{MapsError, open},
+    mapped::{Mapped, Words},
+    maps::{Maps, MapsError, open},
 };
 
-/// Renews the lease: a value of its own, for a thread of its own, that nothing else keeps
-/// waiting. The program answers for as long as it is renewed.
+/// Both sides of the lease, to read and write without waiting for anything: a value of its own,
+/// for a thread of its own.
 pub struct Lease {
-    map: Array<MapData, [u8; size_of::<layout::Lease>()]>,
+    agent: Mapped<AgentWords>,
+    peers: Mapped<PeersWords>,
+    probes: Array<MapData, [u8; size_of::<Probes>()]>,
 }
 
 impl Lease {
-    pub(super) const MAP: &'static str = "lease";
-
     pub(super) fn open(directory: &Path) -> Result<Self, MapsError> {
         Ok(Self {
-            map: open(directory, Self::MAP)?,
+            agent: Mapped::open(directory, Maps::LEASE)?,
+            peers: Mapped::open(directory, Maps::PEERS)?,
+            probes: open(directory, Maps::PROBES)?,
         })
     }
 
-    /// From now on, the agent counts as alive for this long: one call into the kernel, which
-    /// waits for nothing. Returns the deadline in nanoseconds of `CLOCK_BOOTTIME`.
-    pub fn renew(&mut self, lasts: Duration) -> Result<u64, MapsError> {
-        let lasts = u64::try_from(lasts.as_nanos()).unwrap_or(u64::MAX);
-        let lease = layout::Lease {
-            agent_deadline_ns: clock::now().saturating_add(lasts),
+    /// Writes the agent's side, which nobody else does. Where the life is another one, there is
+    /// none in between: the program is silent until all of it is written.
+    pub fn write(&self, lease: &AgentLease) {
+        let AgentLease {
+            life,
+            agent_deadline_ns,
+            heartbeat_ns,
+            peers_lease_ns,
+            alone,
+            flags,
+        } = *lease;
+        let words = self.agent.get();
+        if words.life.load(SeqCst) != life {
+            words.life.store(0, SeqCst);
+        }
+        words.agent_deadline_ns.store(agent_deadline_ns, SeqCst);
+        words.heartbeat_ns.store(heartbeat_ns, SeqCst);
+        words.peers_lease_ns.store(peers_lease_ns, SeqCst);
+        words.alone.store(alone, SeqCst);
+        words.flags.store(flags, SeqCst);
+        words.life.store(life, SeqCst);
+    }
+
+    /// The agent's side as it was last written, by this agent or an earlier one.
+    pub fn agent(&self) -> AgentLease {
+        let words = self.agent.get();
+        AgentLease {
+            life: words.life.load(SeqCst),
+            agent_deadline_ns: words.agent_deadline_ns.load(SeqCst),
+            heartbeat_ns: words.heartbeat_ns.load(SeqCst),
+            peers_lease_ns: words.peers_lease_ns.load(SeqCst),
+            alone: words.alone.load(SeqCst),
+            flags: words.flags.load(SeqCst),
+        }
+    }
+
+    /// The peers' side.
+    pub fn peers(&self) -> PeersLease {
+        let words = self.peers.get();
+        PeersLease {
+            life: words.life.load(SeqCst),
+            deadline_ns: words.deadline_ns.load(SeqCst),
+            over: words.over.load(SeqCst),
+            company: words.company.load(SeqCst),
+            unused: 0,
+        }
+    }
+
+    /// Does with a probe what the program does with it: takes it down, and returns the reply, if
+    /// it draws one. For probes that reach the agent's socket, or come in a message.
+    pub fn answer(&self, probe: &[u8; probe::LENGTH]) -> Option<[u8; probe::LENGTH]> {
+        let probes: Probes = match self.probes.get(&0, 0) {
+            Ok(bytes) => transmute!(bytes),
+            Err(error) => {
+                let error = MapsError::kernel(Maps::PROBES, "read", error);
+                warn!("a probe is lost: {:#}", anyhow::Error::from(error));
+                return None;
+            }
         };
-        let bytes: [u8; size_of::<layout::Lease>()] = zerocopy::transmute!(lease);
-        self.map
-            .set(0, bytes, 0)
-            .map_err(|source| MapsError::kernel(Self::MAP, "written", source))?;
-        Ok(lease.agent_deadline_ns)
+        let mut words = transmute!(*probe);
+        // The clock comes last: what has been read is no younger than it.
+        let (agent, peers) = (self.agent(), self.peers());
+        let now = clock::now();
+        let judgement = probe::judge(&mut words, &probes, &agent, &peers, now, |change| {
+            self.store(change);
+        });
+        match judgement {
+            Judgement::Answered => Some(transmute!(words)),
+            Judgement::Foreign | Judgement::Passed | Judgement::Renewed => None,
+        }
+    }
+
+    fn store(&self, change: Change) {
+        let words = self.peers.get();
+        match change {
+            Change::Deadline(deadline_ns) => words.deadline_ns.store(deadline_ns, SeqCst),
+            Change::Life(life) => words.life.store(life, SeqCst),
+            Change::Company(company) => words.company.store(company, SeqCst),
+            Change::Over(life) => words.over.store(life, SeqCst),
+        }
     }
 }
+
+/// [`AgentLease`], word for word.
+#[repr(C)]
+struct AgentWords {
+    life: AtomicU64,
+    agent_deadline_ns: AtomicU64,
+    heartbeat_ns: AtomicU64,
+    peers_lease_ns: AtomicU64,
+    alone: AtomicU32,
+    flags: AtomicU32,
+}
+
+/// [`PeersLease`], word for word.
+#[repr(C)]
+struct PeersWords {
+    life: AtomicU64,
+    deadline_ns: AtomicU64,
+    over: AtomicU64,
+    company: AtomicU32,
+    unused: AtomicU32,
+}
+
+/// That the fields of two structures lie at the same places.
+macro_rules! same_places {
+    ($one:ty, $other:ty, $($field:ident)+) => {
+        const _: () = {
+            assert!(size_of::<$one>() == size_of::<$other>());
+            $(assert!(offset_of!($one, $field) == offset_of!($other, $field));)+
+        };
+    };
+}
+same_places!(
+    AgentLease, AgentWords, life agent_deadline_ns heartbeat_ns peers_lease_ns alone flags
+);
+same_places!(PeersLease, PeersWords, life deadline_ns over company unused);
+
+// SAFETY: all fields are atomic integers, without padding.
+unsafe impl Words for AgentWords {}
+// SAFETY: as above.
+unsafe impl Words for PeersWords {}

@@ -7,7 +7,8 @@ use std::{marker::PhantomData, net::IpAddr, os::fd::AsFd as _, path::Path};
 
 use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray};
 use speaker_common::{
-    layout::{Counters, FilterBit, Lease, Link, LinkCell, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
+    layout::{Counters, FilterBit, Link, LinkCell, Probes, Tap, Vip, VipKeyV4, VipKeyV6, Vlan},
+    lease::{AgentLease, PeersLease},
     respond::Reason,
 };
 use speaker_core::plan::Entry;
@@ -58,7 +59,7 @@ impl MapsError {
     }
 }
 
-/// All maps but the lease's writing side and the ring of events. Reading takes a shared
+/// All maps but the lease's writing sides and the ring of events. Reading takes a shared
 /// reference, writing an exclusive one.
 pub struct Maps {
     links: Array<MapData, [u8; size_of::<LinkCell>()]>,
@@ -67,7 +68,9 @@ pub struct Maps {
     vips_v6: Table<VipKeyV6, Vip, 24, 8>,
     counters: Array<MapData, [u8; size_of::<Counters>()]>,
     reasons: PerCpuArray<MapData, u64>,
-    lease: Array<MapData, [u8; size_of::<Lease>()]>,
+    lease: Array<MapData, [u8; size_of::<AgentLease>()]>,
+    peers: Array<MapData, [u8; size_of::<PeersLease>()]>,
+    probes: Array<MapData, [u8; size_of::<Probes>()]>,
     tap: Array<MapData, [u8; size_of::<Tap>()]>,
 }
 
@@ -76,7 +79,9 @@ impl Maps {
     const FILTER: &'static str = "filter";
     const COUNTERS: &'static str = "counters";
     const REASONS: &'static str = "reasons";
-    const LEASE: &'static str = "lease";
+    pub(super) const LEASE: &'static str = "lease";
+    pub(super) const PEERS: &'static str = "peers";
+    pub(super) const PROBES: &'static str = "probes";
     const TAP: &'static str = "tap";
 
     /// The maps pinned in this directory.
@@ -89,6 +94,8 @@ impl Maps {
             counters: open(directory, Self::COUNTERS)?,
             reasons: open(directory, Self::REASONS)?,
             lease: open(directory, Self::LEASE)?,
+            peers: open(directory, Self::PEERS)?,
+            probes: open(directory, Self::PROBES)?,
             tap: open(directory, Self::TAP)?,
         })
     }
@@ -253,13 +260,32 @@ impl Maps {
             .collect()
     }
 
-    /// The lease as it stands.
-    pub fn lease(&self) -> Result<Lease, MapsError> {
+    /// The agent's side of the lease.
+    pub fn lease(&self) -> Result<AgentLease, MapsError> {
         let bytes = self
             .lease
             .get(&0, 0)
             .map_err(|source| MapsError::kernel(Self::LEASE, "read", source))?;
         Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// The peers' side of the lease.
+    pub fn peers(&self) -> Result<PeersLease, MapsError> {
+        let bytes = self
+            .peers
+            .get(&0, 0)
+            .map_err(|source| MapsError::kernel(Self::PEERS, "read", source))?;
+        Ok(zerocopy::transmute!(bytes))
+    }
+
+    /// From now on, these probes are answered, by the program and by [`Lease::answer`].
+    ///
+    /// [`Lease::answer`]: super::Lease::answer
+    pub fn set_probes(&mut self, probes: &Probes) -> Result<(), MapsError> {
+        let bytes: [u8; size_of::<Probes>()] = zerocopy::transmute!(*probes);
+        self.probes
+            .set(0, bytes, 0)
+            .map_err(|source| MapsError::kernel(Self::PROBES, "written", source))
     }
 
     /// Whether every frame that is handled goes into the ring.

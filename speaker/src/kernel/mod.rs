@@ -16,6 +16,7 @@ mod inspect;
 mod lease;
 mod lock;
 mod log;
+mod mapped;
 mod maps;
 mod object;
 mod pins;
@@ -186,7 +187,7 @@ impl Kernel {
         &mut self.maps
     }
 
-    /// What renews the lease.
+    /// The lease, to hold and to answer probes for.
     pub fn lease(&self) -> Result<Lease, MapsError> {
         Lease::open(&self.layout.directory)
     }

@@ -116,11 +116,14 @@ impl AlignedBytes {
 #[cfg(test)]
 mod tests {
     use aya_obj::ProgramSection;
-    use speaker_common::layout::{
-        Counters, EVENT_RING_BYTES, LINK_CELLS, Lease, LinkCell, MAX_SLOTS, MAX_VIPS, Tap, Vip,
-        VipKeyV4, VipKeyV6,
+    use speaker_common::{
+        layout::{
+            Counters, EVENT_RING_BYTES, LINK_CELLS, LinkCell, MAX_SLOTS, MAX_VIPS, Probes, Tap,
+            Vip, VipKeyV4, VipKeyV6,
+        },
+        lease::{AgentLease, PeersLease},
+        respond::Reason,
     };
-    use speaker_common::respond::Reason;
 
     use super::*;
 
@@ -157,7 +160,9 @@ mod tests {
             );
             assert_eq!(sizes("counters"), of(4, size_of::<Counters>(), MAX_SLOTS));
             assert_eq!(sizes("reasons"), of(4, 8, Reason::ALL.len()));
-            assert_eq!(sizes("lease"), of(4, size_of::<Lease>(), 1));
+            assert_eq!(sizes("lease"), of(4, size_of::<AgentLease>(), 1));
+            assert_eq!(sizes("peers"), of(4, size_of::<PeersLease>(), 1));
+            assert_eq!(sizes("probes"), of(4, size_of::<Probes>(), 1));
             assert_eq!(sizes("tap"), of(4, size_of::<Tap>(), 1));
             assert_eq!(sizes("events"), of(0, 0, EVENT_RING_BYTES));
         }

@@ -1,5 +1,5 @@
-//! What outlives the agent, and where: `<bpffs>/speaker/v1/<map>` for the maps of layout version
-//! 1, and `<bpffs>/speaker/links/<ifindex>` for the attachments, which outlive layouts.
+//! What outlives the agent, and where: `<bpffs>/speaker/v2/<map>` for the maps of layout version
+//! 2, and `<bpffs>/speaker/links/<ifindex>` for the attachments, which outlive layouts.
 //!
 //! A BPF file system knows no dots in names.
 
@@ -20,8 +20,9 @@ use tracing::info;
 use super::{object::Shape, sys};
 
 /// The maps that are pinned, by the names of their pins.
-pub(super) const MAPS: [&str; 9] = [
-    "links", "filter", "vips_v4", "vips_v6", "counters", "reasons", "lease", "tap", "events",
+pub(super) const MAPS: [&str; 11] = [
+    "links", "filter", "vips_v4", "vips_v6", "counters", "reasons", "lease", "peers", "probes",
+    "tap", "events",
 ];
 
 /// A pin cannot be made, moved or removed.

@@ -65,12 +65,12 @@ fn a_map_of_another_size_is_replaced_and_the_others_are_kept() {
         assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
         assert_eq!(client.ask(VIP), Some(MAC));
         let cleared = kernel.finish_adoption().unwrap();
-        assert_eq!(cleared.layouts, ["v1"]);
+        assert_eq!(cleared.layouts, ["v2"]);
         assert_eq!(pinned(bpffs, port).0, link);
         drop(kernel);
 
         let kernel = open(bpffs);
-        assert!(!bpffs.join("speaker/v1-new").exists());
+        assert!(!bpffs.join("speaker/v2-new").exists());
         assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 2);
     });
 }
@@ -86,14 +86,14 @@ fn kept_vips_are_found_through_a_new_filter() {
         // Of another size; or from before there was one.
         for change in [
             (|bpffs| replace_with_other_size(bpffs, "filter")) as fn(&Path),
-            |bpffs| std::fs::remove_file(bpffs.join("speaker/v1/filter")).unwrap(),
+            |bpffs| std::fs::remove_file(bpffs.join("speaker/v2/filter")).unwrap(),
         ] {
             change(bpffs);
             let mut kernel = open(bpffs);
             assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
             assert_eq!(client.ask(VIP), Some(MAC));
             kernel.finish_adoption().unwrap();
-            let listed = MapData::from_pin(bpffs.join("speaker/v1/filter"))
+            let listed = MapData::from_pin(bpffs.join("speaker/v2/filter"))
                 .and_then(Map::from_map_data)
                 .and_then(Array::<MapData, u64>::try_from)
                 .unwrap();
@@ -149,7 +149,7 @@ fn no_request_goes_unanswered_while_program_and_maps_are_exchanged() {
             let mut kernel = open(&bpffs);
             fill(&mut kernel, port);
             kernel.attach(port, ModeChoice::Auto).unwrap();
-            assert_eq!(kernel.finish_adoption().unwrap().layouts, ["v1"]);
+            assert_eq!(kernel.finish_adoption().unwrap().layouts, ["v2"]);
         }
 
         stop.store(true, Ordering::Relaxed);
@@ -164,21 +164,21 @@ fn a_replacement_that_was_interrupted_is_taken_up_again() {
         let (kernel, port, _) = agent(bpffs);
         drop(kernel);
         // Between removing the old maps and putting the new ones into their place.
-        let place = bpffs.join("speaker/v1");
-        std::fs::rename(&place, bpffs.join("speaker/v1-new")).unwrap();
+        let place = bpffs.join("speaker/v2");
+        std::fs::rename(&place, bpffs.join("speaker/v2-new")).unwrap();
         let kernel = open(bpffs);
         assert_eq!(kernel.maps().vips().unwrap().len(), 1);
         assert!(place.exists());
         drop(kernel);
 
         // Before that: old maps in place, new ones beside them, some of the links on these.
-        std::fs::rename(&place, bpffs.join("speaker/v1-new")).unwrap();
+        std::fs::rename(&place, bpffs.join("speaker/v2-new")).unwrap();
         std::fs::create_dir(&place).unwrap();
         replace_with_other_size(bpffs, "tap");
         let mut kernel = open(bpffs);
         assert_eq!(kernel.maps().vips().unwrap().len(), 1);
         assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
-        assert_eq!(kernel.finish_adoption().unwrap().layouts, ["v1"]);
+        assert_eq!(kernel.finish_adoption().unwrap().layouts, ["v2"]);
         assert!(place.join("vips_v4").exists());
     });
 }

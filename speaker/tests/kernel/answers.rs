@@ -1,10 +1,10 @@
 //! The program answers, and counts.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use speaker_common::{layout::Counters, respond::Reason};
 
-use crate::{MAC, SLOT, VIP, agent, client, common::isolated};
+use crate::{MAC, SLOT, VIP, agent, alone_until, client, common::isolated};
 
 #[test]
 fn a_vip_is_answered_and_counted() {
@@ -28,8 +28,9 @@ fn a_vip_is_answered_and_counted() {
 fn the_program_falls_silent_when_the_lease_ends() {
     isolated(|bpffs| {
         let (kernel, _, client) = agent(bpffs);
-        let deadline = kernel.lease().unwrap().renew(Duration::ZERO).unwrap();
-        assert_eq!(kernel.maps().lease().unwrap().agent_deadline_ns, deadline);
+        let ended = alone_until(speaker::kernel::now());
+        kernel.lease().unwrap().write(&ended);
+        assert_eq!(kernel.maps().lease().unwrap(), ended);
         assert_eq!(client.ask(VIP), None);
         let counters = kernel.maps().counters(SLOT).unwrap();
         assert_eq!((counters.refused, counters.answered), (1, 0));

@@ -18,7 +18,6 @@ mod remains;
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use aya::{
@@ -28,7 +27,10 @@ use aya::{
 use client::Client;
 use common::{cable, index};
 use speaker::kernel::{Kernel, ModeChoice, Options};
-use speaker_common::layout::{Action, Link, Vip, Vlan};
+use speaker_common::{
+    layout::{Action, Link, Vip, Vlan},
+    lease::AgentLease,
+};
 use speaker_core::plan::Entry;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -54,17 +56,24 @@ fn key(address: impl Into<IpAddr>, port: u32) -> Entry {
     }
 }
 
+/// The lease of an agent that knows of no other, until its deadline.
+fn alone_until(agent_deadline_ns: u64) -> AgentLease {
+    AgentLease {
+        life: 1,
+        agent_deadline_ns,
+        alone: 1,
+        ..AgentLease::default()
+    }
+}
+
 /// What an agent does: the VIP, the link, the lease.
 fn fill(kernel: &mut Kernel, ifindex: u32) {
     let maps = kernel.maps_mut();
     maps.put_link(ifindex, &Link::new(MAC, ifindex)).unwrap();
     maps.put_vip(&key(VIP, ifindex), &Vip::new(Action::Answer, SLOT))
         .unwrap();
-    kernel
-        .lease()
-        .unwrap()
-        .renew(Duration::from_secs(3600))
-        .unwrap();
+    let deadline = speaker::kernel::now() + 3_600_000_000_000;
+    kernel.lease().unwrap().write(&alone_until(deadline));
 }
 
 /// An agent on the node's end of a new cable, and a client on the other.
@@ -91,7 +100,7 @@ fn pinned(bpffs: &Path, ifindex: u32) -> (u32, u32) {
 
 /// As if another version of the program had another size for this map.
 fn replace_with_other_size(bpffs: &Path, map: &str) {
-    let pin = bpffs.join("speaker/v1").join(map);
+    let pin = bpffs.join("speaker/v2").join(map);
     let _ = std::fs::remove_file(&pin);
     let other: Array<MapData, [u8; 64]> = Array::create(1, 0).unwrap();
     other.map().pin(&pin).unwrap();

@@ -40,7 +40,7 @@ fn a_full_map_says_which_and_how_many() {
 fn an_entry_that_means_nothing_is_an_error() {
     isolated(|bpffs| {
         let kernel = open(bpffs);
-        let map = MapData::from_pin(bpffs.join("speaker/v1/vips_v4")).unwrap();
+        let map = MapData::from_pin(bpffs.join("speaker/v2/vips_v4")).unwrap();
         let map = Map::from_map_data(map).unwrap();
         let mut map: HashMap<MapData, [u8; 12], [u8; 8]> = map.try_into().unwrap();
         map.insert([1; 12], [9, 0, 0, 0, 0, 0, 0, 0], 0).unwrap();

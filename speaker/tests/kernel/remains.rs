@@ -45,7 +45,7 @@ fn without_an_agent_its_pins_can_be_read() {
             ]
         );
 
-        std::fs::rename(bpffs.join("speaker/v1"), bpffs.join("speaker/v7")).unwrap();
+        std::fs::rename(bpffs.join("speaker/v2"), bpffs.join("speaker/v7")).unwrap();
         let error = Inspect::open(bpffs).err().unwrap();
         assert!(
             error.to_string().contains("has another layout (v7)"),
@@ -65,7 +65,7 @@ fn detaching_leaves_nothing() {
         drop(kernel);
         let removed = detach_all(bpffs).unwrap();
         assert_eq!(removed.links, [(port, Some("port".to_owned()))]);
-        assert_eq!(removed.layouts, ["v1"]);
+        assert_eq!(removed.layouts, ["v2"]);
         assert!(!bpffs.join("speaker").exists());
         assert_eq!(client.ask(VIP), None);
         assert_eq!(detach_all(bpffs).unwrap(), Default::default());
@@ -98,7 +98,7 @@ fn a_bpf_file_system_is_mounted_where_there_is_none() {
         let kernel = Kernel::open(&options(&empty));
         assert!(kernel.is_ok(), "{:?}", kernel.err());
         drop(kernel);
-        assert!(empty.join("speaker/v1/vips_v4").exists());
+        assert!(empty.join("speaker/v2/vips_v4").exists());
         nix::mount::umount(&empty).unwrap();
     });
 }

@@ -6,8 +6,8 @@ use aya::{
     maps::{Array, MapData, ProgramArray},
 };
 use speaker_common::{
-    layout::{Action, Lease, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
-    testing::Host,
+    layout::{Action, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
+    testing::{Host, alone_until},
 };
 
 use super::median;
@@ -50,9 +50,7 @@ impl Stand {
         let mut program = Program::load(object::SPEAKER)?;
         let link = Link::new(NODE.mac, PORT);
         program.maps.set_link(TEST_RUN_IFINDEX, Some(link))?;
-        program.maps.set_lease(Lease {
-            agent_deadline_ns: u64::MAX,
-        })?;
+        program.maps.set_lease(alone_until(u64::MAX))?;
         let mut yardstick = program::load(object::YARDSTICK)?;
         let mut map = |name| {
             yardstick

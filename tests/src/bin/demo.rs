@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     title("The map that the program reads, with bpftool");
     show(
         &node.host,
-        "bpftool map dump pinned /sys/fs/bpf/speaker/v1/vips_v4",
+        "bpftool map dump pinned /sys/fs/bpf/speaker/v2/vips_v4",
     )?;
 
     title("The agent is killed (kill -9) while the client asks every 10 ms");

@@ -8,7 +8,8 @@ use aya::{
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use speaker_common::{
-    layout::{Counters, Event, FilterBit, Lease, Link, LinkCell, Tap, Vip, VipKeyV4, VipKeyV6},
+    layout::{Counters, Event, FilterBit, Link, LinkCell, Probes, Tap, Vip, VipKeyV4, VipKeyV6},
+    lease::{AgentLease, PeersLease},
     respond::Reason,
 };
 use zerocopy::{TryFromBytes as _, transmute};
@@ -29,7 +30,9 @@ macro_rules! layout {
         })+
     };
 }
-layout!(LinkCell, VipKeyV4, VipKeyV6, Vip, Counters, Lease, Tap);
+layout!(
+    LinkCell, VipKeyV4, VipKeyV6, Vip, Counters, AgentLease, PeersLease, Probes, Tap
+);
 
 type Bytes<T> = <T as Layout>::Bytes;
 
@@ -41,7 +44,9 @@ pub struct Maps {
     vips_v6: HashMap<MapData, Bytes<VipKeyV6>, Bytes<Vip>>,
     counters: Array<MapData, Bytes<Counters>>,
     reasons: PerCpuArray<MapData, u64>,
-    lease: Array<MapData, Bytes<Lease>>,
+    lease: Array<MapData, Bytes<AgentLease>>,
+    peers: Array<MapData, Bytes<PeersLease>>,
+    probes: Array<MapData, Bytes<Probes>>,
     tap: Array<MapData, Bytes<Tap>>,
     events: RingBuf<MapData>,
 }
@@ -57,6 +62,8 @@ impl Maps {
             counters: take(ebpf, "counters")?,
             reasons: take(ebpf, "reasons")?,
             lease: take(ebpf, "lease")?,
+            peers: take(ebpf, "peers")?,
+            probes: take(ebpf, "probes")?,
             tap: take(ebpf, "tap")?,
             events: take(ebpf, "events")?,
         })
@@ -100,9 +107,24 @@ impl Maps {
         Ok(())
     }
 
-    /// Writes the lease.
-    pub fn set_lease(&mut self, lease: Lease) -> Result<()> {
+    /// Writes the agent's side of the lease.
+    pub fn set_lease(&mut self, lease: AgentLease) -> Result<()> {
         Ok(self.lease.set(0, lease.bytes(), 0)?)
+    }
+
+    /// Writes the peers' side of the lease.
+    pub fn set_peers(&mut self, peers: PeersLease) -> Result<()> {
+        Ok(self.peers.set(0, peers.bytes(), 0)?)
+    }
+
+    /// The peers' side of the lease.
+    pub fn peers(&self) -> Result<PeersLease> {
+        Ok(transmute!(self.peers.get(&0, 0)?))
+    }
+
+    /// Says which probes are answered.
+    pub fn set_probes(&mut self, probes: Probes) -> Result<()> {
+        Ok(self.probes.set(0, probes.bytes(), 0)?)
     }
 
     /// Turns the sample of every frame on or off.

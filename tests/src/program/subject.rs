@@ -2,7 +2,8 @@
 
 use nix::time::{ClockId, clock_gettime};
 use speaker_common::{
-    layout::{Counters, Event, Lease, Link, Vip, VipKeyV4, VipKeyV6},
+    layout::{Counters, Event, Link, Probes, Vip, VipKeyV4, VipKeyV6},
+    lease::{AgentLease, PeersLease},
     respond::Reason,
     testing::{Outcome, Subject},
 };
@@ -27,8 +28,16 @@ impl Subject for Program {
         self.maps.set_vip_v6(key, vip).expect(WRITES);
     }
 
-    fn set_lease(&mut self, lease: Lease) {
+    fn set_lease(&mut self, lease: AgentLease) {
         self.maps.set_lease(lease).expect(WRITES);
+    }
+
+    fn set_peers(&mut self, peers: PeersLease) {
+        self.maps.set_peers(peers).expect(WRITES);
+    }
+
+    fn set_probes(&mut self, probes: Probes) {
+        self.maps.set_probes(probes).expect(WRITES);
     }
 
     fn set_watched(&mut self, watched: bool) {
@@ -47,6 +56,10 @@ impl Subject for Program {
 
     fn counters(&self, slot: u32) -> Counters {
         self.maps.counters(slot).expect(READS)
+    }
+
+    fn peers(&self) -> PeersLease {
+        self.maps.peers().expect(READS)
     }
 
     fn reason(&self, reason: Reason) -> u64 {

@@ -120,12 +120,12 @@ fn maps_of_another_layout_are_replaced_without_a_gap(lab: &Lab, mode: Mode) -> R
     without_a_gap(lab, &mut node, |node| {
         node.stop()?;
         let pins = "/sys/fs/bpf/speaker";
-        let rename = [format!("{pins}/v1"), format!("{pins}/v0")];
+        let rename = [format!("{pins}/v2"), format!("{pins}/v0")];
         node.host.command("mv").args(rename).run()?;
         node.start()?;
         assert_eq!(node.log("new maps").len(), 1);
         let left = node.host.command("ls").arg(pins).run()?;
-        assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["links", "v1"]);
+        assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["links", "v2"]);
         Ok(())
     })
 }

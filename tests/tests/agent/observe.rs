@@ -154,7 +154,7 @@ fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let is_open = || -> Result<bool> {
-            let map = "/sys/fs/bpf/speaker/v1/tap";
+            let map = "/sys/fs/bpf/speaker/v2/tap";
             let dump = ["-j", "map", "dump", "pinned", map];
             let dump: Value =
                 serde_json::from_str(&node.host.command("bpftool").args(dump).run()?)?;

@@ -3,9 +3,9 @@
 use std::{format, vec::Vec};
 
 use crate::{
-    layout::{Action, Counters, Event, Lease, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
+    layout::{Action, Counters, Event, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
     respond::{Reason, Verdict},
-    testing::{Host, Subject},
+    testing::{Host, Subject, alone_until},
     wire::Mac,
 };
 
@@ -60,9 +60,8 @@ impl<'a, S: Subject> Scene<'a, S> {
     /// Sets the lease to end so many nanoseconds from now.
     pub(super) fn lease(&mut self, from_now_ns: i64) {
         let now = self.subject.now_ns();
-        self.subject.set_lease(Lease {
-            agent_deadline_ns: now.saturating_add_signed(from_now_ns),
-        });
+        let deadline = now.saturating_add_signed(from_now_ns);
+        self.subject.set_lease(alone_until(deadline));
     }
 
     /// Enters both addresses of a VIP.
