@@ -57,6 +57,7 @@ impl World {
                 lost.agent = None;
                 lost.frozen = false;
                 lost.stopped = false;
+                lost.stopping = false;
                 lost.kernel = Kernel::default();
                 lost.ring.clear();
             }
@@ -71,11 +72,14 @@ impl World {
                 self.nodes[node].frozen = true;
             }
             Fault::Restart { node, away } => {
+                self.nodes[node].stopping = self.nodes[node].agent.is_some();
                 let grace = Duration::from_millis(away + 2_000);
                 self.feed(node, Input::Stop(Stop::Return(grace)));
             }
             Fault::Leave { node, .. } => {
-                self.nodes[node].left = self.nodes[node].runs();
+                let leaving = &mut self.nodes[node];
+                leaving.left |= leaving.runs() && !leaving.stopping;
+                leaving.stopping |= leaving.left;
                 self.feed(node, Input::Stop(Stop::HandOver));
             }
             Fault::LinkDown { node, .. } => self.link(node, false),
@@ -178,6 +182,7 @@ impl World {
     pub(super) fn kill(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.agent = None;
+        node.stopping = false;
         node.stopped = false;
         node.inbox.clear();
         node.held.clear();

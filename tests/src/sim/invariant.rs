@@ -149,9 +149,13 @@ impl Watchdog {
         self.down.push((by, node, life, why));
     }
 
-    /// Two nodes that share a wire answer for the VIP; whether they have for too long.
-    fn both(&mut self, vip: usize, one: usize, other: usize, now: u64) -> bool {
+    /// Two nodes that share a wire answer for the VIP; whether their agents have let it be for too
+    /// long.
+    fn both(&mut self, (vip, one, other): (usize, usize, usize), run: bool, now: u64) -> bool {
         let since = self.overlaps.entry((vip, one, other)).or_insert(now);
+        if !run {
+            *since = now;
+        }
         now > *since + ON_THE_WIRE
     }
 
@@ -246,7 +250,9 @@ impl World {
                 for other in &answering[at + 1..] {
                     let stormy = self.watchdog.stormy.is_some_and(|at| now < at + settle)
                         || self.net.weather.loss >= 100_000;
-                    let long = self.scenario.wired && self.watchdog.both(vip, *one, *other, now);
+                    let run = self.nodes[*one].runs() && self.nodes[*other].runs();
+                    let which = (vip, *one, *other);
+                    let long = self.scenario.wired && self.watchdog.both(which, run, now);
                     if long || !stormy && self.net.connected(*one, *other, now, settle) {
                         let how = format!("node-{one} and node-{other} answer for VIP {vip}");
                         return Some((Invariant::OneAnswer, how));

@@ -118,6 +118,8 @@ pub(super) struct Node {
     pub(super) linked: bool,
     /// The kernel does not look at its lease.
     pub(super) forgetful: bool,
+    /// The agent was told to end, for whatever reason came first.
+    pub(super) stopping: bool,
     /// The agent left for good.
     pub(super) left: bool,
 }
@@ -156,6 +158,7 @@ impl Node {
             unannounced: BTreeSet::new(),
             draining: false,
             linked: true,
+            stopping: false,
             left: false,
             forgetful: false,
         }

@@ -439,7 +439,10 @@ impl Cluster {
             .cmp(&theirs.members)
             .then(theirs.first.cmp(&ours.first))
             .then(from.cmp(&self.name));
-        if weight.is_lt() {
+        // Who has neither joined nor owns anything loses nothing, and may not stand for long enough
+        // to insist.
+        let newcomer = !self.own.is_joined() && self.owned().next().is_none();
+        if newcomer || weight.is_lt() {
             self.end_life(LifeOver::Declared, over, now);
         } else if self.own.stands(now) {
             self.say_life_over(from, its_life, now);
