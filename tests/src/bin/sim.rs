@@ -15,6 +15,9 @@ struct Args {
     /// How many nodes; else each seed decides.
     #[arg(long)]
     nodes: Option<usize>,
+    /// Print everything that happens as it happens.
+    #[arg(long)]
+    trace: bool,
     /// Go on after a failure, and print only which seeds failed and how.
     #[arg(long)]
     all: bool,
@@ -24,6 +27,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let options = Options {
         nodes: args.nodes,
+        trace: args.trace,
         sabotage: None,
     };
     let (mut events, mut takeovers, mut failed) = (0, 0, 0);

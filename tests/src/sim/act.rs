@@ -2,16 +2,47 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use rand::RngExt;
 use speaker_core::cluster::{Event, Input, Stop};
 
 use super::{
+    Sabotage,
     fault::Fault,
     node::{Kernel, MS, Trip},
     world::{What, World, name_of},
 };
 
 impl World {
+    /// What the model does wrong from the start.
+    pub(super) fn sabotage(&mut self) {
+        match self.sabotage {
+            Some(Sabotage::LeaseForgotten) => {
+                for node in &mut self.nodes {
+                    node.forgetful = true;
+                }
+            }
+            Some(Sabotage::Restless) => {
+                // Not by `begin`, which would be a cause.
+                for to in 0..self.nodes.len() {
+                    let (group, to) = (name_of(0), self.nodes[to].name.clone());
+                    let input = Input::Move { group, to };
+                    let at = 10_000 * MS;
+                    self.at(
+                        at,
+                        What::Input {
+                            node: 0,
+                            boots: 0,
+                            input,
+                        },
+                    );
+                }
+            }
+            Some(
+                Sabotage::Mute | Sabotage::Unannounced | Sabotage::Usurper | Sabotage::DrainIgnored,
+            )
+            | None => {}
+        }
+    }
+
     pub(super) fn begin(&mut self, index: usize) {
         let (_, fault) = self.scenario.faults[index].clone();
         self.trace(|| format!("begins: {fault}"));
@@ -20,13 +51,13 @@ impl World {
         self.at(self.now + span, What::End(index));
         match fault {
             Fault::Crash { node, .. } => {
-                self.watchdog.host_lost(&self.nodes, node, self.now);
                 let lost = &mut self.nodes[node];
                 lost.up = false;
                 lost.boots += 1;
                 lost.agent = None;
                 lost.frozen = false;
                 lost.stopped = false;
+                lost.stopping = false;
                 lost.kernel = Kernel::default();
                 lost.ring.clear();
             }
@@ -41,11 +72,14 @@ impl World {
                 self.nodes[node].frozen = true;
             }
             Fault::Restart { node, away } => {
+                self.nodes[node].stopping = self.nodes[node].agent.is_some();
                 let grace = Duration::from_millis(away + 2_000);
                 self.feed(node, Input::Stop(Stop::Return(grace)));
             }
             Fault::Leave { node, .. } => {
-                self.nodes[node].left = self.nodes[node].runs();
+                let leaving = &mut self.nodes[node];
+                leaving.left |= leaving.runs() && !leaving.stopping;
+                leaving.stopping |= leaving.left;
                 self.feed(node, Input::Stop(Stop::HandOver));
             }
             Fault::LinkDown { node, .. } => self.link(node, false),
@@ -79,7 +113,7 @@ impl World {
         match fault {
             Fault::Crash { node, back } if back.is_some() && !self.nodes[node].up => {
                 // Its boot clock starts again.
-                self.nodes[node].clock.offset = self.rng.random_range(0..20_000) * MS;
+                self.nodes[node].clock.offset = self.rng.u64(0..20_000) * MS;
                 self.start(node);
             }
             Fault::Kill { node, .. } | Fault::Restart { node, .. } if self.nodes[node].up => {
@@ -148,6 +182,7 @@ impl World {
     pub(super) fn kill(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.agent = None;
+        node.stopping = false;
         node.stopped = false;
         node.inbox.clear();
         node.held.clear();
@@ -182,7 +217,8 @@ impl World {
             return;
         }
         node.frozen = false;
-        for packet in std::mem::take(&mut node.ring) {
+        self.touched.insert(at);
+        for packet in std::mem::take(&mut self.nodes[at].ring) {
             self.receive(at, packet);
         }
         if !self.nodes[at].stopped {
@@ -204,14 +240,14 @@ impl World {
     pub(super) fn busy(&mut self, pause: u64, until: u64) {
         for node in 0..self.nodes.len() {
             if self.nodes[node].runs() {
-                let span = self.rng.random_range(0..pause);
+                let span = self.rng.u64(0..pause);
                 self.nodes[node].stopped = true;
                 self.stopped_until[node] = self.stopped_until[node].max(self.now + span);
                 let at = self.stopped_until[node];
                 self.at(at, What::Resume(node));
             }
         }
-        let next = self.now + pause + self.rng.random_range(0..pause);
+        let next = self.now + pause + self.rng.u64(0..pause);
         if next < until {
             self.at(next, What::Busy { pause, until });
         }

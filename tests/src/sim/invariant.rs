@@ -1,15 +1,13 @@
 //! What must hold after every event.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use speaker_core::cluster::{Cause, Downfall, GroupState, Life, Partition, Reason, Timing};
 
-use super::{
-    Scenario,
-    fault::Fault,
-    node::{MS, Node},
-    world::World,
-};
+use super::{Scenario, fault::Fault, node::MS, world::World};
 
 /// What a run can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +45,9 @@ impl fmt::Display for Broken {
 /// An announcement must follow within this time.
 const ANNOUNCE_WITHIN: u64 = 150 * MS;
 
+/// Two nodes that see each other's announcements settle who owns a VIP within this time.
+const ON_THE_WIRE: u64 = 1_000 * MS;
+
 /// What has to be remembered to judge a moment.
 pub(super) struct Watchdog {
     settle: u64,
@@ -58,10 +59,17 @@ pub(super) struct Watchdog {
     troubled: Vec<Option<u64>>,
     draining_since: Vec<Option<u64>>,
     left: Vec<bool>,
-    /// VIPs whose owner's host died, and when.
+    /// VIPs that were answered and are not any more, and since when.
     lost: BTreeMap<usize, u64>,
+    answered: BTreeSet<usize>,
+    /// Which two nodes answer for which VIP, and since when.
+    overlaps: BTreeMap<(usize, usize, usize), u64>,
+    /// When all VIPs are looked at again.
+    next_look: u64,
     broken: Option<(Invariant, String)>,
     down: Vec<(usize, usize, Life, Downfall)>,
+    /// A node that is gone can cost the others their majority.
+    majority: bool,
     /// The network itself was out of order last.
     stormy: Option<u64>,
 }
@@ -77,8 +85,12 @@ impl Watchdog {
             draining_since: vec![None; nodes],
             left: vec![false; nodes],
             lost: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            overlaps: BTreeMap::new(),
+            next_look: 0,
             broken: None,
             down: Vec::new(),
+            majority: scenario.partition == Partition::Majority,
             stormy: None,
         }
     }
@@ -87,6 +99,7 @@ impl Watchdog {
     pub(super) fn trouble(&mut self, fault: &Fault, now: u64) {
         let nodes = self.troubled.len();
         let concerned: Vec<usize> = match fault {
+            _ if self.majority => (0..nodes).collect(),
             Fault::Crash { node, .. }
             | Fault::Kill { node, .. }
             | Fault::Stop { node, .. }
@@ -136,12 +149,26 @@ impl Watchdog {
         self.down.push((by, node, life, why));
     }
 
-    pub(super) fn host_lost(&mut self, nodes: &[Node], node: usize, now: u64) {
-        for vip in 0..self.owners.len() {
-            if nodes[node].answers(vip, now) {
-                self.lost.insert(vip, now);
-            }
+    /// Two nodes that share a wire answer for the VIP; whether their agents have let it be for too
+    /// long.
+    fn both(&mut self, (vip, one, other): (usize, usize, usize), run: bool, now: u64) -> bool {
+        let since = self.overlaps.entry((vip, one, other)).or_insert(now);
+        if !run {
+            *since = now;
         }
+        now > *since + ON_THE_WIRE
+    }
+
+    /// The VIP is answered, or not; how long it was not, if that has ended.
+    fn gap(&mut self, vip: usize, answered: bool, now: u64) -> u64 {
+        if answered {
+            self.answered.insert(vip);
+            return self.lost.remove(&vip).map_or(0, |since| now - since);
+        }
+        if self.answered.contains(&vip) {
+            self.lost.entry(vip).or_insert(now);
+        }
+        0
     }
 
     /// A node's map says from now on that it answers.
@@ -196,24 +223,37 @@ impl World {
         }
     }
 
+    /// Looks at all VIPs every millisecond, and in between at those that a node may have begun to
+    /// answer for.
     fn check_vips(&mut self, settled: bool) -> Option<(Invariant, String)> {
         let settle = self.watchdog.settle;
-        for vip in 0..self.scenario.vips {
+        let touched = std::mem::take(&mut self.touched);
+        let all = self.now >= self.watchdog.next_look;
+        let vips: BTreeSet<usize> = if all {
+            self.watchdog.next_look = self.now + MS;
+            (0..self.scenario.vips).collect()
+        } else {
+            let answers = touched.iter().map(|node| &self.nodes[*node].kernel.answer);
+            answers.flatten().copied().collect()
+        };
+        for vip in vips {
             let now = self.now;
             let answering: Vec<usize> = (0..self.nodes.len())
                 .filter(|node| self.nodes[*node].answers(vip, now))
                 .collect();
-            if let Some(since) = self.watchdog.lost.get(&vip).copied()
-                && !answering.is_empty()
-            {
-                self.watchdog.lost.remove(&vip);
-                self.tally.slowest_failover = self.tally.slowest_failover.max(now - since);
-            }
+            self.watchdog.overlaps.retain(|(of, one, other), _| {
+                *of != vip || answering.contains(one) && answering.contains(other)
+            });
+            let gap = self.watchdog.gap(vip, !answering.is_empty(), now);
+            self.tally.longest_gap = self.tally.longest_gap.max(gap);
             for (at, one) in answering.iter().enumerate() {
                 for other in &answering[at + 1..] {
                     let stormy = self.watchdog.stormy.is_some_and(|at| now < at + settle)
                         || self.net.weather.loss >= 100_000;
-                    if !stormy && self.net.connected(*one, *other, now, settle) {
+                    let run = self.nodes[*one].runs() && self.nodes[*other].runs();
+                    let which = (vip, *one, *other);
+                    let long = self.scenario.wired && self.watchdog.both(which, run, now);
+                    if long || !stormy && self.net.connected(*one, *other, now, settle) {
                         let how = format!("node-{one} and node-{other} answer for VIP {vip}");
                         return Some((Invariant::OneAnswer, how));
                     }

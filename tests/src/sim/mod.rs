@@ -16,21 +16,24 @@ pub mod invariant;
 mod net;
 mod node;
 mod scenario;
+mod shell;
 mod world;
 
-use std::fmt;
+use std::{collections::VecDeque, fmt};
 
 pub use fault::Fault;
 pub use invariant::{Broken, Invariant};
 pub use scenario::Scenario;
 
-use world::World;
+use world::{Trace, World};
 
 /// What a run is made of, besides its seed.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How many nodes; else the seed decides.
     pub nodes: Option<usize>,
+    /// Print everything that happens as it happens.
+    pub trace: bool,
     /// What is wrong with the model, to show that an invariant can fire.
     pub sabotage: Option<Sabotage>,
 }
@@ -52,15 +55,17 @@ pub enum Sabotage {
     Restless,
 }
 
-/// What a run came to.
+/// What a run came to. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Events handled.
     pub events: u64,
     /// Times that a node began to own a VIP.
     pub takeovers: u64,
-    /// The longest that a VIP was answered by nobody after its owner's host died, in nanoseconds.
-    pub slowest_failover: u64,
+    /// The longest that a VIP, once answered, was answered by nobody.
+    pub longest_gap: u64,
+    /// Packets sent by all nodes in the last second, when nothing happened any more.
+    pub idle_packets: u64,
 }
 
 /// A run that broke an invariant.
@@ -91,10 +96,19 @@ pub fn run(seed: u64, options: &Options) -> Result<Tally, Box<Failure>> {
 
 /// Plays a given scenario.
 pub fn play(scenario: Scenario, options: &Options) -> Result<Tally, Box<Failure>> {
-    let world = World::new(scenario.clone(), options.sabotage, false);
+    let trace = if options.trace {
+        Trace::Print
+    } else {
+        Trace::Off
+    };
+    let world = World::new(scenario.clone(), options.sabotage, trace);
     world.play().map_err(|broken| {
         // Lines are only written when somebody will read them: the same run once more.
-        let traced = World::new(scenario.clone(), options.sabotage, true);
+        let traced = World::new(
+            scenario.clone(),
+            options.sabotage,
+            Trace::Keep(VecDeque::new()),
+        );
         let trace = traced.trace_of_failure();
         Box::new(Failure {
             broken,

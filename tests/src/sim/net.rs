@@ -1,6 +1,6 @@
 //! The modelled network: which ways are open, and what becomes of a packet.
 
-use rand::{RngExt, rngs::SmallRng};
+use fastrand::Rng;
 
 use super::node::MS;
 
@@ -62,8 +62,8 @@ impl Net {
     }
 
     /// The delays after which copies of a packet arrive.
-    pub(super) fn transit(&self, rng: &mut SmallRng, from: usize, to: usize) -> Vec<u64> {
-        let mut happens = |ppm: u32| rng.random_range(0..1_000_000) < ppm;
+    pub(super) fn transit(&self, rng: &mut Rng, from: usize, to: usize) -> Vec<u64> {
+        let mut happens = |ppm: u32| rng.u32(0..1_000_000) < ppm;
         if !self.is_open(from, to) || happens(self.weather.loss) {
             return Vec::new();
         }
@@ -71,10 +71,10 @@ impl Net {
         let late = happens(self.weather.late);
         (0..copies)
             .map(|copy| {
-                if late || copy > 0 && rng.random() {
-                    rng.random_range(MS..3_000 * MS)
+                if late || copy > 0 && rng.bool() {
+                    rng.u64(MS..3_000 * MS)
                 } else {
-                    rng.random_range(50 * US..400 * US)
+                    rng.u64(50 * US..400 * US)
                 }
             })
             .collect()

@@ -116,6 +116,10 @@ pub(super) struct Node {
     pub(super) draining: bool,
     /// The links that VIPs are on are up.
     pub(super) linked: bool,
+    /// The kernel does not look at its lease.
+    pub(super) forgetful: bool,
+    /// The agent was told to end, for whatever reason came first.
+    pub(super) stopping: bool,
     /// The agent left for good.
     pub(super) left: bool,
 }
@@ -154,7 +158,9 @@ impl Node {
             unannounced: BTreeSet::new(),
             draining: false,
             linked: true,
+            stopping: false,
             left: false,
+            forgetful: false,
         }
     }
 
@@ -170,7 +176,7 @@ impl Node {
     }
 
     pub(super) fn stands(&self, now: u64) -> bool {
-        self.kernel.tenure(self.clock.reads(now)) == Tenure::Valid
+        self.forgetful || self.kernel.tenure(self.clock.reads(now)) == Tenure::Valid
     }
 
     /// A client that asks for the VIP now is answered by this node.

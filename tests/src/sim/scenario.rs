@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use fastrand::Rng;
 use speaker_core::cluster::{Failback, Partition};
 
 use super::{fault::Fault, net::Weather};
@@ -26,6 +26,8 @@ pub struct Scenario {
     pub drift: Vec<i64>,
     /// When each node first starts, in milliseconds.
     pub starts: Vec<u64>,
+    /// Announcements reach all hosts, whatever becomes of probes and messages.
+    pub wired: bool,
     pub(super) weather: Weather,
     /// What happens when, in milliseconds.
     pub faults: Vec<(u64, Fault)>,
@@ -34,39 +36,40 @@ pub struct Scenario {
 impl Scenario {
     /// The scenario of this seed.
     pub fn new(seed: u64, nodes: Option<usize>) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut rng = Rng::with_seed(seed);
         let drawn = *pick(&mut rng, &[1, 2, 2, 3, 3, 3, 3, 4, 5, 5, 6, 9]);
         let mut scenario = Self::quiet(seed, nodes.unwrap_or(drawn));
         let nodes = scenario.nodes;
-        scenario.vips = rng.random_range(1..=12);
+        scenario.vips = rng.usize(1..=12);
         scenario.candidates = (0..scenario.vips)
             .map(|_| candidates(&mut rng, nodes))
             .collect();
-        if rng.random_range(0..4) == 0 {
+        if rng.u8(0..4) == 0 {
             scenario.partition = Partition::Majority;
         }
-        scenario.failback = match rng.random_range(0..6) {
+        scenario.wired = rng.u8(0..3) == 0;
+        scenario.failback = match rng.u8(0..6) {
             0 => Failback::Immediate,
-            1 => Failback::After(std::time::Duration::from_millis(rng.random_range(1..5_000))),
+            1 => Failback::After(std::time::Duration::from_millis(rng.u64(1..5_000))),
             _ => Failback::Never,
         };
-        scenario.drift = (0..nodes).map(|_| rng.random_range(-500..=500)).collect();
+        scenario.drift = (0..nodes).map(|_| rng.i64(-500..=500)).collect();
         let spread = *pick(&mut rng, &[1, 300, 5_000]);
-        scenario.starts = (0..nodes).map(|_| rng.random_range(0..spread)).collect();
+        scenario.starts = (0..nodes).map(|_| rng.u64(0..spread)).collect();
         // Two nodes cannot tell a storm from a split.
         let loss = if nodes < 3 { 10_000 } else { 60_000 };
-        if rng.random() {
+        if rng.bool() {
             scenario.weather = Weather {
-                loss: rng.random_range(0..loss),
-                twice: rng.random_range(0..20_000),
-                late: rng.random_range(0..5_000),
+                loss: rng.u32(0..loss),
+                twice: rng.u32(0..20_000),
+                late: rng.u32(0..5_000),
             };
         }
         let mut at = 4_000 + spread;
-        for _ in 0..rng.random_range(1..=8) {
+        for _ in 0..rng.u8(1..=8) {
             let fault = fault(&mut rng, nodes, scenario.vips);
             let wait = *pick(&mut rng, &[10, 400, 3_000, 10_000]);
-            at += rng.random_range(0..wait);
+            at += rng.u64(0..wait);
             scenario.faults.push((at, fault));
         }
         scenario
@@ -83,6 +86,7 @@ impl Scenario {
             failback: Failback::Never,
             drift: vec![0; nodes],
             starts: vec![0; nodes],
+            wired: false,
             weather: Weather::default(),
             faults: Vec::new(),
         }
@@ -107,8 +111,14 @@ impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, {} VIPs, {:?}, failback {:?}, {:?}",
-            self.seed, self.nodes, self.vips, self.partition, self.failback, self.weather
+            "seed {}: {} nodes, {} VIPs, {:?}, failback {:?}, wired {}, {:?}",
+            self.seed,
+            self.nodes,
+            self.vips,
+            self.partition,
+            self.failback,
+            self.wired,
+            self.weather
         )?;
         writeln!(
             f,
@@ -125,35 +135,35 @@ impl fmt::Display for Scenario {
     }
 }
 
-fn pick<'a, T>(rng: &mut SmallRng, from: &'a [T]) -> &'a T {
-    &from[rng.random_range(0..from.len())]
+fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
+    &from[rng.usize(0..from.len())]
 }
 
-fn candidates(rng: &mut SmallRng, nodes: usize) -> Vec<Option<i64>> {
-    let all = rng.random_range(0..3) != 0;
-    let preferred = rng.random_range(0..4) == 0;
+fn candidates(rng: &mut Rng, nodes: usize) -> Vec<Option<i64>> {
+    let all = rng.u8(0..3) != 0;
+    let preferred = rng.u8(0..4) == 0;
     (0..nodes)
         .map(|_| {
-            let candidate = all || rng.random();
-            let score = if preferred { rng.random_range(0..3) } else { 0 };
+            let candidate = all || rng.bool();
+            let score = if preferred { rng.i64(0..3) } else { 0 };
             candidate.then_some(score)
         })
         .collect()
 }
 
-fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
-    let node = rng.random_range(0..nodes);
-    let other = (node + rng.random_range(1..nodes.max(2))) % nodes;
-    let span = match rng.random_range(0..4) {
-        0 => rng.random_range(1..400),
-        1 => rng.random_range(200..3_000),
-        _ => rng.random_range(1_000..12_000),
+fn fault(rng: &mut Rng, nodes: usize, vips: usize) -> Fault {
+    let node = rng.usize(0..nodes);
+    let other = (node + rng.usize(1..nodes.max(2))) % nodes;
+    let span = match rng.u8(0..4) {
+        0 => rng.u64(1..400),
+        1 => rng.u64(200..3_000),
+        _ => rng.u64(1_000..12_000),
     };
-    let after = rng.random_range(0..12);
-    match rng.random_range(0..21) {
+    let after = rng.usize(0..12);
+    match rng.u8(0..21) {
         0 | 1 => Fault::Crash {
             node,
-            back: rng.random::<bool>().then_some(1_000 + span),
+            back: rng.bool().then_some(1_000 + span),
         },
         2 | 3 => Fault::Kill {
             node,
@@ -162,7 +172,7 @@ fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
         },
         4 | 5 => Fault::Stop { node, after, span },
         6 => Fault::Busy {
-            pause: rng.random_range(10..300),
+            pause: rng.u64(10..300),
             span,
         },
         7 | 8 => Fault::Freeze { node, span },
@@ -172,10 +182,10 @@ fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
         },
         11 => Fault::Leave {
             node,
-            back: rng.random::<bool>().then_some(500 + span),
+            back: rng.bool().then_some(500 + span),
         },
         12 => Fault::Split {
-            side: (0..nodes).filter(|_| rng.random()).collect(),
+            side: (0..nodes).filter(|_| rng.bool()).collect(),
             span,
         },
         13 => Fault::OneWay {
@@ -190,12 +200,12 @@ fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
         },
         15 => Fault::Mute {
             node,
-            inbound: rng.random(),
+            inbound: rng.bool(),
             span,
         },
-        16 => match rng.random_range(0..3) {
+        16 => match rng.u8(0..3) {
             0 => Fault::Storm {
-                loss: rng.random_range(50_000..600_000),
+                loss: rng.u32(50_000..600_000),
                 span,
             },
             1 => Fault::NoProbes { span },
@@ -205,11 +215,11 @@ fn fault(rng: &mut SmallRng, nodes: usize, vips: usize) -> Fault {
         18 => Fault::Drain { node, span },
         19 => Fault::Move {
             asked: node,
-            vip: rng.random_range(0..vips),
+            vip: rng.usize(0..vips),
             to: other,
         },
         _ => Fault::Withdraw {
-            vip: rng.random_range(0..vips),
+            vip: rng.usize(0..vips),
             span,
         },
     }

@@ -239,7 +239,7 @@ impl Cluster {
 
     /// Owns what everybody has consented to, once the kernel is known to answer for it.
     pub(super) fn complete_claims(&mut self, now: Instant) {
-        if !self.own.stands() || !self.own.is_joined() || self.own.restarting {
+        if !self.own.stands(now) || !self.own.is_joined() || self.own.restarting {
             return;
         }
         let agreed: Vec<u64> = self
@@ -269,6 +269,7 @@ impl Cluster {
             seat.vacant = None;
             seat.doubt = None;
             seat.tried.clear();
+            seat.wire.is_ours();
             seat.pinned = matches!(
                 cause,
                 Cause::HandedOver {

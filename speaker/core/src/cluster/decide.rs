@@ -29,7 +29,10 @@ impl Cluster {
             return;
         };
         match seat.mine.clone() {
-            Mine::Yes | Mine::Offered(..) => self.decide_to_keep(key, now),
+            Mine::Yes | Mine::Offered(..) => {
+                self.tend_contest(key, now);
+                self.decide_to_keep(key, now);
+            }
             Mine::Claiming(_) if self.may_own(&self.name, seat) => {}
             Mine::Claiming(_) => self.let_go(&[key], Silence::NoCandidate, now),
             Mine::No if !self.own.is_joined() => {

@@ -26,8 +26,8 @@ pub(super) struct Own {
     phase: Phase,
     /// It has to meet everybody; else whoever it knew as a member can tell it of the rest.
     newcomer: bool,
-    /// The kernel's last word on this life.
-    pub(super) kernel: Option<KernelLease>,
+    /// The kernel's last word on this life, and when it was read.
+    pub(super) kernel: Option<(KernelLease, Instant)>,
     /// The kernel has said so since the agent was last seen not to run.
     pub(super) sure: bool,
     /// The agent has announced that it restarts: nothing more happens.
@@ -75,11 +75,12 @@ impl Own {
     }
 
     /// The kernel answers for what it is told to.
-    pub(super) fn stands(&self) -> bool {
+    pub(super) fn stands(&self, now: Instant) -> bool {
         self.sure
-            && self
-                .kernel
-                .is_some_and(|kernel| kernel.tenure == Tenure::Valid)
+            && self.kernel.is_some_and(|(kernel, read)| {
+                let renewed = kernel.peers_left.is_some_and(|left| now < read + left);
+                kernel.tenure == Tenure::Valid && (self.alone || renewed)
+            })
     }
 }
 
@@ -170,7 +171,7 @@ impl Cluster {
             let renewed = self
                 .own
                 .kernel
-                .is_some_and(|kernel| kernel.peers_left.is_some());
+                .is_some_and(|(kernel, _)| kernel.peers_left.is_some());
             if renewed {
                 self.own.alone = false;
                 self.write_lease(now);
@@ -210,7 +211,7 @@ impl Cluster {
         if kernel.life != self.own.life || self.own.restarting {
             return;
         }
-        self.own.kernel = Some(kernel);
+        self.own.kernel = Some((kernel, now));
         self.own.sure = true;
         match kernel.tenure {
             Tenure::Over => self.end_life(LifeOver::Lapsed, self.own.life, now),

@@ -379,8 +379,15 @@ impl Cluster {
         false
     }
 
-    /// Tells a node that the life it claims to be in is over.
+    /// Tells a node that the life it claims to be in is over. A member's former lives need not be
+    /// told so: their messages are only late.
     fn say_over(&mut self, name: &NodeName, now: Instant) {
+        if let Some(peer) = self.peers.get(name).filter(|peer| !peer.is_live()) {
+            self.say_life_over(name, peer.life, now);
+        }
+    }
+
+    fn say_life_over(&mut self, name: &NodeName, life: Life, now: Instant) {
         let standing = self.standing();
         let Some(peer) = self.peers.get_mut(name) else {
             return;
@@ -392,7 +399,6 @@ impl Cluster {
             return;
         }
         peer.told_over = Some(now);
-        let life = peer.life;
         self.reply(name, Body::Over { life, standing });
     }
 
@@ -406,8 +412,8 @@ impl Cluster {
         }
     }
 
-    /// Somebody holds this node's life to be over. Only one of two that say so of each other
-    /// begins anew: the one with fewer members.
+    /// Somebody holds this node's life to be over. There has been a split, or this node was away:
+    /// the side with fewer members begins anew.
     pub(super) fn on_over(
         &mut self,
         from: &NodeName,
@@ -416,23 +422,33 @@ impl Cluster {
         theirs: &Standing,
         now: Instant,
     ) {
-        if over < self.own.life {
+        if self.own.restarting {
             return;
         }
-        let mutual = over == self.own.life
-            && self
-                .peers
-                .get(from)
-                .is_some_and(|peer| peer.is_over(its_life));
+        if over > self.own.life {
+            // Before its clock was set back, it has had that life.
+            self.end_life(LifeOver::Declared, over, now);
+        }
+        if over != self.own.life {
+            return;
+        }
+        if !self.own.stands(now) {
+            // It may have been away for longer than it knows: the kernel is asked first.
+            self.own.heartbeat = now;
+        }
         let ours = self.standing();
-        let we_stay = ours
+        let weight = ours
             .members
             .cmp(&theirs.members)
-            .then(theirs.first.cmp(&ours.first));
-        if mutual && we_stay.then(from.cmp(&self.name)).is_gt() {
-            self.say_over(from, now);
-        } else {
+            .then(theirs.first.cmp(&ours.first))
+            .then(from.cmp(&self.name));
+        // Who has neither joined nor owns anything loses nothing, and may not stand for long enough
+        // to insist.
+        let newcomer = !self.own.is_joined() && self.owned().next().is_none();
+        if newcomer || weight.is_lt() {
             self.end_life(LifeOver::Declared, over, now);
+        } else if self.own.stands(now) {
+            self.say_life_over(from, its_life, now);
         }
     }
 

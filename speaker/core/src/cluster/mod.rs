@@ -58,7 +58,7 @@ use std::{
     time::Instant,
 };
 
-use rand::{Rng, RngExt, SeedableRng, rngs::SmallRng};
+use fastrand::Rng;
 use speaker_common::probe::Key;
 
 pub use explain::{Candidate, Explanation, Member, Standing as CandidateStanding};
@@ -93,7 +93,7 @@ pub struct Cluster {
     failback: Failback,
     check_first: bool,
     keys: Vec<Key>,
-    rng: SmallRng,
+    rng: Rng,
     card: Card,
     own: Own,
     planned: bool,
@@ -146,11 +146,11 @@ impl Cluster {
             check_first,
             seed,
         } = config;
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let own = Own::new(life, adopted.as_ref(), rng.random(), &timing, now);
-        let stamp = rng.next_u64();
+        let mut rng = Rng::with_seed(seed);
+        let own = Own::new(life, adopted.as_ref(), rng.u32(..), &timing, now);
+        let stamp = rng.u64(..);
         let mut cluster = Self {
-            agent: rng.next_u64(),
+            agent: rng.u64(..),
             stamps: (stamp, stamp),
             number: name.number(),
             name,
@@ -463,11 +463,11 @@ impl Cluster {
         if relays.is_empty() {
             return None;
         }
-        let relay = relays[self.rng.random_range(0..relays.len())].clone();
+        let relay = relays[self.rng.usize(..relays.len())].clone();
         Some(relay)
     }
 
     fn number(&mut self) -> u64 {
-        self.rng.next_u64()
+        self.rng.u64(..)
     }
 }

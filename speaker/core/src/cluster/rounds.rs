@@ -165,6 +165,10 @@ impl Cluster {
         };
         let expected = round.waiting.remove(from);
         round.turn_to_the_owner(now);
+        if let Kind::Owned(entries) = &round.kind {
+            let keys: Vec<GroupKey> = entries.iter().map(|(key, _)| *key).collect();
+            self.end_contests(from, &keys);
+        }
         self.finish_rounds(now);
         expected
     }

@@ -13,7 +13,7 @@ use super::{
     io::Downfall,
     message::{Absent, BATCH_NODES, Body},
     name::{Life, NodeName},
-    peer::{Retry, Vote},
+    peer::{Retry, Vote, Watch},
     rounds::Kind,
 };
 
@@ -37,8 +37,8 @@ impl Cluster {
             let unheard = silence.heard.is_none_or(quiet);
             silence.gone = unheard
                 && match asked {
-                    Some(since) => smooth && quiet(since),
-                    None => believed.contains(name),
+                    Some(since) if smooth && quiet(since) => true,
+                    Some(_) | None => believed.contains(name),
                 };
             changed |= silence.gone;
         }
@@ -82,9 +82,11 @@ impl Cluster {
     /// their watchers, since one alone may be the one that is cut off. Else it asks them itself.
     fn believed(&mut self, now: Instant) -> BTreeSet<NodeName> {
         let mut believed = BTreeSet::new();
+        let regular = |watch: &Watch| watch.until.is_none();
         let accused: Vec<NodeName> = self
             .live()
-            .filter(|(_, peer)| peer.silence.accused && !peer.silence.gone && peer.watch.is_none())
+            .filter(|(_, peer)| peer.silence.accused && !peer.silence.gone)
+            .filter(|(_, peer)| !peer.watch.as_ref().is_some_and(regular))
             .map(|(name, _)| name.clone())
             .collect();
         for name in accused {

@@ -163,6 +163,9 @@ impl Cluster {
             let own = (self.name.clone(), self.own.life);
             self.record(key, now).set(own, 0, &Cause::Adopted, now);
             self.show_owned(key);
+            // The former agent may have ended before it did.
+            let group = self.seats[&key].name.clone();
+            self.commands.push_back(Command::Announce(group));
         }
     }
 

@@ -186,8 +186,9 @@ impl Timing {
     pub(super) const DOUBT: Duration = Duration::from_secs(2);
     /// A foreign claim is answered at most this often (RFC 5227 §2.4, DEFEND_INTERVAL).
     pub(super) const DEFEND: Duration = Duration::from_secs(10);
-    /// A member that claims a VIP on the wire is given this long to agree by message.
-    pub(super) const WIRE: Duration = Duration::from_millis(500);
+    /// A node that claims a VIP on the wire is given this long to agree by message; twice that, and
+    /// the two have settled it.
+    pub(super) const WIRE: Duration = Duration::from_millis(250);
     /// A VIP that was found in use is looked at again after this long.
     pub(super) const RECHECK: Duration = Duration::from_secs(10);
     /// A node that has been down for this long is forgotten, unless it is configured.

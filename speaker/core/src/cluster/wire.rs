@@ -2,7 +2,8 @@
 //!
 //! Two nodes that can neither probe nor talk to each other, and yet share a wire, see each other's
 //! announcements. No epoch is in them, but it can be told: whoever took a group over while the
-//! other was already down in its eyes has the higher one, and both know which of them that is.
+//! other was already down in its eyes has the higher one, and mostly both know which of them that
+//! is. Should both go on all the same, the hash's order settles it.
 
 use std::time::Instant;
 
@@ -20,13 +21,31 @@ use super::{
 pub(super) struct Wire {
     /// When a foreign claim was last answered.
     defended: Option<Instant>,
-    /// The member that claims it as well, since then.
-    contested: Option<(NodeName, Instant)>,
+    contest: Option<Contest>,
     /// A node that cannot be talked to owns it: it is not claimed before the wire is silent.
     conceded: bool,
     check: Check,
     /// The last foreign claim.
     pub(super) claimed: Option<(Claimant, Instant)>,
+}
+
+/// A node of the cluster claims it as well as this one.
+#[derive(Debug)]
+struct Contest {
+    with: NodeName,
+    since: Instant,
+    /// When this node last announced the group because of that.
+    answered: Option<Instant>,
+    /// It has done so at the end of the time in which words could have settled it.
+    challenged: bool,
+}
+
+impl Contest {
+    /// When the other one is made to say whether it still claims the group. It noticed the contest
+    /// a little later.
+    fn challenge(&self) -> Instant {
+        self.since + Timing::WIRE + Timing::WIRE / 5
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,6 +67,11 @@ impl Wire {
         }
     }
 
+    /// Whoever claimed it from a former owner here is another matter.
+    pub(super) fn is_ours(&mut self) {
+        self.contest = None;
+    }
+
     pub(super) fn next_look(&self) -> Option<Instant> {
         match self.check {
             Check::InUse(until) => Some(until),
@@ -66,7 +90,8 @@ impl Cluster {
         let Some(seat) = self.seats.get_mut(&key) else {
             return false;
         };
-        if !(seat.wire.conceded || new && self.check_first) {
+        let unsure = seat.wire.conceded || new && self.check_first;
+        if !unsure {
             return true;
         }
         match seat.wire.check {
@@ -131,43 +156,98 @@ impl Cluster {
             return;
         };
         let epoch = record.epoch;
-        let taken_from = record.history.front().map(|(last, _)| last) == Some(name);
-        let owned_since = record.since;
-        let peer = self.peers.get(name).map(|peer| (peer.state, peer.since));
         let better = self.yields(key, epoch, name, epoch);
-        let yields = match peer {
-            Some((State::Live, _)) => {
-                // A frame may have been late; and whoever can be talked to settles it by epoch.
-                let Some(seat) = self.seats.get_mut(&key) else {
-                    return;
-                };
-                let since = match &seat.wire.contested {
-                    Some((other, since)) if other == name && now < *since + Timing::DEFEND => {
-                        *since
-                    }
-                    Some(_) | None => {
-                        seat.wire.contested = Some((name.clone(), now));
-                        self.reassert(key, epoch, now);
-                        return;
-                    }
-                };
-                if now < since + Timing::WIRE {
-                    return;
-                }
-                better
-            }
+        let taken_from = record.history.front().map(|(last, _)| last) == Some(name);
+        let yields = match self.peers.get(name).map(|peer| (peer.state, peer.since)) {
+            // A frame may have been late; and whoever can be talked to settles it by epoch.
+            Some((State::Live, _)) => None,
             // It was down before this node took the group: from it, or from a third one while it
             // may have done the same.
-            Some((State::Down(_), down)) if down <= owned_since => !taken_from && better,
+            Some((State::Down(_), down)) if down <= record.since => Some(!taken_from && better),
             // It was a member when this node took the group, and would not have consented to two
             // owners: it has given this node up since, and its epoch is higher.
-            Some((State::Down(_), _)) => true,
-            Some((State::Stranger | State::Left, _)) | None => better,
+            Some((State::Down(_), _)) => Some(true),
+            Some((State::Stranger | State::Left, _)) | None => Some(better),
         };
-        if yields {
-            self.concede(key, name, now);
-        } else {
-            self.defend(key, now);
+        let Some(seat) = self.seats.get_mut(&key) else {
+            return;
+        };
+        let going_on =
+            |contest: &&mut Contest| contest.with == *name && now < contest.since + Timing::DEFEND;
+        let late = match seat.wire.contest.as_mut().filter(going_on) {
+            Some(contest) => now >= contest.since + Timing::WIRE,
+            None => {
+                let contest = Contest {
+                    with: name.clone(),
+                    since: now,
+                    answered: None,
+                    challenged: false,
+                };
+                self.due.insert((contest.challenge(), key));
+                seat.wire.contest = Some(contest);
+                if yields.is_none() {
+                    self.reassert(key, epoch, now);
+                }
+                false
+            }
+        };
+        match yields {
+            _ if late && better => self.concede(key, name, now),
+            _ if late => self.answer_contest(key, now),
+            Some(true) => self.concede(key, name, now),
+            Some(false) if self.may_answer_contest(key, now) => self.answer_contest(key, now),
+            Some(false) | None => {}
+        }
+    }
+
+    /// Not every frame draws one, or two that both go on would answer each other without end.
+    fn may_answer_contest(&self, key: GroupKey, now: Instant) -> bool {
+        let contest = self
+            .seats
+            .get(&key)
+            .and_then(|seat| seat.wire.contest.as_ref());
+        contest.is_some_and(|contest| {
+            contest
+                .answered
+                .is_none_or(|last| now >= last + Timing::WIRE / 2)
+        })
+    }
+
+    fn answer_contest(&mut self, key: GroupKey, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(&key)
+            && let Some(contest) = &mut seat.wire.contest
+        {
+            contest.answered = Some(now);
+            let group = seat.name.clone();
+            self.commands.push_back(Command::Announce(group));
+        }
+    }
+
+    /// An owned group that another node claims on the wire, and no word has settled it.
+    pub(super) fn tend_contest(&mut self, key: GroupKey, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(&key)
+            && let Some(contest) = &mut seat.wire.contest
+            && !contest.challenged
+        {
+            let at = contest.challenge();
+            if now < at {
+                self.due.insert((at, key));
+                return;
+            }
+            contest.challenged = true;
+            self.answer_contest(key, now);
+        }
+    }
+
+    /// A member has heard who owns these, so it is settled whatever the wire showed before.
+    pub(super) fn end_contests(&mut self, with: &NodeName, keys: &[GroupKey]) {
+        for key in keys {
+            if let Some(seat) = self.seats.get_mut(key)
+                && let Some(contest) = &seat.wire.contest
+                && contest.with == *with
+            {
+                seat.wire.contest = None;
+            }
         }
     }
 
@@ -192,7 +272,6 @@ impl Cluster {
         self.lose(key, to);
         if let Some(seat) = self.seats.get_mut(&key) {
             debug_assert_eq!(seat.mine, Mine::No, "it has just been lost");
-            seat.wire.contested = None;
             seat.wire.conceded = true;
             seat.wire.check = Check::InUse(now + Timing::RECHECK);
         }

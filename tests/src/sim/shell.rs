@@ -1,0 +1,360 @@
+//! What a host does with packets, and the shell with the agent's commands.
+
+use std::{collections::VecDeque, time::Duration};
+
+use speaker_common::probe::{AgentLease, LENGTH};
+use speaker_core::cluster::{
+    Adopted, Claimant, Cluster, Command, Config, Group, GroupName, GroupState, Input, KernelLease,
+    Life, describe_message, lease_flags,
+};
+
+use super::{
+    Sabotage,
+    node::{Clock, KEY, MS, Node, Packet, Trip},
+    world::{What, World, name_of, vip_of},
+};
+
+/// Inputs that an agent's sockets hold while it stands still.
+const SOCKET: usize = 3_000;
+/// Frames that a network card holds while its host stands still.
+const RING: usize = 64;
+
+impl World {
+    pub(super) fn receive(&mut self, to: usize, packet: Packet) {
+        let node = &mut self.nodes[to];
+        if !node.up {
+            return;
+        }
+        if node.frozen {
+            if node.ring.len() < RING {
+                node.ring.push_back(packet);
+            }
+            return;
+        }
+        match packet {
+            Packet::Message { from, bytes } => {
+                self.trace(|| format!("node-{to} < {}", describe_message(&bytes)));
+                self.feed(to, Input::Message { from, bytes });
+            }
+            Packet::Probe { from, bytes } => {
+                let now = node.clock.reads(self.now);
+                let number = node.number;
+                self.touched.insert(to);
+                match node.kernel.answer_probe(number, &bytes, now) {
+                    Some(reply) => self.send_probe(to, from, reply),
+                    None => self.feed(to, Input::Probe(bytes)),
+                }
+            }
+        }
+    }
+
+    fn send_probe(&mut self, from: usize, to: usize, bytes: [u8; LENGTH]) {
+        if !self.net.probes_blocked {
+            self.transmit(from, to, Packet::Probe { from, bytes });
+        }
+    }
+
+    fn transmit(&mut self, from: usize, to: usize, packet: Packet) {
+        self.tally.idle_packets += u64::from(self.now >= self.idle);
+        for delay in self.net.transit(&mut self.rng, from, to) {
+            let boots = self.nodes[to].boots;
+            let packet = packet.clone();
+            self.at(self.now + delay, What::Packet { to, boots, packet });
+        }
+    }
+
+    /// Gives the agent an input, and does what it wants.
+    pub(super) fn feed(&mut self, at: usize, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let node = &mut self.nodes[at];
+            let Some(agent) = &mut node.agent else {
+                return;
+            };
+            if node.stopped || node.frozen {
+                if node.inbox.len() < SOCKET {
+                    node.inbox.push_back(input);
+                }
+                continue;
+            }
+            agent.handle(input, node.clock.instant(self.now));
+            self.carry_out(at, &mut inputs);
+        }
+        self.set_timer(at);
+    }
+
+    /// Carries out the agent's commands one by one.
+    pub(super) fn carry_out(&mut self, at: usize, inputs: &mut VecDeque<Input>) {
+        loop {
+            let node = &mut self.nodes[at];
+            let held = node.held.pop_front();
+            let next = held.or_else(|| node.agent.as_mut().and_then(Cluster::next_command));
+            let Some(command) = next else {
+                return;
+            };
+            match &mut node.trip {
+                Some(Trip { after: 0, kill }) => {
+                    let kill = *kill;
+                    node.trip = None;
+                    if kill {
+                        self.kill(at);
+                    } else {
+                        node.held.push_front(command);
+                        while let Some(command) =
+                            node.agent.as_mut().and_then(Cluster::next_command)
+                        {
+                            node.held.push_back(command);
+                        }
+                        node.stopped = true;
+                    }
+                    return;
+                }
+                Some(trip) => trip.after -= 1,
+                None => {}
+            }
+            self.obey(at, command, inputs);
+        }
+    }
+
+    fn set_timer(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.timer += 1;
+        let timer = node.timer;
+        if !node.stopped
+            && !node.frozen
+            && let Some(agent) = &node.agent
+            && let Some(wake) = agent.poll_timeout()
+        {
+            let when = node.clock.when(wake, self.now);
+            self.at(when, What::Timer { node: at, timer });
+        }
+    }
+
+    fn obey(&mut self, at: usize, command: Command, inputs: &mut VecDeque<Input>) {
+        self.touched.insert(at);
+        if !matches!(
+            command,
+            Command::Send { .. } | Command::SendProbe { .. } | Command::Lease(_)
+        ) {
+            self.trace(|| format!("node-{at}: {command:?}"));
+        }
+        let now = self.nodes[at].clock.reads(self.now);
+        match command {
+            Command::Send { to, bytes } => {
+                let from = self.nodes[at].endpoints.messages;
+                self.transmit(at, Node::at(to), Packet::Message { from, bytes });
+            }
+            Command::SendProbe { to, probe } => self.send_probe(at, Node::at(to), probe),
+            Command::AnswerProbe { to, probe } => {
+                let node = &mut self.nodes[at];
+                let number = node.number;
+                if let Some(reply) = node.kernel.answer_probe(number, &probe, now) {
+                    inputs.push_back(Input::ProbeAnswered { to, reply });
+                }
+            }
+            Command::Lease(lease) => {
+                let node = &mut self.nodes[at];
+                node.kernel.agent = AgentLease {
+                    life: lease.life.0,
+                    agent_deadline_ns: Clock::nanos(lease.deadline),
+                    heartbeat_ns: now,
+                    peers_lease_ns: lease.peers_lease.as_nanos() as u64,
+                    alone: lease.alone,
+                    flags: lease_flags(&lease),
+                };
+                inputs.push_back(Input::Kernel(self.read_kernel(at)));
+                self.announce(at);
+            }
+            Command::Set { group, state } => self.set(at, &group, &state),
+            Command::Announce(group) => {
+                self.nodes[at].unannounced.insert(vip_of(&group));
+                self.announce(at);
+            }
+            Command::Check(group) => {
+                let vip = vip_of(&group);
+                let taken = |other: usize| other != at && self.nodes[other].answers(vip, self.now);
+                let free = !self.scenario.wired || !(0..self.nodes.len()).any(taken);
+                let input = Input::Checked { group, free };
+                let boots = self.nodes[at].boots;
+                self.at(
+                    self.now + 200 * MS,
+                    What::Input {
+                        node: at,
+                        boots,
+                        input,
+                    },
+                );
+            }
+            Command::Event(event) => self.note(at, &event),
+            Command::Stopped => self.ended(at),
+        }
+    }
+
+    /// The shell announces what waits for it, if the lease stands.
+    fn announce(&mut self, at: usize) {
+        if !self.nodes[at].stands(self.now) || self.sabotage == Some(Sabotage::Unannounced) {
+            return;
+        }
+        for vip in std::mem::take(&mut self.nodes[at].unannounced) {
+            if self.nodes[at].answers(vip, self.now) {
+                self.watchdog.announced(at, vip);
+                self.spread_announcement(at, vip);
+                let again = self.now + 1_100 * MS;
+                self.at(again, What::Announce { node: at, vip });
+            }
+        }
+    }
+
+    /// Everybody's XDP program sees the announcement of a VIP that it answers for itself.
+    pub(super) fn spread_announcement(&mut self, at: usize, vip: usize) {
+        if !self.scenario.wired || !self.nodes[at].answers(vip, self.now) {
+            return;
+        }
+        for other in 0..self.nodes.len() {
+            let node = &self.nodes[other];
+            if other != at && node.kernel.answer.contains(&vip) {
+                let input = Input::WireClaim {
+                    group: name_of(vip),
+                    by: Claimant::Node(self.nodes[at].name.clone()),
+                };
+                let boots = node.boots;
+                self.at(
+                    self.now + MS / 10,
+                    What::Input {
+                        node: other,
+                        boots,
+                        input,
+                    },
+                );
+            }
+        }
+    }
+
+    fn set(&mut self, at: usize, group: &GroupName, state: &GroupState) {
+        let vip = vip_of(group);
+        let answer = match self.sabotage {
+            Some(Sabotage::Mute) => false,
+            Some(Sabotage::Usurper) => !matches!(state, GroupState::Silent(_)),
+            Some(Sabotage::DrainIgnored) if self.nodes[at].draining => {
+                matches!(state, GroupState::Answer { .. })
+                    || self.nodes[at].kernel.answer.contains(&vip)
+            }
+            Some(_) | None => matches!(state, GroupState::Answer { .. }),
+        };
+        let answers = &mut self.nodes[at].kernel.answer;
+        if !answer {
+            answers.remove(&vip);
+            self.nodes[at].unannounced.remove(&vip);
+        } else if answers.insert(vip) {
+            self.tally.takeovers += 1;
+            self.watchdog.took_over(at, vip, state, self.now);
+        }
+    }
+
+    pub(super) fn read_kernel(&self, at: usize) -> KernelLease {
+        let node = &self.nodes[at];
+        let now = node.clock.reads(self.now);
+        let kernel = &node.kernel;
+        let left = kernel.peers.deadline_ns.checked_sub(now);
+        KernelLease {
+            life: Life(kernel.agent.life),
+            tenure: kernel.tenure(now),
+            peers_left: left
+                .filter(|_| kernel.peers.life == kernel.agent.life)
+                .map(Duration::from_nanos),
+        }
+    }
+
+    /// Starts an agent where none runs, and the host if it is off.
+    pub(super) fn start(&mut self, at: usize) {
+        let kernel = self.read_kernel(at);
+        let peers = self
+            .nodes
+            .iter()
+            .map(|node| node.endpoints.messages)
+            .collect();
+        let seed = self.rng.u64(..);
+        // Now and then a host comes up with a clock that is far behind.
+        let life = Life(if self.rng.u8(0..8) == 0 {
+            1
+        } else {
+            self.now / MS + 1
+        });
+        let node = &mut self.nodes[at];
+        if node.agent.is_some() {
+            return;
+        }
+        node.up = true;
+        node.left = false;
+        self.watchdog.back(at);
+        node.stopped = false;
+        node.inbox.clear();
+        node.held.clear();
+        node.trip = None;
+        let lease = node.kernel.agent;
+        let now = node.clock.instant(self.now);
+        let until_deadline = lease
+            .agent_deadline_ns
+            .saturating_sub(node.clock.reads(self.now));
+        let config = Config {
+            name: node.name.clone(),
+            endpoints: node.endpoints,
+            life,
+            adopted: Some(Adopted {
+                lease: kernel,
+                deadline: now + Duration::from_nanos(until_deadline),
+                alone: lease.alone,
+                groups: node.kernel.answer.iter().map(|vip| name_of(*vip)).collect(),
+            })
+            .filter(|_| lease.life != 0),
+            keys: vec![KEY],
+            peers,
+            draining: node.draining,
+            failback: self.scenario.failback,
+            check_first: false,
+            seed,
+        };
+        self.trace(|| format!("node-{at} starts: {:?}", config.adopted));
+        let agent = Cluster::new(config, self.timing.clone(), now);
+        self.nodes[at].agent = Some(agent);
+        let mut inputs = VecDeque::new();
+        self.carry_out(at, &mut inputs);
+        for input in inputs {
+            self.feed(at, input);
+        }
+        for vip in 0..self.scenario.vips {
+            self.tell_intent(at, vip, 30);
+        }
+        let planned = Input::Planned;
+        let boots = self.nodes[at].boots;
+        self.at(
+            self.now + 31 * MS,
+            What::Input {
+                node: at,
+                boots,
+                input: planned,
+            },
+        );
+        self.set_timer(at);
+    }
+
+    /// The node's intent for a VIP is as the model has it, within so many milliseconds.
+    pub(super) fn tell_intent(&mut self, at: usize, vip: usize, within: u64) {
+        let delay = self.rng.u64(0..within) * MS;
+        self.at(self.now + delay, What::Intent { node: at, vip });
+    }
+
+    pub(super) fn learn_intent(&mut self, at: usize, vip: usize) {
+        let group = (!self.withdrawn[vip]).then(|| Group {
+            first_ip: std::net::Ipv4Addr::from(0x0a00_0001 + vip as u32).into(),
+            candidates: self
+                .nodes
+                .iter()
+                .zip(&self.scenario.candidates[vip])
+                .filter(|(node, _)| node.linked)
+                .filter_map(|(node, score)| Some((node.name.clone(), (*score)?)))
+                .collect(),
+        });
+        self.feed(at, Input::Group(name_of(vip), group));
+    }
+}

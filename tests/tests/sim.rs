@@ -1,0 +1,239 @@
+//! The cluster's deciding code in the simulator: many seeds, a few faults played by hand, and the
+//! proof that each invariant can fire.
+
+use std::time::Duration;
+
+use speaker_core::cluster::{Partition, Settings, Timing};
+use speaker_tests::sim::{self, Fault, Invariant, Options, Sabotage, Scenario, Tally};
+
+fn play(scenario: Scenario) -> Tally {
+    sim::play(scenario, &Options::default()).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn broken_by(sabotage: Sabotage, scenario: Scenario) -> Invariant {
+    let options = Options {
+        sabotage: Some(sabotage),
+        ..Options::default()
+    };
+    let failure = sim::play(scenario, &options).expect_err("no code can make up for that");
+    failure.broken.invariant
+}
+
+fn gap(tally: Tally) -> Duration {
+    Duration::from_nanos(tally.longest_gap)
+}
+
+/// Several VIPs, spread over the nodes by the hash.
+fn several(seed: u64, nodes: usize) -> Scenario {
+    let mut scenario = Scenario::quiet(seed, nodes);
+    scenario.vips = 3 * nodes;
+    scenario.candidates = vec![vec![Some(0); nodes]; scenario.vips];
+    scenario
+}
+
+fn many_seeds(from: u64) {
+    for seed in from..from + 60 {
+        if let Err(failure) = sim::run(seed, &Options::default()) {
+            panic!("{failure}");
+        }
+    }
+}
+
+#[test]
+fn seeds_from_0() {
+    many_seeds(0);
+}
+
+#[test]
+fn seeds_from_2000() {
+    many_seeds(2_000);
+}
+
+#[test]
+fn a_dead_hosts_vips_are_answered_elsewhere_within_the_bound() {
+    let timing = Timing::new(Settings::new(Partition::Available)).unwrap();
+    // The model's slowest packet that is not late.
+    let bound = timing.fail_over(Duration::from_micros(400));
+    for nodes in [2, 3, 5] {
+        for node in 0..nodes {
+            let fault = Fault::Crash { node, back: None };
+            let seed = (10 * nodes + node) as u64;
+            let tally = play(several(seed, nodes).with(10_000 + 37 * seed, fault));
+            assert!(gap(tally) < bound, "{nodes} nodes: {:?}", gap(tally));
+            assert!(
+                gap(tally) > Duration::from_millis(200),
+                "{nodes} nodes: {:?}",
+                gap(tally)
+            );
+        }
+    }
+}
+
+#[test]
+fn an_agents_short_death_is_a_non_event() {
+    for nodes in [1, 2, 3, 5] {
+        let once = play(several(1, nodes)).takeovers;
+        let faults = [
+            Fault::Kill {
+                node: 0,
+                after: 0,
+                back: 2_500,
+            },
+            Fault::Stop {
+                node: 0,
+                after: 0,
+                span: 2_500,
+            },
+            Fault::Restart {
+                node: 0,
+                away: 30_000,
+            },
+        ];
+        for fault in faults {
+            let tally = play(several(1, nodes).with(10_000, fault.clone()));
+            assert_eq!(tally.takeovers, once, "{nodes} nodes, {fault}");
+            assert!(
+                gap(tally) < Duration::from_millis(3),
+                "{nodes} nodes, {fault}: {:?}",
+                gap(tally)
+            );
+        }
+    }
+}
+
+#[test]
+fn an_agents_long_death_moves_its_vips_after_the_grace() {
+    let fault = Fault::Kill {
+        node: 0,
+        after: 0,
+        back: 8_000,
+    };
+    let tally = play(several(1, 3).with(10_000, fault));
+    assert!(tally.takeovers > 9);
+    // The kernel stops three seconds after the last heartbeat, and is soon asked.
+    assert!(gap(tally) < Duration::from_millis(200), "{:?}", gap(tally));
+}
+
+#[test]
+fn a_rolling_upgrade_moves_nothing() {
+    let mut scenario = several(1, 5);
+    for node in 0..5 {
+        let at = 10_000 + 3_000 * node as u64;
+        scenario = scenario.with(at, Fault::Restart { node, away: 2_000 });
+    }
+    let tally = play(scenario);
+    assert_eq!(tally.takeovers, 15);
+    assert_eq!(tally.longest_gap, 0);
+}
+
+#[test]
+fn busy_cpus_move_nothing() {
+    for seed in 0..4 {
+        let fault = Fault::Busy {
+            pause: 150,
+            span: 60_000,
+        };
+        let tally = play(several(seed, 3).with(10_000, fault));
+        assert_eq!((tally.takeovers, tally.longest_gap), (9, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn drained_vips_are_handed_over_in_a_moment() {
+    let fault = Fault::Drain {
+        node: 0,
+        span: 5_000,
+    };
+    let tally = play(several(1, 3).with(10_000, fault));
+    assert!(gap(tally) < Duration::from_millis(2), "{:?}", gap(tally));
+}
+
+#[test]
+fn blocked_probes_move_nothing() {
+    let tally = play(several(1, 3).with(10_000, Fault::NoProbes { span: 20_000 }));
+    assert_eq!((tally.takeovers, tally.longest_gap), (9, 0));
+}
+
+#[test]
+fn one_cut_between_two_of_three_moves_nothing() {
+    let fault = Fault::Cut {
+        one: 0,
+        other: 1,
+        span: 20_000,
+    };
+    let tally = play(several(1, 3).with(10_000, fault));
+    assert_eq!((tally.takeovers, tally.longest_gap), (9, 0));
+}
+
+#[test]
+fn the_steady_cost_of_a_node_does_not_grow_with_the_cluster() {
+    let per_node = |nodes: usize| play(several(1, nodes)).idle_packets / nodes as u64;
+    let (ten, forty) = (per_node(10), per_node(40));
+    assert!(
+        ten > 100 && forty <= ten + ten / 10,
+        "{ten} and {forty} packets per second"
+    );
+}
+
+#[test]
+fn a_second_answer_is_noticed() {
+    let scenario = Scenario::quiet(1, 3);
+    assert_eq!(broken_by(Sabotage::Usurper, scenario), Invariant::OneAnswer);
+}
+
+#[test]
+fn a_kernel_that_forgets_its_lease_is_noticed() {
+    let mut scenario = several(1, 3);
+    for node in 0..3 {
+        scenario = scenario.with(
+            10_000,
+            Fault::Stop {
+                node,
+                after: 0,
+                span: 100,
+            },
+        );
+    }
+    let stopped = Fault::Stop {
+        node: 0,
+        after: 0,
+        span: 8_000,
+    };
+    let broken = broken_by(Sabotage::LeaseForgotten, scenario.with(15_000, stopped));
+    assert!(matches!(broken, Invariant::OneAnswer | Invariant::Excluded));
+}
+
+#[test]
+fn a_vip_without_an_owner_is_noticed() {
+    let scenario = Scenario::quiet(1, 3);
+    assert_eq!(broken_by(Sabotage::Mute, scenario), Invariant::Settled);
+}
+
+#[test]
+fn a_move_without_cause_is_noticed() {
+    // The moves are not over before the run is.
+    let scenario = Scenario::quiet(1, 3).with(12_000, Fault::Rebalance { asked: 0 });
+    assert_eq!(
+        broken_by(Sabotage::Restless, scenario),
+        Invariant::CausedMove
+    );
+}
+
+#[test]
+fn a_missing_announcement_is_noticed() {
+    let scenario = Scenario::quiet(1, 3);
+    assert_eq!(
+        broken_by(Sabotage::Unannounced, scenario),
+        Invariant::Announced
+    );
+}
+
+#[test]
+fn an_answer_from_a_drained_node_is_noticed() {
+    let mut scenario = several(1, 3);
+    for node in 0..3 {
+        scenario = scenario.with(10_000, Fault::Drain { node, span: 30_000 });
+    }
+    let broken = broken_by(Sabotage::DrainIgnored, scenario);
+    assert!(matches!(broken, Invariant::Excluded | Invariant::OneAnswer));
+}
