@@ -99,7 +99,9 @@ impl Probe {
     /// The probe's bytes with their tag.
     #[inline(always)]
     pub fn seal(&self, key: &Key) -> [u8; LENGTH] {
-        transmute!(self.write(key))
+        let mut words = [0; LENGTH / size_of::<u64>()];
+        self.write(key, &mut words);
+        transmute!(words)
     }
 
     /// The probe in these bytes, if the tag is by this key and the layout is this version's.
@@ -113,21 +115,17 @@ impl Probe {
     }
 
     #[inline(always)]
-    fn write(&self, key: &Key) -> Words {
+    fn write(&self, key: &Key, words: &mut Words) {
         let [m0, m1, version] = MAGIC;
         let [f0, f1, f2, f3] = self.flags.to_le_bytes();
-        let mut words = [
-            u64::from_ne_bytes([m0, m1, version, self.kind as u8, f0, f1, f2, f3]),
-            self.watcher.to_le(),
-            self.target.to_le(),
-            self.sequence.to_le(),
-            self.life.to_le(),
-            self.time_ns.to_le(),
-            (u64::from(self.agent_age_ms) | u64::from(self.agent_left_ms) << 32).to_le(),
-            0,
-        ];
-        words[BODY] = tag(key, &words).to_le();
-        words
+        words[0] = u64::from_ne_bytes([m0, m1, version, self.kind as u8, f0, f1, f2, f3]);
+        words[1] = self.watcher.to_le();
+        words[2] = self.target.to_le();
+        words[3] = self.sequence.to_le();
+        words[4] = self.life.to_le();
+        words[5] = self.time_ns.to_le();
+        words[6] = (u64::from(self.agent_age_ms) | u64::from(self.agent_left_ms) << 32).to_le();
+        words[BODY] = tag(key, words).to_le();
     }
 
     /// The probe in words whose tag is right, if the layout is this version's.
@@ -282,7 +280,7 @@ pub fn judge(
     peers.changes(&outcome.peers, store);
     match outcome.reply {
         Some(reply) => {
-            *words = reply.write(&key);
+            reply.write(&key, words);
             Judgement::Answered
         }
         None if probe.kind == Kind::Renew && probe.asks(probes.node) => Judgement::Renewed,
@@ -350,35 +348,44 @@ fn is_tagged(words: &Words, key: &Key) -> bool {
     tag(key, words) == u64::from_le(words[BODY])
 }
 
-#[inline(always)]
+// Once in the program, not once for each use.
+#[inline(never)]
 fn tag(key: &Key, words: &Words) -> u64 {
-    let mut message = [0; BODY];
+    let mut v = begin(key);
     let mut at = 0;
     while at < BODY {
-        message[at] = u64::from_le(words[at]);
+        absorb(&mut v, u64::from_le(words[at]));
         at += 1;
     }
-    siphash(key, &message)
+    finish(v, BODY)
 }
 
 /// SipHash-2-4 of whole words (Aumasson and Bernstein, 2012): the message is their little-endian
 /// bytes.
 #[inline(always)]
 pub fn siphash<const N: usize>(key: &Key, words: &[u64; N]) -> u64 {
+    let mut v = begin(key);
+    for word in words {
+        absorb(&mut v, *word);
+    }
+    finish(v, N)
+}
+
+#[inline(always)]
+fn begin(key: &Key) -> [u64; 4] {
     let [k0, k1] = key.0;
-    let mut v = [
+    [
         k0 ^ 0x736f_6d65_7073_6575,
         k1 ^ 0x646f_7261_6e64_6f6d,
         k0 ^ 0x6c79_6765_6e65_7261,
         k1 ^ 0x7465_6462_7974_6573,
-    ];
-    let mut at = 0;
-    while at < N {
-        absorb(&mut v, words[at]);
-        at += 1;
-    }
+    ]
+}
+
+#[inline(always)]
+fn finish(mut v: [u64; 4], words: usize) -> u64 {
     // The last word holds the length and the bytes left over, of which there are none.
-    absorb(&mut v, ((8 * N) as u64) << 56);
+    absorb(&mut v, ((8 * words) as u64) << 56);
     v[2] ^= 0xff;
     round(&mut v);
     round(&mut v);

@@ -15,7 +15,8 @@ use speaker_common::{
         Counters, EVENT_RING_BYTES, Event, EventKind, FILTER_WORDS, FilterBit, LINK_CELLS, Link,
         LinkCell, MAX_SLOTS, MAX_VIPS, Probes, Tap, Vip, VipKeyV4, VipKeyV6,
     },
-    lease::{AgentLease, PeersLease, Standing},
+    lease::{AgentLease, Change, PeersLease, Standing},
+    probe::{self, Judgement, Words},
     respond::{Reason, Records, Tables},
 };
 
@@ -42,6 +43,9 @@ static LEASE: Array<AgentLease, 1, MAPPED> = Array::new();
 static PEERS: Array<PeersLease, 1, MAPPED> = Array::new();
 #[btf_map(name = "probes")]
 static PROBES: Array<Probes, 1> = Array::new();
+/// The payload of a probe while it is judged: it does not fit the stack.
+#[btf_map(name = "scratch")]
+static SCRATCH: PerCpuArray<Words, 1> = PerCpuArray::new();
 #[btf_map(name = "tap")]
 static TAP: Array<Tap, 1> = Array::new();
 // The kernel knows no type of a ring's records, and libbpf refuses a map that names one.
@@ -111,6 +115,39 @@ impl<T> Tables for Kernel<'_, T> {
         let now_ns = now_ns();
         self.now_ns.set(now_ns);
         Standing::of(&agent, &peers, now_ns)
+    }
+
+    #[inline(always)]
+    fn probe_port(&self) -> u16 {
+        PROBES.get(0).map_or(0, |probes| probes.port)
+    }
+
+    #[inline(always)]
+    fn judge(&self, frame: &mut impl Frame, at: usize) -> Option<Judgement> {
+        let place = SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own element, and the program is not preempted by itself.
+        let words = unsafe { &mut *place };
+        let mut offset = at;
+        for word in words.iter_mut() {
+            *word = frame.load(offset)?;
+            offset += size_of::<u64>();
+        }
+        let judgement = match judge_payload() {
+            PASSED => Judgement::Passed,
+            RENEWED => Judgement::Renewed,
+            ANSWERED => Judgement::Answered,
+            _ => Judgement::Foreign,
+        };
+        if judgement == Judgement::Answered {
+            // SAFETY: as above; the one before is not used any more.
+            let words = unsafe { &*place };
+            let mut offset = at;
+            for word in words {
+                frame.store(offset, *word)?;
+                offset += size_of::<u64>();
+            }
+        }
+        Some(judgement)
     }
 }
 
@@ -183,6 +220,51 @@ fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
     entry.submit(0);
     true
 }
+
+/// Judges what lies in `scratch`.
+///
+/// A global function in the kernel's sense: the verifier looks at it once, not once for each way
+/// that leads to it. It takes and gives numbers alone.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_payload() -> u32 {
+    let (Some(words), Some(probes), Some(peers_place)) =
+        (SCRATCH.get_ptr_mut(0), PROBES.get(0), PEERS.get_ptr_mut(0))
+    else {
+        return FOREIGN;
+    };
+    // SAFETY: as for who filled it, which waits.
+    let words = unsafe { &mut *words };
+    // The clock comes last: what has been read is no younger than it.
+    let (agent, peers) = (agent(), peers());
+    let judgement = probe::judge(words, probes, &agent, &peers, now_ns(), |change| {
+        // SAFETY: the pointer is to a live array element, aligned to eight, of which whole words
+        // are stored.
+        unsafe {
+            match change {
+                Change::Deadline(deadline_ns) => {
+                    (&raw mut (*peers_place).deadline_ns).write_volatile(deadline_ns);
+                }
+                Change::Life(life) => (&raw mut (*peers_place).life).write_volatile(life),
+                Change::Company(company) => {
+                    (&raw mut (*peers_place).company).write_volatile(company);
+                }
+                Change::Over(life) => (&raw mut (*peers_place).over).write_volatile(life),
+            }
+        }
+    });
+    match judgement {
+        Judgement::Foreign => FOREIGN,
+        Judgement::Passed => PASSED,
+        Judgement::Renewed => RENEWED,
+        Judgement::Answered => ANSWERED,
+    }
+}
+
+const FOREIGN: u32 = 0;
+const PASSED: u32 = 1;
+const RENEWED: u32 = 2;
+const ANSWERED: u32 = 3;
 
 /// The agent's side of the lease, with no life where it is just being written.
 ///

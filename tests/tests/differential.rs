@@ -6,6 +6,7 @@ use std::env;
 use fastrand::Rng;
 use speaker_common::{
     layout::Event,
+    probe::{self, Probe},
     respond::{Reason, Verdict},
     testing::{
         Node, Outcome, Subject,
@@ -61,6 +62,7 @@ fn compare(object: &str, worlds: usize) {
                 "{}",
                 context()
             );
+            assert_eq!(program.peers(), node.peers(), "{}", context());
             verdicts[expected.verdict as usize] += 1;
         }
         assert_same_records(&program, &node);
@@ -105,8 +107,24 @@ fn timeless(events: Vec<Event>) -> Vec<Event> {
     events.into_iter().map(timeless).collect()
 }
 
-fn show(outcome: &Outcome) -> (Verdict, String) {
-    (outcome.verdict, hex(&outcome.frame))
+fn show(outcome: &Outcome) -> (Verdict, String, Option<Probe>) {
+    let Some((place, probe)) = random::probe_in(&outcome.frame) else {
+        return (outcome.verdict, hex(&outcome.frame), None);
+    };
+    if outcome.verdict != Verdict::Transmit {
+        return (outcome.verdict, hex(&outcome.frame), Some(probe));
+    }
+    // The two clocks differ, and with them both checksums.
+    let timeless = Probe {
+        time_ns: 0,
+        agent_age_ms: 0,
+        agent_left_ms: 0,
+        ..probe
+    };
+    const CHECKSUM: usize = 2;
+    let mut frame = outcome.frame.clone();
+    frame[place - CHECKSUM..place + probe::LENGTH].fill(0);
+    (outcome.verdict, hex(&frame), Some(timeless))
 }
 
 fn hex(bytes: &[u8]) -> String {

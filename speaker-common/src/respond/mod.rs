@@ -11,6 +11,7 @@
 mod arp;
 mod ethernet;
 mod nd;
+mod probe;
 mod reason;
 
 pub use ethernet::payload;
@@ -20,6 +21,7 @@ use crate::{
     frame::Frame,
     layout::{Action, EventKind, FilterBit, Link, Vip, VipKeyV4, VipKeyV6},
     lease::Standing,
+    probe::Judgement,
     wire::ether_type,
 };
 
@@ -40,6 +42,11 @@ pub trait Tables {
     fn vip_v6(&self, key: &VipKeyV6) -> Option<Vip>;
     /// What the lease allows now.
     fn standing(&self) -> Standing;
+    /// The UDP port of liveness probes; 0 where none are answered.
+    fn probe_port(&self) -> u16;
+    /// [Judges](crate::probe::judge) what came there, a payload that begins at `at`; takes down what
+    /// it changes, and puts the answer in its place. `None` where the frame ends before it does.
+    fn judge(&self, frame: &mut impl Frame, at: usize) -> Option<Judgement>;
 }
 
 /// Where the program writes down what it did.
@@ -76,6 +83,7 @@ pub fn handle(frame: &mut impl Frame, node: &(impl Tables + Records)) -> Verdict
     let handled = match ether_type {
         ether_type::ARP => arp::handle(frame, payload, vlan, node),
         ether_type::IPV6 => nd::handle(frame, payload, vlan, node),
+        ether_type::IPV4 => return probe::handle_v4(frame, payload, node),
         _ => return Verdict::Pass,
     };
     handled.unwrap_or_else(|reason| reject(frame, node, reason))

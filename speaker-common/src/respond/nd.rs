@@ -1,13 +1,14 @@
-//! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4).
+//! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4), and what else comes in IPv6 packets.
 
 use super::{
     Asked, MAX_EXTENSIONS, MAX_OPTION_UNITS, Reason, Records, Tables, Verdict, answer, claimed,
-    ethernet::Arrival, silence,
+    ethernet::Arrival, probe, silence,
 };
 use crate::{
     frame::Frame,
     layout::{Action, EventKind, FilterBit, VipKeyV6, Vlan},
     wire::{
+        UDP,
         checksum::Sum,
         nd::{
             ADVERTISEMENT, ADVERTISEMENT_LENGTH, ALL_NODES_MAC, FLAG_OVERRIDE, FLAG_SOLICITED,
@@ -33,7 +34,9 @@ pub(super) fn handle(
     };
     let at = payload + HEADER;
     if next_header != NEXT_HEADER {
-        return if hides_nd(frame, next_header, at) {
+        return if next_header == UDP {
+            Ok(probe::handle_v6(frame, payload, node))
+        } else if hides_nd(frame, next_header, at) {
             Err(Reason::NdExtension)
         } else {
             Ok(Verdict::Pass)

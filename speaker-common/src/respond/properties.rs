@@ -8,19 +8,21 @@ use smoltcp::{
     phy::ChecksumCapabilities,
     wire::{
         ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-        Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv6Packet, NdiscNeighborFlags, NdiscRepr,
-        RawHardwareAddress,
+        Icmpv6Packet, Icmpv6Repr, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet,
+        NdiscNeighborFlags, NdiscRepr, RawHardwareAddress, UdpPacket,
     },
 };
 
-use super::Verdict;
+use super::{Tables as _, Verdict};
 use crate::{
     frame::Bytes,
     layout::{Link, Vlan},
+    lease::Standing,
+    probe::Kind,
     respond,
     testing::{
         Host, Nd, Node, Outcome, Subject, alone_until,
-        random::{self, World},
+        random::{self, World, probe_in},
     },
     wire::{Mac, nd},
 };
@@ -39,7 +41,7 @@ proptest! {
     #[test]
     fn only_replies_are_written(seed: u64) {
         let (_, handled) = handled(seed);
-        for (request, outcome) in handled {
+        for Handled { request, outcome, .. } in handled {
             if outcome.verdict != Verdict::Transmit {
                 prop_assert_eq!(outcome.frame, request);
             }
@@ -51,13 +53,14 @@ proptest! {
     #[test]
     fn only_what_is_owned_is_answered(seed: u64) {
         let (world, handled) = handled(seed);
-        for (request, _) in answered(handled) {
+        for Handled { request, before, .. } in answered(handled) {
             let (vlan, inner) = untag(&request);
             let owned = match Asked::parse(&inner) {
-                Asked::V4 { target, .. } => world.answers_v4(target, vlan),
-                Asked::V6 { target, .. } => world.answers_v6(target, vlan),
+                Asked::V4 { target, .. } => world.owns_v4(target, vlan),
+                Asked::V6 { target, .. } => world.owns_v6(target, vlan),
             };
             prop_assert!(owned);
+            prop_assert_eq!(before.standing(), Standing::Valid);
         }
     }
 
@@ -65,20 +68,32 @@ proptest! {
     #[test]
     fn every_reply_is_valid(seed: u64) {
         let (world, handled) = handled(seed);
-        for (request, outcome) in answered(handled) {
+        for Handled { request, outcome, .. } in answered(handled) {
             let link = world.link().expect("answered on a link");
             assert_is_reply(&link, &request, &outcome.frame);
+        }
+    }
+
+    /// Every answered probe is a datagram with right checksums back to the sender, as smoltcp reads
+    /// it.
+    #[test]
+    fn every_answered_probe_is_a_valid_datagram(seed: u64) {
+        let (_, handled) = handled(seed);
+        for Handled { request, outcome, .. } in handled {
+            if outcome.verdict == Verdict::Transmit && probe_in(&request).is_some() {
+                assert_is_probes_reply(&request, &outcome.frame);
+            }
         }
     }
 
     /// A driver that leaves no room for the reply is let alone with the request.
     #[test]
     fn a_request_without_room_for_its_reply_passes(seed: u64) {
-        let (world, handled) = handled(seed);
-        for (request, _) in answered(handled) {
+        let (_, handled) = handled(seed);
+        for Handled { request, before, .. } in answered(handled) {
             if let Some(mut tight) = Bytes::<80>::new(&request) {
                 let grows = untag(&request).1[12] == 0x86;
-                let verdict = respond::handle(&mut tight, &node(&world));
+                let verdict = respond::handle(&mut tight, &before);
                 prop_assert_eq!(verdict == Verdict::Transmit, !grows);
                 if grows {
                     prop_assert_eq!(tight.as_slice(), &request[..]);
@@ -115,10 +130,16 @@ fn a_corrupted_solicitation_is_never_answered() {
     }
 }
 
-type Handled = Vec<(Vec<u8>, Outcome)>;
+/// A frame and what became of it.
+struct Handled {
+    /// The node that it came to.
+    before: Node,
+    request: Vec<u8>,
+    outcome: Outcome,
+}
 
 /// A world, frames, and what became of them there.
-fn handled(seed: u64) -> (World, Handled) {
+fn handled(seed: u64) -> (World, Vec<Handled>) {
     const FRAMES: usize = 50;
     let mut rng = Rng::with_seed(seed);
     let world = World::random(&mut rng);
@@ -126,17 +147,23 @@ fn handled(seed: u64) -> (World, Handled) {
     let handled = (0..FRAMES)
         .map(|_| {
             let frame = random::frame(&mut rng);
+            let before = node.clone();
             let outcome = node.handle(&frame);
-            (frame, outcome)
+            Handled {
+                before,
+                request: frame,
+                outcome,
+            }
         })
         .collect();
     (world, handled)
 }
 
-fn answered(handled: Handled) -> impl Iterator<Item = (Vec<u8>, Outcome)> {
-    handled
-        .into_iter()
-        .filter(|(_, outcome)| outcome.verdict == Verdict::Transmit)
+/// The answers to requests for VIPs.
+fn answered(handled: Vec<Handled>) -> impl Iterator<Item = Handled> {
+    handled.into_iter().filter(|handled| {
+        handled.outcome.verdict == Verdict::Transmit && probe_in(&handled.request).is_none()
+    })
 }
 
 fn node(world: &World) -> Node {
@@ -247,6 +274,37 @@ fn assert_is_reply(link: &Link, request: &[u8], reply: &[u8]) {
             });
             assert_eq!(parsed, expected, "{reply:02x?}");
         }
+    }
+}
+
+fn assert_is_probes_reply(request: &[u8], reply: &[u8]) {
+    let ((_, asked), (_, answered)) = (untag(request), untag(reply));
+    assert_eq!(reply.len(), request.len());
+    let (from, to, datagram) = addresses_and_datagram(&answered);
+    let (asker, asked_at, question) = addresses_and_datagram(&asked);
+    assert_eq!((from, to), (asked_at, asker));
+    let udp = UdpPacket::new_checked(datagram).unwrap();
+    assert!(udp.verify_checksum(&from, &to) && udp.checksum() != 0);
+    let question = UdpPacket::new_checked(question).unwrap();
+    assert_eq!(
+        (udp.src_port(), udp.dst_port()),
+        (question.dst_port(), question.src_port())
+    );
+    let (_, probe) = probe_in(reply).unwrap();
+    assert_eq!(probe.kind, Kind::Reply);
+}
+
+fn addresses_and_datagram(untagged: &[u8]) -> (IpAddress, IpAddress, &[u8]) {
+    let frame = EthernetFrame::new_checked(untagged).unwrap();
+    if frame.ethertype() == EthernetProtocol::Ipv4 {
+        let ip = Ipv4Packet::new_checked(frame.payload()).unwrap();
+        assert!(ip.verify_checksum());
+        let (source, destination) = (ip.src_addr(), ip.dst_addr());
+        (source.into(), destination.into(), ip.payload())
+    } else {
+        let ip = Ipv6Packet::new_checked(frame.payload()).unwrap();
+        let (source, destination) = (ip.src_addr(), ip.dst_addr());
+        (source.into(), destination.into(), ip.payload())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Why a frame was not answered: the index into the `reasons` map.
+//! Why a frame was not answered, and what else is counted: the index into the `reasons` map.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
@@ -63,6 +63,13 @@ reasons! {
     NoRoom = "no-room",
     /// Answered, but the sender's hardware address in the message is not the Ethernet source.
     SenderDiffers = "sender-differs",
+    /// A liveness probe, answered.
+    ProbeAnswered = "probe-answered",
+    /// A liveness probe that hands a time back and wants no answer.
+    ProbeRenewed = "probe-renewed",
+    /// At the port of probes and as long as one, but with a tag that none of the keys gives: another
+    /// cluster's, or no probe. Left to the agent's socket.
+    ProbeForeign = "probe-foreign",
     /// The event ring was full: an event was lost.
     EventLost = "event-lost",
 }

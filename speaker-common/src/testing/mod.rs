@@ -2,6 +2,7 @@
 //! handles frames: the host function here, the loaded program elsewhere.
 
 mod arp;
+mod datagram;
 mod ethernet;
 mod nd;
 mod node;
@@ -10,6 +11,7 @@ pub mod rows;
 mod subject;
 
 pub use arp::Arp;
+pub use datagram::Datagram;
 pub use ethernet::{Ethernet, Host, Tag};
 pub use nd::{Checksum, Nd, option, sum};
 pub use node::Node;

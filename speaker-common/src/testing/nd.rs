@@ -153,12 +153,15 @@ pub fn sum(source: &[u8; 16], destination: &[u8; 16], message: &[u8]) -> u16 {
     bytes.extend(length.to_be_bytes());
     bytes.extend([0, 0, 0, 58]);
     bytes.extend(message);
-    if !bytes.len().is_multiple_of(2) {
-        bytes.push(0);
-    }
+    sum_of(&bytes)
+}
+
+/// The ones' complement sum of bytes (RFC 1071), plainly.
+pub(super) fn sum_of(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
-    for word in bytes.chunks_exact(2) {
-        sum += u32::from(u16::from_be_bytes([word[0], word[1]]));
+    for word in bytes.chunks(2) {
+        let second = word.get(1).copied().unwrap_or_default();
+        sum += u32::from(u16::from_be_bytes([word[0], second]));
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16

@@ -9,7 +9,8 @@ use crate::{
         Counters, Event, EventKind, FilterBit, Link, Probes, SNAPSHOT_BYTES, Vip, VipKeyV4,
         VipKeyV6,
     },
-    lease::{AgentLease, PeersLease, Standing},
+    lease::{AgentLease, Change, PeersLease, Standing},
+    probe::{self, Judgement},
     respond::{self, Reason, Records, Tables},
 };
 
@@ -158,6 +159,26 @@ impl Tables for Node {
 
     fn standing(&self) -> Standing {
         Standing::of(&self.lease, &self.written.borrow().peers, self.now_ns)
+    }
+
+    fn probe_port(&self) -> u16 {
+        self.probes.port
+    }
+
+    fn judge(&self, frame: &mut impl Frame, at: usize) -> Option<Judgement> {
+        let mut words = frame.load(at)?;
+        let peers = &mut self.written.borrow_mut().peers;
+        let before = *peers;
+        let store = |change| match change {
+            Change::Deadline(deadline_ns) => peers.deadline_ns = deadline_ns,
+            Change::Life(life) => peers.life = life,
+            Change::Company(company) => peers.company = company,
+            Change::Over(life) => peers.over = life,
+        };
+        let (probes, lease) = (&self.probes, &self.lease);
+        let judgement = probe::judge(&mut words, probes, lease, &before, self.now_ns, store);
+        frame.store(at, words)?;
+        Some(judgement)
     }
 }
 

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, vec::Vec};
 
 use fastrand::Rng;
 
-use super::{Arp, Checksum, Ethernet, Host, Nd, Subject, Tag, alone_until, option};
+use super::{Arp, Checksum, Datagram, Ethernet, Host, Nd, Subject, Tag, option};
 use crate::{
-    layout::{Action, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
-    lease::INERT_AFTER_NS,
+    layout::{Action, Link, Probes, Vip, VipKeyV4, VipKeyV6, Vlan},
+    lease::{AgentLease, INERT_AFTER_NS, PeersLease},
+    probe::{ANYBODY, FLAG_DRAINING, FLAG_OVER, FLAG_RENEWS, FLAG_RESTARTING, Key, Kind, Probe},
     wire::{BROADCAST, Mac, nd},
 };
 
@@ -30,6 +31,12 @@ const VLANS: [Vlan; 6] = {
         },
     ]
 };
+const PROBE_PORT: u16 = 7_947;
+const KEYS: [Key; 3] = [Key([1, 2]), Key([3, 4]), Key([5, 6])];
+/// Of nodes: mostly the few that there are, and [`ANYBODY`].
+const NUMBERS: [u64; 4] = [11, 11, 12, ANYBODY];
+const LIVES: [u64; 4] = [0, 1, 2, 2];
+const FOREVER: u64 = u64::MAX;
 /// Counter slots that tables use.
 pub const SLOTS: u32 = 8;
 /// Bytes of the longest frame.
@@ -42,12 +49,15 @@ pub struct World {
     vips_v4: BTreeMap<VipKeyV4, Vip>,
     vips_v6: BTreeMap<VipKeyV6, Vip>,
     lease_ends_in_ns: i64,
+    lease: AgentLease,
+    peers: PeersLease,
+    probes: Probes,
     watched: bool,
 }
 
 impl World {
-    /// Any world. Its lease ends a minute from now or has ended a minute ago, so that subjects
-    /// whose clocks differ a little judge it alike.
+    /// Any world. The agent's lease ends a minute from now or has ended a minute ago, so that
+    /// subjects whose clocks differ a little judge it alike.
     pub fn random(rng: &mut Rng) -> Self {
         const MINUTE_NS: i64 = 60_000_000_000;
         let mut world = Self {
@@ -64,6 +74,26 @@ impl World {
                     -MINUTE_NS - INERT_AFTER_NS as i64,
                 ],
             ),
+            lease: AgentLease {
+                life: pick(rng, &[0, 1, 1, 2, 2]),
+                agent_deadline_ns: 0,
+                heartbeat_ns: 0,
+                peers_lease_ns: pick(rng, &[0, FOREVER]),
+                alone: rng.u32(..3),
+                flags: rng.u32(..) & (FLAG_DRAINING | FLAG_RESTARTING),
+            },
+            peers: PeersLease {
+                life: pick(rng, &LIVES),
+                deadline_ns: pick(rng, &[0, FOREVER - 1, FOREVER - 1]),
+                over: pick(rng, &[0, 0, 1, 2]),
+                company: rng.u32(..3),
+                unused: 0,
+            },
+            probes: {
+                let port = pick(rng, &[0, PROBE_PORT, PROBE_PORT, PROBE_PORT]);
+                let keys = &KEYS[..rng.usize(..=KEYS.len())];
+                Probes::new(pick(rng, &NUMBERS), port, keys).expect("there are not too many")
+            },
             watched: rng.bool(),
         };
         for _ in 0..rng.u8(0..128) {
@@ -97,32 +127,28 @@ impl World {
         self.link
     }
 
-    /// Whether an IPv4 address is owned on the link, and the lease valid.
-    pub fn answers_v4(&self, address: [u8; 4], vlan: Vlan) -> bool {
+    /// Whether an IPv4 address is owned on the link.
+    pub fn owns_v4(&self, address: [u8; 4], vlan: Vlan) -> bool {
         self.link.is_some_and(|Link { port, .. }| {
             let key = VipKeyV4 {
                 address,
                 port,
                 vlan,
             };
-            self.answers(self.vips_v4.get(&key))
+            owns(self.vips_v4.get(&key))
         })
     }
 
-    /// Whether an IPv6 address is owned on the link, and the lease valid.
-    pub fn answers_v6(&self, address: [u8; 16], vlan: Vlan) -> bool {
+    /// Whether an IPv6 address is owned on the link.
+    pub fn owns_v6(&self, address: [u8; 16], vlan: Vlan) -> bool {
         self.link.is_some_and(|Link { port, .. }| {
             let key = VipKeyV6 {
                 address,
                 port,
                 vlan,
             };
-            self.answers(self.vips_v6.get(&key))
+            owns(self.vips_v6.get(&key))
         })
-    }
-
-    fn answers(&self, vip: Option<&Vip>) -> bool {
-        vip.is_some_and(|vip| vip.action == Action::Answer) && self.lease_ends_in_ns > 0
     }
 
     /// Makes these the tables of a subject that has none.
@@ -135,9 +161,12 @@ impl World {
             subject.set_vip_v6(*key, Some(*vip));
         }
         let now = subject.now_ns();
-        subject.set_lease(alone_until(
-            now.saturating_add_signed(self.lease_ends_in_ns),
-        ));
+        subject.set_lease(AgentLease {
+            agent_deadline_ns: now.saturating_add_signed(self.lease_ends_in_ns),
+            ..self.lease
+        });
+        subject.set_peers(self.peers);
+        subject.set_probes(self.probes);
         subject.set_watched(self.watched);
     }
 
@@ -152,13 +181,29 @@ impl World {
     }
 }
 
-/// Any frame of at least 14 bytes: mostly ARP and Neighbor Discovery, mostly right, often changed
-/// afterwards.
+fn owns(vip: Option<&Vip>) -> bool {
+    vip.is_some_and(|vip| vip.action == Action::Answer)
+}
+
+/// The probe in a frame and where its payload begins, if there is one under any of the keys.
+pub fn probe_in(frame: &[u8]) -> Option<(usize, Probe)> {
+    // Behind up to two tags and either header.
+    const PLACES: [usize; 6] = [42, 46, 50, 62, 66, 70];
+    PLACES.into_iter().find_map(|place| {
+        let payload = frame.get(place..)?.first_chunk()?;
+        let probe = KEYS.iter().find_map(|key| Probe::open(payload, key))?;
+        Some((place, probe))
+    })
+}
+
+/// Any frame of at least 14 bytes: mostly ARP, Neighbor Discovery and probes, mostly right, often
+/// changed afterwards.
 pub fn frame(rng: &mut Rng) -> Vec<u8> {
-    let mut frame = match rng.u8(0..20) {
+    let mut frame = match rng.u8(0..24) {
         0..8 => arp(rng).bytes(),
         8..18 => neighbor_discovery(rng).bytes(),
-        18 => {
+        18..22 => datagram(rng).bytes(),
+        22 => {
             let ether_type = pick(rng, &[0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x88cc]);
             let payload = bytes(rng, 100);
             ethernet(rng).frame(ether_type, &payload)
@@ -270,6 +315,69 @@ fn neighbor_discovery(rng: &mut Rng) -> Nd {
         nd.trailer = bytes(rng, 40);
     }
     nd
+}
+
+fn datagram(rng: &mut Rng) -> Datagram {
+    let payload = probe(rng).seal(&pick(rng, &KEYS));
+    let (from, to) = (host(rng), host(rng));
+    let ports = [rng.u16(..), PROBE_PORT];
+    let mut datagram = if rng.bool() {
+        Datagram::v4(&from, &to, ports, &payload)
+    } else {
+        Datagram::v6(&from, &to, ports, &payload)
+    };
+    datagram.ethernet.tags = tags(rng);
+    if once_in(rng, 16) {
+        datagram.ethernet.destination = mac(rng);
+    }
+    if once_in(rng, 16) {
+        datagram.destination_port = pick(rng, &[0, 53, PROBE_PORT + 1]);
+    }
+    if once_in(rng, 16) {
+        datagram.fragment = rng.u16(..);
+    }
+    if once_in(rng, 16) {
+        datagram.options = std::vec![1; 4];
+    }
+    if once_in(rng, 16) {
+        datagram.payload = bytes(rng, 100);
+    }
+    if once_in(rng, 32) {
+        datagram.protocol = rng.u8(..);
+    }
+    if once_in(rng, 16) {
+        datagram.udp_length_error = rng.i16(-8..8);
+    }
+    if once_in(rng, 16) {
+        datagram.ip_length_error = rng.i16(-8..8);
+    }
+    if once_in(rng, 8) {
+        datagram.trailer = bytes(rng, 40);
+    }
+    if once_in(rng, 4) {
+        datagram.checksum = Checksum::Flipped(rng.u16(..));
+    }
+    datagram.service = rng.u8(..);
+    datagram.ttl = rng.u8(..);
+    datagram
+}
+
+/// Times that mean the same to all clocks: never, long ago, in the far future.
+fn probe(rng: &mut Rng) -> Probe {
+    Probe {
+        kind: pick(
+            rng,
+            &[Kind::Request, Kind::Request, Kind::Renew, Kind::Reply],
+        ),
+        flags: rng.u32(..) & (FLAG_OVER | FLAG_RENEWS),
+        watcher: pick(rng, &NUMBERS),
+        target: pick(rng, &NUMBERS),
+        sequence: rng.u64(..),
+        life: pick(rng, &LIVES),
+        time_ns: pick(rng, &[0, 1, 1, FOREVER]),
+        agent_age_ms: 0,
+        agent_left_ms: 0,
+    }
 }
 
 fn options(rng: &mut Rng) -> Vec<u8> {

@@ -1,6 +1,8 @@
-//! The Internet checksum (RFC 1071) over an IPv6 pseudo-header (RFC 8200 §8.1).
+//! The Internet checksum (RFC 1071), also over a pseudo-header (RFC 8200 §8.1, RFC 768).
 
 use core::ops::Add;
+
+use super::{UDP, nd};
 
 /// A ones' complement sum in progress, over bytes in network order.
 ///
@@ -15,8 +17,18 @@ impl Sum {
     /// `length` bytes.
     #[inline(always)]
     pub const fn icmpv6(length: u16) -> Self {
-        const NEXT_HEADER_ICMPV6: u16 = 58;
-        Self(length.to_be() as u64 + NEXT_HEADER_ICMPV6.to_be() as u64)
+        Self::pseudo_header(nd::NEXT_HEADER, length)
+    }
+
+    /// The same for a UDP datagram over IPv4 or IPv6.
+    #[inline(always)]
+    pub const fn udp(length: u16) -> Self {
+        Self::pseudo_header(UDP, length)
+    }
+
+    #[inline(always)]
+    const fn pseudo_header(next_header: u8, length: u16) -> Self {
+        Self(length.to_be() as u64 + (next_header as u16).to_be() as u64)
     }
 
     /// The sum of `bytes` alone, a multiple of four of them.

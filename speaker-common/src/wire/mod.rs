@@ -14,6 +14,8 @@ pub const BROADCAST: Mac = [0xff; 6];
 pub mod ether_type {
     /// ARP (RFC 826).
     pub const ARP: u16 = 0x0806_u16.to_be();
+    /// IPv4 (RFC 894).
+    pub const IPV4: u16 = 0x0800_u16.to_be();
     /// IPv6 (RFC 2464).
     pub const IPV6: u16 = 0x86dd_u16.to_be();
     /// An IEEE 802.1Q customer tag.
@@ -30,6 +32,9 @@ pub mod arp {
     /// What a reply begins with: the same with operation 2.
     pub const HEAD_REPLY: [u8; 8] = [0, 1, 0x08, 0x00, 6, 4, 0, 2];
 }
+
+/// IPv4 protocol and IPv6 next header: UDP.
+pub const UDP: u8 = 17;
 
 /// Whether frames to this address go to more than one host (the group bit, IEEE 802).
 pub const fn is_group(mac: &Mac) -> bool {

@@ -84,6 +84,33 @@ pub struct Arp {
     pub tpa: u32,
 }
 
+/// An IPv4 header without options (RFC 791 §3.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+pub struct Ipv4 {
+    /// Version and length of the header, type of service, total length, identification, flags and
+    /// fragment offset, time to live, protocol, checksum.
+    pub head: [u8; 12],
+    /// From.
+    pub source: u32,
+    /// To.
+    pub destination: u32,
+}
+
+/// A UDP header (RFC 768).
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+pub struct Udp {
+    /// From this port.
+    pub source: u16,
+    /// To this port.
+    pub destination: u16,
+    /// Of header and payload.
+    pub length: u16,
+    /// Over a pseudo-header, this and the payload.
+    pub checksum: u16,
+}
+
 /// An IPv6 address.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]

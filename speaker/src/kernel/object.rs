@@ -122,6 +122,7 @@ mod tests {
             Vip, VipKeyV4, VipKeyV6,
         },
         lease::{AgentLease, PeersLease},
+        probe,
         respond::Reason,
     };
 
@@ -163,6 +164,7 @@ mod tests {
             assert_eq!(sizes("lease"), of(4, size_of::<AgentLease>(), 1));
             assert_eq!(sizes("peers"), of(4, size_of::<PeersLease>(), 1));
             assert_eq!(sizes("probes"), of(4, size_of::<Probes>(), 1));
+            assert_eq!(sizes("scratch"), of(4, probe::LENGTH, 1));
             assert_eq!(sizes("tap"), of(4, size_of::<Tap>(), 1));
             assert_eq!(sizes("events"), of(0, 0, EVENT_RING_BYTES));
         }

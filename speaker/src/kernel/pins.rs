@@ -20,9 +20,9 @@ use tracing::info;
 use super::{object::Shape, sys};
 
 /// The maps that are pinned, by the names of their pins.
-pub(super) const MAPS: [&str; 11] = [
+pub(super) const MAPS: [&str; 12] = [
     "links", "filter", "vips_v4", "vips_v6", "counters", "reasons", "lease", "peers", "probes",
-    "tap", "events",
+    "scratch", "tap", "events",
 ];
 
 /// A pin cannot be made, moved or removed.

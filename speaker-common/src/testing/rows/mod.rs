@@ -8,6 +8,8 @@ mod claims;
 mod lease;
 mod nd;
 mod nd_invalid;
+mod probe;
+mod probe_lease;
 mod records;
 mod scene;
 mod vlan;
@@ -17,6 +19,8 @@ pub use claims::*;
 pub use lease::*;
 pub use nd::*;
 pub use nd_invalid::*;
+pub use probe::*;
+pub use probe_lease::*;
 pub use records::*;
 pub use vlan::*;
 
@@ -93,6 +97,26 @@ macro_rules! wire_rows {
             request_on_an_unknown_link_passes,
             vip_is_not_answered_on_another_port,
             bond_member_answers_with_the_bonds_mac,
+            probe_is_answered,
+            tagged_probe_is_answered_with_its_tags,
+            probe_is_answered_whatever_its_udp_checksum,
+            probe_is_answered_whatever_the_node_owns_and_its_lease_allows,
+            probe_is_answered_under_the_key_that_it_came_under,
+            probe_of_an_unknown_key_passes,
+            probe_for_anybody_is_answered,
+            probe_that_is_not_for_the_program_passes,
+            probe_of_a_node_without_a_life_passes,
+            probe_passes_where_no_port_is_set,
+            datagram_that_is_no_probe_passes,
+            probe_is_no_sample,
+            renewal_begins_and_extends_the_lease,
+            lease_that_the_peers_let_lapse_is_never_extended,
+            lapse_that_was_told_stays,
+            request_renews_with_the_time_it_brings,
+            node_that_is_alone_needs_no_renewal,
+            company_ends_loneliness_until_the_first_renewal,
+            lonely_life_that_is_held_to_be_over_is_over,
+            renewal_of_another_life_does_nothing,
             requests_are_counted_by_vip,
             unwatched_requests_are_not_told,
             watcher_sees_every_frame_handled,
