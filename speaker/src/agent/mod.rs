@@ -52,6 +52,8 @@ pub use report::pinned;
 /// How long commands are carried out without a look at what else has happened: less than what
 /// would make the cluster take this agent for one that stood still.
 const SLICE: Duration = Duration::from_millis(10);
+/// How often what is due is looked at while nothing may be announced.
+const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 
 /// What the agent is told on its command line.
 #[derive(Debug)]
@@ -223,9 +225,17 @@ impl Agent {
     /// The next event, the most urgent first: what keeps the lease, then what moves VIPs, then what
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
+        // What may not be announced now waits for the lease, which is renewed by what happens.
+        let idle = match self.shell.stands() {
+            true => Duration::ZERO,
+            false => WITHOUT_LEASE,
+        };
+        let earliest = Instant::now() + idle;
         let due = match (self.node.has_commands(), self.node.poll_timeout()) {
             (true, _) => Either::Left(ready(())),
-            (false, Some(time)) => Either::Right(Either::Left(sleep_until(time.into()))),
+            (false, Some(time)) => {
+                Either::Right(Either::Left(sleep_until(time.max(earliest).into())))
+            }
             (false, None) => Either::Right(Either::Right(pending())),
         };
         tokio::select! {
@@ -312,6 +322,11 @@ impl Agent {
                 Err(error) => warn!("{:#}", anyhow::Error::from(error)),
             }
         }
+        // Who may not answer does not claim to.
+        if !self.shell.stands() {
+            self.tap();
+            return;
+        }
         let now = Instant::now();
         let announcements = self.node.announcements(now);
         let deliveries = self.shell.announce(&announcements);
@@ -332,6 +347,10 @@ impl Agent {
                 shell: &mut self.shell,
             };
             self.ownership.plan(&self.intent, &self.me, &mut hands);
+        }
+        if self.node.is_ready() {
+            let (ownership, mut hands) = self.hands();
+            ownership.take_part(&mut hands);
         }
     }
 

@@ -94,6 +94,8 @@ pub(super) struct Ownership {
     /// The groups that the cluster has been told of.
     told: BTreeMap<Group, cluster::Group>,
     planned: bool,
+    /// This node has met the others, at least once.
+    joined: bool,
     /// What is to be done once the agent may end.
     pub(super) stopped: bool,
 }
@@ -103,8 +105,9 @@ struct Net {
     keys: Keys,
     key_file: PathBuf,
     read: Instant,
-    /// Datagrams that no key opens.
+    /// Datagrams that no key opens, and when the last one came.
     unreadable: u64,
+    last_unreadable: Option<Instant>,
     told: BTreeMap<IpAddr, Instant>,
 }
 
@@ -175,6 +178,7 @@ impl Ownership {
             restart_grace,
             told: BTreeMap::new(),
             planned: false,
+            joined: false,
             stopped: false,
         };
         ownership.carry_out(&mut VecDeque::new(), &mut hands);
@@ -298,7 +302,10 @@ impl Ownership {
                     hands.check(&group);
                     inputs.push_back(Input::Checked { group, free: true });
                 }
-                Command::Event(event) => tell(&event),
+                Command::Event(event) => {
+                    self.joined |= event == Event::Joined;
+                    tell(&event);
+                }
                 Command::Stopped => self.stopped = true,
             }
         }
@@ -360,7 +367,14 @@ impl Ownership {
         for (group, told) in changed {
             self.handle(Input::Group(name_of(group), Some(told)), hands);
         }
-        if !self.planned {
+    }
+
+    /// Takes part once the groups have been told, but claims nothing while the only nodes that it hears are such as it cannot talk to: this node's
+    /// key is the wrong one, and another owns the VIPs.
+    pub(super) fn take_part(&mut self, hands: &mut Hands<'_>) {
+        let strangers = self.net.as_ref().is_some_and(Net::hears_strangers);
+        let known = self.cluster.members().next().is_some();
+        if !self.planned && self.joined && (known || !strangers) {
             self.planned = true;
             self.handle(Input::Planned, hands);
         }
@@ -500,6 +514,7 @@ impl Net {
             key_file,
             read: Instant::now(),
             unreadable: 0,
+            last_unreadable: None,
             told: BTreeMap::new(),
         })
     }
@@ -508,9 +523,16 @@ impl Net {
         self.keys.probes().to_vec()
     }
 
+    /// Whether nodes with other keys have been heard lately.
+    fn hears_strangers(&self) -> bool {
+        self.last_unreadable
+            .is_some_and(|last| Instant::now() < last + TELL)
+    }
+
     fn cannot_read(&mut self, from: SocketAddr) {
         self.unreadable += 1;
         let now = Instant::now();
+        self.last_unreadable = Some(now);
         self.told.retain(|_, told| now < *told + TELL);
         if self.told.contains_key(&from.ip()) || self.told.len() == TOLD {
             return;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use nix::net::if_::if_indextoname;
 use speaker_common::{
     layout::{Action, Link},
-    lease::{AgentLease, PeersLease, Tenure, tenure},
+    lease::{AgentLease, PeersLease, Tenure, is_alone, tenure},
 };
 use speaker_core::{
     cluster::{self, GroupState, Member},
@@ -145,8 +145,7 @@ fn counted(status: VipStatus, maps: &Maps) -> Result<VipReport> {
 fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {
     let now = kernel::now();
     let mut deadline = agent.agent_deadline_ns;
-    let alone = agent.alone != 0 && agent.alone != peers.company;
-    if !alone && peers.life == agent.life {
+    if !is_alone(agent, peers) && peers.life == agent.life {
         deadline = deadline.min(peers.deadline_ns);
     }
     LeaseReport {

@@ -44,9 +44,13 @@ impl Shell {
             vips: maps.vips()?.into_iter().collect(),
             links: maps.links()?.into_iter().collect(),
             attached: self.kernel.pinned()?.into_iter().collect(),
-            in_time: tenure(&self.lease.agent(), &self.lease.peers(), kernel::now())
-                == Tenure::Valid,
+            in_time: self.stands(),
         })
+    }
+
+    /// Whether the program answers for what it is told to, now.
+    pub(super) fn stands(&self) -> bool {
+        tenure(&self.lease.agent(), &self.lease.peers(), kernel::now()) == Tenure::Valid
     }
 
     /// Carries a command out; what the node must know of the result comes back.

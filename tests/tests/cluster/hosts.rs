@@ -16,10 +16,13 @@ fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
             cluster.nodes[owner].host.eth0.port.cut()?;
             let next = cluster.agreed(&others, VIP)?;
             sleep(Duration::from_secs(1));
-            cluster.nodes[owner].host.eth0.port.restore()?;
-            assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
             Ok(next)
         })?;
+        cluster.nodes[owner].host.eth0.port.restore()?;
+        assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
+        let (healed, ()) = crate::asked(&mut cluster, VIP, |_| Ok(()))?;
+        healed.assert_all_answered(50, cluster.mac(next));
+
         let answerers = asked.answerers();
         let macs: Vec<_> = answerers.iter().map(|it| it.mac).collect();
         assert_eq!(macs, [cluster.mac(owner), cluster.mac(next)]);

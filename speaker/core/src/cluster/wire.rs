@@ -19,8 +19,6 @@ use super::{
 /// What the wire has shown of a group.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    /// When a foreign claim was last answered.
-    defended: Option<Instant>,
     contest: Option<Contest>,
     /// A node that cannot be talked to owns it: it is not claimed before the wire is silent.
     conceded: bool,
@@ -248,19 +246,6 @@ impl Cluster {
             {
                 seat.wire.contest = None;
             }
-        }
-    }
-
-    fn defend(&mut self, key: GroupKey, now: Instant) {
-        if let Some(seat) = self.seats.get_mut(&key)
-            && seat
-                .wire
-                .defended
-                .is_none_or(|last| now >= last + Timing::DEFEND)
-        {
-            seat.wire.defended = Some(now);
-            let group = seat.name.clone();
-            self.commands.push_back(Command::Announce(group));
         }
     }
 
