@@ -38,6 +38,8 @@ use crate::{
 const DRAINED: &str = "drained";
 /// How often the key file is read anew.
 const KEYS: Duration = Duration::from_secs(5);
+/// Nodes that have been members for this long have told whom else they know.
+const ACQUAINTED: Duration = Duration::from_secs(1);
 /// How often one sender's unreadable messages are told of.
 const TELL: Duration = Duration::from_secs(10);
 /// Senders whose unreadable messages are told of.
@@ -372,9 +374,16 @@ impl Ownership {
     /// Takes part once the groups have been told, but claims nothing while the only nodes that it hears are such as it cannot talk to: this node's
     /// key is the wrong one, and another owns the VIPs.
     pub(super) fn take_part(&mut self, hands: &mut Hands<'_>) {
+        if self.planned || !self.joined {
+            return;
+        }
         let strangers = self.net.as_ref().is_some_and(Net::hears_strangers);
-        let known = self.cluster.members().next().is_some();
-        if !self.planned && self.joined && (known || !strangers) {
+        let met = |member: Member| {
+            use cluster::CandidateStanding::{Draining, Ready, Restarting};
+            matches!(member.standing, Draining | Ready | Restarting)
+                && member.since.elapsed() > ACQUAINTED
+        };
+        if !strangers || self.cluster.members().any(met) {
             self.planned = true;
             self.handle(Input::Planned, hands);
         }

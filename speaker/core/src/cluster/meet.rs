@@ -461,7 +461,10 @@ impl Cluster {
         peer.watch = None;
         peer.silence.gone = true;
         let life = peer.life;
+        let address = peer.card.endpoints.messages;
         self.event(Event::MemberDown(name.clone(), life, why));
+        // It may hear though it is not heard, and believe itself alone.
+        self.probe_the_dead(address);
         self.gone_from_rounds(name, now);
     }
 
