@@ -75,18 +75,18 @@ impl World {
                 ],
             ),
             lease: AgentLease {
-                life: pick(rng, &[0, 1, 1, 2, 2]),
+                life: pick(rng, &[0, 1, 1, 1, 1, 2, 2, 2, 2]),
                 agent_deadline_ns: 0,
                 heartbeat_ns: 0,
                 peers_lease_ns: pick(rng, &[0, FOREVER]),
-                alone: rng.u32(..3),
+                alone: pick(rng, &[0, 0, 1, 1, 1]),
                 flags: rng.u32(..) & (FLAG_DRAINING | FLAG_RESTARTING),
             },
             peers: PeersLease {
                 life: pick(rng, &LIVES),
                 deadline_ns: pick(rng, &[0, FOREVER - 1, FOREVER - 1]),
-                over: pick(rng, &[0, 0, 1, 2]),
-                company: rng.u32(..3),
+                over: pick(rng, &[0, 0, 0, 0, 0, 0, 1, 2]),
+                company: pick(rng, &[0, 0, 0, 1]),
                 unused: 0,
             },
             probes: {

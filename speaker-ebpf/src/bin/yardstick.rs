@@ -14,9 +14,11 @@ use aya_ebpf::{
 };
 
 /// A frame that holds a solicitation with its option, or an ARP request and padding.
-const FRAME_BYTES: usize = 86;
+const SHORT_BYTES: usize = 86;
+/// A frame that holds a liveness probe over IPv4, and padding.
+const LONG_BYTES: usize = 110;
 /// The frame in whole words, for a copy that costs little: zero-padded at the end.
-type Request = [u64; FRAME_BYTES.div_ceil(8)];
+type Request = [u64; LONG_BYTES.div_ceil(8)];
 /// Requests that take turns at most, a power of two.
 const REQUESTS_MAX: usize = 65_536;
 
@@ -83,24 +85,38 @@ pub fn fresh(ctx: XdpContext) -> u32 {
         (*turn)[0] = next.wrapping_add(1);
         next & mask
     };
-    let (Some(request), Some(frame)) = (REQUESTS.get(index), frame::<[u16; FRAME_BYTES / 2]>(&ctx))
-    else {
+    let Some(request) = REQUESTS.get(index) else {
         return xdp_action::XDP_ABORTED;
     };
-    let frame: *mut u64 = frame.as_mut_ptr().cast();
-    let [words @ .., last] = request;
-    // SAFETY: within the frame's 86 bytes. Test runs place frames at multiples of eight.
-    unsafe {
-        for (at, word) in words.iter().enumerate() {
-            frame.add(at).write(*word);
-        }
-        let end = frame.add(words.len()).cast::<u32>();
-        end.write(*last as u32);
-        end.add(1).cast::<u16>().write((*last >> 32) as u16);
+    if let Some(frame) = frame::<[u16; LONG_BYTES / 2]>(&ctx) {
+        copy::<LONG_BYTES>(request, frame.as_mut_ptr());
+    } else if let Some(frame) = frame::<[u16; SHORT_BYTES / 2]>(&ctx) {
+        copy::<SHORT_BYTES>(request, frame.as_mut_ptr());
+    } else {
+        return xdp_action::XDP_ABORTED;
     }
     // SAFETY: the context is the one that the kernel gave. On success this does not return.
     unsafe { UNDER_TEST.tail_call(&ctx, 0) };
     xdp_action::XDP_ABORTED
+}
+
+/// Writes the first bytes of a request over a frame that has as many.
+#[inline(always)]
+fn copy<const BYTES: usize>(request: &Request, frame: *mut u16) {
+    const { assert!(BYTES % 8 == 6, "whole words, a half one and two bytes") };
+    let frame: *mut u64 = frame.cast();
+    // SAFETY: within the frame's bytes. Test runs place frames at multiples of eight.
+    unsafe {
+        let mut at = 0;
+        while at < BYTES / 8 {
+            frame.add(at).write(request[at]);
+            at += 1;
+        }
+        let last = request[BYTES / 8];
+        let end = frame.add(at).cast::<u32>();
+        end.write(last as u32);
+        end.add(1).cast::<u16>().write((last >> 32) as u16);
+    }
 }
 
 /// The start of the frame, if it is long enough.

@@ -12,6 +12,7 @@ mod answers;
 mod attach;
 mod client;
 mod events;
+mod lease;
 mod maps;
 mod remains;
 

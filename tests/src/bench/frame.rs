@@ -7,12 +7,13 @@
 use anyhow::Result;
 use speaker_common::{
     layout::Action,
-    testing::{Arp, Ethernet, Host, Nd},
+    probe::{self, Kind, Probe},
+    testing::{Arp, Datagram, Ethernet, Host, Nd},
 };
 
 use super::{
     Limit, Row,
-    stand::{Contender, NODE, Stand, vip_v4, vip_v6},
+    stand::{Contender, NODE, PROBE_KEY, PROBE_PORT, PROBED, Stand, vip_v4, vip_v6},
 };
 use crate::program::action;
 
@@ -48,6 +49,8 @@ pub(super) fn run() -> Result<Vec<Row>> {
             limit: None,
             ..passes(&mut stand, "pass: NS for another host", foreign_ns())?
         },
+        passes(&mut stand, "pass: IPv4 UDP", udp_v4())?,
+        answers(&mut stand, "liveness probe answered", &[probe()], None)?,
         drops(&mut stand, "drop: ARP for another node's VIP", arp(THEIRS))?,
         drops(&mut stand, "drop: NS for another node's VIP", ns(THEIRS))?,
     ];
@@ -154,6 +157,28 @@ fn tcp_v4() -> Vec<u8> {
     let mut packet = [0; 40];
     (packet[0], packet[9]) = (0x45, 6);
     Ethernet::new(NODE.mac, CLIENT.mac).frame(0x0800, &packet)
+}
+
+/// As long as a probe, to another port.
+fn udp_v4() -> Vec<u8> {
+    const DISCARD: u16 = 9;
+    Datagram::v4(&CLIENT, &NODE, [DISCARD; 2], &[0; probe::LENGTH]).bytes()
+}
+
+fn probe() -> Vec<u8> {
+    let request = Probe {
+        kind: Kind::Request,
+        flags: 0,
+        watcher: PROBED + 1,
+        target: PROBED,
+        sequence: 1,
+        life: 1,
+        time_ns: 0,
+        agent_age_ms: 0,
+        agent_left_ms: 0,
+    };
+    let ports = [PROBE_PORT; 2];
+    Datagram::v4(&CLIENT, &NODE, ports, &request.seal(&PROBE_KEY)).bytes()
 }
 
 fn tcp_v6() -> Vec<u8> {

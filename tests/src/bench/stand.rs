@@ -6,7 +6,9 @@ use aya::{
     maps::{Array, MapData, ProgramArray},
 };
 use speaker_common::{
-    layout::{Action, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
+    layout::{Action, Link, Probes, Vip, VipKeyV4, VipKeyV6, Vlan},
+    probe::Key,
+    respond::Reason,
     testing::{Host, alone_until},
 };
 
@@ -17,15 +19,21 @@ use crate::program::{self, Program, TEST_RUN_IFINDEX, action, object};
 const REPEAT: u32 = 5_000;
 /// Turns of each program, of which the quieter half counts.
 const ROUNDS: usize = 42;
-/// Bytes of a frame; shorter ones are padded.
-const FRAME_BYTES: usize = 86;
+/// Bytes of a frame; shorter ones are padded to the one or the other.
+const SHORT_BYTES: usize = 86;
+const LONG_BYTES: usize = 110;
 /// Counter slots that VIPs use.
 const SLOTS: u32 = 1 << 16;
 
 pub(super) const NODE: Host = Host::number(1);
 const PORT: u32 = 7;
 
-type Request = [u64; FRAME_BYTES.div_ceil(8)];
+/// The node's number among those that probe each other.
+pub(super) const PROBED: u64 = 1;
+pub(super) const PROBE_PORT: u16 = 7_947;
+pub(super) const PROBE_KEY: Key = Key([1, 2]);
+
+type Request = [u64; LONG_BYTES.div_ceil(8)];
 
 /// A program that is timed.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +51,7 @@ pub(super) struct Stand {
     requests: Array<MapData, Request>,
     turn: Array<MapData, [u32; 2]>,
     under_test: ProgramArray<MapData>,
+    frame_bytes: usize,
 }
 
 impl Stand {
@@ -51,6 +60,8 @@ impl Stand {
         let link = Link::new(NODE.mac, PORT);
         program.maps.set_link(TEST_RUN_IFINDEX, Some(link))?;
         program.maps.set_lease(alone_until(u64::MAX))?;
+        let probes = Probes::new(PROBED, PROBE_PORT, &[PROBE_KEY]);
+        program.maps.set_probes(probes.context("one key fits")?)?;
         let mut yardstick = program::load(object::YARDSTICK)?;
         let mut map = |name| {
             yardstick
@@ -63,6 +74,7 @@ impl Stand {
             under_test: map("under_test")?.try_into()?,
             program,
             yardstick,
+            frame_bytes: SHORT_BYTES,
         })
     }
 
@@ -125,6 +137,12 @@ impl Stand {
             "{} requests cannot take turns: give a power of two",
             requests.len()
         );
+        let longest = requests.iter().map(Vec::len).max();
+        self.frame_bytes = if longest <= Some(SHORT_BYTES) {
+            SHORT_BYTES
+        } else {
+            LONG_BYTES
+        };
         for (index, frame) in (0..).zip(requests) {
             let mut padded = frame.clone();
             padded.resize(size_of::<Request>(), 0);
@@ -146,7 +164,7 @@ impl Stand {
         };
         self.under_test.set(0, program.fd()?, 0)?;
         let result = program::xdp(&self.yardstick, "fresh")?.test_run(TestRunOptions {
-            data_in: Some(&[0; FRAME_BYTES]),
+            data_in: Some(&[0; LONG_BYTES][..self.frame_bytes]),
             repeat: REPEAT,
             ..TestRunOptions::default()
         })?;
@@ -185,6 +203,7 @@ impl Stand {
             sum.answered += counters.answered;
             sum.suppressed += counters.suppressed;
         }
+        sum.answered += self.program.maps.reason(Reason::ProbeAnswered)?;
         Ok(sum)
     }
 }

@@ -6,6 +6,7 @@ mod configuration;
 mod errors;
 mod lifecycle;
 mod observe;
+mod probes;
 mod resolve;
 mod scale;
 mod smoltcp_stack;
