@@ -13,6 +13,7 @@
 mod act;
 mod fault;
 pub mod invariant;
+pub mod measure;
 mod net;
 mod node;
 mod scenario;
