@@ -76,6 +76,21 @@ pub(crate) fn cargo() -> Command {
     shell::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// Builds the simulator, which needs no eBPF object, and goes on as it. Returns on failure only.
+pub(crate) fn become_simulator(arguments: &[OsString]) -> Result<()> {
+    let mut command = cargo();
+    command.args([
+        "run",
+        "--release",
+        "--package=speaker-tests",
+        "--bin=sim",
+        "--",
+    ]);
+    command.args(arguments);
+    shell::say(&command);
+    Err(command.exec()).with_context(|| shell::spoken(&command))
+}
+
 /// Builds; fails where the eBPF objects are missing.
 pub(crate) fn build(profile: Profile, selection: &[&str]) -> Result<Built> {
     let mut command = cargo();

@@ -50,6 +50,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Play the cluster's deciding code through faults, in virtual time
+    ///
+    /// `--seeds N`, `--start S`, `--nodes N`, `--measure`, `--trace`: all go to the simulator, which
+    /// explains them with `--help`.
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// All that a change must pass: format, lints, licences, tests
     Ci,
 }
@@ -80,6 +88,7 @@ fn run(task: Task) -> Result<()> {
             setup::ensure(&[Need::Object, Need::Lab])?;
             cargo::build(Profile::Release, &cargo::BENCH)?.become_binary("bench", &arguments)
         }
+        Task::Sim { arguments } => cargo::become_simulator(&arguments),
         Task::Ci => ci::ci(),
     }
 }

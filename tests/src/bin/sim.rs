@@ -1,7 +1,10 @@
 //! Plays many seeds of the simulator, and prints the first that breaks an invariant.
 
 use clap::Parser;
-use speaker_tests::sim::{self, Options};
+use speaker_tests::sim::{
+    self, Options,
+    measure::{FailOver, MassFailOver, Traffic},
+};
 
 /// Plays the cluster's deciding code through faults, in virtual time.
 #[derive(Parser)]
@@ -21,6 +24,9 @@ struct Args {
     /// Go on after a failure, and print only which seeds failed and how.
     #[arg(long)]
     all: bool,
+    /// Measure fail-over and control traffic on the modelled network as well.
+    #[arg(long)]
+    measure: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,11 +45,11 @@ fn main() -> anyhow::Result<()> {
             }
             Err(failure) if args.all => {
                 failed += 1;
-                println!("seed {seed}: {}", failure.broken);
+                println!("seed {seed}: {} ({})", failure.broken, again(seed, &args));
             }
             Err(failure) => {
                 println!("{failure}");
-                anyhow::bail!("seed {seed} failed; play it again with --start {seed} --seeds 1");
+                anyhow::bail!("seed {seed} failed; play it again: {}", again(seed, &args));
             }
         }
     }
@@ -51,6 +57,27 @@ fn main() -> anyhow::Result<()> {
         "{} seeds, {events} events, {takeovers} take-overs, {failed} failed",
         args.seeds
     );
+    if args.measure {
+        measure().map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    }
     anyhow::ensure!(failed == 0, "{failed} seeds failed");
+    Ok(())
+}
+
+fn again(seed: u64, args: &Args) -> String {
+    let nodes = args
+        .nodes
+        .map_or_else(String::new, |nodes| format!(" --nodes {nodes}"));
+    format!("cargo xtask sim --start {seed} --seeds 1{nodes} --trace")
+}
+
+fn measure() -> Result<(), Box<sim::Failure>> {
+    for nodes in [3, 5] {
+        println!("{}", FailOver::measure(nodes, 500)?);
+    }
+    for (nodes, vips) in [(3, 10), (3, 1_000), (10, 10), (10, 1_000), (100, 10)] {
+        println!("{}", Traffic::measure(nodes, vips)?);
+    }
+    println!("{}", MassFailOver::measure(3, 10_000)?);
     Ok(())
 }

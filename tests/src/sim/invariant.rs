@@ -72,6 +72,10 @@ pub(super) struct Watchdog {
     majority: bool,
     /// The network itself was out of order last.
     stormy: Option<u64>,
+    /// Probes were lost last.
+    unprobed: Option<u64>,
+    /// When each node's agent was last halted, or went on.
+    halted: Vec<Option<u64>>,
 }
 
 impl Watchdog {
@@ -92,6 +96,8 @@ impl Watchdog {
             down: Vec::new(),
             majority: scenario.partition == Partition::Majority,
             stormy: None,
+            unprobed: None,
+            halted: vec![None; nodes],
         }
     }
 
@@ -129,6 +135,13 @@ impl Watchdog {
             }
             Fault::Leave { node, .. } => self.left[*node] = false,
             Fault::Storm { .. } => self.stormy = Some(now),
+            Fault::NoProbes { .. } => self.unprobed = Some(now),
+            Fault::Busy { .. } => self.halted.fill(Some(now)),
+            Fault::Crash { node, .. }
+            | Fault::Kill { node, .. }
+            | Fault::Stop { node, .. }
+            | Fault::Freeze { node, .. }
+            | Fault::Restart { node, .. } => self.halted[*node] = Some(now),
             _ => {}
         }
     }
@@ -223,18 +236,18 @@ impl World {
         }
     }
 
-    /// Looks at all VIPs every millisecond, and in between at those that a node may have begun to
-    /// answer for.
+    /// Looks at all VIPs every millisecond (if there are very many, more seldom), and in between at
+    /// those that a node may have begun to answer for.
     fn check_vips(&mut self, settled: bool) -> Option<(Invariant, String)> {
-        let settle = self.watchdog.settle;
         let touched = std::mem::take(&mut self.touched);
         let all = self.now >= self.watchdog.next_look;
         let vips: BTreeSet<usize> = if all {
-            self.watchdog.next_look = self.now + MS;
+            self.watchdog.next_look = self.now + MS * (1 + self.scenario.vips as u64 / 100);
             (0..self.scenario.vips).collect()
         } else {
             let answers = touched.iter().map(|node| &self.nodes[*node].kernel.answer);
-            answers.flatten().copied().collect()
+            let many = answers.clone().map(BTreeSet::len).sum::<usize>() > 1_000;
+            answers.flatten().copied().filter(|_| !many).collect()
         };
         for vip in vips {
             let now = self.now;
@@ -248,12 +261,10 @@ impl World {
             self.tally.longest_gap = self.tally.longest_gap.max(gap);
             for (at, one) in answering.iter().enumerate() {
                 for other in &answering[at + 1..] {
-                    let stormy = self.watchdog.stormy.is_some_and(|at| now < at + settle)
-                        || self.net.weather.loss >= 100_000;
                     let run = self.nodes[*one].runs() && self.nodes[*other].runs();
                     let which = (vip, *one, *other);
                     let long = self.scenario.wired && self.watchdog.both(which, run, now);
-                    if long || !stormy && self.net.connected(*one, *other, now, settle) {
+                    if long || !self.apart(*one, *other) {
                         let how = format!("node-{one} and node-{other} answer for VIP {vip}");
                         return Some((Invariant::OneAnswer, how));
                     }
@@ -267,6 +278,19 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whether probes between two nodes may have been lost of late. Where all are, the agents do what
+    /// else the kernels do, so they have to run.
+    fn apart(&self, one: usize, other: usize) -> bool {
+        let (now, settle) = (self.now, self.watchdog.settle);
+        let recent = |at: Option<u64>| at.is_some_and(|at| now < at + settle);
+        let stormy = recent(self.watchdog.stormy) || self.net.weather.loss >= 100_000;
+        let halted = |node: usize| recent(self.watchdog.halted[node]) || !self.nodes[node].runs();
+        let unprobed = self.net.probes_blocked || recent(self.watchdog.unprobed);
+        stormy
+            || unprobed && (halted(one) || halted(other))
+            || !self.net.connected(one, other, now, settle)
     }
 
     /// Why a node must not answer, if so.
@@ -326,16 +350,11 @@ impl World {
     /// A life that a node holds to be over must not be answering, unless it is on the other side of
     /// a split.
     fn check_down(&mut self) -> Option<(Invariant, String)> {
-        let settle = self.watchdog.settle;
         for (by, node, life, why) in std::mem::take(&mut self.watchdog.down) {
             let kernel = &self.nodes[node].kernel;
             let answers =
                 (0..self.scenario.vips).any(|vip| self.nodes[node].answers(vip, self.now));
-            let stormy = self
-                .watchdog
-                .stormy
-                .is_some_and(|at| self.now < at + settle);
-            let apart = stormy || !self.net.connected(by, node, self.now, settle);
+            let apart = self.apart(by, node);
             if answers && kernel.agent.life == life.0 && (why != Downfall::Unreachable || !apart) {
                 let how =
                     format!("node-{by} holds node-{node} to be down ({why:?}), and it answers");

@@ -13,6 +13,7 @@
 mod act;
 mod fault;
 pub mod invariant;
+pub mod measure;
 mod net;
 mod node;
 mod scenario;
@@ -64,8 +65,16 @@ pub struct Tally {
     pub takeovers: u64,
     /// The longest that a VIP, once answered, was answered by nobody.
     pub longest_gap: u64,
+    /// From the first fault to the last take-over.
+    pub taken_over: u64,
+    /// From the end of the last fault to the last change of who answers.
+    pub settled: u64,
+    /// Messages sent since the first fault.
+    pub messages: u64,
     /// Packets sent by all nodes in the last second, when nothing happened any more.
     pub idle_packets: u64,
+    /// The bytes of their frames.
+    pub idle_bytes: u64,
 }
 
 /// A run that broke an invariant.

@@ -89,6 +89,19 @@ pub(super) enum Packet {
     Probe { from: usize, bytes: [u8; LENGTH] },
 }
 
+impl Packet {
+    /// Bytes of its frame, with what encryption adds to a message.
+    pub(super) fn length(&self) -> u64 {
+        const ETHERNET_IP_UDP: usize = 14 + 20 + 8;
+        const SEAL: usize = 28;
+        let payload = match self {
+            Self::Message { bytes, .. } => bytes.len() + SEAL,
+            Self::Probe { bytes, .. } => bytes.len(),
+        };
+        (payload + ETHERNET_IP_UDP) as u64
+    }
+}
+
 pub(super) struct Node {
     pub(super) name: NodeName,
     pub(super) number: u64,
@@ -104,6 +117,8 @@ pub(super) struct Node {
     pub(super) agent: Option<Cluster>,
     /// Counts agents and their wake-ups: a timer of an older one is void.
     pub(super) timer: u64,
+    /// When the present one will wake it.
+    pub(super) wakes: Option<u64>,
     /// The agent stands still, with what reached its sockets, and what it was about to do.
     pub(super) stopped: bool,
     pub(super) inbox: VecDeque<Input>,
@@ -151,6 +166,7 @@ impl Node {
             kernel: Kernel::default(),
             agent: None,
             timer: 0,
+            wakes: None,
             stopped: false,
             inbox: VecDeque::new(),
             held: VecDeque::new(),

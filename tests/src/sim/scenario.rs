@@ -99,6 +99,11 @@ impl Scenario {
         self
     }
 
+    /// When the first fault begins, in milliseconds.
+    pub(super) fn trouble(&self) -> u64 {
+        self.faults.first().map_or(self.calm(), |(at, _)| *at)
+    }
+
     /// When the last fault is over, in milliseconds.
     pub(super) fn calm(&self) -> u64 {
         let faults = self.faults.iter().map(|(at, fault)| at + fault.span());

@@ -39,8 +39,12 @@ impl World {
             Packet::Probe { from, bytes } => {
                 let now = node.clock.reads(self.now);
                 let number = node.number;
-                self.touched.insert(to);
-                match node.kernel.answer_probe(number, &bytes, now) {
+                let stood = node.stands(self.now);
+                let reply = node.kernel.answer_probe(number, &bytes, now);
+                if !stood && node.stands(self.now) {
+                    self.touched.insert(to);
+                }
+                match reply {
                     Some(reply) => self.send_probe(to, from, reply),
                     None => self.feed(to, Input::Probe(bytes)),
                 }
@@ -55,7 +59,13 @@ impl World {
     }
 
     fn transmit(&mut self, from: usize, to: usize, packet: Packet) {
-        self.tally.idle_packets += u64::from(self.now >= self.idle);
+        if let Packet::Message { .. } = packet {
+            self.tally.messages += u64::from(self.now >= self.trouble);
+        }
+        if self.now >= self.idle {
+            self.tally.idle_packets += 1;
+            self.tally.idle_bytes += packet.length();
+        }
         for delay in self.net.transit(&mut self.rng, from, to) {
             let boots = self.nodes[to].boots;
             let packet = packet.clone();
@@ -118,20 +128,29 @@ impl World {
 
     fn set_timer(&mut self, at: usize) {
         let node = &mut self.nodes[at];
+        let runs = !node.stopped && !node.frozen;
+        let wake = node.agent.as_ref().filter(|_| runs);
+        let wakes = wake
+            .and_then(Cluster::poll_timeout)
+            .map(|wake| node.clock.when(wake, self.now));
+        if wakes == node.wakes {
+            return;
+        }
+        node.wakes = wakes;
         node.timer += 1;
         let timer = node.timer;
-        if !node.stopped
-            && !node.frozen
-            && let Some(agent) = &node.agent
-            && let Some(wake) = agent.poll_timeout()
-        {
-            let when = node.clock.when(wake, self.now);
+        if let Some(when) = wakes {
             self.at(when, What::Timer { node: at, timer });
         }
     }
 
     fn obey(&mut self, at: usize, command: Command, inputs: &mut VecDeque<Input>) {
-        self.touched.insert(at);
+        if matches!(
+            command,
+            Command::Set { .. } | Command::Lease(_) | Command::AnswerProbe { .. }
+        ) {
+            self.touched.insert(at);
+        }
         if !matches!(
             command,
             Command::Send { .. } | Command::SendProbe { .. } | Command::Lease(_)
@@ -243,10 +262,14 @@ impl World {
         };
         let answers = &mut self.nodes[at].kernel.answer;
         if !answer {
-            answers.remove(&vip);
+            if answers.remove(&vip) {
+                self.tally.settled = self.now.saturating_sub(self.calm);
+            }
             self.nodes[at].unannounced.remove(&vip);
         } else if answers.insert(vip) {
             self.tally.takeovers += 1;
+            self.tally.settled = self.now.saturating_sub(self.calm);
+            self.tally.taken_over = self.now.saturating_sub(self.trouble);
             self.watchdog.took_over(at, vip, state, self.now);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    collections::{BTreeSet, BinaryHeap, VecDeque},
 };
 
 use fastrand::Rng;
@@ -58,10 +58,15 @@ pub(super) struct World {
     pub(super) scenario: Scenario,
     pub(super) sabotage: Option<Sabotage>,
     pub(super) now: u64,
+    /// The first fault.
+    pub(super) trouble: u64,
+    /// The last fault is over.
+    pub(super) calm: u64,
     /// Nothing happens any more from here on.
     pub(super) idle: u64,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    pending: BTreeMap<usize, What>,
+    pending: Vec<Option<What>>,
+    free: Vec<usize>,
     sequence: u64,
     pub(super) rng: Rng,
     pub(super) net: Net,
@@ -103,12 +108,15 @@ impl World {
             net: Net::new(count, scenario.weather),
             watchdog: Watchdog::new(&scenario, &timing),
             withdrawn: vec![false; scenario.vips],
+            trouble: scenario.trouble() * MS,
+            calm: scenario.calm() * MS,
             scenario,
             sabotage,
             now: 0,
             idle: u64::MAX,
             queue: BinaryHeap::new(),
-            pending: BTreeMap::new(),
+            pending: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
             rng,
             nodes,
@@ -144,8 +152,7 @@ impl World {
 
     fn run(&mut self) -> Result<Tally, Broken> {
         self.sabotage();
-        let calm = self.scenario.calm() * MS;
-        let settled = calm + self.timing.settle(self.nodes.len() as u32).as_nanos() as u64;
+        let settled = self.calm + self.timing.settle(self.nodes.len() as u32).as_nanos() as u64;
         let end = settled + 2_000 * MS;
         self.idle = end - 1_000 * MS;
         while let Some(Reverse((at, _, id))) = self.queue.pop() {
@@ -157,7 +164,8 @@ impl World {
                 self.trace(|| "settled".into());
             }
             self.tally.events += 1;
-            let what = self.pending.remove(&id).expect("each is queued once");
+            let what = self.pending[id].take().expect("each is queued once");
+            self.free.push(id);
             self.handle(what);
             self.check(at >= settled)?;
         }
@@ -166,8 +174,11 @@ impl World {
 
     pub(super) fn at(&mut self, at: u64, what: What) {
         self.sequence += 1;
-        let id = self.sequence as usize;
-        self.pending.insert(id, what);
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.pending.push(None);
+            self.pending.len() - 1
+        });
+        self.pending[id] = Some(what);
         self.queue.push(Reverse((at, self.sequence, id)));
     }
 
@@ -194,6 +205,7 @@ impl World {
             }
             What::Timer { node, timer } => {
                 if self.nodes[node].timer == timer {
+                    self.nodes[node].wakes = None;
                     self.feed(node, Input::Tick);
                 }
             }

@@ -13,7 +13,7 @@ use super::{
 /// All that this node knows of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What this node does for it.
+    /// What this node does for it; none, if its intent does not name the group.
     pub state: Option<GroupState>,
     /// The owner, if it is alive.
     pub owner: Option<NodeName>,
@@ -83,19 +83,23 @@ pub struct Member {
 }
 
 impl Cluster {
-    /// What this node knows of a group; none, if its intent does not name it.
+    /// What this node knows of a group. One that its intent does not name has neither state nor
+    /// candidates; none comes back if no member owns it either: nobody knows of it.
     pub fn explain(&self, group: &GroupName) -> Option<Explanation> {
         let key = group.key();
-        let seat = self.seats.get(&key)?;
+        let seat = self.seats.get(&key);
         let record = self.records.get(&key);
-        let owner = if seat.mine.is_owned() {
+        let owner = if seat.is_some_and(|seat| seat.mine.is_owned()) {
             Some(self.name.clone())
         } else {
             record.and_then(|record| self.live_owner(record))
         };
+        if seat.is_none() && owner.is_none() {
+            return None;
+        }
         let candidates = seat
-            .order
-            .iter()
+            .into_iter()
+            .flat_map(|seat| &seat.order)
             .map(|(name, score)| Candidate {
                 name: name.clone(),
                 score: *score,
@@ -107,7 +111,7 @@ impl Cluster {
             })
             .collect();
         Some(Explanation {
-            state: seat.shown.clone(),
+            state: seat.and_then(|seat| seat.shown.clone()),
             owner,
             epoch: record.map_or(0, |record| record.epoch),
             since: record.map(|record| record.since),
@@ -115,7 +119,7 @@ impl Cluster {
             history: record
                 .map_or_else(Vec::new, |record| record.history.iter().cloned().collect()),
             candidates,
-            conflict: seat.wire.claimed.clone(),
+            conflict: seat.and_then(|seat| seat.wire.claimed.clone()),
         })
     }
 

@@ -223,6 +223,7 @@ impl Cluster {
         peer.watch = None;
         peer.meeting.retry = Retry::now(now);
         self.forget_votes_of(name);
+        self.ask_newcomer(name, now);
         self.unassigned = true;
         self.all_dirty();
         if !known {

@@ -47,6 +47,8 @@ mod scout;
 mod silence;
 mod stop;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod watch;
 mod wire;

@@ -173,6 +173,17 @@ impl Cluster {
         expected
     }
 
+    /// A claim that began before this node knew of a member needs its consent too: the member may
+    /// have begun one of its own without this node's.
+    pub(super) fn ask_newcomer(&mut self, name: &NodeName, now: Instant) {
+        for round in self.rounds.values_mut() {
+            if matches!(round.kind, Kind::Claim { .. }) && round.last.as_ref() != Some(name) {
+                round.waiting.insert(name.clone());
+                round.retry = Retry::now(now);
+            }
+        }
+    }
+
     /// Nobody waits for a node that is no more, or that has consented to what is asked.
     pub(super) fn drop_from_rounds(&mut self, name: &NodeName, now: Instant) {
         for round in self.rounds.values_mut() {

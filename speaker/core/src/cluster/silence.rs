@@ -64,10 +64,9 @@ impl Cluster {
         let mut more = false;
         for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
             let silence = &mut peer.silence;
-            let Some(watch) = &peer.watch else {
-                silence.asked = false;
-                continue;
-            };
+            // Whoever was given up on the word of others may have been on the far side of a split:
+            // nobody else will find that it replies again.
+            let watch = peer.watch.get_or_insert_with(|| Watch::new(now, Some(now)));
             let since = silence
                 .heard
                 .map_or(watch.since, |heard| heard.max(watch.since));
@@ -202,7 +201,9 @@ impl Cluster {
         peer.paused.is_some_and(|paused| now >= paused + wait)
     }
 
-    /// Says whom this node has given up: to all, or to those that have not said the same.
+    /// Says whom this node has given up: to all, or to those that have not said the same. Those
+    /// that reply after all have to hear it too: that they do can be taken back only when the truly
+    /// lost ones are no more.
     fn tell_gone(&mut self, all: bool) {
         let lives: Vec<Absent> = self
             .live()
@@ -221,7 +222,7 @@ impl Cluster {
         };
         let hearers: Vec<(NodeName, bool)> = self
             .live()
-            .filter(|(_, peer)| !peer.silence.gone && peer.paused.is_none())
+            .filter(|(_, peer)| !peer.is_given_up() && peer.paused.is_none())
             .map(|(name, _)| (name.clone(), !agrees(name)))
             .filter(|(_, please)| all || *please)
             .collect();
