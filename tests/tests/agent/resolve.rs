@@ -294,7 +294,11 @@ fn tshark(host: &Host, file: &std::path::Path, filter: &str) -> Result<Vec<Strin
 fn serve_pings(node: &Node) -> Result<()> {
     node.host.ip(&format!("address add {VIP_V4}/32 dev lo"))?;
     node.host.ip(&format!("address add {VIP_V6}/128 dev lo"))?;
-    Ok(())
+    // The kernel adds it first and routes to it a moment later.
+    wait_until("the VIP has a route", || {
+        let routes = node.host.ip("-6 route show table local")?;
+        Ok(routes.contains(&VIP_V6.to_string()))
+    })
 }
 
 /// The Ethernet destinations of the requests for a VIP that a host has sent.

@@ -8,11 +8,13 @@ use std::{
 
 use crate::plan::Entry;
 
-/// A step that the kernel can refuse.
+/// A step that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// To write an entry of the VIP maps.
     Put(Entry),
+    /// To find room for an entry in its map. That is tried whenever anything changes.
+    Fit(Entry),
     /// To run the program on an interface.
     Attach(u32),
     /// To join the group of a VIP on a link.
@@ -42,6 +44,12 @@ impl Failures {
         self.now.get(step).map(String::as_str)
     }
 
+    /// A step is not wanted any more, or has been done.
+    pub(super) fn forget(&mut self, step: &Step) {
+        self.now.remove(step);
+        self.before.remove(step);
+    }
+
     /// All steps are tried again: what fails for the same reason is no news.
     pub(super) fn try_again(&mut self) {
         self.before = mem::take(&mut self.now);
@@ -51,7 +59,7 @@ impl Failures {
     pub(super) fn retain_entries(&mut self, planned: &BTreeSet<Entry>) {
         for steps in [&mut self.now, &mut self.before] {
             steps.retain(|step, _| match step {
-                Step::Put(entry) => planned.contains(entry),
+                Step::Put(entry) | Step::Fit(entry) => planned.contains(entry),
                 Step::Attach(_) | Step::Join(..) => true,
             });
         }

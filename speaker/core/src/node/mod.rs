@@ -31,7 +31,7 @@ use crate::{
     plan::{Choice, Entry, Place, Placed, Plan},
 };
 use failures::{Failures, Step};
-use slots::Slots;
+use slots::{Room, Slots};
 
 /// How long to wait before what the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -242,7 +242,8 @@ impl Node {
                 if let Some(vip) = self.held.vips.remove(&entry) {
                     self.slots.release(vip.slot);
                 }
-                self.not_put(entry, reason, now);
+                let notice = Notice::NotAnnounced(entry.address, reason.clone());
+                self.failed(Step::Put(entry), reason, notice, now);
                 self.stale = true;
             }
             Input::JoinFailed {
@@ -354,11 +355,6 @@ impl Node {
         }
     }
 
-    fn not_put(&mut self, entry: Entry, reason: String, now: Instant) {
-        let notice = Notice::NotAnnounced(entry.address, reason.clone());
-        self.failed(Step::Put(entry), reason, notice, now);
-    }
-
     /// The kernel refused a step, which is tried again later; the operator is told once.
     fn failed(&mut self, step: Step, reason: String, notice: Notice, now: Instant) {
         if self.failures.note(step, reason) {
@@ -439,7 +435,7 @@ impl Node {
         self.keep_tags();
         self.set_links();
         self.join_groups();
-        self.put_entries(now);
+        self.put_entries();
         self.attach();
         self.announce(now);
         self.tell(&before);
@@ -521,8 +517,8 @@ impl Node {
         }
     }
 
-    fn put_entries(&mut self, now: Instant) {
-        let mut without_slot = Vec::new();
+    fn put_entries(&mut self) {
+        let mut room = Room::beside(&self.held.vips);
         for placed in self.plan.places.values() {
             let entry = placed.entry;
             let held = self.held.vips.get(&entry).copied();
@@ -533,23 +529,25 @@ impl Node {
             }
             let slot = match held {
                 Some(vip) => vip.slot,
-                None => match self.slots.take() {
-                    Some(slot) => {
-                        self.commands.push_back(Command::ResetCounters(slot));
-                        slot
+                None if room.take(entry.address) => {
+                    let slot = self.slots.take();
+                    let slot = slot.expect("there are as many slots as entries");
+                    self.commands.push_back(Command::ResetCounters(slot));
+                    slot
+                }
+                None => {
+                    let full = Room::lacking(entry.address);
+                    if self.failures.note(Step::Fit(entry), full.clone()) {
+                        let notice = Notice::NotAnnounced(entry.address, full);
+                        self.commands.push_back(Command::Tell(notice));
                     }
-                    None => {
-                        without_slot.push(entry);
-                        continue;
-                    }
-                },
+                    continue;
+                }
             };
+            self.failures.forget(&Step::Fit(entry));
             let vip = Vip::new(Action::Answer, slot);
             self.held.vips.insert(entry, vip);
             self.commands.push_back(Command::Put(entry, vip));
-        }
-        for entry in without_slot {
-            self.not_put(entry, "all counter slots are in use".to_owned(), now);
         }
     }
 

@@ -129,7 +129,9 @@ impl Node {
     fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
         let attached = self.held.attached.get(&placed.attached).cloned().flatten();
         let held = self.held.vips.get(&placed.entry);
-        let state = match (&attached, held, self.failures.of(&Step::Put(placed.entry))) {
+        let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
+        let failure = steps.iter().find_map(|step| self.failures.of(step));
+        let state = match (&attached, held, failure) {
             (_, _, Some(reason)) => reason.to_owned(),
             (Some(Err(reason)), _, _) => reason.clone(),
             (Some(Ok(_)), Some(vip), _) if vip.action == Action::Answer => {

@@ -363,6 +363,43 @@ fn what_the_kernel_refuses_is_told_and_tried_again() {
     assert_eq!(bench.state(), "answering");
 }
 
+#[test]
+fn what_does_not_fit_a_map_is_told_once_and_entered_as_soon_as_it_does() {
+    let most = layout::MAX_VIPS as u32;
+    let v4 = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
+    let v6 = |n: u32| IpAddr::from((0xfd_u128 << 120 | u128::from(n)).to_be_bytes()).to_string();
+    let vips = |some: std::ops::Range<u32>| -> Vec<String> {
+        some.clone().map(v4).chain(some.map(v6)).collect()
+    };
+    let wanted = |vips: &[String]| wanted(&vips.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut bench = Bench::new();
+    bench
+        .handle(links([eth0()]))
+        .handle(wanted(&vips(0..most + 1)));
+    let counts = |bench: &mut Bench, word: &str| {
+        let lines = std::mem::take(&mut bench.log);
+        lines.iter().filter(|line| line.starts_with(word)).count()
+    };
+    assert_eq!(counts(&mut bench, "NotAnnounced"), 2);
+    let state = |bench: &Bench, vip: String| {
+        let vips = bench.node.status().vips;
+        let its = vips.iter().find(|it| it.address == vip.parse().ok());
+        its.expect("it is wanted").places[0].state.clone()
+    };
+    for (last, map) in [(v4(most), "vips_v4"), (v6(most), "vips_v6")] {
+        let full = format!("the map {map} is full: it has room for 65536");
+        assert_eq!(state(&bench, last), full);
+    }
+    assert_eq!(state(&bench, v6(most - 1)), "answering");
+
+    bench.wait(30.0);
+    assert_eq!(counts(&mut bench, "NotAnnounced"), 0);
+    bench.handle(wanted(&vips(1..most + 1)));
+    assert_eq!(counts(&mut bench, "put"), 2);
+    assert_eq!(state(&bench, v4(most)), "answering");
+    assert_eq!(state(&bench, v6(most)), "answering");
+}
+
 /// The kernel has left the groups of a link whose MTU was too small for IPv6, for however short a
 /// time.
 #[test]
