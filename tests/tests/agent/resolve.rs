@@ -17,7 +17,7 @@ use speaker_tests::{
 use crate::{
     SOON, VIP_V4, VIP_V6, VIPS, in_each_mode, neighbor, send_to,
     smoltcp_stack::{self, Stack},
-    wait_for,
+    wait_for, wait_until,
 };
 
 in_each_mode! {
