@@ -10,6 +10,10 @@ pub trait Header: Copy + FromBytes + IntoBytes + Immutable {}
 
 impl<T: Copy + FromBytes + IntoBytes + Immutable> Header for T {}
 
+/// In bytes: a longer frame may lie in several buffers, of which only the first is seen. Drivers
+/// that split frames fill the first one further than this.
+pub const RESIZABLE: usize = 1 << 10;
+
 /// A frame that starts with its Ethernet header.
 ///
 /// Every access is checked against the end of the frame; offsets are in bytes.
@@ -24,7 +28,8 @@ pub trait Frame {
     fn store<T: Header>(&mut self, offset: usize, header: T) -> Option<()>;
 
     /// Makes the frame `length` bytes long, keeping what it begins with; the rest is undefined.
-    /// `None` where there is no room.
+    /// `None` where there is no room, and above [`RESIZABLE`]: of a frame in several buffers, it is
+    /// the last one whose end the kernel moves.
     fn resize(&mut self, length: usize) -> Option<()>;
 }
 
@@ -92,6 +97,9 @@ impl<const CAPACITY: usize> Frame for Bytes<CAPACITY> {
         // Bytes that the frame did not have are set to a pattern: a test that finds it in a reply
         // has found a byte that nobody wrote.
         const UNWRITTEN: u8 = 0xa5;
+        if self.length > RESIZABLE {
+            return None;
+        }
         self.bytes.get_mut(..length)?;
         if length > self.length {
             self.bytes[self.length..length].fill(UNWRITTEN);

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::{helpers::bpf_xdp_adjust_tail, programs::XdpContext};
-use speaker_common::frame::{Frame, Header};
+use speaker_common::frame::{Frame, Header, RESIZABLE};
 
 /// A frame in the driver's buffer. Each access compares against the end that the context gives:
 /// that comparison is what the verifier looks for.
@@ -59,6 +59,9 @@ impl Frame for Packet<'_> {
         let delta = length as i32 - self.length() as i32;
         if delta == 0 {
             return Some(());
+        }
+        if self.length() > RESIZABLE {
+            return None;
         }
         // SAFETY: the context is the one that the kernel gave.
         let result = unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, delta) };

@@ -1,9 +1,9 @@
 //! The rules of the wire on the loaded program.
 
 use speaker_common::{
-    layout::{Action, EVENT_RING_BYTES, Event, Link, Vip, VipKeyV4, Vlan},
+    layout::{Action, EVENT_RING_BYTES, Event, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
     respond::{Reason, Verdict},
-    testing::{Arp, Host, Subject as _, alone_until, rows},
+    testing::{Arp, Host, Nd, Subject as _, alone_until, rows},
 };
 use speaker_tests::program::{Program, TEST_RUN_IFINDEX, object};
 
@@ -52,4 +52,32 @@ fn events_that_do_not_fit_the_ring_are_counted() {
 
     program.handle(&claim);
     assert_eq!(program.take_events().len(), 1, "there is room again");
+}
+
+/// Nor a frame in several buffers (Linux 5.18), of which the program sees the first: to resize it
+/// would change the last one.
+#[test]
+fn a_solicitation_in_several_buffers_passes_as_it_is() {
+    let (node, client) = (Host::number(1), Host::number(2));
+    let address = Host::number(100).v6;
+    let mut program = Program::load(object::SPEAKER).expect("the object loads");
+    let (port, vlan) = (TEST_RUN_IFINDEX, Vlan::default());
+    program.set_link(Some(Link::new(node.mac, port)));
+    program.set_lease(alone_until(u64::MAX));
+    let key = VipKeyV6 {
+        address,
+        port,
+        vlan,
+    };
+    program.set_vip_v6(key, Some(Vip::new(Action::Answer, 0)));
+
+    let request = Nd {
+        options: Vec::new(),
+        trailer: vec![0x5a; 9_000],
+        ..Nd::solicitation(&client, address)
+    };
+    let outcome = program.handle(&request.bytes());
+    assert_eq!(outcome.verdict, Verdict::Pass);
+    assert!(outcome.frame == request.bytes(), "it was changed");
+    assert_eq!(program.reason(Reason::NoRoom), 1);
 }

@@ -8,7 +8,7 @@ use crate::{
     cargo::cargo,
     setup::{self, Need},
     shell,
-    test::{self, Options},
+    test::{self, Options, Properties},
 };
 
 /// The manifest of the eBPF programs, a workspace of its own.
@@ -23,7 +23,7 @@ pub(crate) fn ci() -> Result<()> {
     linted()?;
     licensed()?;
     documented()?;
-    test::test(&Options::default())
+    test::test(&Options::default(), Properties::AlikeEachTime)
 }
 
 fn formatted() -> Result<()> {

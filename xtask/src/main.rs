@@ -18,6 +18,7 @@ use clap::Parser;
 
 use cargo::Profile;
 use setup::Need;
+use test::Properties;
 
 /// Everything a developer or a newcomer does.
 ///
@@ -82,7 +83,7 @@ fn run(task: Task) -> Result<()> {
             setup::ensure(&[Need::Object, Need::Lab])?;
             cargo::build(Profile::Dev, &cargo::ALL)?.become_binary("demo", &arguments)
         }
-        Task::Test(options) => test::test(&options),
+        Task::Test(options) => test::test(&options, Properties::AtRandom),
         Task::Kernels { versions } => kernels::kernels(&versions),
         Task::Bench { arguments } => {
             setup::ensure(&[Need::Object, Need::Lab])?;

@@ -20,6 +20,25 @@ use crate::{
 /// Names the file to which a test that cannot run appends a line: `name: reason`.
 const SKIPS: &str = "SPEAKER_SKIPS";
 
+/// Seeds what property tests try; read by proptest.
+const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
+
+/// What property tests try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Properties {
+    /// Something else each time, as far as the environment does not say otherwise.
+    AtRandom,
+    /// The same each time: a change is not refused for what an earlier one has done.
+    AlikeEachTime,
+}
+
+impl Properties {
+    /// The seed that the environment lacks.
+    fn seed(self, given: bool) -> Option<&'static str> {
+        (self == Self::AlikeEachTime && !given).then_some("1")
+    }
+}
+
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
     /// This machine's kernel only
@@ -35,7 +54,7 @@ pub(crate) fn in_ci() -> bool {
 }
 
 /// Runs the tests, and ends with one line for all.
-pub(crate) fn test(options: &Options) -> Result<()> {
+pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
     let others = !options.quick && options.names.is_empty();
     let mut needs = vec![Need::Object, Need::Lab];
     if others {
@@ -44,14 +63,14 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     setup::ensure(&needs)?;
     let built = cargo::build(Profile::Dev, &cargo::ALL)?;
 
-    let mut tally = here(&built, &options.names)?;
+    let mut tally = here(&built, &options.names, properties)?;
     if others {
         tally.add(kernels::matrix(&[], &built)?);
     }
     tally.close()
 }
 
-fn here(built: &Built, names: &[String]) -> Result<Tally> {
+fn here(built: &Built, names: &[String], properties: Properties) -> Result<Tally> {
     let skips = tempfile::NamedTempFile::new()?;
     let nextest = shell::find("cargo-nextest").is_some();
     let mut command = cargo();
@@ -72,7 +91,11 @@ fn here(built: &Built, names: &[String]) -> Result<Tally> {
         command.arg("--").args(names);
     }
     shell::say(&command);
-    built.tell(&mut command).env(SKIPS, skips.path());
+    let seed = properties.seed(env::var_os(PROPTEST_SEED).is_some());
+    built
+        .tell(&mut command)
+        .env(SKIPS, skips.path())
+        .envs(seed.map(|seed| (PROPTEST_SEED, seed)));
 
     let mut tally = if nextest {
         by_nextest(&mut command)?
@@ -174,6 +197,13 @@ mod tests {
         let ended = r#"{"type":"suite","event":"failed","passed":3,"failed":1,"ignored":0}"#;
         let Message::Suite { passed, failed } = serde_json::from_str(ended).unwrap();
         assert_eq!((passed, failed), (3, 1));
+    }
+
+    #[test]
+    fn a_seed_that_is_given_stays() {
+        assert_eq!(Properties::AlikeEachTime.seed(false), Some("1"));
+        assert_eq!(Properties::AlikeEachTime.seed(true), None);
+        assert_eq!(Properties::AtRandom.seed(false), None);
     }
 
     #[test]

@@ -28,7 +28,10 @@ use crate::{
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(500),
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever the bytes and the tables, there is a verdict.
     #[test]

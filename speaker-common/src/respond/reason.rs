@@ -59,7 +59,8 @@ reasons! {
     NdExtension = "nd-extension-header",
     /// The checksum is wrong.
     NdChecksum = "nd-checksum",
-    /// The driver leaves no room for a reply that is longer than the request.
+    /// The driver leaves no room for a reply that is longer than the request, or the request may
+    /// lie in several buffers ([`RESIZABLE`](crate::frame::RESIZABLE)).
     NoRoom = "no-room",
     /// Answered, but the sender's hardware address in the message is not the Ethernet source.
     SenderDiffers = "sender-differs",

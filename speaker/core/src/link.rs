@@ -8,6 +8,9 @@ use std::{
 
 use speaker_common::wire::Mac;
 
+/// The smallest MTU that IPv6 works with, in bytes (RFC 8200 §5).
+pub const IPV6_MTU_MIN: u32 = 1280;
+
 /// A network interface and what matters of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -34,6 +37,14 @@ pub struct Link {
     pub strips_vlan_tags: bool,
     /// The XDP program on it, whoever attached it.
     pub xdp: Option<Xdp>,
+}
+
+impl Link {
+    /// Whether IPv6 can be used on the link (RFC 8200 §5). On one where it cannot, the kernel
+    /// takes all IPv6 off, the groups too, and does not bring them back by itself.
+    pub const fn has_ipv6(&self) -> bool {
+        self.mtu >= IPV6_MTU_MIN
+    }
 }
 
 /// What a link is made of.

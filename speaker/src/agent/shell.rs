@@ -67,7 +67,6 @@ impl Shell {
                 let put = maps.put_vip(&entry, &vip);
                 return put.err().map(|error| {
                     let reason = format!("{:#}", anyhow::Error::from(error));
-                    warn!("{} is not announced: {reason}", entry.address);
                     Input::PutFailed { entry, reason }
                 });
             }
@@ -75,9 +74,11 @@ impl Shell {
             Command::SetLink(index, link) => maps.put_link(index, &link).map_err(Into::into),
             Command::RemoveLink(index) => maps.remove_link(index).map_err(Into::into),
             Command::Join(address, link) => {
-                return self.groups.join(address, link).err().map(|error| {
-                    warn!("{error}");
-                    Input::JoinFailed { address, link }
+                let joined = self.groups.join(address, link);
+                return joined.err().map(|error| Input::JoinFailed {
+                    address,
+                    link,
+                    reason: error.to_string(),
                 });
             }
             Command::Leave(address, link) => {
@@ -114,11 +115,7 @@ impl Shell {
                 mode: attached.mode.to_string(),
                 note: attached.why_generic,
             }),
-            Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::from(error));
-                warn!("{reason}");
-                Err(reason)
-            }
+            Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
         };
         Input::Attached { interface, result }
     }
@@ -140,6 +137,7 @@ fn tell(notice: &Notice) {
         Notice::Announcing(vip, link) => info!("answering for {vip} on {link}"),
         Notice::Withdrawn(vip, link) => info!("no longer answering for {vip} on {link}"),
         Notice::NotAnnounced(vip, reason) => warn!("{vip} is not announced: {reason}"),
+        Notice::Refused(reason) => warn!("{reason}"),
         Notice::Conflict(vip, mac) => warn!(
             "{} also claims {vip}: another host has this address, take it off there",
             mac_text(mac)

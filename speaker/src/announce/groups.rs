@@ -366,6 +366,30 @@ mod tests {
     }
 
     #[test]
+    fn groups_that_a_small_mtu_has_taken_are_joined_again() {
+        in_namespace(|| {
+            let link = bare_pair().near;
+            let mut groups = Groups::new();
+            let a = vip("2001:db8::1");
+            groups.join(a, link).unwrap();
+            for left_before_it_is_raised in [true, false] {
+                ip("link set dev near mtu 1000");
+                assert_eq!(kernel("near"), BTreeMap::new());
+                if left_before_it_is_raised {
+                    groups.leave(a, link);
+                    ip("link set dev near mtu 1500");
+                } else {
+                    ip("link set dev near mtu 1500");
+                    groups.leave(a, link);
+                }
+                assert!(!kernel("near").contains_key("ff000001"));
+                groups.join(a, link).unwrap();
+                assert_eq!(kernel("near").get("ff000001"), Some(&1));
+            }
+        });
+    }
+
+    #[test]
     fn a_link_without_ipv6_is_told() {
         in_namespace(|| {
             let link = bare_pair().near;

@@ -277,3 +277,33 @@ impl TwoLinks {
         Ok([eth0.is_some(), eth1.is_some()])
     }
 }
+
+/// A link with a smaller MTU than 1280 has no IPv6, and the kernel forgets its groups.
+#[test]
+fn a_small_mtu_takes_ipv6_vips_off_and_a_larger_one_brings_them_back() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        let client = lab.host("client")?;
+        let joined = || -> Result<bool> {
+            let groups = node.host.ip("-6 maddress show dev eth0")?;
+            Ok(groups.contains("ff02::1:ff00:240"))
+        };
+        assert!(joined()?);
+        node.host.ip("link set eth0 mtu 1000")?;
+        wait_until("it says why", || {
+            let state = node.state(VIPS[1])?;
+            Ok(state.contains("eth0 has an MTU of 1000 bytes, and IPv6 needs 1280"))
+        })?;
+        assert!(!joined()?);
+        assert_eq!(answer(&client, &client.eth0, VIPS[1])?, None);
+        assert!(is_answering(&node, VIPS[0]));
+
+        node.host.ip("link set eth0 mtu 1500")?;
+        wait_until("it is answered again", || Ok(is_answering(&node, VIPS[1])))?;
+        assert!(joined()?);
+        // Too short a time to see it.
+        node.host.ip("link set eth0 mtu 1000")?;
+        node.host.ip("link set eth0 mtu 1500")?;
+        wait_until("the group is joined again", joined)
+    });
+}

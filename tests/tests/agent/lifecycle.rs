@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use speaker_common::layout::LAYOUT_VERSION;
 use speaker_tests::{
     agent::{Mode, Node},
     asker::{Asked, Asker},
@@ -120,12 +121,16 @@ fn maps_of_another_layout_are_replaced_without_a_gap(lab: &Lab, mode: Mode) -> R
     without_a_gap(lab, &mut node, |node| {
         node.stop()?;
         let pins = "/sys/fs/bpf/speaker";
-        let rename = [format!("{pins}/v2"), format!("{pins}/v0")];
+        let maps = format!("v{LAYOUT_VERSION}");
+        let rename = [format!("{pins}/{maps}"), format!("{pins}/v0")];
         node.host.command("mv").args(rename).run()?;
         node.start()?;
         assert_eq!(node.log("new maps").len(), 1);
         let left = node.host.command("ls").arg(pins).run()?;
-        assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["links", "v2"]);
+        assert_eq!(
+            left.split_whitespace().collect::<Vec<_>>(),
+            ["links", &maps]
+        );
         Ok(())
     })
 }

@@ -17,7 +17,7 @@ use speaker_tests::{
 use crate::{
     SOON, VIP_V4, VIP_V6, VIPS, in_each_mode, neighbor, send_to,
     smoltcp_stack::{self, Stack},
-    wait_for,
+    wait_for, wait_until,
 };
 
 in_each_mode! {
@@ -294,7 +294,11 @@ fn tshark(host: &Host, file: &std::path::Path, filter: &str) -> Result<Vec<Strin
 fn serve_pings(node: &Node) -> Result<()> {
     node.host.ip(&format!("address add {VIP_V4}/32 dev lo"))?;
     node.host.ip(&format!("address add {VIP_V6}/128 dev lo"))?;
-    Ok(())
+    // The kernel adds it first and routes to it a moment later.
+    wait_until("the VIP has a route", || {
+        let routes = node.host.ip("-6 route show table local")?;
+        Ok(routes.contains(&VIP_V6.to_string()))
+    })
 }
 
 /// The Ethernet destinations of the requests for a VIP that a host has sent.

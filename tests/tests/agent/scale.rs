@@ -1,16 +1,17 @@
-//! As many VIPs as the maps hold, and one more.
+//! As many VIPs as the maps hold, and one more of each family.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use speaker_tests::{
     agent::{Mode, Node},
     asker::Asker,
-    lab,
+    lab::{self, Host},
+    message::Mac,
 };
 
 use crate::{VIPS, answer};
@@ -18,65 +19,76 @@ use crate::{VIPS, answer};
 /// Entries of a map of VIPs.
 const FULL: u32 = 65_536;
 
-/// Reading so many manifests takes a debug build most of it.
+/// Several times what a debug build takes.
 const LIMIT: Duration = Duration::from_secs(90);
 
 #[test]
-fn the_map_is_filled_to_its_last_entry_while_what_was_there_is_answered_without_a_gap() {
+fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_without_a_gap() {
     lab::test(|lab| {
-        let mut node = Node::serving(lab, Mode::Native, &VIPS[..1])?;
+        let mut node = Node::serving(lab, Mode::Native, &VIPS)?;
         let client = lab.host("client")?;
-        let asker = Asker::start(&client, VIPS[0], Duration::from_millis(10))?;
+        let askers = VIPS.map(|vip| Asker::start(&client, vip, Duration::from_millis(10)));
 
-        // One more than there is room for, with the one that is there.
-        let vips: Vec<_> = (0..FULL).map(vip).collect();
-        let services: Vec<_> = vips.iter().map(|&vip| service(vip)).collect();
+        // One more than there is room for, with those that are there.
+        let services: Vec<_> = (0..FULL).map(|n| service(n, vips(n))).collect();
         let services = json!({ "apiVersion": "v1", "kind": "List", "items": services });
         let started = Instant::now();
         node.manifests.write("many.json", &services.to_string())?;
-        let [.., last_that_fits, one_too_many] = vips[..] else {
-            unreachable!("there are many");
-        };
-        while answer(&client, &client.eth0, last_that_fits)?.is_none() {
-            ensure!(
-                started.elapsed() < LIMIT,
-                "{last_that_fits} is not answered"
-            );
+        // Commands are carried out in the order of addresses.
+        for vip in vips(FULL - 2) {
+            while !is_answered(&client, vip, node.host.eth0.mac)? {
+                ensure!(started.elapsed() < LIMIT, "{vip} is not answered");
+            }
         }
-        println!("{FULL} VIPs: all answered after {:?}", started.elapsed());
+        let took = started.elapsed();
+        println!("{FULL} VIPs of each family: all answered after {took:?}");
 
-        let some = (0..16).map(|n| vip(n * 40_503 % (FULL - 1)));
-        for vip in [vips[0], last_that_fits].into_iter().chain(some) {
-            let its = answer(&client, &client.eth0, vip)?;
-            assert_eq!(its, Some(node.host.eth0.mac), "{vip}");
+        let some = (0..16).map(|n| n * 40_503 % (FULL - 1));
+        for vip in [0].into_iter().chain(some).flat_map(vips) {
+            assert!(is_answered(&client, vip, node.host.eth0.mac)?, "{vip}");
         }
-        assert_eq!(answer(&client, &client.eth0, one_too_many)?, None);
-        let reason = "the map vips_v4 is full";
-        let told = format!("{one_too_many} is not announced: {reason}");
-        assert_eq!(node.log(&told).len(), 1);
         let status = node.speaker("status")?.unheard().limit(LIMIT).run()?;
-        let mut lines = status.lines();
-        let line = lines.find(|line| line.contains(&one_too_many.to_string()));
-        assert!(line.is_some_and(|line| line.contains(reason)), "{line:?}");
-        asker.stop()?.assert_all_answered(50, node.host.eth0.mac);
+        for (vip, map) in vips(FULL - 1).into_iter().zip(["vips_v4", "vips_v6"]) {
+            assert_eq!(answer(&client, &client.eth0, vip)?, None, "{vip}");
+            let reason = format!("the map {map} is full");
+            let told = node.log(&format!("{vip} is not announced: {reason}"));
+            assert_eq!(told.len(), 1, "{told:?}");
+            let vip = vip.to_string();
+            let its = |line: &&str| line.split_whitespace().next() == Some(&vip);
+            let line = status.lines().find(its);
+            assert!(line.is_some_and(|line| line.contains(&reason)), "{line:?}");
+        }
+        for asker in askers {
+            asker?.stop()?.assert_all_answered(50, node.host.eth0.mac);
+        }
         Ok(())
     });
 }
 
+fn is_answered(client: &Host, vip: IpAddr, mac: Mac) -> Result<bool> {
+    Ok(answer(client, &client.eth0, vip)? == Some(mac))
+}
+
 /// As `kubectl get services -o json` prints it.
-fn service(vip: IpAddr) -> Value {
-    let name = vip.to_string().replace('.', "-");
-    let annotations = json!({ "metallb.io/loadBalancerIPs": vip });
+fn service(number: u32, vips: [IpAddr; 2]) -> Value {
+    let [v4, v6] = vips;
+    let annotations = json!({ "metallb.io/loadBalancerIPs": format!("{v4},{v6}") });
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": { "namespace": "default", "name": name, "annotations": annotations },
+        "metadata": {
+            "namespace": "default",
+            "name": format!("web-{number}"),
+            "annotations": annotations,
+        },
         "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
     })
 }
 
-fn vip(number: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(
-        u32::from(Ipv4Addr::new(10, 1, 0, 0)) + number,
-    ))
+/// The solicited-node groups are 256: the kernel searches its list of them for each that is joined.
+fn vips(number: u32) -> [IpAddr; 2] {
+    let v4 = Ipv4Addr::new(10, 1, 0, 0).to_bits() + number;
+    let [_, _, high, low] = number.to_be_bytes().map(u16::from);
+    let v6 = Ipv6Addr::new(0xfd00, 0, 0, 1, high, 0, 0, 0x1000 | low);
+    [Ipv4Addr::from_bits(v4).into(), v6.into()]
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use smoltcp::wire::ArpOperation;
+use speaker_common::layout::LAYOUT_VERSION;
 use speaker_tests::{
     agent::{Mode, Node},
     lab::{self, Frame, Host, Lab},
@@ -41,8 +42,7 @@ fn a_vip_of_a_vlan_is_answered_behind_its_tag_alone(lab: &Lab, mode: Mode) -> Re
     let client = lab.host("client")?;
     node.host.eth0.port.put_tags_inline()?;
     let bpftool = |command: &str, vlans: [u16; 2]| {
-        let map = "map COMMAND pinned /sys/fs/bpf/speaker/v2/vips_v4 key";
-        let map = map.replace("COMMAND", command);
+        let map = format!("map {command} pinned /sys/fs/bpf/speaker/v{LAYOUT_VERSION}/vips_v4 key");
         let port: u32 = 2;
         let vlans = vlans.map(u16::to_ne_bytes);
         let key = [

@@ -62,6 +62,7 @@ macro_rules! wire_rows {
             ns_for_duplicate_detection_with_a_nonce_is_answered,
             ns_with_options_in_any_order_is_answered,
             ns_with_a_trailer_is_answered_without_it,
+            ns_in_a_frame_of_several_buffers_passes,
             ns_with_a_flow_label_is_answered,
             ns_for_another_address_passes,
             ns_to_another_mac_passes,

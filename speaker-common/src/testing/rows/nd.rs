@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::scene::{CLIENT, NODE, OURS, OURS_V6, STRANGER, Scene};
 use crate::{
+    frame::RESIZABLE,
     layout::EventKind,
     respond::Reason,
     testing::{Ethernet, Nd, Subject, option},
@@ -140,6 +141,22 @@ pub fn ns_with_a_trailer_is_answered_without_it(subject: &mut impl Subject) {
             ..Nd::solicitation(&CLIENT, OURS.v6)
         };
         scene.answers(&solicitation.bytes(), &reply().bytes());
+    }
+}
+
+/// A frame that may lie in several buffers cannot be made shorter: it is left to the kernel as it
+/// is.
+pub fn ns_in_a_frame_of_several_buffers_passes(subject: &mut impl Subject) {
+    let mut scene = Scene::new(subject);
+    let plain = Nd::solicitation(&CLIENT, OURS.v6);
+    let room = RESIZABLE - plain.bytes().len();
+    let with_trailer = |bytes| Nd {
+        trailer: std::vec![0x5a; bytes],
+        ..plain.clone()
+    };
+    scene.answers(&with_trailer(room).bytes(), &reply().bytes());
+    for trailer in [room + 1, 1_400] {
+        scene.rejects(&with_trailer(trailer).bytes(), Reason::NoRoom);
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing is commanded before both the intent and the links are known: until then the kernel goes
 //! on with what an earlier agent left it.
 
+mod failures;
 mod slots;
 mod status;
 #[cfg(test)]
@@ -30,7 +31,8 @@ use crate::{
     links::Links,
     plan::{self, Choice, Entry, Place, Placed, Plan},
 };
-use slots::Slots;
+use failures::{Failures, Step};
+use slots::{Room, Slots};
 
 /// How long to wait before what the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -76,6 +78,8 @@ pub enum Input {
         address: Ipv6Addr,
         /// The link.
         link: u32,
+        /// Why.
+        reason: String,
     },
     /// Another MAC claims a VIP that this node owns.
     Claimed {
@@ -137,6 +141,9 @@ pub enum Notice {
     NotAnnounced(IpAddr, String),
     /// Another MAC claims the VIP.
     Conflict(IpAddr, Mac),
+    /// The kernel refuses something, for a reason that says what. It is tried again, and told again
+    /// when the reason is another one.
+    Refused(String),
 }
 
 /// See the module.
@@ -165,7 +172,7 @@ pub struct Node {
     /// Announcements sent.
     announced: BTreeMap<Place, u64>,
     /// What the kernel refused, until it is tried again.
-    refused: BTreeMap<Entry, String>,
+    failures: Failures,
     retry_at: Option<Instant>,
     conflicts: BTreeMap<Entry, Conflict>,
     /// VIPs that an earlier agent answered without a break: nobody need be told again.
@@ -210,7 +217,7 @@ impl Node {
             live: BTreeMap::new(),
             announced_links: BTreeSet::new(),
             announced: BTreeMap::new(),
-            refused: BTreeMap::new(),
+            failures: Failures::default(),
             retry_at: None,
             conflicts: BTreeMap::new(),
             unbroken: BTreeSet::new(),
@@ -237,13 +244,15 @@ impl Node {
             }
             Input::Link(change) => {
                 self.failover(&change, now);
+                self.lose_groups(&change);
                 if let Some(links) = &mut self.links {
                     self.stale |= links.apply(change);
                 }
             }
             Input::Attached { interface, result } => {
-                if result.is_err() {
-                    self.retry(now);
+                if let Err(reason) = &result {
+                    let notice = Notice::Refused(reason.clone());
+                    self.failed(Step::Attach(interface), reason.clone(), notice, now);
                 }
                 self.held.attached.insert(interface, Some(result));
                 self.stale = true;
@@ -252,13 +261,18 @@ impl Node {
                 if let Some(vip) = self.held.vips.remove(&entry) {
                     self.slots.release(vip.slot);
                 }
-                self.refused.insert(entry, reason);
-                self.retry(now);
+                let notice = Notice::NotAnnounced(entry.address, reason.clone());
+                self.failed(Step::Put(entry), reason, notice, now);
                 self.stale = true;
             }
-            Input::JoinFailed { address, link } => {
+            Input::JoinFailed {
+                address,
+                link,
+                reason,
+            } => {
                 self.held.joined.remove(&(address, link));
-                self.retry(now);
+                let notice = Notice::Refused(reason.clone());
+                self.failed(Step::Join(address, link), reason, notice, now);
             }
             Input::Claimed { entry, by } => self.claimed(entry, by, now),
         }
@@ -296,7 +310,7 @@ impl Node {
     pub fn poll(&mut self, now: Instant) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            self.refused.clear();
+            self.failures.try_again();
             for state in self.held.attached.values_mut() {
                 if matches!(state, Some(Err(_))) {
                     *state = None;
@@ -475,7 +489,27 @@ impl Node {
         }
     }
 
-    fn retry(&mut self, now: Instant) {
+    /// The kernel has left the groups of a link without IPv6, and joins none of them when IPv6 is
+    /// back, which the next change may already tell.
+    fn lose_groups(&mut self, change: &LinkChange) {
+        let LinkChange::Set(link) = change else {
+            return;
+        };
+        if !link.has_ipv6() {
+            let lost = self
+                .held
+                .joined
+                .extract_if(.., |(_, joined)| *joined == link.index);
+            self.commands
+                .extend(lost.map(|(address, link)| Command::Leave(address, link)));
+        }
+    }
+
+    /// The kernel refused a step, which is tried again later; the operator is told once.
+    fn failed(&mut self, step: Step, reason: String, notice: Notice, now: Instant) {
+        if self.failures.note(step, reason) {
+            self.commands.push_back(Command::Tell(notice));
+        }
         self.retry_at.get_or_insert(now + RETRY);
     }
 
@@ -559,7 +593,7 @@ impl Node {
 
     fn remove_entries(&mut self) {
         let planned: BTreeSet<Entry> = self.plan.places.values().map(|p| p.entry).collect();
-        self.refused.retain(|entry, _| planned.contains(entry));
+        self.failures.retain_entries(&planned);
         self.conflicts.retain(|entry, _| planned.contains(entry));
         let gone = self
             .held
@@ -634,27 +668,34 @@ impl Node {
     }
 
     fn put_entries(&mut self) {
+        let mut room = Room::beside(&self.held.vips);
         for placed in self.plan.places.values() {
             let entry = placed.entry;
             let held = self.held.vips.get(&entry).copied();
             let action = self.action(entry.address);
-            if self.refused.contains_key(&entry) || held.is_some_and(|vip| vip.action == action) {
+            if self.failures.of(&Step::Put(entry)).is_some()
+                || held.is_some_and(|vip| vip.action == action)
+            {
                 continue;
             }
             let slot = match held {
                 Some(vip) => vip.slot,
-                None => match self.slots.take() {
-                    Some(slot) => {
-                        self.commands.push_back(Command::ResetCounters(slot));
-                        slot
+                None if room.take(entry.address) => {
+                    let slot = self.slots.take();
+                    let slot = slot.expect("there are as many slots as entries");
+                    self.commands.push_back(Command::ResetCounters(slot));
+                    slot
+                }
+                None => {
+                    let full = Room::lacking(entry.address);
+                    if self.failures.note(Step::Fit(entry), full.clone()) {
+                        let notice = Notice::NotAnnounced(entry.address, full);
+                        self.commands.push_back(Command::Tell(notice));
                     }
-                    None => {
-                        let full = "all counter slots are in use".to_owned();
-                        self.refused.insert(entry, full);
-                        continue;
-                    }
-                },
+                    continue;
+                }
             };
+            self.failures.forget(&Step::Fit(entry));
             let vip = Vip::new(action, slot);
             self.held.vips.insert(entry, vip);
             self.commands.push_back(Command::Put(entry, vip));

@@ -1,8 +1,13 @@
-//! Who has which counter slot.
+//! Who has which counter slot, and how many entries still fit the maps.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use speaker_common::layout::MAX_SLOTS;
+use speaker_common::layout::{MAX_SLOTS, MAX_VIPS, Vip};
+
+use crate::plan::Entry;
 
 /// The free slots: those behind the highest that was ever taken, and those given back.
 #[derive(Debug, Default)]
@@ -35,6 +40,45 @@ impl Slots {
 
     pub(super) fn release(&mut self, slot: u32) {
         self.returned.insert(slot);
+    }
+}
+
+/// How many entries of each family still fit. One that does not is not tried: it would hold a slot
+/// that one of the other family may need.
+pub(super) struct Room {
+    v4: usize,
+    v6: usize,
+}
+
+impl Room {
+    /// What these entries leave.
+    pub(super) fn beside(held: &BTreeMap<Entry, Vip>) -> Self {
+        let v4 = held.keys().filter(|it| it.address.is_ipv4()).count();
+        let v6 = held.len() - v4;
+        Self {
+            v4: MAX_VIPS.saturating_sub(v4),
+            v6: MAX_VIPS.saturating_sub(v6),
+        }
+    }
+
+    /// Takes room for an entry, if there is any.
+    pub(super) const fn take(&mut self, address: IpAddr) -> bool {
+        let room = match address {
+            IpAddr::V4(_) => &mut self.v4,
+            IpAddr::V6(_) => &mut self.v6,
+        };
+        let fits = *room > 0;
+        *room = room.saturating_sub(1);
+        fits
+    }
+
+    /// Why an entry does not fit.
+    pub(super) fn lacking(address: IpAddr) -> String {
+        let map = match address {
+            IpAddr::V4(_) => "vips_v4",
+            IpAddr::V6(_) => "vips_v6",
+        };
+        format!("the map {map} is full: it has room for {MAX_VIPS}")
     }
 }
 

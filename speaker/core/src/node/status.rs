@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Action;
 
-use super::{Node, Place, Placed};
+use super::{Node, Place, Placed, Step};
 use crate::describe::mac_text;
 
 /// How the program runs on an interface.
@@ -123,8 +123,10 @@ impl Node {
     fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
         let attached = self.held.attached.get(&placed.attached).cloned().flatten();
         let held = self.held.vips.get(&placed.entry);
-        let state = match (&attached, held, self.refused.get(&placed.entry)) {
-            (_, _, Some(reason)) => reason.clone(),
+        let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
+        let failure = steps.iter().find_map(|step| self.failures.of(step));
+        let state = match (&attached, held, failure) {
+            (_, _, Some(reason)) => reason.to_owned(),
             (Some(Err(reason)), _, _) => reason.clone(),
             (Some(Ok(_)), Some(vip), _) if vip.action == Action::Answer => {
                 if placed.up { "answering" } else { "no carrier" }.to_owned()

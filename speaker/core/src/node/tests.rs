@@ -350,9 +350,22 @@ fn what_the_kernel_refuses_is_told_and_tried_again() {
     (bench.full, bench.refuses_program) = (true, true);
     bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
     assert_eq!(bench.state(), "full");
+    let told = |bench: &mut Bench| {
+        let log = std::mem::take(&mut bench.log);
+        let told = |line: &&String| line.contains("NotAnnounced") || line.contains("Refused");
+        log.iter().filter(told).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(&mut bench),
+        ["NotAnnounced(10.0.0.5, \"full\")", "Refused(\"refused\")"]
+    );
+    bench.wait(5.1).wait(5.1);
+    assert!(bench.log.iter().any(|line| line.starts_with("put")));
+    assert_eq!(told(&mut bench), [""; 0], "the same again is no news");
     bench.full = false;
     bench.wait(5.1);
     assert_eq!(bench.state(), "refused");
+    (bench.full, bench.refuses_program) = (false, true);
     bench.refuses_program = false;
     bench.log.clear();
     bench.wait(5.1).expect(&[
@@ -361,6 +374,75 @@ fn what_the_kernel_refuses_is_told_and_tried_again() {
         "announce 10.0.0.5",
     ]);
     assert_eq!(bench.state(), "answering");
+}
+
+#[test]
+fn what_does_not_fit_a_map_is_told_once_and_entered_as_soon_as_it_does() {
+    let most = layout::MAX_VIPS as u32;
+    let v4 = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
+    let v6 = |n: u32| IpAddr::from((0xfd_u128 << 120 | u128::from(n)).to_be_bytes()).to_string();
+    let vips = |some: std::ops::Range<u32>| -> Vec<String> {
+        some.clone().map(v4).chain(some.map(v6)).collect()
+    };
+    let wanted = |vips: &[String]| wanted(&vips.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut bench = Bench::new();
+    bench
+        .handle(links([eth0()]))
+        .handle(wanted(&vips(0..most + 1)));
+    let counts = |bench: &mut Bench, word: &str| {
+        let lines = std::mem::take(&mut bench.log);
+        lines.iter().filter(|line| line.starts_with(word)).count()
+    };
+    assert_eq!(counts(&mut bench, "NotAnnounced"), 2);
+    let state = |bench: &Bench, vip: String| {
+        let vips = bench.node.status().vips;
+        let its = vips.iter().find(|it| it.address == vip.parse().ok());
+        its.expect("it is wanted").places[0].state.clone()
+    };
+    for (last, map) in [(v4(most), "vips_v4"), (v6(most), "vips_v6")] {
+        let full = format!("the map {map} is full: it has room for 65536");
+        assert_eq!(state(&bench, last), full);
+    }
+    assert_eq!(state(&bench, v6(most - 1)), "answering");
+
+    bench.wait(30.0);
+    assert_eq!(counts(&mut bench, "NotAnnounced"), 0);
+    bench.handle(wanted(&vips(1..most + 1)));
+    assert_eq!(counts(&mut bench, "put"), 2);
+    assert_eq!(state(&bench, v4(most)), "answering");
+    assert_eq!(state(&bench, v6(most)), "answering");
+}
+
+/// The kernel has left the groups of a link whose MTU was too small for IPv6, for however short a
+/// time.
+#[test]
+fn groups_that_a_small_mtu_has_taken_are_joined_again() {
+    let with_mtu = |mtu| Input::Link(LinkChange::Set(Link { mtu, ..eth0() }));
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5", "fd00::5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    bench.handle(with_mtu(1279)).expect(&[
+        "leave fd00::5 2",
+        "remove fd00::5",
+        "Withdrawn(fd00::5, \"eth0\")",
+        "NotAnnounced(fd00::5, \"interface eth0 has an MTU of 1279 bytes, and IPv6 needs 1280: \
+         raise it, or use another interface\")",
+    ]);
+    bench.handle(with_mtu(1280)).expect(&[
+        "join fd00::5 2",
+        "reset 1",
+        "put fd00::5 Answer 1",
+        "Announcing(fd00::5, \"eth0\")",
+        "announce fd00::5",
+    ]);
+    bench.quiet();
+    for mtu in [576, 9000] {
+        bench.node.handle(with_mtu(mtu), bench.now);
+    }
+    bench.settle();
+    bench.expect(&["leave fd00::5 2", "join fd00::5 2"]);
 }
 
 #[test]

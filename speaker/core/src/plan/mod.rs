@@ -18,7 +18,7 @@ use speaker_common::{layout, wire::Mac};
 use crate::{
     cluster::LinkInfo,
     intent::{Interfaces, WantedVip},
-    link::Link,
+    link::{IPV6_MTU_MIN, Link},
     links::Links,
 };
 
@@ -83,6 +83,13 @@ pub enum Absent {
     /// The link cannot carry VIPs.
     #[error("interface {0} {1}")]
     Unsupported(String, Unsupported),
+    /// There is no IPv6 on the link.
+    #[error(
+        "interface {0} has an MTU of {1} bytes, and IPv6 needs {least}: raise it, or use another \
+         interface",
+        least = IPV6_MTU_MIN
+    )]
+    MtuTooSmall(String, u32),
     /// Nothing to answer on at all.
     #[error("this node has no interface to answer on (see --interface)")]
     NoInterface,
@@ -121,18 +128,19 @@ impl Plan {
 
         let mut plan = Self::default();
         for (&address, vip) in wanted {
-            let places: Vec<&Link> = match &vip.interfaces {
-                Interfaces::Named(names) => links
-                    .iter()
-                    .filter(|link| names.contains(&link.name) && usable.contains_key(&link.index))
-                    .collect(),
-                Interfaces::All => {
-                    let all = links.iter().filter(|link| usable.contains_key(&link.index));
-                    in_subnet_or_all(address, all.collect())
-                }
+            let all = links.iter().filter(|link| usable.contains_key(&link.index));
+            let mut places: Vec<&Link> = match &vip.interfaces {
+                Interfaces::Named(names) => all.filter(|it| names.contains(&it.name)).collect(),
+                Interfaces::All => in_subnet_or_all(address, all.collect()),
             };
+            let too_small = places
+                .extract_if(.., |link| address.is_ipv6() && !link.has_ipv6())
+                .last();
             if places.is_empty() {
-                let reason = absent(&vip.interfaces, links, &unusable);
+                let reason = match too_small {
+                    Some(link) => Absent::MtuTooSmall(link.name.clone(), link.mtu),
+                    None => absent(&vip.interfaces, links, &unusable),
+                };
                 plan.absent.insert(address, reason);
             }
             for link in places {
