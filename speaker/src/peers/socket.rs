@@ -33,8 +33,15 @@ pub enum Datagram {
 #[derive(Debug)]
 pub struct Sockets {
     endpoints: Endpoints,
-    messages: UdpSocket,
-    probes: UdpSocket,
+    messages: Socket,
+    probes: Socket,
+}
+
+/// One socket: to wait for what it receives, and to send without waiting.
+#[derive(Debug)]
+struct Socket {
+    incoming: UdpSocket,
+    outgoing: StdSocket,
 }
 
 /// Where the others reach this node: the given address, or the one from which the kernel would send
@@ -90,12 +97,12 @@ impl Sockets {
 
     /// Sends what was sealed; what cannot be sent now is lost, as on the way.
     pub fn send_message(&self, to: SocketAddr, sealed: &[u8]) {
-        told(to, self.messages.try_send_to(sealed, to));
+        told(to, self.messages.outgoing.send_to(sealed, to));
     }
 
     /// Sends a probe, or the reply to one.
     pub fn send_probe(&self, to: SocketAddr, probe: &[u8; probe::LENGTH]) {
-        told(to, self.probes.try_send_to(probe, to));
+        told(to, self.probes.outgoing.send_to(probe, to));
     }
 
     /// The next datagram, probes first.
@@ -103,12 +110,12 @@ impl Sockets {
         loop {
             tokio::select! {
                 biased;
-                result = self.probes.readable() => {
+                result = self.probes.incoming.readable() => {
                     if result.is_err() {
                         pending::<()>().await;
                     }
                 }
-                result = self.messages.readable() => {
+                result = self.messages.incoming.readable() => {
                     if result.is_err() {
                         pending::<()>().await;
                     }
@@ -124,24 +131,27 @@ impl Sockets {
     pub fn try_next(&self) -> Option<Datagram> {
         let mut buffer = [0; LONGEST];
         // Strangers' datagrams of other lengths are no probes.
-        while let Ok((length, from)) = self.probes.try_recv_from(&mut buffer) {
+        while let Ok((length, from)) = self.probes.incoming.try_recv_from(&mut buffer) {
             if let Ok(probe) = buffer[..length].try_into() {
                 return Some(Datagram::Probe(from, probe));
             }
         }
-        let (length, from) = self.messages.try_recv_from(&mut buffer).ok()?;
+        let (length, from) = self.messages.incoming.try_recv_from(&mut buffer).ok()?;
         Some(Datagram::Message(from, buffer[..length].to_vec()))
     }
 }
 
-fn open(address: SocketAddr) -> Result<UdpSocket> {
-    let open = || {
+fn open(address: SocketAddr) -> Result<Socket> {
+    let open = || -> io::Result<Socket> {
         let socket = StdSocket::bind(address)?;
         socket.set_nonblocking(true)?;
         let options = SockRef::from(&socket);
         options.set_recv_buffer_size(BACKLOG)?;
         options.set_send_buffer_size(BACKLOG)?;
-        UdpSocket::from_std(socket)
+        Ok(Socket {
+            outgoing: socket.try_clone()?,
+            incoming: UdpSocket::from_std(socket)?,
+        })
     };
     open().with_context(|| format!("cannot listen on {address} for other nodes (--gossip-bind)"))
 }
