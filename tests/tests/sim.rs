@@ -66,7 +66,7 @@ fn seeds_of_the_fourth_part() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 10] = [
+const FOUND: [(u64, Option<usize>, &str); 11] = [
     (
         3,
         None,
@@ -104,6 +104,11 @@ const FOUND: [(u64, Option<usize>, &str); 10] = [
     ),
     (300606, None, "a claim was never heard by who came back"),
     (301590, None, "two claims were begun before their nodes met"),
+    (
+        302868,
+        None,
+        "loneliness was ended by a node that fell silent at once",
+    ),
     (
         3031,
         None,
