@@ -126,6 +126,10 @@ impl Cluster {
         Some(last.max(self.smooth_since) + self.timing.settings().suspect_after)
     }
 
+    fn is_silent(&self, now: Instant) -> bool {
+        self.silent_at().is_none_or(|at| now >= at)
+    }
+
     pub(super) fn tend_lease(&mut self, now: Instant) {
         if self.own.restarting {
             return;
@@ -157,7 +161,7 @@ impl Cluster {
     }
 
     fn tend_loneliness(&mut self, now: Instant) {
-        let silent = self.silent_at().is_none_or(|at| now >= at);
+        let silent = self.is_silent(now);
         // Under a majority policy the only node there is is the majority.
         let allowed = self.timing.settings().partition == Partition::Available
             || self.live().next().is_none();
@@ -215,8 +219,9 @@ impl Cluster {
         self.own.sure = true;
         match kernel.tenure {
             Tenure::Over => self.end_life(LifeOver::Lapsed, self.own.life, now),
-            Tenure::Unarmed if self.live().next().is_none() && self.own.alone => {
-                // A probe from a node that is no member ended the loneliness.
+            Tenure::Unarmed if self.own.alone && self.is_silent(now) => {
+                // A probe ended the loneliness, and whoever sent it is no member, or is silent
+                // since: this is another time alone.
                 self.own.alone = false;
             }
             Tenure::Unarmed => self.ask_to_be_watched(),

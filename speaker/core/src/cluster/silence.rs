@@ -42,6 +42,7 @@ impl Cluster {
                 };
             changed |= silence.gone;
         }
+        changed |= self.give_up_again(now);
         changed |= self.weigh(now);
         if changed {
             self.poll = Retry::now(now);
@@ -54,6 +55,24 @@ impl Cluster {
         for name in over {
             self.mark_down(&name, Downfall::Unreachable, now);
         }
+    }
+
+    /// Stops taking back that it gave up a member whose reply was only late. Whether there was one.
+    fn give_up_again(&mut self, now: Instant) -> bool {
+        let wait = self.timing.settings().take_over_after;
+        let mut again = BTreeSet::new();
+        for (name, peer) in &mut self.peers {
+            let heard = peer.watch.as_ref().and_then(|watch| watch.heard);
+            if peer.is_live() && peer.silence.retracting && heard.is_none_or(|at| now >= at + wait)
+            {
+                peer.silence.retracting = false;
+                again.insert(name.clone());
+            }
+        }
+        let stale =
+            |kind: &Kind| matches!(kind, Kind::Retract { name, .. } if again.contains(name));
+        self.rounds.retain(|_, round| !stale(&round.kind));
+        !again.is_empty()
     }
 
     /// Finds whom this node has asked in vain for long enough: a node that may be alone, for as long

@@ -72,6 +72,7 @@ fn group(nodes: usize) -> Group {
 impl Lab {
     /// Some nodes that know each other's addresses, all of whose intents name `vip`.
     fn new(nodes: usize) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
         let origin = Instant::now();
         let mut lab = Self {
             nodes: Vec::new(),
