@@ -170,7 +170,7 @@ fn an_agent_whose_log_nobody_reads_goes_on() {
         let shell = node.host.command("sh").args(["-c", script]);
         let shell = shell.arg(speaker).arg(node.manifests.path());
         let _agent = shell.env("SPEAKER_STATE_DIR", "/run/lab").spawn()?;
-        let answered = |vip| Ok(answer(&client, &client.eth0, vip)?.is_some());
+        let answered = |vip| -> Result<bool> { Ok(answer(&client, &client.eth0, vip)?.is_some()) };
         let last = *vips.last().expect("there are many");
         let end = Instant::now() + A_WHILE;
         while !answered(last)? {
