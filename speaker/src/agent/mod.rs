@@ -32,6 +32,7 @@ use speaker_core::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::yield_now,
     time::sleep_until,
 };
 use tracing::{info, warn};
@@ -114,6 +115,11 @@ pub async fn run(options: Options) -> Result<()> {
             return Ok(());
         }
         agent.settle();
+        if agent.node.has_commands() {
+            // An event that is always ready never gives way to the timers: none would tick
+            // until all commands are carried out, and the lease would lapse.
+            yield_now().await;
+        }
     }
 }
 

@@ -77,11 +77,11 @@ impl fmt::Display for Report {
             writeln!(out, "{}", section.title)?;
             writeln!(
                 out,
-                "  {:<44} {:>10} {:>10} {:>10}  target",
+                "  {:<46} {:>10} {:>10} {:>10}  target",
                 "", "value", "baseline", "difference"
             )?;
             for row in &section.rows {
-                write!(out, "  {:<44} {:>10.1}", row.case, row.value)?;
+                write!(out, "  {:<46} {:>10.1}", row.case, row.value)?;
                 match row.baseline {
                     Some(baseline) => {
                         write!(out, " {baseline:>10.1} {:>+10.1}", row.value - baseline)?;

@@ -15,13 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Limit, Row, median};
 use crate::{
     agent::{Mode, Node},
     lab::{Frame, Host, Lab, RawSocket},
-    message::{ArpOperation, BROADCAST, Mac, Message},
+    message::{ArpOperation, Mac, Message},
     program::{self, object},
 };
 
@@ -60,16 +60,16 @@ pub(super) fn run() -> Result<Vec<Row>> {
         }
         drop(load);
         let when = if busy { "busy" } else { "idle" };
-        rows.extend(table(&mut contenders, when));
+        rows.extend(table(&mut contenders, when)?);
     }
     Ok(rows)
 }
 
-fn table(contenders: &mut [Contender], when: &str) -> Vec<Row> {
+fn table(contenders: &mut [Contender], when: &str) -> Result<Vec<Row>> {
     let results: Vec<_> = contenders
         .iter_mut()
-        .map(|contender| (contender.name, contender.results()))
-        .collect();
+        .map(|contender| Ok((contender.name, contender.results()?)))
+        .collect::<Result<_>>()?;
     let (_, bare) = results[BARE];
     let mut rows = Vec::new();
     for (column, (what, unit)) in COLUMNS.into_iter().enumerate() {
@@ -84,7 +84,7 @@ fn table(contenders: &mut [Contender], when: &str) -> Vec<Row> {
             });
         }
     }
-    rows
+    Ok(rows)
 }
 
 /// Places among the contenders.
@@ -119,48 +119,52 @@ struct Contender {
 impl Contender {
     fn speaker() -> Result<Self> {
         Self::new("speaker", VIP, |lab| {
-            Ok(Box::new(Node::serving(lab, Mode::Native, &[VIP.into()])?))
+            let node = Node::serving(lab, Mode::Native, &[VIP.into()])?;
+            Ok((node.host.eth0.mac, Box::new(node)))
         })
     }
 
     fn bare() -> Result<Self> {
-        Self::new("a bare program that swaps the MACs", VIP, |lab| {
+        Self::new("bare MAC swap", VIP, |lab| {
             let node = lab.host("node")?;
             node.eth0.port.enable_native_xdp()?;
             let attached = node.run(|| program::attach(object::YARDSTICK, "swap", "eth0"))?;
-            Ok(Box::new((node, attached)))
+            Ok((node.eth0.mac, Box::new((node, attached))))
         })
     }
 
     fn kernel() -> Result<Self> {
         // The node is the first host of its lab.
         let own = Ipv4Addr::new(10, 0, 0, 1);
-        Self::new("the kernel's own ARP", own, |lab| {
-            Ok(Box::new(lab.host("node")?))
+        Self::new("kernel's own ARP", own, |lab| {
+            let node = lab.host("node")?;
+            Ok((node.eth0.mac, Box::new(node)))
         })
     }
 
     fn process() -> Result<Self> {
-        Self::new("a process with a packet socket", VIP, |lab| {
+        Self::new("AF_PACKET process", VIP, |lab| {
             let node = lab.host("node")?;
             let responder = Responder::start(node.raw("eth0")?, node.eth0.mac);
-            Ok(Box::new((node, responder)))
+            Ok((node.eth0.mac, Box::new((node, responder))))
         })
     }
 
     fn new(
         name: &'static str,
         target: Ipv4Addr,
-        node: impl FnOnce(&Lab) -> Result<Box<dyn Any>>,
+        node: impl FnOnce(&Lab) -> Result<(Mac, Box<dyn Any>)>,
     ) -> Result<Self> {
         let lab = Lab::new()?;
-        let node = node(&lab).with_context(|| format!("starting {name}"))?;
+        let (asked, node) = node(&lab).with_context(|| format!("starting {name}"))?;
         let client = lab.host("client")?;
         let mac = client.eth0.mac;
         Ok(Self {
             name,
             socket: client.raw("eth0")?,
-            request: Message::arp_request((client.eth0.ipv4, mac), target).frame(mac, BROADCAST),
+            // To the node alone: with the MACs of a broadcast swapped, its source would be a group,
+            // which no bridge forwards.
+            request: Message::arp_request((client.eth0.ipv4, mac), target).frame(mac, asked),
             client,
             answers: Vec::new(),
             share: Vec::new(),
@@ -190,9 +194,19 @@ impl Contender {
         let answers = (self.received()? - before) as f64;
         self.answers.push(answers / start.elapsed().as_secs_f64());
         let end = Instant::now() + ECHO;
-        while Instant::now() < end && self.socket.receive(QUIET).is_ok() {}
+        let mut seen = self.received()?;
+        while Instant::now() < end {
+            thread::sleep(QUIET);
+            let now = self.received()?;
+            if now == seen {
+                break;
+            }
+            seen = now;
+        }
         let answers = (self.received()? - before) as f64;
         self.share.push(100.0 * (answers / sent as f64).min(1.0));
+        // Without the answers that nobody has read: a request is not to be answered by them.
+        self.socket = self.client.raw("eth0")?;
         Ok(())
     }
 
@@ -220,15 +234,13 @@ impl Contender {
         Ok(text.trim().parse()?)
     }
 
-    fn results(&mut self) -> [f64; COLUMNS.len()] {
+    fn results(&mut self) -> Result<[f64; COLUMNS.len()]> {
         self.microseconds.sort_by(f64::total_cmp);
         let answered = self.microseconds.len();
-        let quantile = |share: usize| {
-            let it = self.microseconds.get(answered * share / 100);
-            it.copied().unwrap_or(LATE.as_secs_f64() * 1e6)
-        };
+        ensure!(answered > 0, "{} has never answered", self.name);
+        let quantile = |share: usize| self.microseconds[answered * share / 100];
         let (p50, p99) = (quantile(50), quantile(99));
-        let asked = (answered + self.lost).max(1);
+        let asked = answered + self.lost;
         let results = [
             median(&mut self.answers),
             median(&mut self.share),
@@ -237,7 +249,7 @@ impl Contender {
             p99,
         ];
         self.forget();
-        results
+        Ok(results)
     }
 
     fn forget(&mut self) {

@@ -47,6 +47,9 @@ fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_with
         for vip in [0].into_iter().chain(some).flat_map(vips) {
             assert!(is_answered(&client, vip, node.host.eth0.mac)?, "{vip}");
         }
+        for asker in askers {
+            asker?.stop()?.assert_all_answered(50, node.host.eth0.mac);
+        }
         let status = node.speaker("status")?.unheard().limit(LIMIT).run()?;
         for (vip, map) in vips(FULL - 1).into_iter().zip(["vips_v4", "vips_v6"]) {
             assert_eq!(answer(&client, &client.eth0, vip)?, None, "{vip}");
@@ -57,9 +60,6 @@ fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_with
             let its = |line: &&str| line.split_whitespace().next() == Some(&vip);
             let line = status.lines().find(its);
             assert!(line.is_some_and(|line| line.contains(&reason)), "{line:?}");
-        }
-        for asker in askers {
-            asker?.stop()?.assert_all_answered(50, node.host.eth0.mac);
         }
         Ok(())
     });
