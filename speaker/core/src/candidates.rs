@@ -26,7 +26,8 @@ pub struct Host<'a> {
 /// The groups of all VIPs, each with the nodes that may own it.
 ///
 /// A node may own a VIP if the configuration asks it of the node and the node has a link for it;
-/// if any such node has a link in the VIP's subnet, only those that have. It may own a group if it
+/// if any such node has a link with carrier, only those that have, and if any such link is in the
+/// VIP's subnet, only those with one there. It may own a group if it
 /// may own all its VIPs; where no node may, as many of them as any node may.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
     let mut reach: BTreeMap<IpAddr, BTreeMap<&NodeName, Reach>> = BTreeMap::new();
@@ -73,6 +74,8 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
 /// How a node's links reach the clients of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
+    /// Not now: none of them has carrier.
+    Down,
     /// The network must route the VIP to one of them.
     Routed,
     /// One of them is in its subnet.
@@ -88,7 +91,9 @@ fn reach_of(address: IpAddr, vip: &WantedVip, links: &[LinkInfo]) -> Option<Reac
         .iter()
         .filter(|link| vip.interfaces.contain(&link.name))
         .map(|link| {
-            if near(link) {
+            if !link.up {
+                Reach::Down
+            } else if near(link) {
                 Reach::Near
             } else {
                 Reach::Routed
@@ -124,6 +129,7 @@ mod tests {
         LinkInfo {
             name: name.to_owned(),
             mac: [2, 0, 0, 0, 0, 1],
+            up: true,
             subnets: subnets
                 .iter()
                 .map(|(address, prefix)| (address.parse().unwrap(), *prefix))
@@ -164,6 +170,21 @@ mod tests {
         let far = [link("eth0", &[("10.0.0.1", 24)])];
         let near = [link("eth1", &[("10.0.0.1", 24), ("10.9.0.7", 16)])];
         assert_eq!(names(&[("a", &wanted, &far), ("b", &wanted, &near)]), "b");
+    }
+
+    #[test]
+    fn a_node_without_carrier_may_only_where_none_has_it() {
+        let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+        let up = [link("eth0", &[])];
+        let down = [LinkInfo {
+            up: false,
+            ..link("eth0", &[("10.9.0.7", 16)])
+        }];
+        assert_eq!(names(&[("a", &wanted, &down), ("b", &wanted, &up)]), "b");
+        assert_eq!(
+            names(&[("a", &wanted, &down), ("b", &wanted, &down)]),
+            "a b"
+        );
     }
 
     #[test]

@@ -136,6 +136,8 @@ struct Agent {
     taps: Taps,
     /// The manifests' own errors.
     refused: Vec<String>,
+    /// What this node owns at the start is settled.
+    settled: bool,
     /// What an earlier agent left is this one's, or gone.
     adopted: bool,
 
@@ -218,6 +220,7 @@ impl Agent {
             shell,
             taps: Taps::new(),
             refused: Vec::new(),
+            settled: false,
             adopted: false,
             links: changes,
             manifests: changes_of_manifests,
@@ -237,7 +240,8 @@ impl Agent {
             false => WITHOUT_LEASE,
         };
         let earliest = Instant::now() + idle;
-        let due = match (self.node.has_commands(), self.node.poll_timeout()) {
+        let work = self.node.has_commands() || self.ownership.has_untold();
+        let due = match (work, self.node.poll_timeout()) {
             (true, _) => Either::Left(ready(())),
             (false, Some(time)) => {
                 Either::Right(Either::Left(sleep_until(time.max(earliest).into())))
@@ -321,7 +325,16 @@ impl Agent {
             return;
         }
         self.plan();
-        if self.node.is_ready() && !self.adopted {
+        if !self.settled && self.ownership.is_settled() {
+            self.settled = true;
+            let now = Instant::now();
+            self.node.handle(Input::Settled, now);
+            self.node.poll(now);
+        }
+        if self.node.has_commands() {
+            return;
+        }
+        if self.settled && !self.adopted {
             self.adopted = true;
             match self.shell.kernel.finish_adoption() {
                 Ok(_) => info!("ready"),
@@ -356,7 +369,7 @@ impl Agent {
         }
         if self.node.is_ready() {
             let (ownership, mut hands) = self.hands();
-            ownership.take_part(&mut hands);
+            ownership.tell_groups(&mut hands);
         }
     }
 

@@ -93,8 +93,10 @@ pub(super) struct Ownership {
     draining: bool,
     hand_over: bool,
     restart_grace: Duration,
-    /// The groups that the cluster has been told of.
+    /// The groups as they are, those that the cluster has been told of, and where these differ.
+    groups: BTreeMap<Group, cluster::Group>,
     told: BTreeMap<Group, cluster::Group>,
+    untold: VecDeque<Group>,
     planned: bool,
     /// This node has met the others, at least once.
     joined: bool,
@@ -178,7 +180,9 @@ impl Ownership {
             draining,
             hand_over,
             restart_grace,
+            groups: BTreeMap::new(),
             told: BTreeMap::new(),
+            untold: VecDeque::new(),
             planned: false,
             joined: false,
             stopped: false,
@@ -350,30 +354,60 @@ impl Ownership {
                 }),
         );
         let groups = candidates(&hosts);
-        let gone: Vec<Group> = self
-            .told
-            .keys()
-            .filter(|group| !groups.contains_key(group))
-            .copied()
-            .collect();
-        let changed: Vec<(Group, cluster::Group)> = groups
+        let gone = self.told.keys().filter(|group| !groups.contains_key(group));
+        let changed = groups
             .iter()
-            .filter(|(group, told)| self.told.get(group) != Some(told))
-            .map(|(group, told)| (*group, told.clone()))
-            .collect();
-        self.told = groups;
+            .filter(|(group, it)| self.told.get(group) != Some(it))
+            .map(|(group, _)| group);
+        self.untold = gone.chain(changed).copied().collect();
+        self.groups = groups;
         self.handle(Input::Links(links), hands);
-        for group in gone {
-            self.handle(Input::Group(name_of(group), None), hands);
+    }
+
+    /// Whether the cluster has yet to be told of groups.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Tells the cluster of some groups. There may be as many as the maps hold, and the lease must
+    /// be renewed in between.
+    pub(super) fn tell_groups(&mut self, hands: &mut Hands<'_>) {
+        const AT_ONCE: usize = 256;
+        let some = self.untold.len().min(AT_ONCE);
+        let mut changes = Vec::with_capacity(some);
+        for group in self.untold.drain(..some) {
+            let now = self.groups.get(&group).cloned();
+            match &now {
+                Some(now) => drop(self.told.insert(group, now.clone())),
+                None => drop(self.told.remove(&group)),
+            }
+            changes.push((name_of(group), now));
         }
-        for (group, told) in changed {
-            self.handle(Input::Group(name_of(group), Some(told)), hands);
+        if !changes.is_empty() {
+            self.handle(Input::Groups(changes), hands);
         }
+        if self.untold.is_empty() {
+            self.take_part(hands);
+        }
+    }
+
+    /// Whether all that this node is to own now, as far as it knows, it owns: a node that is alone
+    /// owns all, and others may take a while to agree.
+    pub(super) fn is_settled(&self) -> bool {
+        let mine = || {
+            let groups = self.told.values();
+            groups.filter(|group| group.candidates.iter().any(|(name, _)| *name == self.name))
+        };
+        self.planned
+            && self.untold.is_empty()
+            && (self.net.is_some()
+                || self.draining
+                || self.cluster.owned().count() == mine().count())
     }
 
     /// Takes part once the groups have been told, but claims nothing while the only nodes that it hears are such as it cannot talk to: this node's
     /// key is the wrong one, and another owns the VIPs.
-    pub(super) fn take_part(&mut self, hands: &mut Hands<'_>) {
+    fn take_part(&mut self, hands: &mut Hands<'_>) {
         if self.planned || !self.joined {
             return;
         }

@@ -378,6 +378,6 @@ impl World {
                 .filter_map(|(node, score)| Some((node.name.clone(), (*score)?)))
                 .collect(),
         });
-        self.feed(at, Input::Group(name_of(vip), group));
+        self.feed(at, Input::Groups(vec![(name_of(vip), group)]));
     }
 }

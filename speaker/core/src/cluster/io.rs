@@ -45,8 +45,8 @@ pub enum Input {
     Keys(Vec<Key>),
     /// What other nodes should know of this one's links.
     Links(Vec<LinkInfo>),
-    /// A group is as given, or gone.
-    Group(GroupName, Option<Group>),
+    /// Groups are as given, or gone.
+    Groups(Vec<(GroupName, Option<Group>)>),
     /// Links and intent have been loaded: before, nothing is claimed.
     Planned,
     /// Hand everything over and take nothing, or take part again.
@@ -186,6 +186,8 @@ pub struct LinkInfo {
     pub name: String,
     /// Its MAC, or its bond's.
     pub mac: Mac,
+    /// Whether it has carrier.
+    pub up: bool,
     /// Its subnets: address and prefix length.
     pub subnets: Vec<(IpAddr, u8)>,
 }

@@ -217,7 +217,11 @@ impl Cluster {
                     self.reintroduce(now);
                 }
             }
-            Input::Group(name, group) => self.on_group(name, group, now),
+            Input::Groups(groups) => {
+                for (name, group) in groups {
+                    self.on_group(name, group, now);
+                }
+            }
             Input::Planned => {
                 self.planned = true;
                 self.all_dirty();

@@ -96,7 +96,10 @@ impl Lab {
         }
         lab.work();
         for node in 0..nodes {
-            lab.feed(node, Input::Group("vip".into(), Some(group(nodes))));
+            lab.feed(
+                node,
+                Input::Groups(vec![("vip".into(), Some(group(nodes)))]),
+            );
             lab.feed(node, Input::Planned);
         }
         lab
@@ -258,7 +261,7 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
     lab.run(Duration::from_secs(5));
     // The intent takes its time.
     assert_eq!(lab.answering(), [0]);
-    lab.feed(0, Input::Group("vip".into(), Some(group(1))));
+    lab.feed(0, Input::Groups(vec![("vip".into(), Some(group(1)))]));
     lab.feed(0, Input::Planned);
     lab.run(Duration::from_secs(5));
     assert_eq!(lab.answering(), [0]);
@@ -313,7 +316,7 @@ fn explain_tells_a_group_that_only_others_name_from_one_that_nobody_knows() {
         candidates: only,
         ..group(3)
     };
-    lab.feed(0, Input::Group("elsewhere".into(), Some(mine)));
+    lab.feed(0, Input::Groups(vec![("elsewhere".into(), Some(mine))]));
     lab.run(Duration::from_secs(2));
     let told = lab.nodes[1].agent.explain(&"elsewhere".into()).unwrap();
     assert_eq!((told.owner, told.state), (Some(name(0)), None));

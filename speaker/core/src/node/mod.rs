@@ -52,6 +52,9 @@ pub enum Input {
         /// Whether to answer.
         answer: bool,
     },
+    /// What this node owns is settled: the program may take the place of an earlier agent's, which
+    /// may answer by other maps until then.
+    Settled,
     /// Announce a group's VIPs as after a take-over, if they are answered here.
     Announce(Group),
     /// All links that there are, once at the start.
@@ -158,6 +161,7 @@ pub struct Node {
     groups: BTreeMap<Group, BTreeSet<IpAddr>>,
     /// The groups that this node owns.
     owned: BTreeSet<Group>,
+    settled: bool,
     links: Option<Links>,
     plan: Plan,
     /// An input may have changed the plan.
@@ -210,6 +214,7 @@ impl Node {
             wanted: None,
             groups: BTreeMap::new(),
             owned: BTreeSet::new(),
+            settled: false,
             links: None,
             plan: Plan::default(),
             stale: false,
@@ -226,7 +231,7 @@ impl Node {
         }
     }
 
-    /// Whether the node knows enough to act: from then on the agent may hold the lease.
+    /// Whether the node knows enough to act.
     pub fn is_ready(&self) -> bool {
         self.wanted.is_some() && self.links.is_some()
     }
@@ -238,6 +243,10 @@ impl Node {
             Input::Wanted(wanted) => self.want(wanted),
             Input::Answer { group, answer } => self.own(group, answer, now),
             Input::Announce(group) => self.announce_group(group, now),
+            Input::Settled => {
+                self.stale |= !self.settled;
+                self.settled = true;
+            }
             Input::Links(links) => {
                 self.links = Some(links);
                 self.stale = true;
@@ -283,7 +292,7 @@ impl Node {
         self.wanted.as_ref()
     }
 
-    /// The links that VIPs could be answered on now, as other nodes are to know them.
+    /// The links that VIPs could be answered on, as other nodes are to know them.
     pub fn usable_links(&self) -> Vec<LinkInfo> {
         let links = self.links.as_ref();
         links.map_or_else(Vec::new, |links| plan::usable(links, &self.choice))
@@ -705,6 +714,9 @@ impl Node {
     fn attach(&mut self) {
         for &interface in &self.plan.attach {
             self.held.attached.entry(interface).or_default();
+        }
+        if !self.settled {
+            return;
         }
         // Also those that have no VIP now: an earlier agent's program is not left behind.
         for (&interface, state) in &self.held.attached {

@@ -23,8 +23,10 @@ impl Bench {
     #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
     fn new() -> Self {
         let now = Instant::now();
+        let mut node = Node::new(Choice::Usual, Announcer::new(&Config::default(), now));
+        node.handle(Input::Settled, now);
         Self {
-            node: Node::new(Choice::Usual, Announcer::new(&Config::default(), now)),
+            node,
             now,
             log: Vec::new(),
             full: false,

@@ -95,15 +95,16 @@ pub enum Absent {
     NoInterface,
 }
 
-/// The links that VIPs could be answered on now, as other nodes are to know them.
+/// The links that VIPs could be answered on, as other nodes are to know them.
 pub fn usable(links: &Links, choice: &Choice) -> Vec<LinkInfo> {
     links
         .iter()
-        .filter(|link| choice.admits(link) && link.admin_up && link.carrier)
+        .filter(|link| choice.admits(link))
         .filter_map(|link| {
             Some(LinkInfo {
                 name: link.name.clone(),
                 mac: Attachment::of(link, links).ok()?.mac,
+                up: link.admin_up && link.carrier,
                 subnets: link.addresses.iter().copied().collect(),
             })
         })
