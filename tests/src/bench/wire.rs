@@ -38,7 +38,7 @@ const LATE: Duration = Duration::from_millis(10);
 /// Answers to a flood still come in for as long as none of them is further from the next, and
 /// are waited for no longer than the second.
 const QUIET: Duration = Duration::from_millis(20);
-const ECHO: Duration = Duration::from_millis(300);
+const ECHO: Duration = Duration::from_secs(2);
 
 pub(super) fn run() -> Result<Vec<Row>> {
     let mut contenders = vec![
