@@ -66,11 +66,11 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     #[error("{0} is not a VIP of this node's configuration")]
-    NotWanted(IpAddr),
+    Unknown(IpAddr),
     #[error("{0} may not own {1}: see `speaker explain {1}`")]
-    NotCandidate(String, IpAddr),
+    NoCandidate(String, IpAddr),
     #[error("{0} cannot take {1} now: it is {2}")]
-    NotReady(String, IpAddr, cluster::CandidateStanding),
+    Unready(String, IpAddr, cluster::CandidateStanding),
 }
 
 /// Everything about ownership that can happen by itself.
@@ -471,17 +471,17 @@ impl Ownership {
     ) -> Result<(), Refused> {
         use cluster::CandidateStanding::{Owner, Ready};
         let explanation = self.explain(vip, hands.node);
-        let explanation = explanation.ok_or(Refused::NotWanted(vip))?;
+        let explanation = explanation.ok_or(Refused::Unknown(vip))?;
         let to = NodeName::from(to);
         let mut candidates = explanation.candidates.iter();
         match candidates.find(|candidate| candidate.name == to) {
-            None => return Err(Refused::NotCandidate(to.into(), vip)),
+            None => return Err(Refused::NoCandidate(to.into(), vip)),
             Some(candidate) if !matches!(candidate.standing, Owner | Ready) => {
-                return Err(Refused::NotReady(to.into(), vip, candidate.standing));
+                return Err(Refused::Unready(to.into(), vip, candidate.standing));
             }
             Some(_) => {}
         }
-        let group = hands.node.group(vip).ok_or(Refused::NotWanted(vip))?;
+        let group = hands.node.group(vip).ok_or(Refused::Unknown(vip))?;
         let group = name_of(group);
         self.handle(Input::Move { group, to }, hands);
         Ok(())

@@ -23,7 +23,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Agent(agent::Agent),
+    Agent(Box<agent::Agent>),
     Status(status::Status),
     Explain(explain::Explain),
     Watch(watch::Watch),

@@ -38,17 +38,27 @@ fn the_status_tells_what_is_answered_where_and_how_often() {
                 .collect::<Vec<_>>()
         };
         let mac = message::text(node.host.eth0.mac);
-        let columns = "VIP STATE LINK MAC MODE REQUESTS ANSWERS LAST_ASKED SERVICES";
+        let columns = "VIP STATE OWNER LINK MAC MODE REQUESTS ANSWERS LAST_ASKED SERVICES";
         let columns: Vec<_> = columns.split(' ').map(|it| it.replace('_', " ")).collect();
         assert_eq!(words("VIP"), columns);
         let row = words("10.0.0.240");
-        let expected = ["10.0.0.240", "answering", "eth0", &mac, "native", "3", "3"];
-        assert_eq!(row[..7], expected);
-        assert!(row[7].ends_with(" ago"), "{row:?}");
-        assert_eq!(row[8], "default/web");
+        let expected = [
+            "10.0.0.240",
+            "answering",
+            "node-a",
+            "eth0",
+            &mac,
+            "native",
+            "3",
+            "3",
+        ];
+        assert_eq!(row[..8], expected);
+        assert!(row[8].ends_with(" ago"), "{row:?}");
+        assert_eq!(row[9], "default/web");
         let expected = [
             "fd00::240",
             "answering",
+            "node-a",
             "eth0",
             &mac,
             "native",
@@ -56,7 +66,7 @@ fn the_status_tells_what_is_answered_where_and_how_often() {
             "0",
             "never",
         ];
-        assert_eq!(words("fd00::240")[..8], expected);
+        assert_eq!(words("fd00::240")[..9], expected);
         assert!(words("lease:")[0].starts_with("lease: valid, for another "));
 
         let status = node.status()?;

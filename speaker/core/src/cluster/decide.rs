@@ -1,6 +1,9 @@
 //! What this node does for each group: keep it, claim it, or leave it to another.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     Cluster,
@@ -12,6 +15,10 @@ use super::{
     timing::Timing,
 };
 
+/// Groups that are decided about before anything else is looked at: there may be as many as the
+/// maps hold, and this node's lease must be renewed in between.
+const AT_ONCE: usize = 512;
+
 impl Cluster {
     pub(super) fn decide_due(&mut self, now: Instant) {
         while let Some(&(at, key)) = self.due.first().filter(|(at, _)| *at <= now) {
@@ -19,7 +26,11 @@ impl Cluster {
             self.dirty.insert(key);
         }
         // A decision that makes another necessary makes it here, but no group is looked at twice.
-        for key in std::mem::take(&mut self.dirty) {
+        let rest = match self.dirty.iter().nth(AT_ONCE).copied() {
+            Some(next) => self.dirty.split_off(&next),
+            None => BTreeSet::new(),
+        };
+        for key in std::mem::replace(&mut self.dirty, rest) {
             self.decide(key, now);
         }
     }
