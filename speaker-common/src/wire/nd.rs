@@ -105,6 +105,28 @@ pub fn advertisement(
     (message, option)
 }
 
+/// Bytes of an NS without options.
+pub const SOLICITATION_LENGTH: u16 = size_of::<Message>() as u16;
+
+/// An NS for `target` without options, from `source` to `destination`, with its checksum.
+pub fn solicitation(source: &[u8; 16], destination: &[u8; 16], target: &[u8; 16]) -> Message {
+    let mut message = Message {
+        kind: SOLICITATION,
+        code: 0,
+        checksum: [0; 2],
+        flags: 0,
+        reserved: [0; 3],
+        target: *target,
+    };
+    message.checksum = (Sum::icmpv6(SOLICITATION_LENGTH)
+        + Sum::of(source)
+        + Sum::of(destination)
+        + Sum::of(&message.head())
+        + Sum::of(target))
+    .finish();
+    message
+}
+
 impl Message {
     /// The eight bytes before the target.
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! A frame in words, for people who know tcpdump.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use network_types::{arp::ArpHdr, eth::EthHdr, ip::Ipv6Hdr};
 use speaker_common::{
@@ -79,6 +79,22 @@ impl Description {
             vlan,
             message: message.unwrap_or(Message::Other),
         })
+    }
+}
+
+impl Description {
+    /// The address that the frame's sender says is its own, and the MAC that it says it is at.
+    pub fn claim(&self) -> Option<(IpAddr, Mac)> {
+        match self.message {
+            Message::ArpRequest { sender, mac, .. } | Message::ArpReply { sender, mac } => {
+                Some((sender.into(), mac))
+            }
+            Message::Solicitation { target, .. } => Some((target.into(), self.from)),
+            Message::Advertisement { target, mac, .. } => {
+                Some((target.into(), mac.unwrap_or(self.from)))
+            }
+            Message::Other => None,
+        }
     }
 }
 

@@ -8,10 +8,7 @@ use speaker_common::{
     respond::Reason,
     wire::Mac,
 };
-use speaker_core::{
-    describe::{Description, Message},
-    plan::Entry,
-};
+use speaker_core::{describe::Description, plan::Entry};
 use tokio::sync::broadcast;
 
 use crate::{api::FrameRecord, kernel};
@@ -79,16 +76,7 @@ pub(super) fn claim(event: &Event, port: Option<u32>) -> Option<(Entry, Mac)> {
         return None;
     }
     let description = Description::of(snapshot(event))?;
-    let (address, by) = match description.message {
-        Message::ArpRequest { sender, mac, .. } | Message::ArpReply { sender, mac } => {
-            (sender.into(), mac)
-        }
-        Message::Solicitation { target, .. } => (target.into(), description.from),
-        Message::Advertisement { target, mac, .. } => {
-            (target.into(), mac.unwrap_or(description.from))
-        }
-        Message::Other => return None,
-    };
+    let (address, by) = description.claim()?;
     let entry = Entry {
         address,
         port: port?,

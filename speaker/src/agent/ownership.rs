@@ -25,12 +25,12 @@ use speaker_core::{
     intent::{self, Group, Intent, Wanted},
     node::{self, Node},
 };
-use tokio::time::sleep_until;
+use tokio::{sync::mpsc, time::sleep_until};
 use tracing::{debug, info, warn};
 
 use super::shell::Shell;
 use crate::{
-    kernel,
+    announce, kernel,
     peers::{Datagram, Keys, Sockets, endpoint},
 };
 
@@ -58,7 +58,9 @@ pub struct Options {
     pub settings: Settings,
     /// When VIPs go back to a better candidate.
     pub failback: Failback,
-    /// What becomes of the VIPs when the agent is stopped.
+    /// Ask the wire before a VIP is claimed that nobody has owned.
+    pub check_first: bool,
+    /// Hand the VIPs over when the agent is stopped.
     pub hand_over: bool,
 }
 
@@ -82,6 +84,8 @@ pub(super) enum Happening {
     Datagram(Datagram),
     /// It is time to look at the key file.
     Keys,
+    /// The wire has been asked for a group, which is free or not.
+    Checked(GroupName, bool),
 }
 
 pub(super) struct Ownership {
@@ -100,7 +104,12 @@ pub(super) struct Ownership {
     planned: bool,
     /// This node has met the others, at least once.
     joined: bool,
-    /// What is to be done once the agent may end.
+    /// Where the answers to [`Command::Check`] come from.
+    checked: (
+        mpsc::UnboundedSender<(GroupName, bool)>,
+        mpsc::UnboundedReceiver<(GroupName, bool)>,
+    ),
+    /// All is said, the agent may end.
     pub(super) stopped: bool,
 }
 
@@ -134,6 +143,7 @@ impl Ownership {
             key_file,
             settings,
             failback,
+            check_first,
             hand_over,
         } = options;
         let restart_grace = settings.restart_grace;
@@ -169,7 +179,7 @@ impl Ownership {
             peers: peers.into_iter().collect(),
             draining,
             failback,
-            check_first: false,
+            check_first,
             seed: wall_clock_ms() ^ name.number(),
         };
         let mut ownership = Self {
@@ -185,6 +195,7 @@ impl Ownership {
             untold: VecDeque::new(),
             planned: false,
             joined: false,
+            checked: mpsc::unbounded_channel(),
             stopped: false,
         };
         ownership.carry_out(&mut VecDeque::new(), &mut hands);
@@ -192,7 +203,7 @@ impl Ownership {
     }
 
     /// The next thing that happens by itself.
-    pub(super) async fn next(&self) -> Happening {
+    pub(super) async fn next(&mut self) -> Happening {
         let due = async {
             match self.cluster.poll_timeout() {
                 Some(time) => sleep_until(time.into()).await,
@@ -218,6 +229,7 @@ impl Ownership {
         tokio::select! {
             biased;
             datagram = datagram => Happening::Datagram(datagram),
+            Some((group, free)) = self.checked.1.recv() => Happening::Checked(group, free),
             () = due => Happening::Due,
             () = keys => Happening::Keys,
         }
@@ -230,6 +242,9 @@ impl Ownership {
         match happening {
             Happening::Due => self.handle(Input::Tick, &mut hands),
             Happening::Keys => self.read_keys(&mut hands),
+            Happening::Checked(group, free) => {
+                self.handle(Input::Checked { group, free }, &mut hands);
+            }
             Happening::Datagram(first) => {
                 let mut next = Some(first);
                 for _ in 0..BURST {
@@ -304,10 +319,7 @@ impl Ownership {
                         hands.node.handle(node::Input::Announce(group), now);
                     }
                 }
-                Command::Check(group) => {
-                    hands.check(&group);
-                    inputs.push_back(Input::Checked { group, free: true });
-                }
+                Command::Check(group) => self.check(group, hands),
                 Command::Event(event) => {
                     self.joined |= event == Event::Joined;
                     tell(&event);
@@ -315,6 +327,23 @@ impl Ownership {
                 Command::Stopped => self.stopped = true,
             }
         }
+    }
+
+    /// Asks the wire whether anybody answers for a group, on a thread of its own.
+    fn check(&self, group: GroupName, hands: &Hands<'_>) {
+        let places = group_of(&group).map_or_else(Vec::new, |group| hands.node.places(group));
+        let checked = self.checked.0.clone();
+        tokio::task::spawn_blocking(move || {
+            let free = match announce::is_claimed(&places) {
+                Ok(claimed) => !claimed,
+                Err(error) => {
+                    warn!("cannot ask the network whether {group} is free: {error}");
+                    false
+                }
+            };
+            // Nobody waits for it: the agent has ended.
+            let _ = checked.send((group, free));
+        });
     }
 
     /// Tells the cluster of this node's links, and of all groups with their candidates.
@@ -669,8 +698,6 @@ impl Hands<'_> {
             }
         }
     }
-
-    fn check(&mut self, _group: &GroupName) {}
 }
 
 fn tell(event: &Event) {

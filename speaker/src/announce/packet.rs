@@ -52,6 +52,21 @@ pub(super) fn send(socket: BorrowedFd<'_>, frames: &[Outgoing<'_>]) -> Result<us
     Errno::result(sent).map(|sent| sent as usize)
 }
 
+/// Gives a packet socket all frames of a link.
+pub(super) fn bind(socket: BorrowedFd<'_>, link: u32) -> Result<(), Errno> {
+    let mut address = address(&Outgoing { link, frame: &[] });
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    // SAFETY: the kernel reads as many bytes as the address has.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    Errno::result(bound).map(drop)
+}
+
 fn address(outgoing: &Outgoing<'_>) -> libc::sockaddr_ll {
     /// Where a frame has its EtherType.
     const ETHER_TYPE: usize = 12;

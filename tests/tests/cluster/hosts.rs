@@ -122,3 +122,37 @@ fn a_node_that_joins_takes_nothing() {
         Ok(())
     });
 }
+
+/// Each believes itself alone, and takes the VIP: on the wire they hear of each other.
+#[test]
+fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let rules = "table inet mute { chain output { type filter hook output priority 0; \
+                     udp dport { 7946, 7947 } drop; }; }";
+        for node in &cluster.nodes {
+            node.host.command("nft").arg(rules).run()?;
+        }
+        // They take each other for down, take the VIP, and settle it within a second.
+        sleep(Duration::from_secs(3));
+        for vip in VIPS {
+            let (asked, ()) = asked(&mut cluster, vip, |_| {
+                sleep(Duration::from_secs(1));
+                Ok(())
+            })?;
+            let answerers = asked.answerers();
+            assert_eq!(answerers.len(), 1, "{answerers:?}");
+            asked.assert_all_answered(100, answerers[0].mac);
+        }
+        for node in &cluster.nodes {
+            node.host
+                .command("nft")
+                .arg("delete table inet mute")
+                .run()?;
+        }
+        let owner = cluster.owner(VIP)?;
+        let (asked, ()) = asked(&mut cluster, VIP, |_| Ok(()))?;
+        asked.assert_all_answered(50, cluster.mac(owner));
+        Ok(())
+    });
+}

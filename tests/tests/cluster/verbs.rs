@@ -118,3 +118,39 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
         Ok(())
     });
 }
+
+#[test]
+fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::new(lab, 1, Mode::Generic, &[&[VIP]])?;
+        cluster
+            .client
+            .ip(&format!("address add {VIP}/32 dev eth0"))?;
+        cluster.nodes[0]
+            .arguments
+            .push("--probe-before-claim".into());
+        cluster.nodes[0].spawn()?;
+        let state = "silent: another host on the network answers for it";
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while cluster.nodes[0]
+            .explain(VIP)
+            .map(|it| it.state)
+            .ok()
+            .as_deref()
+            != Some(state)
+        {
+            assert!(
+                std::time::Instant::now() < end,
+                "{:?}",
+                cluster.nodes[0].explain(VIP)
+            );
+            sleep(Duration::from_millis(50));
+        }
+        cluster
+            .client
+            .ip(&format!("address del {VIP}/32 dev eth0"))?;
+        // It looks again every ten seconds.
+        assert_eq!(cluster.agreed(&[0], VIP)?, 0);
+        Ok(())
+    });
+}

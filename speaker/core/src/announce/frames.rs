@@ -12,10 +12,13 @@ use speaker_common::{
         BROADCAST, Mac, arp, ether_type,
         nd::{
             ADVERTISEMENT_LENGTH, ALL_NODES, ALL_NODES_MAC, FLAG_OVERRIDE, HOP_LIMIT, Message,
-            NEXT_HEADER, advertisement,
+            NEXT_HEADER, SOLICITATION_LENGTH, UNSPECIFIED, advertisement, solicitation,
+            solicited_node,
         },
     },
 };
+
+use zerocopy::IntoBytes as _;
 
 use crate::headers::bytes;
 
@@ -69,6 +72,39 @@ impl Frames {
     }
 }
 
+/// Asks a link's hosts whether one of them has `vip`, without a word of who asks for it: an ARP
+/// probe (RFC 5227 §2.1.1), or a solicitation as of duplicate address detection (RFC 4862 §5.4.2).
+pub fn conflict_probe(vip: IpAddr, mac: Mac) -> Vec<u8> {
+    match vip {
+        IpAddr::V4(vip) => {
+            let mut frame = arp_frame(vip, mac, arp::HEAD_REQUEST, [0; 6]);
+            const SENDER: usize = EthHdr::LEN + 14;
+            store(&mut frame, SENDER, [0_u8; 4]);
+            frame.as_slice().to_vec()
+        }
+        IpAddr::V6(vip) => {
+            let target = vip.octets();
+            let group = solicited_node(&target);
+            let [.., x, y, z] = group;
+            let message = solicitation(&UNSPECIFIED, &group, &target);
+            let ethernet = ethernet([0x33, 0x33, 0xff, x, y, z], mac, ether_type::IPV6);
+            let ip = ipv6(SOLICITATION_LENGTH, UNSPECIFIED, group);
+            [&ethernet[..], &ip, message.as_bytes()].concat()
+        }
+    }
+}
+
+fn ipv6(length: u16, source: [u8; 16], destination: [u8; 16]) -> [u8; Ipv6Hdr::LEN] {
+    bytes(&Ipv6Hdr {
+        vcf: [0x60, 0, 0, 0],
+        payload_len: length.to_be_bytes(),
+        next_hdr: NEXT_HEADER,
+        hop_limit: HOP_LIMIT,
+        src_addr: source,
+        dst_addr: destination,
+    })
+}
+
 fn arp_frame(vip: Ipv4Addr, mac: Mac, head: [u8; 8], tha: Mac) -> Bytes<ARP_BYTES> {
     let [h0, h1, p0, p1, hlen, plen, o0, o1] = head;
     let mut frame = unwritten();
@@ -106,18 +142,7 @@ fn nd_frame(vip: Ipv6Addr, mac: Mac) -> Bytes<ND_BYTES> {
         0,
         ethernet(ALL_NODES_MAC, mac, ether_type::IPV6),
     );
-    store(
-        &mut frame,
-        IP,
-        bytes::<_, { Ipv6Hdr::LEN }>(&Ipv6Hdr {
-            vcf: [0x60, 0, 0, 0],
-            payload_len: ADVERTISEMENT_LENGTH.to_be_bytes(),
-            next_hdr: NEXT_HEADER,
-            hop_limit: HOP_LIMIT,
-            src_addr: vip,
-            dst_addr: ALL_NODES,
-        }),
-    );
+    store(&mut frame, IP, ipv6(ADVERTISEMENT_LENGTH, vip, ALL_NODES));
     store(&mut frame, ICMP, message);
     store(&mut frame, ICMP + size_of::<Message>(), option);
     frame
@@ -173,6 +198,36 @@ mod tests {
             0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 192, 0, 2, 10,
         ];
         assert_eq!(frames("192.0.2.10"), [request, reply]);
+    }
+
+    #[rustfmt::skip]
+    #[test]
+    fn who_asks_whether_an_address_is_free_does_not_claim_it() {
+        let probe = [
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0x08, 0x06,
+            0x00, 0x01, 0x08, 0x00, 0x06, 0x04, 0x00, 0x01,
+            0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0, 0, 0, 0,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 192, 0, 2, 10,
+        ];
+        assert_eq!(conflict_probe("192.0.2.10".parse().unwrap(), MAC), probe);
+        let solicitation = [
+            0x33, 0x33, 0xff, 0x00, 0x00, 0x10, 0x02, 0x11, 0x22, 0x33, 0x44, 0x55, 0x86, 0xdd,
+            0x60, 0x00, 0x00, 0x00, 0x00, 0x18, 0x3a, 0xff,
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x01, 0xff, 0x00, 0x00, 0x10,
+            0x87, 0x00, 0x4d, 0x5d, 0x00, 0x00, 0x00, 0x00,
+            0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ];
+        let told = conflict_probe("2001:db8::10".parse().unwrap(), MAC);
+        assert_eq!(told[..56], solicitation[..56]);
+        assert_eq!(told[58..], solicitation[58..]);
+        // RFC 1071: the sum over everything, the checksum included, is all ones.
+        let words = |bytes: &[u8]| -> u32 {
+            let words = bytes.chunks(2);
+            words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()
+        };
+        let sum = words(&told[22..]) + 0x18 + 0x3a;
+        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
     }
 
     #[rustfmt::skip]

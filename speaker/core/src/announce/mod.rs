@@ -22,7 +22,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use frames::Frames;
+pub use frames::{Frames, conflict_probe};
 
 use std::{
     collections::BTreeMap,

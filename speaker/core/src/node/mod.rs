@@ -304,6 +304,15 @@ impl Node {
         wanted.vips.get(&vip).map(|vip| vip.group)
     }
 
+    /// A group's VIPs on their links, and the MACs that they would be announced with.
+    pub fn places(&self, group: Group) -> Vec<(Place, Mac)> {
+        let addresses = self.groups.get(&group).into_iter().flatten();
+        let places = addresses.flat_map(|address| self.places_of(*address));
+        places
+            .filter_map(|place| Some((place, self.plan.places.get(&place)?.mac)))
+            .collect()
+    }
+
     /// The port that the program takes an interface's frames for.
     pub fn port(&self, interface: u32) -> Option<u32> {
         self.held.links.get(&interface).map(|link| link.port)
