@@ -2,6 +2,7 @@
 //!
 //! A group is a function that returns [`Row`]s; [`GROUPS`] names them all.
 
+mod failover;
 mod frame;
 mod report;
 mod stand;
@@ -32,6 +33,11 @@ pub const GROUPS: &[Group] = &[
         name: "wire",
         title: "answers over a virtual cable, from one client",
         run: wire::run,
+    },
+    Group {
+        name: "failover",
+        title: "milliseconds without an answer when the owner of a VIP fails, in a lab of namespaces",
+        run: failover::run,
     },
 ];
 
