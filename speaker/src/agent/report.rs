@@ -186,7 +186,7 @@ pub(super) fn explanation(vip: IpAddr, node: &str, it: cluster::Explanation) -> 
             .into_iter()
             .map(|(node, cause)| FormerOwner {
                 node: node.into(),
-                cause: cause.to_string(),
+                followed_because: cause.to_string(),
             })
             .collect(),
         candidates: it

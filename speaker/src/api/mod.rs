@@ -95,8 +95,8 @@ pub struct Explanation {
 pub struct FormerOwner {
     /// Its name.
     pub node: String,
-    /// Why it became the owner.
-    pub cause: String,
+    /// Why another one followed.
+    pub followed_because: String,
 }
 
 /// A node that may own a VIP.

@@ -95,7 +95,10 @@ fn text(it: &Explanation, report: &Report) -> String {
     if !it.history.is_empty() {
         text += "owners before, the last first:\n";
         for former in &it.history {
-            text += &format!("  {}, because {}\n", former.node, former.cause);
+            text += &format!(
+                "  {}, followed because {}\n",
+                former.node, former.followed_because
+            );
         }
     }
     if let (Some(by), Some(ms)) = (&it.claimed_by, it.claimed_ms_ago) {

@@ -20,6 +20,8 @@ use crate::{
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
 /// How often the client asks: how exactly the times are known.
 const EVERY: Duration = Duration::from_millis(2);
+/// After which nothing of what was announced before holds an announcement back.
+const CALM: Duration = Duration::from_millis(1_200);
 /// Failures of each kind.
 const RUNS: usize = 50;
 
@@ -59,6 +61,7 @@ fn measure(
     let mut failures = Vec::new();
     for _ in 0..RUNS {
         let owner = cluster.owner(VIP)?;
+        sleep(CALM);
         let wire = cluster.client.capture("eth0")?;
         let asker = Asker::start(&cluster.client, VIP, EVERY)?;
         sleep(Duration::from_millis(100));

@@ -10,6 +10,7 @@ use anyhow::Result;
 use speaker_tests::{
     agent::{Mode, Node},
     asker::Asker,
+    cluster::Cluster,
     lab::{Host, Lab},
 };
 
@@ -87,10 +88,59 @@ fn main() -> Result<()> {
     }
     print!("{}", node.speaker("status")?.run()?);
 
+    drop((node, client, lab));
+    fail_over()?;
+
     println!(
         "\nDone in {:.0} s. All of it goes with this process.",
         start.elapsed().as_secs_f64()
     );
+    Ok(())
+}
+
+/// Three nodes share the VIPs, and the owner is cut off.
+fn fail_over() -> Result<()> {
+    title("Another network: three nodes that share the VIPs, and a client");
+    let lab = Lab::new()?;
+    let vip = IpAddr::V4(VIP_V4);
+    let cluster = Cluster::started(&lab, 3, Mode::Native, &[&[vip, IpAddr::V6(VIP_V6)]])?;
+    let owner = cluster.owner(vip)?;
+    let name = |number: usize| cluster.nodes[number].host.name();
+    print!("{}", cluster.nodes[owner].ask(&format!("explain {vip}"))?);
+
+    title(&format!(
+        "The cable of {} is cut while the client asks every 2 ms",
+        name(owner)
+    ));
+    let asker = Asker::start(&cluster.client, vip, Duration::from_millis(2))?;
+    sleep(Duration::from_millis(500));
+    let cut = SystemTime::now();
+    cluster.nodes[owner].host.eth0.port.cut()?;
+    let next = cluster.agreed(&cluster.others(owner), vip)?;
+    sleep(Duration::from_millis(300));
+    let asked = asker.stop()?;
+    let mut last = cut;
+    for answerer in asked.answerers() {
+        let who = (0..3).find(|number| cluster.mac(*number) == answerer.mac);
+        let who = who.map_or("somebody else", name);
+        let at = |time: SystemTime| match time.duration_since(cut) {
+            Ok(after) => format!("{:>4} ms after the cut", after.as_millis()),
+            Err(before) => format!("{:>4} ms before the cut", before.duration().as_millis()),
+        };
+        println!("  {}: the first answer of {who}", at(answerer.first));
+        println!("  {}: its last", at(answerer.last));
+        if let Ok(outage) = answerer.first.duration_since(last)
+            && who == name(next)
+        {
+            println!("  {} ms without an answer", outage.as_millis());
+        }
+        last = answerer.last;
+    }
+
+    title("The cable is mended: the VIP stays where it is");
+    cluster.nodes[owner].host.eth0.port.restore()?;
+    cluster.owner(vip)?;
+    print!("{}", cluster.nodes[owner].ask(&format!("explain {vip}"))?);
     Ok(())
 }
 

@@ -204,6 +204,7 @@ impl Watchdog {
             } => true,
             Cause::HandedOver { .. }
             | Cause::First
+            | Cause::Met
             | Cause::Resumed
             | Cause::Adopted
             | Cause::Down(_)

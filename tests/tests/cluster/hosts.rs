@@ -156,3 +156,53 @@ fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
         Ok(())
     });
 }
+
+/// A firewall that lets no probe out: the agents ask by message, and nothing is taken for dead.
+#[test]
+fn nodes_whose_probes_are_blocked_ask_by_message() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let rules = "table inet mute { chain output { type filter hook output priority 0; \
+                     udp dport 7947 drop; }; }";
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            for node in &cluster.nodes {
+                node.host.command("nft").arg(rules).run()?;
+            }
+            sleep(Duration::from_secs(3));
+            Ok(())
+        })?;
+        let answerers = asked.answerers();
+        println!(
+            "{} of {} unanswered",
+            asked.unanswered().len(),
+            asked.0.len()
+        );
+        assert_eq!(answerers.len(), 1, "{answerers:?}");
+        assert_eq!(answerers[0].mac, cluster.mac(owner));
+        Ok(())
+    });
+}
+
+#[test]
+fn of_five_nodes_two_may_die_one_after_the_other() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 5, Mode::Generic, &[&VIPS])?;
+        let mut alive: Vec<usize> = (0..5).collect();
+        let (asked, macs) = asked(&mut cluster, VIP, |cluster| {
+            let mut owner = cluster.agreed(&alive, VIP)?;
+            let mut macs = vec![cluster.mac(owner)];
+            for _ in 0..2 {
+                cluster.nodes[owner].host.eth0.port.cut()?;
+                alive.retain(|number| *number != owner);
+                owner = cluster.agreed(&alive, VIP)?;
+                macs.push(cluster.mac(owner));
+                sleep(Duration::from_millis(500));
+            }
+            Ok(macs)
+        })?;
+        let answerers: Vec<_> = asked.answerers().iter().map(|it| it.mac).collect();
+        assert_eq!(answerers, macs);
+        Ok(())
+    });
+}

@@ -227,7 +227,7 @@ impl Cluster {
                 Refusal::Late => record.epoch = record.epoch.max(epoch),
                 Refusal::Mine => {
                     let epoch = epoch.max(record.epoch);
-                    record.set((from.clone(), life), epoch, &Cause::First, now);
+                    record.set((from.clone(), life), epoch, &Cause::Met, now);
                 }
             }
         }
@@ -303,7 +303,7 @@ impl Cluster {
             if epoch < known {
                 continue;
             }
-            let cause = Cause::First;
+            let cause = Cause::Met;
             self.learn_owner(key, from, life, epoch, &cause, now);
             let record = self.record(key, now);
             if record

@@ -53,7 +53,7 @@ impl Cluster {
                 keys.push(key);
                 continue;
             }
-            let cause = super::Cause::First;
+            let cause = super::Cause::Met;
             self.learn_owner(key, from, life, epoch, &cause, now);
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.offered = Some((from.clone(), why));

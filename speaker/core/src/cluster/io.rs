@@ -233,6 +233,8 @@ pub enum Cause {
     First,
     /// It owned it before, and its own lease had lapsed.
     Resumed,
+    /// It owned it when this node met it, or told of it later.
+    Met,
     /// The agent was restarted while the kernel went on answering.
     Adopted,
     /// The owner was down.

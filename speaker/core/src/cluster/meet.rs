@@ -326,7 +326,7 @@ impl Cluster {
         }
         let life = self.peers[from].life;
         for (key, epoch) in page.mine {
-            self.learn_owner(key, from, life, epoch, &Cause::First, now);
+            self.learn_owner(key, from, life, epoch, &Cause::Met, now);
         }
         for (key, epoch) in page.yours {
             self.learn_own_epoch(key, epoch);

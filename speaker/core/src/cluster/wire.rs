@@ -253,7 +253,7 @@ impl Cluster {
         let life = self.peers.get(to).map(|peer| peer.life).unwrap_or_default();
         let record = self.record(key, now);
         let epoch = record.epoch + 1;
-        record.set((to.clone(), life), epoch, &Cause::First, now);
+        record.set((to.clone(), life), epoch, &Cause::Met, now);
         self.lose(key, to);
         if let Some(seat) = self.seats.get_mut(&key) {
             debug_assert_eq!(seat.mine, Mine::No, "it has just been lost");

@@ -13,6 +13,7 @@ impl Display for Cause {
         match self {
             Self::First => f.write_str("nobody owned it"),
             Self::Resumed => f.write_str("it owned it before its lease lapsed"),
+            Self::Met => f.write_str("it owned it when this node met it"),
             Self::Adopted => f.write_str("it owned it before its agent restarted"),
             Self::Down(node) => write!(f, "{node}, which owned it, was down"),
             Self::GivenUp(node) => write!(f, "{node} gave it up"),
