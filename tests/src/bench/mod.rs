@@ -2,6 +2,7 @@
 //!
 //! A group is a function that returns [`Row`]s; [`GROUPS`] names them all.
 
+mod busy;
 mod failover;
 mod frame;
 mod report;
@@ -38,6 +39,11 @@ pub const GROUPS: &[Group] = &[
         name: "failover",
         title: "milliseconds without an answer when the owner of a VIP fails, in a lab of namespaces",
         run: failover::run,
+    },
+    Group {
+        name: "busy",
+        title: "three nodes on one machine, with twice as many busy threads as cores",
+        run: busy::run,
     },
 ];
 

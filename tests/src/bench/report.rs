@@ -11,7 +11,7 @@ pub struct Row {
     pub case: String,
     /// The median.
     pub value: f64,
-    /// What the value counts: `ns`, `answers/s`, `ms`.
+    /// What the value counts: `ns`, `answers/s`, `ms`, `owners`.
     pub unit: &'static str,
     /// The same of what it is compared with.
     pub baseline: Option<f64>,

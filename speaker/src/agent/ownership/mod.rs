@@ -1,38 +1,39 @@
 //! This node's part in the cluster: carries [`Cluster`]'s commands out.
 
+mod hands;
+mod net;
+mod verbs;
+
+pub(super) use hands::Hands;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     future::pending,
-    io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
-use speaker_common::{
-    layout::{Action, Probes},
-    lease,
-    wire::Mac,
-};
+use anyhow::Result;
+use speaker_common::wire::Mac;
 use speaker_core::{
     candidates::{Host, candidates},
     cluster::{
-        self, Adopted, Claimant, Cluster, Command, Config, Endpoints, Event, Explanation, Failback,
-        GroupName, GroupState, Input, KernelLease, Life, Member, NodeName, Settings, Stop, Timing,
-        lease_flags,
+        self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, GroupName, Input,
+        Life, Member, NodeName, Settings, Stop, Timing,
     },
     intent::{self, Group, Intent, Wanted},
-    node::{self, Node},
+    node,
 };
 use tokio::{sync::mpsc, time::sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::shell::Shell;
 use crate::{
-    announce, kernel,
-    peers::{Datagram, Keys, Sockets, endpoint},
+    announce,
+    peers::{Datagram, Keys, endpoint},
 };
+use hands::{group_of, name_of};
+use net::Net;
 
 /// Where a drained node notes that it is.
 const DRAINED: &str = "drained";
@@ -40,10 +41,6 @@ const DRAINED: &str = "drained";
 const KEYS: Duration = Duration::from_secs(5);
 /// Nodes that have been members for this long have told whom else they know.
 const ACQUAINTED: Duration = Duration::from_secs(1);
-/// How often one sender's unreadable messages are told of.
-const TELL: Duration = Duration::from_secs(10);
-/// Senders whose unreadable messages are told of.
-const TOLD: usize = 64;
 
 /// How this node takes part.
 #[derive(Clone, Debug)]
@@ -62,17 +59,6 @@ pub struct Options {
     pub check_first: bool,
     /// Hand the VIPs over when the agent is stopped.
     pub hand_over: bool,
-}
-
-/// Why something that the operator asked for is not done.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
-    #[error("{0} is not a VIP of this node's configuration")]
-    Unknown(IpAddr),
-    #[error("{0} may not own {1}: see `speaker explain {1}`")]
-    NoCandidate(String, IpAddr),
-    #[error("{0} cannot take {1} now: it is {2}")]
-    Unready(String, IpAddr, cluster::CandidateStanding),
 }
 
 /// Everything about ownership that can happen by itself.
@@ -111,23 +97,6 @@ pub(super) struct Ownership {
     ),
     /// All is said, the agent may end.
     pub(super) stopped: bool,
-}
-
-struct Net {
-    sockets: Sockets,
-    keys: Keys,
-    key_file: PathBuf,
-    read: Instant,
-    /// Datagrams that no key opens, and when the last one came.
-    unreadable: u64,
-    last_unreadable: Option<Instant>,
-    told: BTreeMap<IpAddr, Instant>,
-}
-
-/// What is done is done by these.
-pub(super) struct Hands<'a> {
-    pub(super) node: &'a mut Node,
-    pub(super) shell: &'a mut Shell,
 }
 
 impl Ownership {
@@ -471,65 +440,6 @@ impl Ownership {
         foreign
     }
 
-    /// Hands everything over and takes nothing from now on, or takes part again. Survives restarts.
-    pub(super) fn drain(&mut self, draining: bool, hands: &mut Hands<'_>) -> io::Result<()> {
-        let noted = if draining {
-            std::fs::write(&self.drained, "")
-        } else {
-            std::fs::remove_file(&self.drained)
-        };
-        match noted {
-            Err(error) if draining || error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.draining = draining;
-        self.handle(Input::Drain(draining), hands);
-        Ok(())
-    }
-
-    pub(super) fn draining(&self) -> bool {
-        self.draining
-    }
-
-    /// Asks the owner of a VIP to give it to that node.
-    pub(super) fn r#move(
-        &mut self,
-        vip: IpAddr,
-        to: &str,
-        hands: &mut Hands<'_>,
-    ) -> Result<(), Refused> {
-        use cluster::CandidateStanding::{Owner, Ready};
-        let explanation = self.explain(vip, hands.node);
-        let explanation = explanation.ok_or(Refused::Unknown(vip))?;
-        let to = NodeName::from(to);
-        let mut candidates = explanation.candidates.iter();
-        match candidates.find(|candidate| candidate.name == to) {
-            None => return Err(Refused::NoCandidate(to.into(), vip)),
-            Some(candidate) if !matches!(candidate.standing, Owner | Ready) => {
-                return Err(Refused::Unready(to.into(), vip, candidate.standing));
-            }
-            Some(_) => {}
-        }
-        let group = hands.node.group(vip).ok_or(Refused::Unknown(vip))?;
-        let group = name_of(group);
-        self.handle(Input::Move { group, to }, hands);
-        Ok(())
-    }
-
-    /// Who owns a VIP, and why.
-    pub(super) fn explain(&self, vip: IpAddr, node: &Node) -> Option<Explanation> {
-        self.cluster.explain(&name_of(node.group(vip)?))
-    }
-
-    pub(super) fn members(&self) -> impl Iterator<Item = Member> {
-        self.cluster.members()
-    }
-
-    /// Datagrams that no key opened.
-    pub(super) fn unreadable(&self) -> u64 {
-        self.net.as_ref().map_or(0, |net| net.unreadable)
-    }
-
     /// The agent is to end: `stopped` says when it may.
     pub(super) fn stop(&mut self, hands: &mut Hands<'_>) {
         let stop = if self.hand_over {
@@ -569,137 +479,6 @@ impl Ownership {
     }
 }
 
-impl Net {
-    fn open(messages: SocketAddr, key_file: Option<PathBuf>) -> Result<Self> {
-        let Some(key_file) = key_file else {
-            bail!(
-                "nodes talk to each other under a key of their own: make one with \
-                 `openssl rand -base64 32 > FILE`, copy it to all nodes, and name it with \
-                 --cluster-key-file FILE"
-            );
-        };
-        let keys = Keys::read(&key_file)
-            .with_context(|| format!("{} (--cluster-key-file)", key_file.display()))?;
-        Ok(Self {
-            sockets: Sockets::bind(messages)?,
-            keys,
-            key_file,
-            read: Instant::now(),
-            unreadable: 0,
-            last_unreadable: None,
-            told: BTreeMap::new(),
-        })
-    }
-
-    fn probe_keys(&self) -> Vec<speaker_common::probe::Key> {
-        self.keys.probes().to_vec()
-    }
-
-    /// Whether nodes with other keys have been heard lately.
-    fn hears_strangers(&self) -> bool {
-        self.last_unreadable
-            .is_some_and(|last| Instant::now() < last + TELL)
-    }
-
-    fn cannot_read(&mut self, from: SocketAddr) {
-        self.unreadable += 1;
-        let now = Instant::now();
-        self.last_unreadable = Some(now);
-        self.told.retain(|_, told| now < *told + TELL);
-        if self.told.contains_key(&from.ip()) || self.told.len() == TOLD {
-            return;
-        }
-        self.told.insert(from.ip(), now);
-        warn!(
-            "a message from {from} is sealed with none of this node's keys: does {} hold the same \
-             there? (--cluster-key-file)",
-            self.key_file.display()
-        );
-    }
-}
-
-impl Hands<'_> {
-    /// What a former agent left in the kernel. Where its lease is over, what it owned is taken back
-    /// first.
-    fn adopted(&mut self) -> Result<Option<Adopted>> {
-        let lease = self.read_lease();
-        let agent = self.shell.lease.agent();
-        if lease.life == Life(0) {
-            return Ok(None);
-        }
-        let left = agent.agent_deadline_ns.saturating_sub(kernel::now());
-        let vips = self.shell.kernel.maps().vips()?.into_iter();
-        Ok(Some(Adopted {
-            lease,
-            deadline: Instant::now() + Duration::from_nanos(left),
-            alone: agent.alone,
-            groups: vips
-                .filter(|(_, vip)| vip.action == Action::Answer)
-                .map(|(entry, _)| name_of(Group(entry.address)))
-                .collect(),
-        }))
-    }
-
-    fn answer_probes(&mut self, name: &NodeName, net: Option<&Net>) -> Result<()> {
-        let probes = match net {
-            Some(net) => {
-                let port = net.sockets.endpoints().probes.port();
-                Probes::new(name.number(), port, net.keys.probes())
-                    .expect("a key file holds no more keys than that")
-            }
-            None => Probes::NONE,
-        };
-        Ok(self.shell.kernel.maps_mut().set_probes(&probes)?)
-    }
-
-    fn write_lease(&mut self, lease: &cluster::AgentLease) {
-        let now = kernel::now();
-        let left = lease.deadline.saturating_duration_since(Instant::now());
-        self.shell.lease.write(&lease::AgentLease {
-            life: lease.life.0,
-            agent_deadline_ns: now.saturating_add(left.as_nanos() as u64),
-            heartbeat_ns: now,
-            peers_lease_ns: lease.peers_lease.as_nanos() as u64,
-            alone: lease.alone,
-            flags: lease_flags(lease),
-        });
-    }
-
-    fn read_lease(&self) -> KernelLease {
-        let agent = self.shell.lease.agent();
-        let peers = self.shell.lease.peers();
-        let now = kernel::now();
-        let left = peers.deadline_ns.checked_sub(now);
-        KernelLease {
-            life: Life(agent.life),
-            tenure: lease::tenure(&agent, &peers, now),
-            peers_left: left
-                .filter(|_| peers.life == agent.life)
-                .map(Duration::from_nanos),
-        }
-    }
-
-    fn set(&mut self, group: &GroupName, state: &GroupState) {
-        debug!(%group, ?state, "set");
-        let Some(group) = group_of(group) else {
-            return;
-        };
-        let answer = matches!(state, GroupState::Answer { .. });
-        let now = Instant::now();
-        self.node.handle(node::Input::Answer { group, answer }, now);
-        self.hurry();
-    }
-
-    /// Does at once what must be done before anybody is told.
-    pub(super) fn hurry(&mut self) {
-        while let Some(command) = self.node.next_urgent() {
-            if let Some(input) = self.shell.carry_out(command) {
-                self.node.handle(input, Instant::now());
-            }
-        }
-    }
-}
-
 fn tell(event: &Event) {
     match event {
         // The node tells of these itself.
@@ -712,15 +491,6 @@ fn tell(event: &Event) {
         | Event::MoveRefused(..)
         | Event::Conflict(..) => warn!("{event}"),
     }
-}
-
-fn name_of(group: Group) -> GroupName {
-    GroupName::from(group.0.to_string())
-}
-
-/// The group of a name that [`name_of`] made.
-fn group_of(name: &GroupName) -> Option<Group> {
-    name.as_str().parse().ok().map(Group)
 }
 
 fn wall_clock_ms() -> u64 {

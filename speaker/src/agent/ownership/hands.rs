@@ -1,0 +1,115 @@
+//! What ownership is carried out with: the node and its shell.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use speaker_common::{
+    layout::{Action, Probes},
+    lease,
+};
+use speaker_core::{
+    cluster::{self, Adopted, GroupName, GroupState, KernelLease, Life, NodeName, lease_flags},
+    intent::Group,
+    node::{self, Node},
+};
+use tracing::debug;
+
+use super::{super::shell::Shell, net::Net};
+use crate::kernel;
+
+/// What is done is done by these.
+pub(in super::super) struct Hands<'a> {
+    pub(in super::super) node: &'a mut Node,
+    pub(in super::super) shell: &'a mut Shell,
+}
+
+impl Hands<'_> {
+    /// What a former agent left in the kernel. Where its lease is over, what it owned is taken back
+    /// first.
+    pub(super) fn adopted(&mut self) -> Result<Option<Adopted>> {
+        let lease = self.read_lease();
+        let agent = self.shell.lease.agent();
+        if lease.life == Life(0) {
+            return Ok(None);
+        }
+        let left = agent.agent_deadline_ns.saturating_sub(kernel::now());
+        let vips = self.shell.kernel.maps().vips()?.into_iter();
+        Ok(Some(Adopted {
+            lease,
+            deadline: Instant::now() + Duration::from_nanos(left),
+            alone: agent.alone,
+            groups: vips
+                .filter(|(_, vip)| vip.action == Action::Answer)
+                .map(|(entry, _)| name_of(Group(entry.address)))
+                .collect(),
+        }))
+    }
+
+    pub(super) fn answer_probes(&mut self, name: &NodeName, net: Option<&Net>) -> Result<()> {
+        let probes = match net {
+            Some(net) => {
+                let port = net.sockets.endpoints().probes.port();
+                Probes::new(name.number(), port, net.keys.probes())
+                    .expect("a key file holds no more keys than that")
+            }
+            None => Probes::NONE,
+        };
+        Ok(self.shell.kernel.maps_mut().set_probes(&probes)?)
+    }
+
+    pub(super) fn write_lease(&mut self, lease: &cluster::AgentLease) {
+        let now = kernel::now();
+        let left = lease.deadline.saturating_duration_since(Instant::now());
+        self.shell.lease.write(&lease::AgentLease {
+            life: lease.life.0,
+            agent_deadline_ns: now.saturating_add(left.as_nanos() as u64),
+            heartbeat_ns: now,
+            peers_lease_ns: lease.peers_lease.as_nanos() as u64,
+            alone: lease.alone,
+            flags: lease_flags(lease),
+        });
+    }
+
+    pub(super) fn read_lease(&self) -> KernelLease {
+        let agent = self.shell.lease.agent();
+        let peers = self.shell.lease.peers();
+        let now = kernel::now();
+        let left = peers.deadline_ns.checked_sub(now);
+        KernelLease {
+            life: Life(agent.life),
+            tenure: lease::tenure(&agent, &peers, now),
+            peers_left: left
+                .filter(|_| peers.life == agent.life)
+                .map(Duration::from_nanos),
+        }
+    }
+
+    pub(super) fn set(&mut self, group: &GroupName, state: &GroupState) {
+        debug!(%group, ?state, "set");
+        let Some(group) = group_of(group) else {
+            return;
+        };
+        let answer = matches!(state, GroupState::Answer { .. });
+        let now = Instant::now();
+        self.node.handle(node::Input::Answer { group, answer }, now);
+        self.hurry();
+    }
+
+    /// Does at once what must be done before anybody is told.
+    pub(in super::super) fn hurry(&mut self) {
+        while let Some(command) = self.node.next_urgent() {
+            if let Some(input) = self.shell.carry_out(command) {
+                self.node.handle(input, Instant::now());
+            }
+        }
+    }
+}
+
+pub(super) fn name_of(group: Group) -> GroupName {
+    GroupName::from(group.0.to_string())
+}
+
+/// The group of a name that [`name_of`] made.
+pub(super) fn group_of(name: &GroupName) -> Option<Group> {
+    name.as_str().parse().ok().map(Group)
+}

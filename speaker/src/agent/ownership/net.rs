@@ -1,0 +1,80 @@
+//! The way to the other nodes, and what cannot be read of what they say.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use speaker_common::probe;
+use tracing::warn;
+
+use crate::peers::{Keys, Sockets};
+
+/// How often one sender's unreadable messages are told of.
+const TELL: Duration = Duration::from_secs(10);
+/// Senders whose unreadable messages are told of.
+const TOLD: usize = 64;
+
+pub(super) struct Net {
+    pub(super) sockets: Sockets,
+    pub(super) keys: Keys,
+    pub(super) key_file: PathBuf,
+    /// When the key file was read last.
+    pub(super) read: Instant,
+    /// Datagrams that no key opens, and when the last one came.
+    pub(super) unreadable: u64,
+    last_unreadable: Option<Instant>,
+    told: BTreeMap<IpAddr, Instant>,
+}
+
+impl Net {
+    pub(super) fn open(messages: SocketAddr, key_file: Option<PathBuf>) -> Result<Self> {
+        let Some(key_file) = key_file else {
+            bail!(
+                "nodes talk to each other under a key of their own: make one with \
+                 `openssl rand -base64 32 > FILE`, copy it to all nodes, and name it with \
+                 --cluster-key-file FILE"
+            );
+        };
+        let keys = Keys::read(&key_file)
+            .with_context(|| format!("{} (--cluster-key-file)", key_file.display()))?;
+        Ok(Self {
+            sockets: Sockets::bind(messages)?,
+            keys,
+            key_file,
+            read: Instant::now(),
+            unreadable: 0,
+            last_unreadable: None,
+            told: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn probe_keys(&self) -> Vec<probe::Key> {
+        self.keys.probes().to_vec()
+    }
+
+    /// Whether nodes with other keys have been heard lately.
+    pub(super) fn hears_strangers(&self) -> bool {
+        self.last_unreadable
+            .is_some_and(|last| Instant::now() < last + TELL)
+    }
+
+    pub(super) fn cannot_read(&mut self, from: SocketAddr) {
+        self.unreadable += 1;
+        let now = Instant::now();
+        self.last_unreadable = Some(now);
+        self.told.retain(|_, told| now < *told + TELL);
+        if self.told.contains_key(&from.ip()) || self.told.len() == TOLD {
+            return;
+        }
+        self.told.insert(from.ip(), now);
+        warn!(
+            "a message from {from} is sealed with none of this node's keys: does {} hold the same \
+             there? (--cluster-key-file)",
+            self.key_file.display()
+        );
+    }
+}

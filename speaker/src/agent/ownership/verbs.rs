@@ -1,0 +1,89 @@
+//! What the operator asks for.
+
+use std::{io, net::IpAddr};
+
+use speaker_core::{
+    cluster::{CandidateStanding, Explanation, Input, Member, NodeName},
+    node::Node,
+};
+
+use super::{
+    Ownership,
+    hands::{Hands, name_of},
+};
+
+/// Why something that the operator asked for is not done.
+#[derive(Debug, thiserror::Error)]
+pub(in super::super) enum Refused {
+    #[error("{0} is not a VIP of this node's configuration")]
+    Unknown(IpAddr),
+    #[error("{0} may not own {1}: see `speaker explain {1}`")]
+    NoCandidate(String, IpAddr),
+    #[error("{0} cannot take {1} now: it is {2}")]
+    Unready(String, IpAddr, CandidateStanding),
+}
+
+impl Ownership {
+    /// Hands everything over and takes nothing from now on, or takes part again. Survives restarts.
+    pub(in super::super) fn drain(
+        &mut self,
+        draining: bool,
+        hands: &mut Hands<'_>,
+    ) -> io::Result<()> {
+        let noted = if draining {
+            std::fs::write(&self.drained, "")
+        } else {
+            std::fs::remove_file(&self.drained)
+        };
+        match noted {
+            Err(error) if draining || error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.draining = draining;
+        self.handle(Input::Drain(draining), hands);
+        Ok(())
+    }
+
+    pub(in super::super) fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Asks the owner of a VIP to give it to that node.
+    pub(in super::super) fn r#move(
+        &mut self,
+        vip: IpAddr,
+        to: &str,
+        hands: &mut Hands<'_>,
+    ) -> Result<(), Refused> {
+        use CandidateStanding::{Owner, Ready};
+        let explanation = self.explain(vip, hands.node);
+        let explanation = explanation.ok_or(Refused::Unknown(vip))?;
+        let to = NodeName::from(to);
+        let mut candidates = explanation.candidates.iter();
+        match candidates.find(|candidate| candidate.name == to) {
+            None => return Err(Refused::NoCandidate(to.into(), vip)),
+            Some(candidate) if !matches!(candidate.standing, Owner | Ready) => {
+                return Err(Refused::Unready(to.into(), vip, candidate.standing));
+            }
+            Some(_) => {}
+        }
+        let group = hands.node.group(vip).ok_or(Refused::Unknown(vip))?;
+        let group = name_of(group);
+        self.handle(Input::Move { group, to }, hands);
+        Ok(())
+    }
+
+    /// Who owns a VIP, and why.
+    pub(in super::super) fn explain(&self, vip: IpAddr, node: &Node) -> Option<Explanation> {
+        self.cluster.explain(&name_of(node.group(vip)?))
+    }
+
+    pub(in super::super) fn members(&self) -> impl Iterator<Item = Member> {
+        self.cluster.members()
+    }
+
+    /// Datagrams that no key opened.
+    pub(in super::super) fn unreadable(&self) -> u64 {
+        self.net.as_ref().map_or(0, |net| net.unreadable)
+    }
+}
