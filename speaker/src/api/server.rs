@@ -152,7 +152,8 @@ async fn readyz(State(requests): State<Loop>) -> Result<Response, Stopping> {
     Ok(if report.lease.valid {
         "ok\n".into_response()
     } else {
-        let text = "the lease is not held: the configuration has not been read yet\n";
+        let text = "the lease is not held: the configuration has not been read, or the other \
+                    nodes have not been met\n";
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     })
 }

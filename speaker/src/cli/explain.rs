@@ -53,7 +53,9 @@ fn unknown(vip: IpAddr, report: &Report) -> String {
 
 fn text(it: &Explanation, report: &Report) -> String {
     let mut text = String::new();
-    let since = it.since_ms_ago.map(ago).unwrap_or_default();
+    let since = it
+        .since_ms_ago
+        .map_or_else(String::new, |ms| format!(", for {}", rounded(ms)));
     match &it.owner {
         Some(owner) => {
             text += &format!(
