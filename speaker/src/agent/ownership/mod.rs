@@ -61,6 +61,9 @@ pub struct Options {
     pub hand_over: bool,
 }
 
+/// A group that the wire was asked for, and whether nobody answered for it.
+type Checked = (GroupName, bool);
+
 /// Everything about ownership that can happen by itself.
 #[derive(Debug)]
 pub(super) enum Happening {
@@ -92,8 +95,8 @@ pub(super) struct Ownership {
     joined: bool,
     /// Where the answers to [`Command::Check`] come from.
     checked: (
-        mpsc::UnboundedSender<(GroupName, bool)>,
-        mpsc::UnboundedReceiver<(GroupName, bool)>,
+        mpsc::UnboundedSender<Checked>,
+        mpsc::UnboundedReceiver<Checked>,
     ),
     /// All is said, the agent may end.
     pub(super) stopped: bool,
@@ -122,7 +125,7 @@ impl Ownership {
             None
         } else {
             let messages = endpoint(bind, peers.first().copied())?;
-            Some(Net::open(messages, key_file)?)
+            Some(Net::open(messages, &peers, key_file)?)
         };
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoints = net.as_ref().map_or(

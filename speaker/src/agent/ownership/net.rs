@@ -1,7 +1,7 @@
 //! The way to the other nodes, and what cannot be read of what they say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::{Duration, Instant},
@@ -24,14 +24,20 @@ pub(super) struct Net {
     pub(super) key_file: PathBuf,
     /// When the key file was read last.
     pub(super) read: Instant,
-    /// Datagrams that no key opens, and when the last one came.
+    /// Datagrams that no key opens, and when the last one came from one of the cluster's nodes.
     pub(super) unreadable: u64,
     last_unreadable: Option<Instant>,
+    /// Where the cluster's nodes are configured to be.
+    peers: BTreeSet<IpAddr>,
     told: BTreeMap<IpAddr, Instant>,
 }
 
 impl Net {
-    pub(super) fn open(messages: SocketAddr, key_file: Option<PathBuf>) -> Result<Self> {
+    pub(super) fn open(
+        messages: SocketAddr,
+        peers: &[SocketAddr],
+        key_file: Option<PathBuf>,
+    ) -> Result<Self> {
         let Some(key_file) = key_file else {
             bail!(
                 "nodes talk to each other under a key of their own: make one with \
@@ -45,6 +51,7 @@ impl Net {
             sockets: Sockets::bind(messages)?,
             keys,
             key_file,
+            peers: peers.iter().map(SocketAddr::ip).collect(),
             read: Instant::now(),
             unreadable: 0,
             last_unreadable: None,
@@ -56,7 +63,7 @@ impl Net {
         self.keys.probes().to_vec()
     }
 
-    /// Whether nodes with other keys have been heard lately.
+    /// Whether nodes of the cluster have been heard lately that have other keys.
     pub(super) fn hears_strangers(&self) -> bool {
         self.last_unreadable
             .is_some_and(|last| Instant::now() < last + TELL)
@@ -65,7 +72,9 @@ impl Net {
     pub(super) fn cannot_read(&mut self, from: SocketAddr) {
         self.unreadable += 1;
         let now = Instant::now();
-        self.last_unreadable = Some(now);
+        if self.peers.contains(&from.ip()) {
+            self.last_unreadable = Some(now);
+        }
         self.told.retain(|_, told| now < *told + TELL);
         if self.told.contains_key(&from.ip()) || self.told.len() == TOLD {
             return;
