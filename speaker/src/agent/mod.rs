@@ -206,8 +206,13 @@ impl Agent {
             node: &mut node,
             shell: &mut shell,
         };
-        let ownership = Ownership::start(&node_name, membership, &state_dir, hands)?;
+        let mut ownership = Ownership::start(&node_name, membership, &state_dir, hands)?;
         node.handle(Input::Links(links.into_iter().collect()), now);
+        // Others are to count on this node from the moment that they meet it.
+        ownership.tell_links(&mut Hands {
+            node: &mut node,
+            shell: &mut shell,
+        });
         let (changed, changes_of_manifests) = mpsc::channel(1);
         tokio::spawn(manifests::watch(manifests, state_dir, changed));
         Ok(Self {

@@ -365,6 +365,12 @@ impl Ownership {
         self.handle(Input::Links(links), hands);
     }
 
+    /// Tells the others of the links that this node can answer on.
+    pub(super) fn tell_links(&mut self, hands: &mut Hands<'_>) {
+        let links = hands.node.usable_links();
+        self.handle(Input::Links(links), hands);
+    }
+
     /// Whether the cluster has yet to be told of groups.
     pub(super) fn has_untold(&self) -> bool {
         !self.untold.is_empty()
