@@ -19,7 +19,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use futures::future::{Either, pending, ready};
 use speaker_common::layout;
 use speaker_core::{
     announce::{Announcer, Config},
@@ -33,7 +32,6 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::yield_now,
-    time::sleep_until,
 };
 use tracing::{info, warn};
 
@@ -44,7 +42,7 @@ use crate::{
     netlink::{self, Watch},
 };
 use frames::Taps;
-use ownership::{Hands, Happening, Ownership};
+use ownership::{Hands, Happening, Ownership, until};
 use shell::Shell;
 
 pub use ownership::Options as Membership;
@@ -115,24 +113,21 @@ pub async fn run(options: Options) -> Result<()> {
             return Ok(());
         }
         agent.settle();
-        if agent.node.has_commands() {
+        if agent.has_work() {
             // An event that is always ready never gives way to the timers: none would tick
-            // until all commands are carried out, and the lease would lapse.
+            // until all is done, and the lease would lapse.
             yield_now().await;
         }
     }
 }
 
 struct Agent {
-    node: Node,
+    hands: Hands,
     me: intent::Node,
     intent: Intent,
     ownership: Ownership,
-    /// What [`Ownership::news`] was when the groups were last told.
-    news: u64,
-    /// The intent or the links have changed since the groups were last told.
+    /// The intent or the links have changed since candidates were last looked for.
     replan: bool,
-    shell: Shell,
     taps: Taps,
     /// The manifests' own errors.
     refused: Vec<String>,
@@ -175,7 +170,7 @@ impl Agent {
             ebpf_log_level,
         })?;
         let events = kernel.events()?;
-        let mut shell = Shell::new(kernel, mode)?;
+        let shell = Shell::new(kernel, mode)?;
 
         let (sender, requests) = mpsc::channel(16);
         api::serve_socket(&api::socket(&state_dir), sender.clone())?;
@@ -202,27 +197,20 @@ impl Agent {
         };
         let mut node = Node::new(choice, Announcer::new(&config, now));
         node.handle(Input::Adopted(shell.adopted()?), now);
-        let hands = Hands {
-            node: &mut node,
-            shell: &mut shell,
-        };
-        let mut ownership = Ownership::start(&node_name, membership, &state_dir, hands)?;
-        node.handle(Input::Links(links.into_iter().collect()), now);
+        let mut hands = Hands { node, shell };
+        let mut ownership = Ownership::start(&node_name, membership, &state_dir, &mut hands)?;
+        let links = links.into_iter().collect();
+        hands.node.handle(Input::Links(links), now);
         // Others are to count on this node from the moment that they meet it.
-        ownership.tell_links(&mut Hands {
-            node: &mut node,
-            shell: &mut shell,
-        });
+        ownership.tell_links(&mut hands);
         let (changed, changes_of_manifests) = mpsc::channel(1);
         tokio::spawn(manifests::watch(manifests, state_dir, changed));
         Ok(Self {
-            node,
+            hands,
             me: intent::Node::standalone(node_name),
             intent: Intent::new(None),
-            news: ownership.news(),
             ownership,
             replan: false,
-            shell,
             taps: Taps::new(),
             refused: Vec::new(),
             settled: false,
@@ -240,18 +228,17 @@ impl Agent {
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
         // What may not be announced now waits for the lease, which is renewed by what happens.
-        let idle = match self.shell.stands() {
+        let idle = match self.hands.shell.stands() {
             true => Duration::ZERO,
             false => WITHOUT_LEASE,
         };
         let earliest = Instant::now() + idle;
-        let work = self.node.has_commands() || self.ownership.has_untold();
-        let due = match (work, self.node.poll_timeout()) {
-            (true, _) => Either::Left(ready(())),
-            (false, Some(time)) => {
-                Either::Right(Either::Left(sleep_until(time.max(earliest).into())))
+        let work = self.has_work();
+        let time = self.hands.node.poll_timeout();
+        let due = async {
+            if !work {
+                until(time.map(|time| time.max(earliest))).await;
             }
-            (false, None) => Either::Right(Either::Right(pending())),
         };
         tokio::select! {
             biased;
@@ -283,28 +270,28 @@ impl Agent {
         let now = Instant::now();
         match event {
             Event::Ownership(happening) => {
-                let (ownership, hands) = self.hands();
-                ownership.happened(happening, hands);
+                self.ownership.happened(happening, &mut self.hands);
             }
             Event::Due => {}
             Event::Link(change) => {
-                self.node.handle(Input::Link(change), now);
-                self.replan = true;
+                self.hands.node.handle(Input::Link(change), now);
+                self.replan |= self.ownership.tell_links(&mut self.hands);
             }
             Event::Manifests(change) => self.configure(change, now),
             Event::Frame(event) => {
                 self.taps.tell(&event);
-                if let Some((entry, by)) = frames::claim(&event, self.node.port(event.ifindex)) {
-                    let (ownership, mut hands) = self.hands();
-                    if ownership.claimed(entry.address, by, &mut hands) {
-                        self.node.handle(Input::Claimed { entry, by }, now);
+                if let Some((entry, by)) =
+                    frames::claim(&event, self.hands.node.port(event.ifindex))
+                {
+                    let hands = &mut self.hands;
+                    if self.ownership.claimed(entry.address, by, hands) {
+                        self.hands.node.handle(Input::Claimed { entry, by }, now);
                     }
                 }
             }
             Event::Stop(signal) => {
                 info!("{signal}: stopping");
-                let (ownership, mut hands) = self.hands();
-                ownership.stop(&mut hands);
+                self.ownership.stop(&mut self.hands);
             }
             Event::Request(request) => self.answer(request),
         }
@@ -315,82 +302,74 @@ impl Agent {
         let end = Instant::now() + SLICE;
         while Instant::now() < end {
             // All results are in before the node decides anew: each decision looks at everything.
-            if let Some(command) = self.node.next_command() {
-                if let Some(input) = self.shell.carry_out(command) {
-                    self.node.handle(input, Instant::now());
+            if let Some(command) = self.hands.node.next_command() {
+                if let Some(input) = self.hands.shell.carry_out(command) {
+                    self.hands.node.handle(input, Instant::now());
                 }
                 continue;
             }
-            self.node.poll(Instant::now());
-            if !self.node.has_commands() {
+            self.hands.node.poll(Instant::now());
+            if !self.hands.node.has_commands() {
                 break;
             }
         }
-        if self.node.has_commands() {
+        if self.hands.node.has_commands() {
             return;
         }
         self.plan();
         if !self.settled && self.ownership.is_settled() {
             self.settled = true;
             let now = Instant::now();
-            self.node.handle(Input::Settled, now);
-            self.node.poll(now);
+            self.hands.node.handle(Input::Settled, now);
+            self.hands.node.poll(now);
         }
-        if self.node.has_commands() {
+        if self.hands.node.has_commands() {
             return;
         }
         if self.settled && !self.adopted {
             self.adopted = true;
-            match self.shell.kernel.finish_adoption() {
+            match self.hands.shell.kernel.finish_adoption() {
                 Ok(_) => info!("ready"),
                 Err(error) => warn!("{:#}", anyhow::Error::from(error)),
             }
         }
         // Who may not answer does not claim to.
-        if !self.shell.stands() {
+        if !self.hands.shell.stands() {
             self.tap();
             return;
         }
         let now = Instant::now();
-        let announcements = self.node.announcements(now);
-        let deliveries = self.shell.announce(&announcements);
+        let announcements = self.hands.node.announcements(now);
+        let deliveries = self.hands.shell.announce(&announcements);
         for (announcement, delivery) in announcements.iter().zip(&deliveries) {
-            self.node.announced(announcement, delivery.outcome(), now);
+            self.hands
+                .node
+                .announced(announcement, delivery.outcome(), now);
         }
         self.tap();
     }
 
-    /// Tells the cluster which VIPs there are and who may own them, if that may have changed.
-    fn plan(&mut self) {
-        let news = self.ownership.news();
-        if self.node.is_ready() && (self.replan || news != self.news) {
-            self.replan = false;
-            self.news = news;
-            let mut hands = Hands {
-                node: &mut self.node,
-                shell: &mut self.shell,
-            };
-            self.ownership.plan(&self.intent, &self.me, &mut hands);
-        }
-        if self.node.is_ready() {
-            let (ownership, mut hands) = self.hands();
-            ownership.tell_groups(&mut hands);
-        }
+    /// Whether something is left to be done that waits for nothing.
+    fn has_work(&self) -> bool {
+        self.hands.node.has_commands() || self.ownership.has_untold()
     }
 
-    /// What ownership is carried out with.
-    fn hands(&mut self) -> (&mut Ownership, Hands<'_>) {
-        let hands = Hands {
-            node: &mut self.node,
-            shell: &mut self.shell,
-        };
-        (&mut self.ownership, hands)
+    /// Tells the cluster which VIPs there are and who may own them, if that may have changed.
+    fn plan(&mut self) {
+        if !self.hands.node.is_ready() {
+            return;
+        }
+        let news = self.ownership.has_news();
+        if std::mem::take(&mut self.replan) || news {
+            self.ownership.plan(&self.intent, &self.me, &self.hands);
+        }
+        self.ownership.tell_groups(&mut self.hands);
     }
 
     /// Opens the tap while somebody watches, and closes it when the last one is gone.
     fn tap(&mut self) {
         let watched = self.taps.watched();
-        let maps = self.shell.kernel.maps_mut();
+        let maps = self.hands.shell.kernel.maps_mut();
         let result = match maps.watched() {
             Ok(open) if open != watched => maps.set_watched(watched),
             Ok(_) => Ok(()),
@@ -415,11 +394,10 @@ impl Agent {
         }
         self.refused = refused.iter().map(ToString::to_string).collect();
         let wanted = self.intent.wanted(&self.me);
-        self.node.handle(Input::Wanted(wanted), now);
+        self.hands.node.handle(Input::Wanted(wanted), now);
         self.replan = true;
         // What this node no longer owns under its present name is silent before the cluster hears.
-        let (_, mut hands) = self.hands();
-        hands.hurry();
+        self.hands.hurry();
     }
 
     fn answer(&mut self, request: Request) {
@@ -431,22 +409,20 @@ impl Agent {
             },
             Request::Watch(reply) => drop(reply.send(self.taps.subscribe())),
             Request::Explain(vip, reply) => {
-                let explanation = self.ownership.explain(vip, &self.node);
+                let explanation = self.ownership.explain(vip, &self.hands.node);
                 let explanation = explanation.map(|it| report::explanation(vip, &self.me.name, it));
                 drop(reply.send(explanation));
             }
             Request::Ask(verb, reply) => {
-                let (ownership, mut hands) = self.hands();
+                let (ownership, hands) = (&mut self.ownership, &mut self.hands);
                 let done = match verb {
-                    Verb::Drain => ownership.drain(true, &mut hands).map_err(|e| e.to_string()),
-                    Verb::Undrain => ownership
-                        .drain(false, &mut hands)
-                        .map_err(|e| e.to_string()),
+                    Verb::Drain => ownership.drain(true, hands).map_err(|e| e.to_string()),
+                    Verb::Undrain => ownership.drain(false, hands).map_err(|e| e.to_string()),
                     Verb::Move { vip, node } => ownership
-                        .r#move(vip, &node, &mut hands)
+                        .r#move(vip, &node, hands)
                         .map_err(|refused| refused.to_string()),
                     Verb::Rebalance => {
-                        ownership.handle(cluster::Input::Rebalance, &mut hands);
+                        ownership.handle(cluster::Input::Rebalance, hands);
                         Ok(())
                     }
                 };
@@ -458,17 +434,18 @@ impl Agent {
     fn report(&self) -> Result<api::Report> {
         let conflicts = self.intent.conflicts().values().map(ToString::to_string);
         let refused = self.refused.iter().cloned().chain(conflicts).collect();
-        let Shell { kernel, lease, .. } = &self.shell;
+        let Shell { kernel, lease, .. } = &self.hands.shell;
         let mut report = report::report(
             &self.me.name,
-            self.node.status(),
+            self.hands.node.status(),
             kernel.maps(),
             lease,
             refused,
         )?;
         for vip in &mut report.vips {
             let explanation = vip.status.address;
-            let explanation = explanation.and_then(|vip| self.ownership.explain(vip, &self.node));
+            let explanation =
+                explanation.and_then(|vip| self.ownership.explain(vip, &self.hands.node));
             vip.owner = explanation.and_then(|it| it.owner).map(Into::into);
         }
         report.draining = self.ownership.draining();

@@ -18,12 +18,12 @@ use super::{super::shell::Shell, net::Net};
 use crate::kernel;
 
 /// What is done is done by these.
-pub(in super::super) struct Hands<'a> {
-    pub(in super::super) node: &'a mut Node,
-    pub(in super::super) shell: &'a mut Shell,
+pub(in super::super) struct Hands {
+    pub(in super::super) node: Node,
+    pub(in super::super) shell: Shell,
 }
 
-impl Hands<'_> {
+impl Hands {
     /// What a former agent left in the kernel. Where its lease is over, what it owned is taken back
     /// first.
     pub(super) fn adopted(&mut self) -> Result<Option<Adopted>> {

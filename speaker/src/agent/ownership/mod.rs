@@ -20,7 +20,7 @@ use speaker_core::{
     candidates::{Host, candidates},
     cluster::{
         self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, GroupName, Input,
-        Life, Member, NodeName, Settings, Stop, Timing,
+        Life, LinkInfo, Member, NodeName, Settings, Stop, Timing,
     },
     intent::{self, Group, Intent, Wanted},
     node,
@@ -86,6 +86,10 @@ pub(super) struct Ownership {
     draining: bool,
     hand_over: bool,
     restart_grace: Duration,
+    /// What [`Cluster::news`] was when candidates were last looked for.
+    news: u64,
+    /// The links that the others have been told of.
+    links: Vec<LinkInfo>,
     /// The groups as they are, those that the cluster has been told of, and where these differ.
     groups: BTreeMap<Group, cluster::Group>,
     told: BTreeMap<Group, cluster::Group>,
@@ -107,7 +111,7 @@ impl Ownership {
         name: &str,
         options: Options,
         state_dir: &Path,
-        mut hands: Hands<'_>,
+        hands: &mut Hands,
     ) -> Result<Self> {
         let Options {
             peers,
@@ -162,6 +166,8 @@ impl Ownership {
             draining,
             hand_over,
             restart_grace,
+            news: 0,
+            links: Vec::new(),
             groups: BTreeMap::new(),
             told: BTreeMap::new(),
             untold: VecDeque::new(),
@@ -170,31 +176,17 @@ impl Ownership {
             checked: mpsc::unbounded_channel(),
             stopped: false,
         };
-        ownership.carry_out(&mut VecDeque::new(), &mut hands);
+        ownership.carry_out(&mut VecDeque::new(), hands);
         Ok(ownership)
     }
 
     /// The next thing that happens by itself.
     pub(super) async fn next(&mut self) -> Happening {
-        let due = async {
-            match self.cluster.poll_timeout() {
-                Some(time) => sleep_until(time.into()).await,
-                None => pending().await,
-            }
-        };
-        let (datagram, keys) = match &self.net {
-            Some(net) => (Some(net.sockets.next()), Some(net.read + KEYS)),
-            None => (None, None),
-        };
+        let due = until(self.cluster.poll_timeout());
+        let keys = until(self.net.as_ref().map(|net| net.read + KEYS));
         let datagram = async {
-            match datagram {
-                Some(next) => next.await,
-                None => pending().await,
-            }
-        };
-        let keys = async {
-            match keys {
-                Some(time) => sleep_until(time.into()).await,
+            match &self.net {
+                Some(net) => net.sockets.next().await,
                 None => pending().await,
             }
         };
@@ -208,14 +200,14 @@ impl Ownership {
     }
 
     /// Deals with what has happened by itself.
-    pub(super) fn happened(&mut self, happening: Happening, mut hands: Hands<'_>) {
+    pub(super) fn happened(&mut self, happening: Happening, hands: &mut Hands) {
         /// Datagrams that are dealt with before anything else is looked at.
         const BURST: usize = 64;
         match happening {
-            Happening::Due => self.handle(Input::Tick, &mut hands),
-            Happening::Keys => self.read_keys(&mut hands),
+            Happening::Due => self.handle(Input::Tick, hands),
+            Happening::Keys => self.read_keys(hands),
             Happening::Checked(group, free) => {
-                self.handle(Input::Checked { group, free }, &mut hands);
+                self.handle(Input::Checked { group, free }, hands);
             }
             Happening::Datagram(first) => {
                 let mut next = Some(first);
@@ -223,14 +215,14 @@ impl Ownership {
                     let Some(datagram) = next else {
                         break;
                     };
-                    self.receive(datagram, &mut hands);
+                    self.receive(datagram, hands);
                     next = self.net.as_ref().and_then(|net| net.sockets.try_next());
                 }
             }
         }
     }
 
-    fn receive(&mut self, datagram: Datagram, hands: &mut Hands<'_>) {
+    fn receive(&mut self, datagram: Datagram, hands: &mut Hands) {
         let Some(net) = &mut self.net else {
             return;
         };
@@ -255,7 +247,7 @@ impl Ownership {
     }
 
     /// Tells the cluster, and does what it wants.
-    pub(super) fn handle(&mut self, input: Input, hands: &mut Hands<'_>) {
+    pub(super) fn handle(&mut self, input: Input, hands: &mut Hands) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             self.cluster.handle(input, Instant::now());
@@ -263,7 +255,7 @@ impl Ownership {
         }
     }
 
-    fn carry_out(&mut self, inputs: &mut VecDeque<Input>, hands: &mut Hands<'_>) {
+    fn carry_out(&mut self, inputs: &mut VecDeque<Input>, hands: &mut Hands) {
         while let Some(command) = self.cluster.next_command() {
             match command {
                 Command::Send { to, bytes } => {
@@ -302,7 +294,7 @@ impl Ownership {
     }
 
     /// Asks the wire whether anybody answers for a group, on a thread of its own.
-    fn check(&self, group: GroupName, hands: &Hands<'_>) {
+    fn check(&self, group: GroupName, hands: &Hands) {
         let places = group_of(&group).map_or_else(Vec::new, |group| hands.node.places(group));
         let checked = self.checked.0.clone();
         tokio::task::spawn_blocking(move || {
@@ -318,12 +310,29 @@ impl Ownership {
         });
     }
 
-    /// Tells the cluster of this node's links, and of all groups with their candidates.
-    pub(super) fn plan(&mut self, intent: &Intent, me: &intent::Node, hands: &mut Hands<'_>) {
+    /// Tells the others of the links that this node can answer on. Whether these are others than
+    /// before.
+    pub(super) fn tell_links(&mut self, hands: &mut Hands) -> bool {
+        let links = hands.node.usable_links();
+        let others = links != self.links;
+        if others {
+            self.links.clone_from(&links);
+            self.handle(Input::Links(links), hands);
+        }
+        others
+    }
+
+    /// Whether the candidates may have changed by what other nodes tell, since this was last asked.
+    pub(super) fn has_news(&mut self) -> bool {
+        let news = self.cluster.news();
+        std::mem::replace(&mut self.news, news) != news
+    }
+
+    /// Finds out which nodes may own which groups, for [`tell_groups`](Self::tell_groups).
+    pub(super) fn plan(&mut self, intent: &Intent, me: &intent::Node, hands: &Hands) {
         let Some(wanted) = hands.node.wanted() else {
             return;
         };
-        let links = hands.node.usable_links();
         let members: Vec<Member> = self.cluster.members().collect();
         // Nodes that are asked for the same have it computed once.
         let mut alike: BTreeMap<Vec<bool>, Wanted> = BTreeMap::new();
@@ -342,7 +351,7 @@ impl Ownership {
         let mut hosts = vec![Host {
             name: &self.name,
             wanted,
-            links: &links,
+            links: &self.links,
         }];
         hosts.extend(
             members
@@ -362,13 +371,6 @@ impl Ownership {
             .map(|(group, _)| group);
         self.untold = gone.chain(changed).copied().collect();
         self.groups = groups;
-        self.handle(Input::Links(links), hands);
-    }
-
-    /// Tells the others of the links that this node can answer on.
-    pub(super) fn tell_links(&mut self, hands: &mut Hands<'_>) {
-        let links = hands.node.usable_links();
-        self.handle(Input::Links(links), hands);
     }
 
     /// Whether the cluster has yet to be told of groups.
@@ -378,7 +380,7 @@ impl Ownership {
 
     /// Tells the cluster of some groups. There may be as many as the maps hold, and the lease must
     /// be renewed in between.
-    pub(super) fn tell_groups(&mut self, hands: &mut Hands<'_>) {
+    pub(super) fn tell_groups(&mut self, hands: &mut Hands) {
         const AT_ONCE: usize = 256;
         let some = self.untold.len().min(AT_ONCE);
         let mut changes = Vec::with_capacity(some);
@@ -412,9 +414,10 @@ impl Ownership {
                 || self.cluster.owned().count() == mine().count())
     }
 
-    /// Takes part once the groups have been told, but claims nothing while the only nodes that it hears are such as it cannot talk to: this node's
-    /// key is the wrong one, and another owns the VIPs.
-    fn take_part(&mut self, hands: &mut Hands<'_>) {
+    /// Takes part once the groups have been told, but claims nothing while the only nodes that it
+    /// hears are such as it cannot talk to: this node's key is the wrong one, and another owns the
+    /// VIPs.
+    fn take_part(&mut self, hands: &mut Hands) {
         if self.planned || !self.joined {
             return;
         }
@@ -430,13 +433,8 @@ impl Ownership {
         }
     }
 
-    /// Another number whenever the candidates may have changed by what other nodes tell.
-    pub(super) fn news(&self) -> u64 {
-        self.cluster.news()
-    }
-
     /// Somebody else claims a VIP that this node knows of. Whether it is none of the cluster.
-    pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands<'_>) -> bool {
+    pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands) -> bool {
         let Some(group) = hands.node.group(vip) else {
             return true;
         };
@@ -450,7 +448,7 @@ impl Ownership {
     }
 
     /// The agent is to end: `stopped` says when it may.
-    pub(super) fn stop(&mut self, hands: &mut Hands<'_>) {
+    pub(super) fn stop(&mut self, hands: &mut Hands) {
         let stop = if self.hand_over {
             info!("handing all VIPs over");
             Stop::HandOver
@@ -464,7 +462,7 @@ impl Ownership {
         self.handle(Input::Stop(stop), hands);
     }
 
-    fn read_keys(&mut self, hands: &mut Hands<'_>) {
+    fn read_keys(&mut self, hands: &mut Hands) {
         let Some(net) = &mut self.net else {
             return;
         };
@@ -485,6 +483,14 @@ impl Ownership {
                 net.key_file.display()
             ),
         }
+    }
+}
+
+/// Waits for a time that may never come.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => pending().await,
     }
 }
 

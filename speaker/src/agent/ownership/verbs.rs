@@ -25,11 +25,7 @@ pub(in super::super) enum Refused {
 
 impl Ownership {
     /// Hands everything over and takes nothing from now on, or takes part again. Survives restarts.
-    pub(in super::super) fn drain(
-        &mut self,
-        draining: bool,
-        hands: &mut Hands<'_>,
-    ) -> io::Result<()> {
+    pub(in super::super) fn drain(&mut self, draining: bool, hands: &mut Hands) -> io::Result<()> {
         let noted = if draining {
             std::fs::write(&self.drained, "")
         } else {
@@ -53,10 +49,10 @@ impl Ownership {
         &mut self,
         vip: IpAddr,
         to: &str,
-        hands: &mut Hands<'_>,
+        hands: &mut Hands,
     ) -> Result<(), Refused> {
         use CandidateStanding::{Owner, Ready};
-        let explanation = self.explain(vip, hands.node);
+        let explanation = self.explain(vip, &hands.node);
         let explanation = explanation.ok_or(Refused::Unknown(vip))?;
         let to = NodeName::from(to);
         let mut candidates = explanation.candidates.iter();
