@@ -144,6 +144,11 @@ impl Asked {
         answerers
     }
 
+    /// The MACs of the [`answerers`](Self::answerers).
+    pub fn answered_by(&self) -> Vec<Mac> {
+        self.answerers().iter().map(|it| it.mac).collect()
+    }
+
     /// Whether each of at least `least` requests was answered with this MAC.
     #[track_caller]
     pub fn assert_all_answered(&self, least: usize, mac: Mac) {

@@ -10,3 +10,4 @@ pub mod message;
 pub mod program;
 pub mod sim;
 pub mod vm;
+pub mod wait;

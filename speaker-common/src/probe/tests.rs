@@ -65,6 +65,11 @@ fn judge(probe: &Probe, agent: &AgentLease, peers: &mut PeersLease, now: u64) ->
     outcome.reply
 }
 
+/// A life's time of reply is handed back.
+fn renew(agent: &AgentLease, peers: &mut PeersLease, (life, time_ns): (u64, u64), now: u64) {
+    judge(&probe(Kind::Renew, life, time_ns), agent, peers, now);
+}
+
 #[test]
 fn the_layout_is_what_it_says() {
     let mut sealed = probe(Kind::Request, 5, 6);
@@ -86,12 +91,7 @@ fn a_renewal_counts_from_the_time_handed_back() {
     let agent = agent(1);
     let mut peers = PeersLease::default();
     assert_eq!(tenure(&agent, &peers, 1_000 * MS), Tenure::Unarmed);
-    judge(
-        &probe(Kind::Renew, 1, 1_000 * MS),
-        &agent,
-        &mut peers,
-        1_200 * MS,
-    );
+    renew(&agent, &mut peers, (1, 1_000 * MS), 1_200 * MS);
     assert_eq!(tenure(&agent, &peers, 1_349 * MS), Tenure::Valid);
     assert_eq!(tenure(&agent, &peers, 1_350 * MS), Tenure::Over);
 }
@@ -102,12 +102,7 @@ fn a_replayed_renewal_renews_nothing() {
     let mut peers = PeersLease::default();
     let early = probe(Kind::Renew, 1, 1_000 * MS);
     judge(&early, &agent, &mut peers, 1_000 * MS);
-    judge(
-        &probe(Kind::Renew, 1, 1_100 * MS),
-        &agent,
-        &mut peers,
-        1_100 * MS,
-    );
+    renew(&agent, &mut peers, (1, 1_100 * MS), 1_100 * MS);
     let before = peers;
     judge(&early, &agent, &mut peers, 1_200 * MS);
     assert_eq!(peers, before);
@@ -117,18 +112,8 @@ fn a_replayed_renewal_renews_nothing() {
 fn a_lapsed_lease_is_not_revived() {
     let agent = agent(1);
     let mut peers = PeersLease::default();
-    judge(
-        &probe(Kind::Renew, 1, 1_000 * MS),
-        &agent,
-        &mut peers,
-        1_000 * MS,
-    );
-    judge(
-        &probe(Kind::Renew, 1, 1_300 * MS),
-        &agent,
-        &mut peers,
-        1_400 * MS,
-    );
+    renew(&agent, &mut peers, (1, 1_000 * MS), 1_000 * MS);
+    renew(&agent, &mut peers, (1, 1_300 * MS), 1_400 * MS);
     assert_eq!(tenure(&agent, &peers, 1_400 * MS), Tenure::Over);
 }
 
@@ -136,18 +121,8 @@ fn a_lapsed_lease_is_not_revived() {
 fn a_renewal_of_another_life_or_from_the_future_renews_nothing() {
     let agent = agent(2);
     let mut peers = PeersLease::default();
-    judge(
-        &probe(Kind::Renew, 1, 1_000 * MS),
-        &agent,
-        &mut peers,
-        1_000 * MS,
-    );
-    judge(
-        &probe(Kind::Renew, 2, 1_001 * MS),
-        &agent,
-        &mut peers,
-        1_000 * MS,
-    );
+    renew(&agent, &mut peers, (1, 1_000 * MS), 1_000 * MS);
+    renew(&agent, &mut peers, (2, 1_001 * MS), 1_000 * MS);
     assert_eq!(peers, PeersLease::default());
 }
 
@@ -155,12 +130,7 @@ fn a_renewal_of_another_life_or_from_the_future_renews_nothing() {
 fn a_node_that_said_it_is_over_stays_so_although_its_agent_comes_back() {
     let mut agent = agent(1);
     let mut peers = PeersLease::default();
-    judge(
-        &probe(Kind::Renew, 1, 9_900 * MS),
-        &agent,
-        &mut peers,
-        9_900 * MS,
-    );
+    renew(&agent, &mut peers, (1, 9_900 * MS), 9_900 * MS);
     let reply = judge(&probe(Kind::Request, 1, 0), &agent, &mut peers, 10_001 * MS).unwrap();
     assert_eq!(reply.flags, FLAG_LAPSED);
     assert_eq!((reply.agent_age_ms, reply.agent_left_ms), (9_101, 0));
@@ -203,24 +173,14 @@ fn a_probe_ends_loneliness() {
 fn a_node_that_was_alone_for_longer_than_its_lease_goes_on_when_renewed() {
     let mut agent = agent(1);
     let mut peers = PeersLease::default();
-    judge(
-        &probe(Kind::Renew, 1, 1_000 * MS),
-        &agent,
-        &mut peers,
-        1_000 * MS,
-    );
+    renew(&agent, &mut peers, (1, 1_000 * MS), 1_000 * MS);
     agent.alone = 1;
     assert_eq!(tenure(&agent, &peers, 2_000 * MS), Tenure::Valid);
     let mut request = probe(Kind::Request, 1, 0);
     request.flags = FLAG_RENEWS;
     let reply = judge(&request, &agent, &mut peers, 2_000 * MS).unwrap();
     assert_eq!(reply.flags, 0);
-    judge(
-        &probe(Kind::Renew, 1, reply.time_ns),
-        &agent,
-        &mut peers,
-        2_001 * MS,
-    );
+    renew(&agent, &mut peers, (1, reply.time_ns), 2_001 * MS);
     assert_eq!(tenure(&agent, &peers, 2_349 * MS), Tenure::Valid);
     assert_eq!(tenure(&agent, &peers, 2_350 * MS), Tenure::Over);
 }

@@ -434,24 +434,7 @@ impl Agent {
     fn report(&self) -> Result<api::Report> {
         let conflicts = self.intent.conflicts().values().map(ToString::to_string);
         let refused = self.refused.iter().cloned().chain(conflicts).collect();
-        let Shell { kernel, lease, .. } = &self.hands.shell;
-        let mut report = report::report(
-            &self.me.name,
-            self.hands.node.status(),
-            kernel.maps(),
-            lease,
-            refused,
-        )?;
-        for vip in &mut report.vips {
-            let explanation = vip.status.address;
-            let explanation =
-                explanation.and_then(|vip| self.ownership.explain(vip, &self.hands.node));
-            vip.owner = explanation.and_then(|it| it.owner).map(Into::into);
-        }
-        report.draining = self.ownership.draining();
-        report.members = self.ownership.members().map(report::member).collect();
-        report.unreadable = self.ownership.unreadable();
-        Ok(report)
+        report::report(&self.me.name, &self.hands, &self.ownership, refused)
     }
 }
 

@@ -14,36 +14,39 @@ use speaker_core::{
     node::{Attached, LinkStatus, PlaceStatus, Status, VipStatus},
 };
 
+use super::ownership::{Hands, Ownership};
 use crate::{
     api::{
         CandidateReport, Counts, Explanation, FormerOwner, LeaseReport, MemberReport, Report,
         VipReport,
     },
-    kernel::{self, Inspect, Lease, Maps},
+    kernel::{self, Inspect, Maps},
 };
 
 /// The report of a running agent.
 pub(super) fn report(
-    node: &str,
-    status: Status,
-    maps: &Maps,
-    lease: &Lease,
+    name: &str,
+    hands: &Hands,
+    ownership: &Ownership,
     refused: Vec<String>,
 ) -> Result<Report> {
-    let Status { vips, links } = status;
+    let Hands { node, shell } = hands;
+    let maps = shell.kernel.maps();
+    let Status { vips, links } = node.status();
+    let owned = |status: VipStatus| {
+        let owner = status.address.and_then(|vip| ownership.owner(vip, node));
+        counted(status, owner.map(Into::into), maps)
+    };
     Ok(Report {
-        node: Some(node.to_owned()),
-        lease: lease_report(&lease.agent(), &lease.peers()),
-        vips: vips
-            .into_iter()
-            .map(|status| counted(status, maps))
-            .collect::<Result<_>>()?,
+        node: Some(name.to_owned()),
+        lease: lease_report(&shell.lease.agent(), &shell.lease.peers()),
+        vips: vips.into_iter().map(owned).collect::<Result<_>>()?,
         links,
         reasons: reasons(maps)?,
         refused,
-        draining: false,
-        members: Vec::new(),
-        unreadable: 0,
+        draining: ownership.draining(),
+        members: ownership.members().map(member).collect(),
+        unreadable: ownership.unreadable(),
     })
 }
 
@@ -98,7 +101,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         lease,
         vips: vips
             .into_values()
-            .map(|status| counted(status, maps))
+            .map(|status| counted(status, None, maps))
             .collect::<Result<_>>()?,
         links: attached
             .into_iter()
@@ -123,7 +126,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
     })
 }
 
-fn counted(status: VipStatus, maps: &Maps) -> Result<VipReport> {
+fn counted(status: VipStatus, owner: Option<String>, maps: &Maps) -> Result<VipReport> {
     let now = kernel::now();
     let counts = status
         .places
@@ -138,7 +141,7 @@ fn counted(status: VipStatus, maps: &Maps) -> Result<VipReport> {
     Ok(VipReport {
         status,
         counts,
-        owner: None,
+        owner,
     })
 }
 
@@ -155,7 +158,7 @@ fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {
 }
 
 /// Another node, as the report has it.
-pub(super) fn member(member: Member) -> MemberReport {
+fn member(member: Member) -> MemberReport {
     MemberReport {
         name: member.name.to_string(),
         address: member.endpoints.messages,

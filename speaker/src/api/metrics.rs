@@ -1,5 +1,7 @@
 //! The report as Prometheus metrics. The names that MetalLB's users graph come first.
 
+use std::collections::BTreeMap;
+
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
@@ -35,16 +37,16 @@ impl Collector for Collected {
             encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
         held.encode(metric)?;
 
-        let state_of = |member: &super::MemberReport| [("state", member.state.clone())];
-        let mut states: std::collections::BTreeMap<_, i64> = std::collections::BTreeMap::new();
+        let mut states: BTreeMap<&str, i64> = BTreeMap::new();
         for member in &report.members {
-            *states.entry(state_of(member)).or_default() += 1;
+            *states.entry(&member.state).or_default() += 1;
         }
         let help = "Other nodes that this one knows, by how they stand";
         let kind = ConstGauge::new(0_i64).metric_type();
         let mut family = encoder.encode_descriptor("speaker_members", help, None, kind)?;
-        for (labels, count) in &states {
-            ConstGauge::new(*count).encode(family.encode_family(labels)?)?;
+        for (state, count) in states {
+            let labels = [("state", state)];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
 
         let unreadable = ConstCounter::new(report.unreadable);

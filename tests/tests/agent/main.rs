@@ -14,15 +14,15 @@ mod vlan;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::Value;
 use speaker_tests::{
     lab::{Frame, Host, Link},
     message::{self, Mac, Message},
+    wait,
 };
 
 const VIP_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
@@ -56,22 +56,13 @@ macro_rules! in_each_mode {
 use in_each_mode;
 
 /// Waits until something is so.
-fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
-    wait_for(what, || Ok(so()?.then_some(())))
+fn wait_until(what: &str, so: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait::wait_until(what, SOON, so)
 }
 
 /// Waits until `look` finds something.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let end = Instant::now() + SOON;
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        if Instant::now() > end {
-            bail!("waited in vain for {what}");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+fn wait_for<T>(what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    wait::wait_for(what, SOON, look)
 }
 
 /// Sends a datagram, to whomever it may be.

@@ -2,9 +2,25 @@
 
 use std::{thread::sleep, time::Duration};
 
-use speaker_tests::{agent::Mode, cluster::Cluster, lab};
+use anyhow::Result;
+use speaker_tests::{
+    agent::Mode,
+    cluster::Cluster,
+    lab::{self, Host},
+    wait::wait_until,
+};
 
 use crate::{FAIL_OVER, VIP, VIPS, asked};
+
+/// Has a host send nothing to these UDP ports.
+fn mute(host: &Host, ports: &str) -> Result<()> {
+    let rules = format!(
+        "table inet mute {{ chain output {{ type filter hook output priority 0; \
+         udp dport {{ {ports} }} drop; }}; }}"
+    );
+    host.command("nft").arg(rules).run()?;
+    Ok(())
+}
 
 #[test]
 fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
@@ -24,8 +40,7 @@ fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
         healed.assert_all_answered(50, cluster.mac(next));
 
         let answerers = asked.answerers();
-        let macs: Vec<_> = answerers.iter().map(|it| it.mac).collect();
-        assert_eq!(macs, [cluster.mac(owner), cluster.mac(next)]);
+        assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
         let outage = answerers[1].first.duration_since(answerers[0].last)?;
         assert!(outage < FAIL_OVER, "{outage:?}");
         println!("outage: {outage:?}");
@@ -96,11 +111,9 @@ fn a_vip_goes_where_its_subnet_is() {
         cluster.nodes[1]
             .host
             .ip("address del 10.0.9.1/24 dev eth0")?;
-        let end = std::time::Instant::now() + FAIL_OVER;
-        while cluster.owner(vip)? != 2 {
-            assert!(std::time::Instant::now() < end);
-        }
-        Ok(())
+        wait_until("the VIP is where its subnet is", FAIL_OVER, || {
+            Ok(cluster.owner(vip)? == 2)
+        })
     });
 }
 
@@ -128,10 +141,8 @@ fn a_node_that_joins_takes_nothing() {
 fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
-        let rules = "table inet mute { chain output { type filter hook output priority 0; \
-                     udp dport { 7946, 7947 } drop; }; }";
         for node in &cluster.nodes {
-            node.host.command("nft").arg(rules).run()?;
+            mute(&node.host, "7946, 7947")?;
         }
         // They take each other for down, take the VIP, and settle it within a second.
         sleep(Duration::from_secs(3));
@@ -163,11 +174,9 @@ fn nodes_whose_probes_are_blocked_ask_by_message() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
-        let rules = "table inet mute { chain output { type filter hook output priority 0; \
-                     udp dport 7947 drop; }; }";
         let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
             for node in &cluster.nodes {
-                node.host.command("nft").arg(rules).run()?;
+                mute(&node.host, "7947")?;
             }
             sleep(Duration::from_secs(3));
             Ok(())
@@ -201,8 +210,7 @@ fn of_five_nodes_two_may_die_one_after_the_other() {
             }
             Ok(macs)
         })?;
-        let answerers: Vec<_> = asked.answerers().iter().map(|it| it.mac).collect();
-        assert_eq!(answerers, macs);
+        assert_eq!(asked.answered_by(), macs);
         Ok(())
     });
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, net::IpAddr, thread::sleep, time::Duration};
 
-use speaker_tests::{agent::Mode, cluster::Cluster, lab};
+use speaker_tests::{agent::Mode, cluster::Cluster, lab, wait::wait_until};
 
 use crate::{VIP, VIPS, asked};
 
@@ -16,8 +16,7 @@ fn a_drained_node_hands_over_without_a_gap_and_stays_drained() {
             cluster.owner(VIP)
         })?;
         assert_ne!(next, owner);
-        let macs: Vec<_> = asked.answerers().iter().map(|it| it.mac).collect();
-        assert_eq!(macs, [cluster.mac(owner), cluster.mac(next)]);
+        assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
         let unanswered = asked.unanswered().len();
         println!("unanswered while handed over: {unanswered}");
 
@@ -75,17 +74,13 @@ fn vips_are_spread_evenly_when_somebody_asks() {
         cluster.nodes[2].spawn()?;
         cluster.agree(vips.concat())?;
         cluster.nodes[1].ask("rebalance")?;
-        let end = std::time::Instant::now() + Duration::from_secs(20);
-        loop {
+        wait_until("an even spread", Duration::from_secs(20), || {
             let mut owned = [0; 3];
             for vip in &vips {
                 owned[cluster.owner(vip[0])?] += 1;
             }
-            if owned == [3, 3, 3] {
-                return Ok(());
-            }
-            assert!(std::time::Instant::now() < end, "{owned:?}");
-        }
+            Ok(owned == [3, 3, 3])
+        })
     });
 }
 
@@ -131,21 +126,11 @@ fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
             .push("--probe-before-claim".into());
         cluster.nodes[0].spawn()?;
         let state = "silent: another host on the network answers for it";
-        let end = std::time::Instant::now() + Duration::from_secs(10);
-        while cluster.nodes[0]
-            .explain(VIP)
-            .map(|it| it.state)
-            .ok()
-            .as_deref()
-            != Some(state)
-        {
-            assert!(
-                std::time::Instant::now() < end,
-                "{:?}",
-                cluster.nodes[0].explain(VIP)
-            );
-            sleep(Duration::from_millis(50));
-        }
+        wait_until(state, Duration::from_secs(10), || {
+            Ok(cluster.nodes[0]
+                .explain(VIP)
+                .is_ok_and(|it| it.state == state))
+        })?;
         cluster
             .client
             .ip(&format!("address del {VIP}/32 dev eth0"))?;

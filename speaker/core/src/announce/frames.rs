@@ -45,10 +45,10 @@ impl Frames {
         match vip {
             IpAddr::V4(vip) => Self::Arp {
                 // RFC 5227 §1.1, §2.3: the target hardware address is not used, and zero.
-                request: arp_frame(vip, mac, arp::HEAD_REQUEST, [0; 6]),
+                request: arp_frame(arp::HEAD_REQUEST, (vip, mac), (vip, [0; 6])),
                 // RFC 5944 §4.6: the target hardware address is the sender's. Linux takes a reply
                 // for gratuitous, and lets it override at once, only with this.
-                reply: arp_frame(vip, mac, arp::HEAD_REPLY, mac),
+                reply: arp_frame(arp::HEAD_REPLY, (vip, mac), (vip, mac)),
             },
             IpAddr::V6(vip) => Self::Nd(nd_frame(vip, mac)),
         }
@@ -77,9 +77,8 @@ impl Frames {
 pub fn conflict_probe(vip: IpAddr, mac: Mac) -> Vec<u8> {
     match vip {
         IpAddr::V4(vip) => {
-            let mut frame = arp_frame(vip, mac, arp::HEAD_REQUEST, [0; 6]);
-            const SENDER: usize = EthHdr::LEN + 14;
-            store(&mut frame, SENDER, [0_u8; 4]);
+            let sender = (Ipv4Addr::UNSPECIFIED, mac);
+            let frame = arp_frame(arp::HEAD_REQUEST, sender, (vip, [0; 6]));
             frame.as_slice().to_vec()
         }
         IpAddr::V6(vip) => {
@@ -105,10 +104,15 @@ fn ipv6(length: u16, source: [u8; 16], destination: [u8; 16]) -> [u8; Ipv6Hdr::L
     })
 }
 
-fn arp_frame(vip: Ipv4Addr, mac: Mac, head: [u8; 8], tha: Mac) -> Bytes<ARP_BYTES> {
+/// A broadcast of the sender's MAC.
+fn arp_frame(
+    head: [u8; 8],
+    (spa, sha): (Ipv4Addr, Mac),
+    (tpa, tha): (Ipv4Addr, Mac),
+) -> Bytes<ARP_BYTES> {
     let [h0, h1, p0, p1, hlen, plen, o0, o1] = head;
     let mut frame = unwritten();
-    store(&mut frame, 0, ethernet(BROADCAST, mac, ether_type::ARP));
+    store(&mut frame, 0, ethernet(BROADCAST, sha, ether_type::ARP));
     store(
         &mut frame,
         EthHdr::LEN,
@@ -118,10 +122,10 @@ fn arp_frame(vip: Ipv4Addr, mac: Mac, head: [u8; 8], tha: Mac) -> Bytes<ARP_BYTE
             hlen,
             plen,
             oper: [o0, o1],
-            sha: mac,
-            spa: vip.octets(),
+            sha,
+            spa: spa.octets(),
             tha,
-            tpa: vip.octets(),
+            tpa: tpa.octets(),
         }),
     );
     frame

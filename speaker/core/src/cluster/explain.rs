@@ -83,17 +83,23 @@ pub struct Member {
 }
 
 impl Cluster {
+    /// The live owner of a group, as far as this node knows.
+    pub fn owner(&self, group: &GroupName) -> Option<NodeName> {
+        let key = group.key();
+        let seat = self.seats.get(&key);
+        if seat.is_some_and(|seat| seat.mine.is_owned()) {
+            return Some(self.name.clone());
+        }
+        self.live_owner(self.records.get(&key)?)
+    }
+
     /// What this node knows of a group. One that its intent does not name has neither state nor
     /// candidates; none comes back if no member owns it either: nobody knows of it.
     pub fn explain(&self, group: &GroupName) -> Option<Explanation> {
         let key = group.key();
         let seat = self.seats.get(&key);
         let record = self.records.get(&key);
-        let owner = if seat.is_some_and(|seat| seat.mine.is_owned()) {
-            Some(self.name.clone())
-        } else {
-            record.and_then(|record| self.live_owner(record))
-        };
+        let owner = self.owner(group);
         if seat.is_none() && owner.is_none() {
             return None;
         }

@@ -74,6 +74,11 @@ impl Ownership {
         self.cluster.explain(&name_of(node.group(vip)?))
     }
 
+    /// The node that owns a VIP.
+    pub(in super::super) fn owner(&self, vip: IpAddr, node: &Node) -> Option<NodeName> {
+        self.cluster.owner(&name_of(node.group(vip)?))
+    }
+
     pub(in super::super) fn members(&self) -> impl Iterator<Item = Member> {
         self.cluster.members()
     }

@@ -1,0 +1,246 @@
+//! The way from what the kernel holds to what is planned.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+    time::Instant,
+};
+
+use speaker_common::layout::{Action, Vip};
+
+use super::{Command, Node, Notice, Step, slots::Room};
+use crate::{
+    links::Links,
+    plan::{Entry, Place, Placed, Plan},
+};
+
+impl Node {
+    /// One pass from the inputs to the commands. The order is the one that leaves no gap: groups
+    /// before entries, entries before the program, the program before announcements; and on the
+    /// way back, entries first.
+    pub(super) fn reconcile(&mut self, now: Instant) {
+        let (Some(wanted), Some(links)) = (&self.wanted, &self.links) else {
+            return;
+        };
+        let before =
+            std::mem::replace(&mut self.plan, Plan::new(&wanted.vips, links, &self.choice));
+        self.remove_entries();
+        self.leave_groups();
+        self.keep_tags();
+        self.set_links();
+        self.join_groups();
+        self.put_entries();
+        self.attach();
+        self.announce(now);
+        self.tell(&before);
+    }
+
+    fn remove_entries(&mut self) {
+        let planned: BTreeSet<Entry> = self.plan.places.values().map(|p| p.entry).collect();
+        self.failures.retain_entries(&planned);
+        self.conflicts.retain(|entry, _| planned.contains(entry));
+        let gone = self
+            .held
+            .vips
+            .extract_if(.., |entry, _| !planned.contains(entry));
+        for (entry, vip) in gone {
+            self.slots.release(vip.slot);
+            self.commands.push_back(Command::Remove(entry));
+        }
+    }
+
+    fn groups(&self) -> BTreeSet<(Ipv6Addr, u32)> {
+        self.plan
+            .places
+            .keys()
+            .filter_map(|place| match place.address {
+                IpAddr::V6(address) => Some((address, place.link)),
+                IpAddr::V4(_) => None,
+            })
+            .collect()
+    }
+
+    fn leave_groups(&mut self) {
+        let groups = self.groups();
+        let gone = self
+            .held
+            .joined
+            .extract_if(.., |joined| !groups.contains(joined));
+        self.commands
+            .extend(gone.map(|(address, link)| Command::Leave(address, link)));
+    }
+
+    fn join_groups(&mut self) {
+        for (address, link) in self.groups() {
+            if self.held.joined.insert((address, link)) {
+                self.commands.push_back(Command::Join(address, link));
+            }
+        }
+    }
+
+    fn keep_tags(&mut self) {
+        let held = &mut self.held.keep_tags;
+        held.retain(|interface| self.plan.keep_tags.contains(interface));
+        for &interface in &self.plan.keep_tags {
+            if held.insert(interface) {
+                self.commands.push_back(Command::KeepTags(interface));
+            }
+        }
+    }
+
+    /// An interface that has lost its last VIP keeps the program, since taking it off resets the
+    /// rings of some drivers; it loses it when it is gone or no longer the agent's to use.
+    fn set_links(&mut self) {
+        let links = self.links.as_ref().into_iter().flat_map(Links::iter);
+        let usable: BTreeSet<u32> = links
+            .filter(|link| self.choice.admits(link))
+            .map(|link| link.index)
+            .collect();
+        let keep = |index: &u32| usable.contains(index) || self.plan.links.contains_key(index);
+
+        let detached = self.held.attached.extract_if(.., |index, _| !keep(index));
+        self.commands
+            .extend(detached.map(|(index, _)| Command::Detach(index)));
+        let removed = self.held.links.extract_if(.., |index, _| !keep(index));
+        self.commands
+            .extend(removed.map(|(index, _)| Command::RemoveLink(index)));
+        for (&index, &link) in &self.plan.links {
+            if self.held.links.insert(index, link) != Some(link) {
+                self.commands.push_back(Command::SetLink(index, link));
+            }
+        }
+    }
+
+    fn put_entries(&mut self) {
+        let mut room = Room::beside(&self.held.vips);
+        for placed in self.plan.places.values() {
+            let entry = placed.entry;
+            let held = self.held.vips.get(&entry).copied();
+            let action = self.action(entry.address);
+            if self.failures.of(&Step::Put(entry)).is_some()
+                || held.is_some_and(|vip| vip.action == action)
+            {
+                continue;
+            }
+            let slot = match held {
+                Some(vip) => vip.slot,
+                None if room.take(entry.address) => {
+                    let slot = self.slots.take();
+                    let slot = slot.expect("there are as many slots as entries");
+                    self.commands.push_back(Command::ResetCounters(slot));
+                    slot
+                }
+                None => {
+                    let full = Room::lacking(entry.address);
+                    if self.failures.note(Step::Fit(entry), full.clone()) {
+                        let notice = Notice::NotAnnounced(entry.address, full);
+                        self.commands.push_back(Command::Tell(notice));
+                    }
+                    continue;
+                }
+            };
+            self.failures.forget(&Step::Fit(entry));
+            let vip = Vip::new(action, slot);
+            self.held.vips.insert(entry, vip);
+            self.commands.push_back(Command::Put(entry, vip));
+        }
+    }
+
+    fn attach(&mut self) {
+        for &interface in &self.plan.attach {
+            self.held.attached.entry(interface).or_default();
+        }
+        if !self.settled {
+            return;
+        }
+        // Also those that have no VIP now: an earlier agent's program is not left behind.
+        for (&interface, state) in &self.held.attached {
+            if state.is_none() {
+                self.commands.push_back(Command::Attach(interface));
+            }
+        }
+    }
+
+    /// Whether the kernel answers for the VIP: its entry says so, and the program runs.
+    fn answers(&self, placed: &Placed) -> bool {
+        let held = self.held.vips.get(&placed.entry);
+        held.is_some_and(|vip| vip.action == Action::Answer)
+            && matches!(self.held.attached.get(&placed.attached), Some(Some(Ok(_))))
+    }
+
+    fn announce(&mut self, now: Instant) {
+        let gone = |place: &Place| !self.plan.places.contains_key(place);
+        let gone: Vec<Place> = self.live.keys().copied().filter(gone).collect();
+        let planned: Vec<Place> = self.plan.places.keys().copied().collect();
+        for place in gone {
+            self.show(place, now);
+        }
+        self.announce_links(now);
+        for place in planned {
+            self.show(place, now);
+        }
+    }
+
+    /// Announces the VIP on the link if the kernel answers for it, or no longer.
+    pub(super) fn show(&mut self, place: Place, now: Instant) {
+        let Place { address, link } = place;
+        let placed = self.plan.places.get(&place).copied();
+        let placed = placed.filter(|placed| self.answers(placed));
+        let before = match placed {
+            Some(placed) => self.live.insert(place, placed),
+            None => self.live.remove(&place),
+        };
+        match (before, placed) {
+            (Some(_), None) => {
+                self.announcer.withdraw(address, link);
+                self.announced.remove(&place);
+                let notice = Notice::Withdrawn(address, self.link_name(link));
+                self.commands.push_back(Command::Tell(notice));
+            }
+            (None, Some(placed)) => {
+                if self.unbroken.remove(&placed.entry) {
+                    self.announcer.keep(address, link, now);
+                } else {
+                    self.announcer.take_over(address, link, now);
+                }
+                let notice = Notice::Announcing(address, self.link_name(link));
+                self.commands.push_back(Command::Tell(notice));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    /// Tells the announcer of the links before it hears of new VIPs on them: what a link's coming
+    /// up repeats are the VIPs that were there before.
+    fn announce_links(&mut self, now: Instant) {
+        let links: BTreeMap<u32, &Placed> = self
+            .plan
+            .places
+            .iter()
+            .map(|(place, placed)| (place.link, placed))
+            .collect();
+        for gone in self
+            .announced_links
+            .extract_if(.., |link| !links.contains_key(link))
+        {
+            self.announcer.link_gone(gone);
+        }
+        for (link, placed) in links {
+            self.announced_links.insert(link);
+            if placed.up {
+                self.announcer.link_up(link, placed.mac, now);
+            } else {
+                self.announcer.link_down(link);
+            }
+        }
+    }
+
+    fn tell(&mut self, before: &Plan) {
+        for (address, reason) in &self.plan.absent {
+            if before.absent.get(address) != Some(reason) {
+                let notice = Notice::NotAnnounced(*address, reason.to_string());
+                self.commands.push_back(Command::Tell(notice));
+            }
+        }
+    }
+}
