@@ -18,7 +18,13 @@ const EBPF_TARGET: &str = "target/speaker-ebpf";
 
 /// Runs everything, and stops at the first kind of check that fails.
 pub(crate) fn ci() -> Result<()> {
-    setup::ensure(&[Need::Object, Need::Licences, Need::Lab, Need::Kernels])?;
+    setup::ensure(&[
+        Need::Object,
+        Need::Licences,
+        Need::Lab,
+        Need::Kernels,
+        Need::Kubernetes,
+    ])?;
     formatted()?;
     linted()?;
     licensed()?;

@@ -24,6 +24,9 @@ const SUITES: [&str; 6] = [
     "sid",
 ];
 
+/// The suite whose source packages are looked into.
+const SOURCES: &str = "bookworm";
+
 /// How long the lists are used before they are fetched again.
 const FRESH: Duration = Duration::from_hours(7 * 24);
 
@@ -63,7 +66,8 @@ impl Archive {
                     .duration_since(written)
                     .unwrap_or_default()
             });
-        if !age.is_ok_and(|age| age < FRESH) {
+        let fresh = age.is_ok_and(|age| age < FRESH);
+        if !fresh || !has_sources(&fs::read_to_string(&sources)?) {
             let listed = sources_list(&system_mirror()?);
             let partial = sources.with_extension("partial");
             fs::write(&partial, listed)?;
@@ -78,6 +82,16 @@ impl Archive {
     pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
         let listed = shell::read(self.apt("apt-cache").args(["madison", package]))?;
         Ok(madison_versions(&listed))
+    }
+
+    /// The newest version of a package that begins like this.
+    pub(crate) fn newest(&self, package: &str, beginning: &str) -> Result<Package> {
+        let versions = self.versions(package)?;
+        versions
+            .into_iter()
+            .find(|version| version.starts_with(beginning))
+            .map(|version| (package.to_owned(), version))
+            .with_context(|| format!("no suite of Debian's archive has {package} {beginning}…"))
     }
 
     /// The packages that one depends on in exactly its own version: the other parts of what was
@@ -100,16 +114,8 @@ impl Archive {
         let unpacked = work.path().join("unpacked");
         fs::create_dir(&downloads)?;
         fs::create_dir(&unpacked)?;
-        for (name, version) in packages {
-            eprintln!("fetching Debian's {name} {version}");
-            let mut download = self.apt("apt-get");
-            download.args(["download", &format!("{name}={version}")]);
-            let downloaded = shell::read(download.current_dir(&downloads));
-            if let Err(error) = downloaded {
-                // The archive drops what it has replaced: have the lists fetched anew next time.
-                fs::remove_file(self.sources())?;
-                return Err(error.context("run the task again, with new package lists"));
-            }
+        for package in packages {
+            self.download(&["download"], package, &downloads)?;
         }
         for package in fs::read_dir(&downloads)? {
             let mut extract = shell::command("dpkg-deb");
@@ -120,6 +126,36 @@ impl Archive {
             fs::remove_dir_all(target)?;
         }
         fs::rename(unpacked, target).with_context(|| target.display().to_string())
+    }
+
+    /// Unpacks what the authors of a source package have published into a directory of its own,
+    /// without Debian's changes.
+    pub(crate) fn unpack_source(&self, package: &Package, target: &Path) -> Result<()> {
+        let downloads = tempfile::tempdir_in(target.parent().context("a directory of its own")?)?;
+        self.download(&["source", "--download-only"], package, downloads.path())?;
+        fs::create_dir(target)?;
+        for file in fs::read_dir(downloads.path())? {
+            let file = file?;
+            if file.file_name().to_string_lossy().contains(".orig.tar.") {
+                let mut extract = shell::command("tar");
+                extract.arg("--extract").arg("--file").arg(file.path());
+                extract.arg("--strip-components=1").arg("--directory");
+                shell::read(extract.arg(target))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn download(&self, how: &[&str], (name, version): &Package, into: &Path) -> Result<()> {
+        eprintln!("fetching Debian's {name} {version}");
+        let mut download = self.apt("apt-get");
+        download.args(how).arg(format!("{name}={version}"));
+        if let Err(error) = shell::read(download.current_dir(into)) {
+            // The archive drops what it has replaced: have the lists fetched anew next time.
+            fs::remove_file(self.sources())?;
+            return Err(error.context("run the task again, with new package lists"));
+        }
+        Ok(())
     }
 
     /// What apt reads; as old as the lists.
@@ -233,9 +269,16 @@ fn sources_list(mirror: &str) -> String {
         .find(|keyring| Path::new(keyring).exists())
         .map(|keyring| format!("[signed-by={keyring}] "))
         .unwrap_or_default();
+    let sources = format!("deb-src {signed_by}{mirror} {SOURCES} main\n");
     SUITES
         .map(|suite| format!("deb {signed_by}{mirror} {suite} main\n"))
         .concat()
+        + &sources
+}
+
+/// Whether source packages are among what is listed.
+fn has_sources(listed: &str) -> bool {
+    listed.lines().any(|line| line.starts_with("deb-src "))
 }
 
 /// `package | version | index` by line.
@@ -283,6 +326,13 @@ bookworm|main|http://c.example/debian/
 ";
         assert_eq!(mirror_listed(indexes), Some("http://c.example/debian/"));
         assert_eq!(mirror_listed("noble|main|http://d.example/\n"), None);
+    }
+
+    #[test]
+    fn source_packages_are_listed_too() {
+        let listed = sources_list("http://a.example/debian/");
+        assert!(has_sources(&listed), "{listed}");
+        assert!(!has_sources("deb http://a.example/debian/ bookworm main\n"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod debian;
 mod kernels;
+mod kubernetes;
 mod places;
 mod setup;
 mod shell;
@@ -46,6 +47,10 @@ enum Task {
         /// Such as `6.1`, `6.12.107` or `newest`; one of each series by default
         versions: Vec<String>,
     },
+    /// Build the Kubernetes that tests run, once for this machine, and print where it is
+    ///
+    /// `SPEAKER_KUBERNETES=$(cargo xtask kubernetes) cargo nextest run --package speaker-tests`
+    Kubernetes,
     /// Measure the responder against bare programs and other responders
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -85,6 +90,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test(options) => test::test(&options, Properties::AtRandom),
         Task::Kernels { versions } => kernels::kernels(&versions),
+        Task::Kubernetes => kubernetes::kubernetes(),
         Task::Bench { arguments } => {
             setup::ensure(&[Need::Object, Need::Lab])?;
             cargo::build(Profile::Release, &cargo::BENCH)?.become_binary("bench", &arguments)

@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     cargo::{self, Built, Profile, cargo},
-    kernels,
+    kernels, kubernetes,
     setup::{self, Need},
     shell,
     tally::Tally,
@@ -19,6 +20,9 @@ use crate::{
 
 /// Names the file to which a test that cannot run appends a line: `name: reason`.
 const SKIPS: &str = "SPEAKER_SKIPS";
+
+/// Names the directory with the programs of Kubernetes; empty: it is left out on purpose.
+const KUBERNETES: &str = "SPEAKER_KUBERNETES";
 
 /// Seeds what property tests try; read by proptest.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
@@ -41,7 +45,7 @@ impl Properties {
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// This machine's kernel only
+    /// This machine's kernel only, and no Kubernetes
     #[arg(long)]
     quick: bool,
     /// Only tests whose names contain one of these, on this machine's kernel
@@ -49,7 +53,7 @@ pub(crate) struct Options {
 }
 
 /// Whether this runs in continuous integration.
-pub(crate) fn in_ci() -> bool {
+fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
@@ -60,20 +64,52 @@ pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
     if others {
         needs.push(Need::Kernels);
     }
+    if !options.quick {
+        needs.push(Need::Kubernetes);
+    }
     setup::ensure(&needs)?;
     let built = cargo::build(Profile::Dev, &cargo::ALL)?;
 
-    let mut tally = here(&built, &options.names, properties)?;
+    let mut tally = Tally::default();
+    let mut kubernetes = PathBuf::new();
+    if !options.quick {
+        match kubernetes::obtain() {
+            Ok(programs) => kubernetes = programs,
+            Err(error) => untried(&mut tally, format!("Kubernetes: {error:#}")),
+        }
+    }
+    let mut command = tests(&built, properties);
+    command.env(KUBERNETES, kubernetes);
+    tally.add(here(command, &options.names)?);
     if others {
         tally.add(kernels::matrix(&[], &built)?);
     }
     tally.close()
 }
 
-fn here(built: &Built, names: &[String], properties: Properties) -> Result<Tally> {
+/// Notes what could not be tried: outside of CI, a machine need not have all that it takes.
+pub(crate) fn untried(tally: &mut Tally, why: String) {
+    if in_ci() {
+        println!("FAILED {why}");
+        tally.failed += 1;
+    } else {
+        tally.skip(why);
+    }
+}
+
+/// A cargo that tests what was built.
+fn tests(built: &Built, properties: Properties) -> Command {
+    let mut command = cargo();
+    let seed = properties.seed(env::var_os(PROPTEST_SEED).is_some());
+    built
+        .tell(&mut command)
+        .envs(seed.map(|seed| (PROPTEST_SEED, seed)));
+    command
+}
+
+fn here(mut command: Command, names: &[String]) -> Result<Tally> {
     let skips = tempfile::NamedTempFile::new()?;
     let nextest = shell::find("cargo-nextest").is_some();
-    let mut command = cargo();
     if nextest {
         command
             .args(["nextest", "run", "--workspace", "--no-fail-fast"])
@@ -91,11 +127,7 @@ fn here(built: &Built, names: &[String], properties: Properties) -> Result<Tally
         command.arg("--").args(names);
     }
     shell::say(&command);
-    let seed = properties.seed(env::var_os(PROPTEST_SEED).is_some());
-    built
-        .tell(&mut command)
-        .env(SKIPS, skips.path())
-        .envs(seed.map(|seed| (PROPTEST_SEED, seed)));
+    command.env(SKIPS, skips.path());
 
     let mut tally = if nextest {
         by_nextest(&mut command)?

@@ -18,7 +18,7 @@ use crate::{
     debian::Archive,
     setup::{self, Need},
     tally::Tally,
-    test::in_ci,
+    test::untried,
 };
 use machine::Verdict;
 use package::Kernel;
@@ -80,16 +80,6 @@ fn fetch(versions: &[String], tally: &mut Tally) -> Vec<Kernel> {
         }
     }
     kernels
-}
-
-/// Notes what could not be tried: outside of CI, a machine need not have all that it takes.
-fn untried(tally: &mut Tally, why: String) {
-    if in_ci() {
-        println!("FAILED {why}");
-        tally.failed += 1;
-    } else {
-        tally.skip(why);
-    }
 }
 
 /// Boots one kernel and says how it went; what the machine wrote is shown where it failed.

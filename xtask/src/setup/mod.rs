@@ -6,6 +6,8 @@ mod tools;
 
 use anyhow::Result;
 
+use crate::kubernetes;
+
 /// What a task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -15,13 +17,22 @@ pub(crate) enum Need {
     Lab,
     /// To boot other kernels.
     Kernels,
+    /// To build Kubernetes, and to run it.
+    Kubernetes,
     /// To check the dependencies' licences.
     Licences,
 }
 
 /// Installs all that any task needs, and says what there is.
 pub(crate) fn all() -> Result<()> {
-    ensure(&[Need::Object, Need::Licences, Need::Lab, Need::Kernels])?;
+    ensure(&[
+        Need::Object,
+        Need::Licences,
+        Need::Lab,
+        Need::Kernels,
+        Need::Kubernetes,
+    ])?;
+    kubernetes::obtain()?;
     eprintln!("everything is there; next: `cargo xtask demo`");
     Ok(())
 }
@@ -38,6 +49,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
             Need::Licences => tools::CARGO_DENY.ensure()?,
             Need::Lab => programs.extend(packages::LAB),
             Need::Kernels => programs.extend(packages::KERNELS),
+            Need::Kubernetes => programs.extend(packages::KUBERNETES),
         }
     }
     packages::ensure(&programs)

@@ -34,6 +34,15 @@ pub(super) const KERNELS: [Program; 8] = [
     ("xz", "xz-utils"),
 ];
 
+/// To build Kubernetes, and to let kube-proxy write its rules.
+pub(super) const KUBERNETES: [Program; 5] = [
+    ("conntrack", "conntrack"),
+    ("ip6tables", "iptables"),
+    ("iptables", "iptables"),
+    ("patch", "patch"),
+    ("tar", "tar"),
+];
+
 /// Installs the packages whose programs are missing.
 pub(super) fn ensure(programs: &[Program]) -> Result<()> {
     let (names, packages) = missing(programs);
