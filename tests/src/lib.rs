@@ -4,6 +4,7 @@ pub mod agent;
 pub mod asker;
 pub mod bench;
 pub mod cluster;
+pub mod kube;
 pub mod lab;
 pub mod manifest;
 pub mod message;

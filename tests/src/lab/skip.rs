@@ -19,6 +19,16 @@ pub enum Missing {
     /// A program.
     #[error("there is no program {0:?} on this machine")]
     Program(String),
+    /// The programs of Kubernetes.
+    #[error(
+        "Kubernetes is missing: run `cargo xtask test`, or name in {} the directory that \
+         `cargo xtask kubernetes` prints",
+        crate::kube::PROGRAMS
+    )]
+    Kubernetes,
+    /// Kubernetes was not wanted.
+    #[error("tests with Kubernetes were left out, as `--quick` does")]
+    LeftOut,
 }
 
 impl Missing {
@@ -33,12 +43,13 @@ impl Missing {
 ///
 /// # Panics
 ///
-/// With `CI=true`, if all that is missing is privilege: a CI that lost it would test nothing.
+/// With `CI=true`, if what is missing is privilege or Kubernetes: a CI that lost them would test
+/// nothing.
 pub fn skip(missing: &Missing) {
     let test = thread::current().name().unwrap_or("test").to_owned();
     let in_ci = env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(
-        !(in_ci && matches!(missing, Missing::Privilege)),
+        !(in_ci && matches!(missing, Missing::Privilege | Missing::Kubernetes)),
         "{test} cannot be skipped in CI: {missing}"
     );
     // Both are best effort: a test that cannot report its skip is still skipped.

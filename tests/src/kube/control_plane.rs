@@ -1,0 +1,193 @@
+//! etcd and kube-apiserver, and what befalls them.
+
+use std::{
+    iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Kube, certificates::Authority, identity::PORT};
+use crate::{
+    lab::{Host, Process},
+    wait::wait_until,
+};
+
+/// More than they take to start, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Where Services get their cluster IPs from.
+const SERVICES: &str = "10.96.0.0/16,fd00:10:96::/112";
+
+/// The first cluster IPs: those of the API server itself.
+const OWN_SERVICE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1)),
+];
+
+/// What later versions do without being asked.
+pub(super) const FEATURES: &str = "IPv6DualStack=true,\
+    EndpointSliceNodeName=true,\
+    EndpointSliceTerminatingCondition=true,\
+    MixedProtocolLBService=true,\
+    ServiceLBNodePortControl=true";
+
+/// On the host's own loopback.
+const STORE: &str = "http://127.0.0.1:2379";
+
+/// The processes of a control plane.
+#[derive(Debug)]
+pub(super) struct ControlPlane {
+    /// What the API server is told.
+    arguments: Vec<String>,
+    etcd: Process,
+    api: Option<Process>,
+}
+
+impl ControlPlane {
+    /// Starts etcd, and readies everything for the API server.
+    pub(super) fn new(host: &Host, authority: &Authority, programs: &Path) -> Result<Self> {
+        let etcd = host
+            .command(programs.join("etcd"))
+            // In memory, and gone with the host.
+            .args(["--data-dir", "/run/etcd"])
+            .args([
+                "--listen-client-urls",
+                STORE,
+                "--advertise-client-urls",
+                STORE,
+            ])
+            .args(["--listen-peer-urls", "http://127.0.0.1:2380"])
+            .unheard()
+            .spawn()?;
+        let mut addresses = vec![
+            host.eth0.ipv4.into(),
+            host.eth0.ipv6.into(),
+            Ipv4Addr::LOCALHOST.into(),
+        ];
+        addresses.extend(OWN_SERVICE);
+        let server = authority.server(&addresses)?;
+        let tokens = authority.tokens()?;
+        let path = |path: &Path| path.display().to_string();
+        let flags = [
+            ("etcd-servers", STORE.to_owned()),
+            // Added fields have no other form.
+            ("storage-media-type", "application/json".to_owned()),
+            ("bind-address", "::".to_owned()),
+            ("secure-port", PORT.to_string()),
+            ("advertise-address", host.eth0.ipv4.to_string()),
+            ("service-cluster-ip-range", SERVICES.to_owned()),
+            ("feature-gates", FEATURES.to_owned()),
+            ("allow-privileged", "true".to_owned()),
+            ("client-ca-file", path(&authority.certificate())),
+            ("tls-cert-file", path(&server.public)),
+            ("tls-private-key-file", path(&server.key)),
+            ("authorization-mode", "RBAC".to_owned()),
+            // It would refuse pods whose ServiceAccount no controller has given a token.
+            ("disable-admission-plugins", "ServiceAccount".to_owned()),
+            (
+                "service-account-issuer",
+                "https://kubernetes.default.svc".to_owned(),
+            ),
+            ("service-account-signing-key-file", path(&tokens.key)),
+            ("service-account-key-file", path(&tokens.public)),
+            // Webhooks are reached at their Endpoints: this host has no kube-proxy.
+            ("enable-aggregator-routing", "true".to_owned()),
+        ];
+        let flags = flags.map(|(name, value)| format!("--{name}={value}"));
+        Ok(Self {
+            arguments: flags.into(),
+            etcd,
+            api: None,
+        })
+    }
+}
+
+impl Kube {
+    /// Ends the API server without asking, as `kill -9` does. What it has stored stays.
+    pub fn kill_api(&mut self) -> Result<()> {
+        self.api()?.kill()?;
+        self.control_plane.api = None;
+        Ok(())
+    }
+
+    /// Starts the API server again, and waits until it is ready.
+    pub fn start_api(&mut self) -> Result<()> {
+        let api = self
+            .host
+            .command(self.programs.join("kube-apiserver"))
+            .args(&self.control_plane.arguments)
+            .unheard()
+            .spawn()?;
+        self.control_plane.api = Some(api);
+        self.wait_until_ready()
+    }
+
+    /// Has the API server stand still: connections stay, and nothing comes.
+    pub fn freeze_api(&mut self) -> Result<()> {
+        self.api()?.freeze()
+    }
+
+    /// Lets the API server go on.
+    pub fn thaw_api(&mut self) -> Result<()> {
+        self.api()?.thaw()
+    }
+
+    /// Has etcd stand still: the API server answers from what it has in memory, or not at all.
+    pub fn freeze_etcd(&mut self) -> Result<()> {
+        self.control_plane.etcd.freeze()
+    }
+
+    /// Lets etcd go on.
+    pub fn thaw_etcd(&mut self) -> Result<()> {
+        self.control_plane.etcd.thaw()
+    }
+
+    /// Loses everything that the control plane sends to a host, without a sign: its connections
+    /// stay, and nothing comes. Between other hosts nothing changes.
+    pub fn cut(&self, host: &Host) -> Result<()> {
+        self.route("add", host)
+    }
+
+    /// Undoes [`cut`](Self::cut).
+    pub fn restore(&self, host: &Host) -> Result<()> {
+        self.route("del", host)
+    }
+
+    fn route(&self, change: &str, host: &Host) -> Result<()> {
+        let (v4, v6) = (host.eth0.ipv4, host.eth0.ipv6);
+        self.host.ip(&format!("-4 route {change} blackhole {v4}"))?;
+        self.host.ip(&format!("-6 route {change} blackhole {v6}"))?;
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let ready = wait_until("the API server", LIMIT, || {
+            // That it has ended is an error.
+            self.api()?.thaw()?;
+            let asked = self.kubectl(["get", "--raw=/readyz", "--request-timeout=2s"]);
+            Ok(asked.unheard().output()?.status.success())
+        });
+        ready.with_context(|| self.said())
+    }
+
+    /// The last that etcd and the API server said: too much else for a failing test to print.
+    fn said(&self) -> String {
+        let ControlPlane { etcd, api, .. } = &self.control_plane;
+        let processes = iter::once(etcd).chain(api);
+        let said = processes.map(|process| {
+            let lines = process.stderr();
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        });
+        said.collect::<Vec<_>>().join("\n")
+    }
+
+    fn api(&mut self) -> Result<&mut Process> {
+        self.control_plane
+            .api
+            .as_mut()
+            .context("the API server is not running")
+    }
+}

@@ -1,0 +1,126 @@
+//! Who somebody is to the API server, and what the API server lets them in by.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::Kube;
+use crate::lab::Host;
+
+/// The API server's port.
+pub(super) const PORT: u16 = 6443;
+
+/// Where a pod finds what its ServiceAccount is let in by. `/run` is a host's own.
+const POD: &str = "/run/secrets/kubernetes.io/serviceaccount";
+
+/// Somebody who uses the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity<'a> {
+    /// Who may do everything.
+    Admin,
+    /// A user in a group, by certificate.
+    User(&'a str, &'a str),
+    /// A ServiceAccount by namespace and name, by token: it has to exist.
+    ServiceAccount(&'a str, &'a str),
+}
+
+impl Kube {
+    /// A kubeconfig of somebody, for use on any host.
+    pub fn kubeconfig(&self, identity: Identity<'_>) -> Result<PathBuf> {
+        let (name, credentials) = match identity {
+            Identity::Admin => return Ok(self.admin()),
+            Identity::User(user, group) => {
+                (file_name(&[user, group]), self.by_certificate(user, group)?)
+            }
+            Identity::ServiceAccount(namespace, name) => {
+                let file = file_name(&[namespace, name]);
+                let token = self.token(namespace, name)?;
+                (file, format!("token: {token}"))
+            }
+        };
+        self.write_kubeconfig(&name, &credentials)
+    }
+
+    /// Where the API server is.
+    pub fn address(&self) -> SocketAddr {
+        (self.host.eth0.ipv4, PORT).into()
+    }
+
+    /// Has programs that run on a host find what a pod of a ServiceAccount finds: its token,
+    /// namespace and authority. The environment variables that a pod has are handed back.
+    pub fn make_pod(
+        &self,
+        host: &Host,
+        namespace: &str,
+        account: &str,
+    ) -> Result<[(&str, String); 2]> {
+        let token = self.token(namespace, account)?;
+        let authority = fs::read(self.authority.certificate())?;
+        host.run(|| {
+            fs::create_dir_all(POD)?;
+            fs::write(format!("{POD}/token"), token)?;
+            fs::write(format!("{POD}/namespace"), namespace)?;
+            fs::write(format!("{POD}/ca.crt"), authority)
+        })
+        .with_context(|| format!("making {POD} on {}", host.name()))?;
+        let address = self.address();
+        Ok([
+            ("KUBERNETES_SERVICE_HOST", address.ip().to_string()),
+            ("KUBERNETES_SERVICE_PORT", address.port().to_string()),
+        ])
+    }
+
+    pub(super) fn admin(&self) -> PathBuf {
+        self.files.path().join("admin.kubeconfig")
+    }
+
+    /// Writes the kubeconfig of who may do everything.
+    pub(super) fn write_admin(&self) -> Result<()> {
+        let credentials = self.by_certificate("admin", "system:masters")?;
+        self.write_kubeconfig("admin", &credentials)?;
+        Ok(())
+    }
+
+    /// Has the API server sign a token, as the kubelet has it for a pod.
+    fn token(&self, namespace: &str, account: &str) -> Result<String> {
+        let token = self
+            .kubectl(["create", "token", account, "--namespace", namespace])
+            .unheard()
+            .run()?;
+        Ok(token.trim().to_owned())
+    }
+
+    fn by_certificate(&self, user: &str, group: &str) -> Result<String> {
+        let pair = self
+            .authority
+            .client(&file_name(&[user, group]), user, group)?;
+        Ok(format!(
+            "client-certificate: {}, client-key: {}",
+            pair.public.display(),
+            pair.key.display()
+        ))
+    }
+
+    fn write_kubeconfig(&self, name: &str, credentials: &str) -> Result<PathBuf> {
+        let text = format!(
+            "\
+apiVersion: v1
+kind: Config
+clusters: [{{ name: lab, cluster: {{ server: \"https://{}\", certificate-authority: {} }} }}]
+users: [{{ name: user, user: {{ {credentials} }} }}]
+contexts: [{{ name: lab, context: {{ cluster: lab, user: user }} }}]
+current-context: lab
+",
+            self.address(),
+            self.authority.certificate().display(),
+        );
+        let file = self.files.path().join(format!("{name}.kubeconfig"));
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+}
+
+/// Names of Kubernetes have colons, which do in a file's name.
+fn file_name(parts: &[&str]) -> String {
+    parts.join("@")
+}

@@ -1,0 +1,100 @@
+//! A real Kubernetes in the lab: etcd, kube-apiserver and kube-proxy.
+//!
+//! [`Kube`] is a control plane on a host of its own; hosts become nodes by [`Kube::join`]. Nothing
+//! of it is mocked, and it goes with the lab. What a cluster has besides, it lacks: there are no
+//! controllers and no kubelet, so that a test writes itself what they would write (Endpoints,
+//! conditions of nodes), and deletes what they would delete.
+//!
+//! ```no_run
+//! # use std::net::{IpAddr, Ipv4Addr};
+//! # use speaker_tests::kube::{Backend, Kube, objects};
+//! speaker_tests::lab::test(|lab| {
+//!     let kube = Kube::start(lab)?;
+//!     let node = lab.host("node-a")?;
+//!     kube.join(&node, &[("zone", "north")])?;
+//!     let proxy = kube.proxy(&node)?;
+//!     let backend = Backend::start(&node, 8080)?;
+//!
+//!     kube.apply(&objects::service("web", &[("TCP", 80, 8080)]))?;
+//!     let slice = [objects::Endpoint::on(&node, false)];
+//!     kube.apply(&objects::endpoint_slice("web", &slice, &[("TCP", 80, 8080)]))?;
+//!     kube.ingress("default/web", &[IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240))])?;
+//!     Ok(())
+//! });
+//! ```
+//!
+//! It is Kubernetes 1.20.2, the last that can be had from Debian's packages, with later versions'
+//! `loadBalancerClass`, `ipMode` and EndpointSlices of `discovery.k8s.io/v1`; what it was built
+//! from is told by `xtask/src/kubernetes`. It knows neither CEL rules in custom resource
+//! definitions, which are dropped, nor lists that are streamed, nor `policy/v1`. It keeps its
+//! objects as JSON, since the fields that were added have no other form. kubectl and its kustomize
+//! are those of 1.32.
+//!
+//! A control plane takes some 4 s to start, and 300 MiB: let a test look at more than one thing.
+
+mod backend;
+mod certificates;
+mod control_plane;
+mod identity;
+mod kubectl;
+mod node;
+pub mod objects;
+mod visitor;
+
+use std::{env, path::PathBuf};
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+pub use self::{
+    backend::Backend,
+    identity::Identity,
+    visitor::{Reply, Visit, Visitor, Visits, get, get_udp},
+};
+use self::{certificates::Authority, control_plane::ControlPlane};
+use crate::lab::{Host, Lab, Missing};
+
+/// The environment variable that names the directory of `etcd`, `kube-apiserver`, `kube-proxy` and
+/// `kubectl`. Empty, it leaves the tests out that need them.
+pub const PROGRAMS: &str = "SPEAKER_KUBERNETES";
+
+/// A control plane, on a host of its own.
+#[derive(Debug)]
+pub struct Kube {
+    /// The host of the control plane.
+    pub host: Host,
+    control_plane: ControlPlane,
+    authority: Authority,
+    programs: PathBuf,
+    /// Certificates, kubeconfigs, manifests: seen by all hosts.
+    files: TempDir,
+}
+
+impl Kube {
+    /// Starts a control plane, and returns when it is ready. That the machine lacks Kubernetes is
+    /// told by [`Missing`].
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let programs = programs()?;
+        let host = lab.host("control-plane")?;
+        let files = tempfile::Builder::new().prefix("kube").tempdir()?;
+        let authority = Authority::new(files.path())?;
+        let mut kube = Self {
+            control_plane: ControlPlane::new(&host, &authority, &programs)?,
+            host,
+            authority,
+            programs,
+            files,
+        };
+        kube.write_admin()?;
+        kube.start_api()?;
+        Ok(kube)
+    }
+}
+
+fn programs() -> Result<PathBuf, Missing> {
+    let directory = env::var_os(PROGRAMS).ok_or(Missing::Kubernetes)?;
+    if directory.is_empty() {
+        return Err(Missing::LeftOut);
+    }
+    Ok(directory.into())
+}

@@ -1,0 +1,9 @@
+//! With a real Kubernetes: what users apply, what clients get, and what happens to both while its
+//! parts fail.
+
+mod stand;
+
+use std::time::Duration;
+
+/// Nothing here takes that long, on a machine that has much else to do.
+const SOON: Duration = Duration::from_secs(30);
