@@ -2,7 +2,7 @@
 
 use std::{
     iter,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream},
     path::Path,
     time::Duration,
 };
@@ -167,6 +167,10 @@ impl Kube {
         let ready = wait_until("the API server", LIMIT, || {
             // That it has ended is an error.
             self.api()?.thaw()?;
+            let address = self.address();
+            if self.host.run(|| TcpStream::connect(address)).is_err() {
+                return Ok(false);
+            }
             let asked = self.kubectl(["get", "--raw=/readyz", "--request-timeout=2s"]);
             Ok(asked.unheard().output()?.status.success())
         });

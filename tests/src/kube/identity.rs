@@ -30,12 +30,14 @@ impl Kube {
         let (name, credentials) = match identity {
             Identity::Admin => return Ok(self.admin()),
             Identity::User(user, group) => {
-                (file_name(&[user, group]), self.by_certificate(user, group)?)
+                let name = format!("user-{user}-{group}");
+                let credentials = self.by_certificate(&name, user, group)?;
+                (name, credentials)
             }
-            Identity::ServiceAccount(namespace, name) => {
-                let file = file_name(&[namespace, name]);
-                let token = self.token(namespace, name)?;
-                (file, format!("token: {token}"))
+            Identity::ServiceAccount(namespace, account) => {
+                let name = format!("account-{namespace}-{account}");
+                let token = self.token(namespace, account)?;
+                (name, format!("token: {token}"))
             }
         };
         self.write_kubeconfig(&name, &credentials)
@@ -76,7 +78,7 @@ impl Kube {
 
     /// Writes the kubeconfig of who may do everything.
     pub(super) fn write_admin(&self) -> Result<()> {
-        let credentials = self.by_certificate("admin", "system:masters")?;
+        let credentials = self.by_certificate("admin", "admin", "system:masters")?;
         self.write_kubeconfig("admin", &credentials)?;
         Ok(())
     }
@@ -90,10 +92,8 @@ impl Kube {
         Ok(token.trim().to_owned())
     }
 
-    fn by_certificate(&self, user: &str, group: &str) -> Result<String> {
-        let pair = self
-            .authority
-            .client(&file_name(&[user, group]), user, group)?;
+    fn by_certificate(&self, file: &str, user: &str, group: &str) -> Result<String> {
+        let pair = self.authority.client(file, user, group)?;
         Ok(format!(
             "client-certificate: {}, client-key: {}",
             pair.public.display(),
@@ -118,9 +118,4 @@ current-context: lab
         fs::write(&file, text).with_context(|| file.display().to_string())?;
         Ok(file)
     }
-}
-
-/// Names of Kubernetes have colons, which do in a file's name.
-fn file_name(parts: &[&str]) -> String {
-    parts.join("@")
 }

@@ -1,12 +1,15 @@
 //! The API as people use it: with kubectl.
 
-use std::{ffi::OsStr, fmt::Display, io::Write as _, net::IpAddr, path::Path};
+use std::{ffi::OsStr, fmt::Display, io::Write as _, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{Identity, Kube};
 use crate::lab::Command;
+
+/// More than kubectl takes, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(60);
 
 impl Kube {
     /// kubectl with these arguments, of one who may do everything.
@@ -78,5 +81,6 @@ impl Kube {
             .arg("--cache-dir")
             .arg(self.files.path().join("cache"))
             .args(arguments)
+            .limit(LIMIT)
     }
 }

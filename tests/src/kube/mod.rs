@@ -1,34 +1,44 @@
 //! A real Kubernetes in the lab: etcd, kube-apiserver and kube-proxy.
 //!
 //! [`Kube`] is a control plane on a host of its own; hosts become nodes by [`Kube::join`]. Nothing
-//! of it is mocked, and it goes with the lab. What a cluster has besides, it lacks: there are no
-//! controllers and no kubelet, so that a test writes itself what they would write (Endpoints,
-//! conditions of nodes), and deletes what they would delete.
+//! of it is mocked, and it goes with the lab.
 //!
 //! ```no_run
 //! # use std::net::{IpAddr, Ipv4Addr};
-//! # use speaker_tests::kube::{Backend, Kube, objects};
+//! # use std::time::Duration;
+//! # use speaker_tests::kube::{Backend, Kube, get, objects};
 //! speaker_tests::lab::test(|lab| {
 //!     let kube = Kube::start(lab)?;
 //!     let node = lab.host("node-a")?;
+//!     let client = lab.host("client")?;
 //!     kube.join(&node, &[("zone", "north")])?;
 //!     let proxy = kube.proxy(&node)?;
 //!     let backend = Backend::start(&node, 8080)?;
 //!
-//!     kube.apply(&objects::service("web", &[("TCP", 80, 8080)]))?;
-//!     let slice = [objects::Endpoint::on(&node, false)];
-//!     kube.apply(&objects::endpoint_slice("web", &slice, &[("TCP", 80, 8080)]))?;
-//!     kube.ingress("default/web", &[IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240))])?;
+//!     let ports = [("TCP", 80, 8080)];
+//!     kube.apply(&objects::service("web", &ports))?;
+//!     let endpoint = objects::Endpoint::on(&node, false);
+//!     kube.apply(&objects::endpoint_slice("web", &[endpoint], &ports))?;
+//!     let vip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
+//!     kube.ingress("default/web", &[vip])?;
+//!     // … and when somebody answers for the VIP:
+//!     assert_eq!(get(&client, (vip, 80).into(), Duration::from_secs(1))?.node, "node-a");
 //!     Ok(())
 //! });
 //! ```
 //!
-//! It is Kubernetes 1.20.2, the last that can be had from Debian's packages, with later versions'
-//! `loadBalancerClass`, `ipMode` and EndpointSlices of `discovery.k8s.io/v1`; what it was built
-//! from is told by `xtask/src/kubernetes`. It knows neither CEL rules in custom resource
-//! definitions, which are dropped, nor lists that are streamed, nor `policy/v1`. It keeps its
-//! objects as JSON, since the fields that were added have no other form. kubectl and its kustomize
-//! are those of 1.32.
+//! It is Kubernetes 1.20.2, the last that Debian's packages have more of than kubectl, with
+//! `loadBalancerClass`, `ipMode`, `discovery.k8s.io/v1` and `policy/v1` of later versions:
+//! `xtask/src/kubernetes/later.patch`. kubectl and its kustomize are those of 1.32.
+//!
+//! - There are no controllers and no kubelet: a test writes the endpoints and conditions that they
+//!   would write. Objects with owners, and namespaces, stay until all that is in them is deleted
+//!   by hand, and roles that are aggregated (`view`, `edit`, `admin`) are empty.
+//! - Rules in CEL are dropped from definitions of custom resources. Lists are not streamed.
+//! - Objects are kept as JSON, since the fields that were added have no other form: a client that
+//!   asks for protobuf does not see them.
+//! - kube-proxy runs in its iptables mode, and writes its rules by whatever iptables the machine
+//!   has: legacy or nf_tables. This version has no mode nftables yet.
 //!
 //! A control plane takes some 4 s to start, and 300 MiB: let a test look at more than one thing.
 

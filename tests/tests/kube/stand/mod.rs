@@ -3,6 +3,7 @@
 mod access;
 mod faults;
 mod objects;
+mod skips;
 mod traffic;
 
 use serde_json::Value;

@@ -2,14 +2,16 @@
 
 use std::fs;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use speaker_tests::{
-    kube::{Kube, objects},
-    lab,
+    kube::{Backend, Kube, objects},
+    lab::{self, Host},
+    wait::wait_until,
 };
 
 use super::PORTS;
+use crate::SOON;
 
 /// All of it lies in one namespace.
 const KUSTOMIZATION: &str = "\
@@ -52,75 +54,115 @@ const POOL: &str =
 fn objects_are_stored_as_they_are_written() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
+        kube.apply(&objects::namespace("shop"))?;
+        fields_of_later_versions_stay(&kube)?;
+        what_is_no_field_is_refused(&kube)?;
+        directories_are_applied(&kube)?;
 
-        let mut service = objects::service("web", &PORTS);
-        service["metadata"]["namespace"] = json!("shop");
-        service["spec"]["loadBalancerClass"] = json!("example.com/l2");
-        service["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": "web-1",
-                "namespace": "shop",
-                "labels": { "kubernetes.io/service-name": "web" },
-            },
-            "addressType": "IPv6",
-            "endpoints": [{
-                "addresses": ["fd00::1"],
-                "nodeName": "node-a",
-                "conditions": { "ready": false, "serving": true, "terminating": true },
-            }],
-            "ports": [{ "name": "tcp-80", "protocol": "TCP", "port": 8080 }],
-        });
-        let objects = [objects::namespace("shop"), service, slice.clone()];
-        kube.apply(&objects::list(objects))?;
         let node = lab.host("node-a")?;
         kube.join(&node, &[("zone", "north")])?;
-
-        let spec = &kube.get("service web --namespace=shop")?["spec"];
-        assert_eq!(spec["loadBalancerClass"], "example.com/l2");
-        assert_eq!(spec["allocateLoadBalancerNodePorts"], false);
-        assert_eq!(spec["ipFamilies"], json!(["IPv4", "IPv6"]));
-        let cluster_ips = spec["clusterIPs"].as_array().context("clusterIPs")?;
-        assert_eq!(cluster_ips.len(), 2, "{cluster_ips:?}");
-
-        let found = kube.get("endpointslices.v1.discovery.k8s.io web-1 --namespace=shop")?;
-        assert_eq!(found["endpoints"], slice["endpoints"]);
-
-        let status =
-            json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.240", "ipMode": "VIP" }] } });
-        kube.patch_status("service/web --namespace=shop", &status)?;
-        let found = kube.get("service web --namespace=shop")?;
-        assert_eq!(found["status"]["loadBalancer"], status["loadBalancer"]);
-
-        let node = kube.get("node node-a")?;
-        assert_eq!(node["metadata"]["labels"]["zone"], "north");
-        assert_eq!(node["status"]["conditions"][0]["type"], "Ready");
-
-        let manifests = tempfile::tempdir()?;
-        fs::write(manifests.path().join("kustomization.yaml"), KUSTOMIZATION)?;
-        fs::write(manifests.path().join("all.yaml"), MANIFESTS)?;
-        kube.kustomize(manifests.path())?;
-        kube.kubectl([
-            "wait",
-            "--for=condition=Established",
-            "crd/pools.example.com",
-        ])
-        .run()?;
-        kube.apply(&POOL)?;
-        assert_eq!(kube.get("pool one")?["spec"]["size"], 5);
-        let budgets = kube.get("poddisruptionbudgets --namespace=shop")?;
-        assert_eq!(budgets["items"][0]["apiVersion"], "policy/v1");
-
-        let unknown = json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": { "name": "odd" },
-            "spec": { "ports": [{ "port": 80 }], "colour": "red" },
-        });
-        let refused = kube.apply(&unknown).err().context("it was taken")?;
-        assert!(format!("{refused:#}").contains("colour"), "{refused:#}");
-        Ok(())
+        let found = kube.get("node node-a")?;
+        assert_eq!(found["metadata"]["labels"]["zone"], "north");
+        assert_eq!(found["status"]["conditions"][0]["type"], "Ready");
+        webhooks_are_asked_at_their_endpoints(&kube, &node)
     });
+}
+
+fn fields_of_later_versions_stay(kube: &Kube) -> Result<()> {
+    let mut service = objects::service("web", &PORTS);
+    service["metadata"]["namespace"] = json!("shop");
+    service["spec"]["loadBalancerClass"] = json!("example.com/l2");
+    service["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "web-1",
+            "namespace": "shop",
+            "labels": { "kubernetes.io/service-name": "web" },
+        },
+        "addressType": "IPv6",
+        "endpoints": [{
+            "addresses": ["fd00::1"],
+            "nodeName": "node-a",
+            "conditions": { "ready": false, "serving": true, "terminating": true },
+        }],
+        "ports": [{ "name": "tcp-80", "protocol": "TCP", "port": 8080 }],
+    });
+    kube.apply(&objects::list([service, slice.clone()]))?;
+    let ingress = json!([{ "ip": "10.0.0.240", "ipMode": "VIP" }]);
+    let status = json!({ "loadBalancer": { "ingress": ingress } });
+    kube.patch_status("service/web --namespace=shop", &status)?;
+
+    let found = kube.get("service web --namespace=shop")?;
+    let spec = &found["spec"];
+    assert_eq!(spec["loadBalancerClass"], "example.com/l2");
+    assert_eq!(spec["allocateLoadBalancerNodePorts"], false);
+    assert_eq!(spec["ipFamilies"], json!(["IPv4", "IPv6"]));
+    assert_eq!(spec["clusterIPs"].as_array().map(Vec::len), Some(2));
+    assert_eq!(found["status"]["loadBalancer"]["ingress"], ingress);
+    let found = kube.get("endpointslices.v1.discovery.k8s.io web-1 --namespace=shop")?;
+    assert_eq!(found["endpoints"], slice["endpoints"]);
+    Ok(())
+}
+
+fn what_is_no_field_is_refused(kube: &Kube) -> Result<()> {
+    let mut service = objects::service("odd", &PORTS);
+    service["spec"]["colour"] = json!("red");
+    let refused = kube.apply(&service).err().context("it was taken")?;
+    assert!(format!("{refused:#}").contains("colour"), "{refused:#}");
+    Ok(())
+}
+
+fn directories_are_applied(kube: &Kube) -> Result<()> {
+    let manifests = tempfile::tempdir()?;
+    fs::write(manifests.path().join("kustomization.yaml"), KUSTOMIZATION)?;
+    fs::write(manifests.path().join("all.yaml"), MANIFESTS)?;
+    kube.kustomize(manifests.path())?;
+    let established = "--for=condition=Established";
+    kube.kubectl(["wait", established, "crd/pools.example.com"])
+        .run()?;
+    kube.apply(&POOL)?;
+    assert_eq!(kube.get("pool one")?["spec"]["size"], 5);
+    let budgets = kube.get("poddisruptionbudgets --namespace=shop")?;
+    assert_eq!(budgets["items"][0]["apiVersion"], "policy/v1");
+    Ok(())
+}
+
+fn webhooks_are_asked_at_their_endpoints(kube: &Kube, node: &Host) -> Result<()> {
+    let ports = [("TCP", 443, 8443)];
+    kube.apply(&objects::service("hook", &ports))?;
+    kube.apply(&json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": { "name": "hook" },
+        "webhooks": [{
+            "name": "hook.example.com",
+            "clientConfig": { "service": { "namespace": "default", "name": "hook" } },
+            "rules": [{
+                "operations": ["CREATE"],
+                "apiGroups": [""],
+                "apiVersions": ["v1"],
+                "resources": ["configmaps"],
+            }],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }],
+    }))?;
+    let refusal = |wanted| {
+        wait_until(wanted, SOON, || {
+            let create = kube.kubectl(["create", "configmap", "one"]).unheard();
+            Ok(create.output()?.stderr.contains(wanted))
+        })
+    };
+    refusal("no endpoints available for service \"hook\"")?;
+
+    // It is there, but does not know TLS.
+    let _backend = Backend::start(node, 8443)?;
+    kube.apply(&objects::endpoints(
+        "hook",
+        &[node.eth0.ipv4.into()],
+        &ports,
+    ))?;
+    refusal("EOF")
 }
