@@ -44,6 +44,7 @@
 
 mod backend;
 mod certificates;
+mod client;
 mod control_plane;
 mod identity;
 mod kubectl;

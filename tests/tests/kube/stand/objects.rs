@@ -1,16 +1,24 @@
 //! What users and controllers write is there as they wrote it.
 
-use std::fs;
+use std::{fs, pin::pin};
 
 use anyhow::{Context as _, Result};
+use futures::TryStreamExt as _;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Api, ResourceExt as _,
+    api::PostParams,
+    runtime::{WatchStreamExt as _, watcher},
+};
 use serde_json::json;
 use speaker_tests::{
-    kube::{Backend, Kube, objects},
+    kube::{Backend, Identity, Kube, objects},
     lab::{self, Host},
     wait::wait_until,
 };
+use tokio::time::timeout;
 
-use super::PORTS;
+use super::{PORTS, slice};
 use crate::SOON;
 
 /// All of it lies in one namespace.
@@ -64,6 +72,7 @@ fn objects_are_stored_as_they_are_written() {
         let found = kube.get("node node-a")?;
         assert_eq!(found["metadata"]["labels"]["zone"], "north");
         assert_eq!(found["status"]["conditions"][0]["type"], "Ready");
+        clients_list_and_watch(&kube, &node)?;
         webhooks_are_asked_at_their_endpoints(&kube, &node)
     });
 }
@@ -127,6 +136,24 @@ fn directories_are_applied(kube: &Kube) -> Result<()> {
     let budgets = kube.get("poddisruptionbudgets --namespace=shop")?;
     assert_eq!(budgets["items"][0]["apiVersion"], "policy/v1");
     Ok(())
+}
+
+fn clients_list_and_watch(kube: &Kube, node: &Host) -> Result<()> {
+    let [first, second] = [false, true].map(|is_ipv6| slice("web", node, is_ipv6));
+    kube.apply(&first)?;
+    let second: EndpointSlice = serde_json::from_value(second)?;
+    kube.client(Identity::Admin, async move |client| {
+        let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
+        let watch = watcher(slices.clone(), watcher::Config::default());
+        let mut names = pin!(watch.applied_objects().map_ok(|slice| slice.name_any()));
+        let mut next = async || timeout(SOON, names.try_next()).await?.context("watching");
+        // The API server's own comes first.
+        assert_eq!(next().await?.as_deref(), Some("kubernetes"));
+        assert_eq!(next().await?.as_deref(), Some("web-ipv4"));
+        slices.create(&PostParams::default(), &second).await?;
+        assert_eq!(next().await?.as_deref(), Some("web-ipv6"));
+        Ok(())
+    })
 }
 
 fn webhooks_are_asked_at_their_endpoints(kube: &Kube, node: &Host) -> Result<()> {
