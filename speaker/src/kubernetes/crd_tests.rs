@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use super::{IPAddressPool, L2Advertisement};
+use super::{ConfigurationState, IPAddressPool, L2Advertisement, ServiceL2Status};
 
 /// Names and columns, then one line for each field: its type, and whether it must be there.
 #[track_caller]
@@ -89,14 +89,18 @@ fn ip_address_pool() {
         .spec!.serviceAllocation.serviceSelectors[].matchLabels object
         .status nullable=true
         .status object
-        .status.assignedIPv4! format="int64"
-        .status.assignedIPv4! integer
-        .status.assignedIPv6! format="int64"
-        .status.assignedIPv6! integer
-        .status.availableIPv4! format="int64"
-        .status.availableIPv4! integer
-        .status.availableIPv6! format="int64"
-        .status.availableIPv6! integer
+        .status.assignedIPv4 default=0
+        .status.assignedIPv4 format="int64"
+        .status.assignedIPv4 integer
+        .status.assignedIPv6 default=0
+        .status.assignedIPv6 format="int64"
+        .status.assignedIPv6 integer
+        .status.availableIPv4 default=0
+        .status.availableIPv4 format="int64"
+        .status.availableIPv4 integer
+        .status.availableIPv6 default=0
+        .status.availableIPv6 format="int64"
+        .status.availableIPv6 integer
     "#]]);
 }
 
@@ -148,5 +152,58 @@ fn l2_advertisement() {
         .spec.serviceSelectors[].matchLabels object
         .status nullable=true
         .status object
+    "#]]);
+}
+
+#[test]
+fn service_l2_status() {
+    check::<ServiceL2Status>(expect![[r#"
+        "servicel2statuses.metallb.io" "v1beta1" "Namespaced", status {"status":{}}
+        column "Allocated Node" "string" ".status.node"
+        column "Service Name" "string" ".status.serviceName"
+        column "Service Namespace" "string" ".status.serviceNamespace"
+         title="ServiceL2Status"
+         object
+        .spec default={}
+        .spec object
+        .status nullable=true
+        .status object
+        .status.interfaces[] object
+        .status.interfaces[].name string
+        .status.node string
+        .status.serviceName string
+        .status.serviceNamespace string
+    "#]]);
+}
+
+#[test]
+fn configuration_state() {
+    check::<ConfigurationState>(expect![[r#"
+        "configurationstates.metallb.io" "v1beta1" "Namespaced", status {"status":{}}
+        column "Result" "string" ".status.result"
+        column "ErrorSummary" "string" ".status.errorSummary"
+        column "Age" "date" ".metadata.creationTimestamp"
+         title="ConfigurationState"
+         object
+        .status nullable=true
+        .status object
+        .status.conditions x-kubernetes-list-map-keys=["type"]
+        .status.conditions x-kubernetes-list-type="map"
+        .status.conditions[] object
+        .status.conditions[].lastTransitionTime! format="date-time"
+        .status.conditions[].lastTransitionTime! string
+        .status.conditions[].message! string
+        .status.conditions[].observedGeneration format="int64"
+        .status.conditions[].observedGeneration nullable=true
+        .status.conditions[].observedGeneration integer
+        .status.conditions[].reason! minLength=1
+        .status.conditions[].reason! string
+        .status.conditions[].status! enum=["True","False","Unknown"]
+        .status.conditions[].status! string
+        .status.conditions[].type! string
+        .status.errorSummary string
+        .status.result default="Unknown"
+        .status.result enum=["Valid","Invalid","Unknown"]
+        .status.result string
     "#]]);
 }

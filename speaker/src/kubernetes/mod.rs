@@ -5,20 +5,29 @@
 //! conversion, so that a file means what the same object means in a cluster.
 
 mod advertisement;
+mod configuration_state;
 pub mod convert;
 mod field;
 mod invalid;
 mod pool;
 mod selector;
+mod service_l2_status;
 
 pub use advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
     PreferredNodeSelector,
 };
+pub use configuration_state::{
+    Condition, ConditionStatus, ConfigurationResult, ConfigurationState, ConfigurationStateBody,
+    ConfigurationStateStatus,
+};
 pub use field::{FieldPath, Step};
 pub use invalid::{Invalid, Reason};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
+pub use service_l2_status::{
+    InterfaceInfo, ServiceL2Status, ServiceL2StatusBody, ServiceL2StatusSpec, ServiceL2StatusStatus,
+};
 
 #[cfg(test)]
 mod crd_tests;

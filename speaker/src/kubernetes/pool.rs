@@ -57,6 +57,8 @@ pub struct ServiceAllocation {
 
 /// How much of a pool is in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// Pools that nobody has counted yet have an empty one.
+#[serde(default)]
 pub struct IPAddressPoolStatus {
     /// IPv4 addresses that Services have.
     #[serde(rename = "assignedIPv4")]
