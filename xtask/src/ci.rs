@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::{
     cargo::cargo,
+    crds,
     setup::{self, Need},
     shell,
     test::{self, Options, Properties},
@@ -29,6 +30,7 @@ pub(crate) fn ci() -> Result<()> {
     linted()?;
     licensed()?;
     documented()?;
+    crds::current()?;
     test::test(&Options::default(), Properties::AlikeEachTime)
 }
 

@@ -3,6 +3,7 @@
 
 mod cargo;
 mod ci;
+mod crds;
 mod debian;
 mod kernels;
 mod kubernetes;
@@ -64,6 +65,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Write the definitions of the custom resources into deploy/
+    Crds(crds::Options),
     /// All that a change must pass: format, lints, licences, tests
     Ci,
 }
@@ -96,6 +99,7 @@ fn run(task: Task) -> Result<()> {
             cargo::build(Profile::Release, &cargo::BENCH)?.become_binary("bench", &arguments)
         }
         Task::Sim { arguments } => cargo::become_simulator(&arguments),
+        Task::Crds(options) => crds::crds(&options),
         Task::Ci => ci::ci(),
     }
 }

@@ -1,0 +1,125 @@
+//! The definitions of the custom resources, as files for those who install.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cargo::cargo, shell};
+
+/// Where they lie: beside the manifests, and in the chart, which can reach nothing outside of it.
+const DIRECTORIES: [&str; 2] = ["deploy/crds", "deploy/chart/speaker/crd-files"];
+
+/// The end of each file's name; others are not this task's.
+const SUFFIX: &str = ".metallb.io.yaml";
+
+/// Above each file.
+const NOTE: &str = "# Made by `cargo xtask crds` from speaker/src/kubernetes.\n";
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Write nothing; fail where a file is not current
+    #[arg(long)]
+    check: bool,
+}
+
+/// Writes the definitions, or tells whether they are current.
+pub(crate) fn crds(options: &Options) -> Result<()> {
+    let files = definitions()?;
+    for directory in DIRECTORIES {
+        let directory = Path::new(directory);
+        if options.check {
+            check(directory, &files)?;
+        } else {
+            write(directory, &files)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails where the files are not those that the types make.
+pub(crate) fn current() -> Result<()> {
+    crds(&Options { check: true })
+}
+
+/// What the types say, by file name.
+fn definitions() -> Result<BTreeMap<String, String>> {
+    let mut print = cargo();
+    print.args(["run", "--quiet", "--package=speaker", "--example=crds"]);
+    let files: BTreeMap<String, String> =
+        serde_json::from_str(&shell::read(&mut print)?).context("the example's output")?;
+    let noted = |(name, text)| (name, format!("{NOTE}{text}"));
+    Ok(files.into_iter().map(noted).collect())
+}
+
+fn write(directory: &Path, files: &BTreeMap<String, String>) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    for stale in surplus(directory, files)? {
+        fs::remove_file(directory.join(stale))?;
+    }
+    for (name, text) in files {
+        let path = directory.join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn check(directory: &Path, files: &BTreeMap<String, String>) -> Result<()> {
+    let mut outdated = surplus(directory, files)?;
+    for (name, text) in files {
+        if fs::read_to_string(directory.join(name)).ok().as_ref() != Some(text) {
+            outdated.push(name.clone());
+        }
+    }
+    if !outdated.is_empty() {
+        bail!(
+            "not current in {}: {}; run `cargo xtask crds`",
+            directory.display(),
+            outdated.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Files of definitions that no longer exist.
+fn surplus(directory: &Path, files: &BTreeMap<String, String>) -> Result<Vec<String>> {
+    let mut surplus = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Ok(surplus);
+    };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(SUFFIX) && !files.contains_key(&name) {
+            surplus.push(name);
+        }
+    }
+    Ok(surplus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_current_and_what_is_changed_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("crds");
+        let file = |text: &str| BTreeMap::from([("a.yaml".to_owned(), text.to_owned())]);
+        assert!(check(&path, &file("one\n")).is_err());
+        write(&path, &file("one\n")).unwrap();
+        check(&path, &file("one\n")).unwrap();
+        let told = check(&path, &file("two\n")).unwrap_err().to_string();
+        assert!(told.ends_with("a.yaml; run `cargo xtask crds`"), "{told}");
+    }
+
+    #[test]
+    fn files_of_kinds_that_are_gone_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::write(path.join("old.metallb.io.yaml"), "").unwrap();
+        let none = BTreeMap::new();
+        assert!(check(path, &none).is_err());
+        write(path, &none).unwrap();
+        check(path, &none).unwrap();
+    }
+}
