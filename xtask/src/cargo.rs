@@ -138,6 +138,32 @@ pub(crate) fn build(profile: Profile, selection: &[&str]) -> Result<Built> {
     })
 }
 
+/// Builds `speaker` without the need for any library; fails where the eBPF objects are missing.
+///
+/// Only the program itself is compiled anew: its dependencies are those of the ordinary build.
+pub(crate) fn build_static(profile: Profile) -> Result<PathBuf> {
+    // It has the same object inside, which is looked for here.
+    build(profile, &SPEAKER)?;
+    let mut command = cargo();
+    command.arg("rustc").args(SPEAKER);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    command.args(["--message-format", "json-render-diagnostics", "--"]);
+    command.args(["-Ctarget-feature=+crt-static", "-Cstrip=debuginfo"]);
+    let said = shell::read(&mut command)?;
+    for message in Message::parse_stream(said.as_bytes()) {
+        if let Message::CompilerArtifact(Artifact {
+            executable: Some(path),
+            ..
+        }) = message?
+        {
+            return Ok(path.into_std_path_buf());
+        }
+    }
+    bail!("cargo built no `speaker`")
+}
+
 fn speaker_package() -> Result<cargo_metadata::PackageId> {
     let metadata = MetadataCommand::new().no_deps().exec()?;
     metadata

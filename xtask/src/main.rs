@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod crds;
 mod debian;
+mod image;
 mod kernels;
 mod kubernetes;
 mod places;
@@ -65,6 +66,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Build the container image, without a registry
+    Image(image::Options),
     /// Write the definitions of the custom resources into deploy/
     Crds(crds::Options),
     /// All that a change must pass: format, lints, licences, tests
@@ -99,6 +102,7 @@ fn run(task: Task) -> Result<()> {
             cargo::build(Profile::Release, &cargo::BENCH)?.become_binary("bench", &arguments)
         }
         Task::Sim { arguments } => cargo::become_simulator(&arguments),
+        Task::Image(options) => image::image(&options),
         Task::Crds(options) => crds::crds(&options),
         Task::Ci => ci::ci(),
     }

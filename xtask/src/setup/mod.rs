@@ -1,8 +1,11 @@
 //! What the tasks need of the machine: looked for each time, and installed where it is missing.
 
+mod deploy;
 mod packages;
 mod rust_src;
 mod tools;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -21,6 +24,8 @@ pub(crate) enum Need {
     Kubernetes,
     /// To check the dependencies' licences.
     Licences,
+    /// To build the image.
+    Image,
 }
 
 /// Installs all that any task needs, and says what there is.
@@ -31,8 +36,10 @@ pub(crate) fn all() -> Result<()> {
         Need::Lab,
         Need::Kernels,
         Need::Kubernetes,
+        Need::Image,
     ])?;
     kubernetes::obtain()?;
+    deploy_tools()?;
     eprintln!("everything is there; next: `cargo xtask demo`");
     Ok(())
 }
@@ -50,7 +57,13 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
             Need::Lab => programs.extend(packages::LAB),
             Need::Kernels => programs.extend(packages::KERNELS),
             Need::Kubernetes => programs.extend(packages::KUBERNETES),
+            Need::Image => programs.extend(packages::IMAGE),
         }
     }
     packages::ensure(&programs)
+}
+
+/// Where the programs are that read deploy/ as users' programs do, once they are there.
+pub(crate) fn deploy_tools() -> Result<PathBuf> {
+    deploy::ensure()
 }

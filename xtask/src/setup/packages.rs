@@ -42,6 +42,8 @@ pub(super) const KUBERNETES: [Program; 5] = [
     ("patch", "patch"),
     ("tar", "tar"),
 ];
+/// To build the image without a registry or a daemon.
+pub(super) const IMAGE: [Program; 1] = [("buildah", "buildah")];
 
 /// Installs the packages whose programs are missing.
 pub(super) fn ensure(programs: &[Program]) -> Result<()> {
