@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     cargo::{self, Built, Profile, cargo},
-    kernels, kubernetes,
+    image, kernels, kubernetes,
     setup::{self, Need},
     shell,
     tally::Tally,
@@ -127,7 +127,10 @@ fn here(mut command: Command, names: &[String]) -> Result<Tally> {
         command.arg("--").args(names);
     }
     shell::say(&command);
-    command.env(SKIPS, skips.path());
+    let deploy = Deploy::provide(names.is_empty())?;
+    command
+        .env(SKIPS, skips.path())
+        .envs(deploy.environment);
 
     let mut tally = if nextest {
         by_nextest(&mut command)?
@@ -140,6 +143,36 @@ fn here(mut command: Command, names: &[String]) -> Result<Tally> {
         tally.skip(skip.to_owned());
     }
     Ok(tally)
+}
+
+/// What the tests of deploy/ are told.
+struct Deploy {
+    environment: Vec<(&'static str, PathBuf)>,
+}
+
+impl Deploy {
+    /// Provides the programs that read deploy/, and the image unless only some tests are asked for.
+    /// Outside of CI, a machine need not have all that it takes: the tests then say what is missing.
+    fn provide(all: bool) -> Result<Self> {
+        let mut environment = Vec::new();
+        let mut provide = |name, made: Result<PathBuf>| match made {
+            Ok(path) => {
+                environment.push((name, path));
+                Ok(())
+            }
+            Err(error) if in_ci() => Err(error),
+            Err(error) => {
+                eprintln!("{name} cannot be had: {error:#}");
+                Ok(())
+            }
+        };
+        provide("SPEAKER_DEPLOY_TOOLS", setup::deploy_tools())?;
+        if all {
+            let image = image::build(Profile::Dev).and_then(|it| Ok(fs::canonicalize(it)?));
+            provide("SPEAKER_IMAGE", image)?;
+        }
+        Ok(Self { environment })
+    }
 }
 
 /// nextest tells people what it does on standard error, and us on standard output.

@@ -1,0 +1,8 @@
+//! deploy/: what installs the agent and the controller.
+
+mod capabilities;
+mod chart;
+mod image;
+mod manifests;
+mod monitoring;
+mod objects;

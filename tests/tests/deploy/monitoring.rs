@@ -1,0 +1,55 @@
+//! Alerts and dashboard.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::objects::{read, repository, run, test};
+
+const TESTS: &str = "deploy/monitoring/alerts_test.yaml";
+
+#[test]
+fn alerts_fire_when_they_should() {
+    test(|| {
+        let directory = tempfile::tempdir()?;
+        // JSON is YAML.
+        let rules = directory.path().join("alerts.rules.yaml");
+        fs::write(&rules, alerts()?.to_string())?;
+        let tests = directory.path().join("alerts_test.yaml");
+        fs::copy(repository().join(TESTS), &tests)?;
+        run("promtool", &["check".as_ref(), "rules".as_ref(), &rules])?;
+        run("promtool", &["test".as_ref(), "rules".as_ref(), &tests])?;
+        Ok(())
+    });
+}
+
+/// A Prometheus without the operator reads this.
+fn alerts() -> Result<Value> {
+    let objects = read("deploy/monitoring/alerts.yaml")?;
+    Ok(objects[0]["spec"].clone())
+}
+
+#[test]
+fn the_dashboard_asks_for_nothing_that_the_alerts_or_the_programs_do_not_name() -> Result<()> {
+    let text = fs::read_to_string(repository().join("deploy/monitoring/dashboard.json"))?;
+    let dashboard: Value = serde_json::from_str(&text)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    assert!(!panels.is_empty());
+    for panel in panels {
+        let name = &panel["title"];
+        for target in panel["targets"].as_array().context("no queries")? {
+            let query = target["expr"].as_str().context("no query")?;
+            assert!(
+                query.contains("speaker_") || query.contains("metallb_"),
+                "{name}: {query}"
+            );
+        }
+        let place = &panel["gridPos"];
+        assert!(
+            place["x"].as_u64() < Some(24) && place["w"].as_u64() <= Some(24),
+            "{name}"
+        );
+    }
+    Ok(())
+}
