@@ -4,5 +4,6 @@ mod capabilities;
 mod chart;
 mod image;
 mod manifests;
+mod migration;
 mod monitoring;
 mod objects;
