@@ -21,9 +21,13 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// What `deploy/base/agent.yaml` adds, in the kernel's words: `bpf`.
 fn granted() -> Result<Vec<String>> {
-    let agent = objects::read("deploy/base/agent.yaml")?;
-    let security = &agent[0]["spec"]["template"]["spec"]["containers"][0]["securityContext"];
-    let capabilities = &security["capabilities"];
+    added("deploy/base/agent.yaml", "containers")
+}
+
+fn added(file: &str, containers: &str) -> Result<Vec<String>> {
+    let object = &objects::read(file)?[0];
+    let container = &object["spec"]["template"]["spec"][containers][0];
+    let capabilities = &container["securityContext"]["capabilities"];
     assert_eq!(capabilities["drop"], serde_json::json!(["ALL"]));
     let added = capabilities["add"].as_array().context("none is added")?;
     Ok(added
@@ -35,10 +39,7 @@ fn granted() -> Result<Vec<String>> {
 
 /// An agent as a container runtime starts it: root, with these capabilities and no way to more.
 fn agent(node: &Node, capabilities: &[String]) -> Result<Process> {
-    let set = capabilities
-        .iter()
-        .fold("-all".to_owned(), |set, it| format!("{set},+{it}"));
-    confined(node, &set)?
+    confined(node, capabilities)?
         .args(["agent", "--node-name", node.host.name()])
         .args(["--state-dir", "/run/lab"])
         .args(["--http", "127.0.0.1:7472"])
@@ -47,7 +48,9 @@ fn agent(node: &Node, capabilities: &[String]) -> Result<Process> {
         .spawn()
 }
 
-fn confined(node: &Node, set: &str) -> Result<Command> {
+fn confined(node: &Node, capabilities: &[String]) -> Result<Command> {
+    let names = capabilities.iter().map(|it| format!(",+{it}"));
+    let set = format!("-all{}", names.collect::<String>());
     Ok(node
         .host
         .command("setpriv")
@@ -82,6 +85,28 @@ fn the_agent_answers_and_restarts_with_what_the_manifests_grant() {
             let asked = asker?.stop()?;
             asked.assert_all_answered(100, node.host.eth0.mac);
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_it_has_left_is_removed_with_what_the_manifests_grant_for_that() {
+    lab::test(|lab| {
+        let node = node(lab)?;
+        let mut agent = agent(&node, &granted()?)?;
+        agent.wait_for_line("ready", SOON)?;
+        ensure!(agent.terminate(SOON)?.success());
+        let said = confined(
+            &node,
+            &added("deploy/detach/detach.yaml", "initContainers")?,
+        )?
+        .arg("detach")
+        .run()?;
+        assert!(said.contains("taken off eth0"), "{said}");
+        let left = node.host.command("ls").arg("/sys/fs/bpf").run()?;
+        assert!(!left.contains("speaker"), "{left}");
+        let link = node.host.ip("link show dev eth0")?;
+        assert!(!link.contains("prog/xdp"), "{link}");
         Ok(())
     });
 }
