@@ -9,3 +9,4 @@ pub mod kubernetes;
 pub mod manifests;
 pub mod netlink;
 pub mod peers;
+pub mod source;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cluster::{self, LinkInfo, NodeName},
-    intent::{Group, Wanted, WantedVip},
+    intent::{Group, Interfaces, Wanted},
     links::same_subnet,
 };
 
@@ -30,7 +30,7 @@ pub struct Host<'a> {
 /// VIP's subnet, only those with one there. It may own a group if it
 /// may own all its VIPs; where no node may, as many of them as any node may.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
-    let mut reach: BTreeMap<IpAddr, BTreeMap<&NodeName, Reach>> = BTreeMap::new();
+    let mut reach: BTreeMap<IpAddr, BTreeMap<&NodeName, (Reach, u32)>> = BTreeMap::new();
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
     for host in hosts {
         for (&address, vip) in &host.wanted.vips {
@@ -38,27 +38,31 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
                 .entry(vip.group)
                 .or_insert_with(|| (vip.first_ip, BTreeSet::new()));
             addresses.insert(address);
-            if let Some(how) = reach_of(address, vip, host.links) {
-                reach.entry(address).or_default().insert(host.name, how);
+            if let Ok(interfaces) = &vip.here
+                && vip.may_be_on(host.name.as_str())
+                && let Some(how) = reach_of(address, interfaces, host.links)
+            {
+                let nodes = reach.entry(address).or_default();
+                nodes.insert(host.name, (how, vip.preference));
             }
         }
     }
     groups
         .into_iter()
         .map(|(group, (first_ip, addresses))| {
-            let mut vips: BTreeMap<&NodeName, usize> = BTreeMap::new();
+            let mut vips: BTreeMap<&NodeName, (usize, u32)> = BTreeMap::new();
             for address in &addresses {
-                let nodes = reach.get(address).into_iter().flatten();
-                let best = nodes.clone().map(|(_, how)| *how).max();
-                for (name, _) in nodes.filter(|(_, how)| Some(**how) == best) {
-                    *vips.entry(name).or_default() += 1;
+                let nodes = || reach.get(address).into_iter().flatten();
+                let best = nodes().map(|(_, (how, _))| *how).max();
+                for (name, (_, preference)) in nodes().filter(|(_, (how, _))| Some(*how) == best) {
+                    vips.entry(name).or_insert((0, *preference)).0 += 1;
                 }
             }
-            let most = vips.values().copied().max();
+            let most = vips.values().map(|(count, _)| *count).max();
             let candidates = vips
                 .into_iter()
-                .filter(|(_, count)| Some(*count) == most)
-                .map(|(name, _)| (name.clone(), 0))
+                .filter(|(_, (count, _))| Some(*count) == most)
+                .map(|(name, (_, preference))| (name.clone(), i64::from(preference)))
                 .collect();
             (
                 group,
@@ -82,14 +86,14 @@ enum Reach {
     Near,
 }
 
-fn reach_of(address: IpAddr, vip: &WantedVip, links: &[LinkInfo]) -> Option<Reach> {
+fn reach_of(address: IpAddr, interfaces: &Interfaces, links: &[LinkInfo]) -> Option<Reach> {
     let near = |link: &LinkInfo| {
         let mut subnets = link.subnets.iter();
         subnets.any(|&(own, prefix)| same_subnet(own, address, prefix))
     };
     links
         .iter()
-        .filter(|link| vip.interfaces.contain(&link.name))
+        .filter(|link| interfaces.contain(&link.name))
         .map(|link| {
             if !link.up {
                 Reach::Down
@@ -105,7 +109,7 @@ fn reach_of(address: IpAddr, vip: &WantedVip, links: &[LinkInfo]) -> Option<Reac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intent::Interfaces;
+    use crate::intent::{NotAnnounced, WantedVip};
 
     fn wanted(groups: &[&[&str]], interfaces: &Interfaces) -> Wanted {
         let mut wanted = Wanted::default();
@@ -115,7 +119,9 @@ mod tests {
             for &address in &addresses {
                 let vip = WantedVip {
                     services: BTreeSet::new(),
-                    interfaces: interfaces.clone(),
+                    here: Ok(interfaces.clone()),
+                    served_by: None,
+                    preference: 0,
                     group,
                     first_ip: addresses[0],
                 };
@@ -201,6 +207,27 @@ mod tests {
         let none = Wanted::default();
         let links = [link("eth0", &[])];
         assert_eq!(names(&[("a", &none, &links), ("b", &some, &links)]), "b");
+    }
+
+    #[test]
+    fn every_node_knows_of_groups_that_it_may_not_own() {
+        let mut refused = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+        for vip in refused.vips.values_mut() {
+            vip.here = Err(NotAnnounced::NoEndpoint);
+        }
+        let links = [link("eth0", &[])];
+        assert_eq!(names(&[("a", &refused, &links)]), "");
+    }
+
+    #[test]
+    fn only_nodes_with_endpoints_may_where_the_service_asks_for_that() {
+        let mut local = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+        for vip in local.vips.values_mut() {
+            vip.served_by = Some(BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+        }
+        let links = [link("eth0", &[])];
+        assert_eq!(names(&[("a", &local, &links), ("b", &local, &links)]), "b");
+        assert_eq!(names(&[("a", &local, &links)]), "");
     }
 
     #[test]

@@ -45,6 +45,12 @@ impl Link {
     pub const fn has_ipv6(&self) -> bool {
         self.mtu >= IPV6_MTU_MIN
     }
+
+    /// Whether the kernel has this very address on the link.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let with_any_prefix = (address, 0)..=(address, u8::MAX);
+        self.addresses.range(with_any_prefix).next().is_some()
+    }
 }
 
 /// What a link is made of.

@@ -23,7 +23,7 @@ use speaker_common::layout;
 use speaker_core::{
     announce::{Announcer, Config},
     cluster,
-    intent::{self, Intent},
+    intent::{Intent, Terms},
     link::LinkChange,
     node::{Input, Node},
     plan::Choice,
@@ -38,8 +38,9 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Request, Verb},
     kernel::{self, EventError, Events, Kernel, ModeChoice},
-    manifests,
+    kubernetes, manifests,
     netlink::{self, Watch},
+    source::Change,
 };
 use frames::Taps;
 use ownership::{Hands, Happening, Ownership, until};
@@ -59,8 +60,10 @@ const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 pub struct Options {
     /// This node's name.
     pub node_name: String,
-    /// The directory of manifests.
-    pub manifests: PathBuf,
+    /// Where the configuration is.
+    pub source: Source,
+    /// What is decided apart from any object.
+    pub terms: Terms,
     /// The interfaces to use; none: the usual ones.
     pub interfaces: BTreeSet<String>,
     /// Where the program runs.
@@ -79,6 +82,20 @@ pub struct Options {
     pub membership: Membership,
 }
 
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// The API server of a cluster.
+    Cluster {
+        /// How it is reached; none: as from a pod of the cluster.
+        kubeconfig: Option<PathBuf>,
+        /// The namespace of the installation.
+        namespace: String,
+    },
+}
+
 /// Everything that can happen to the agent.
 #[derive(Debug)]
 enum Event {
@@ -88,8 +105,8 @@ enum Event {
     Due,
     /// A link has changed.
     Link(LinkChange),
-    /// The manifests have changed.
-    Manifests(manifests::Change),
+    /// The configuration has changed.
+    Configuration(Change),
     /// The program tells of a frame.
     Frame(Box<layout::Event>),
     /// Somebody asks over a socket.
@@ -123,13 +140,14 @@ pub async fn run(options: Options) -> Result<()> {
 
 struct Agent {
     hands: Hands,
-    me: intent::Node,
+    /// This node's name.
+    name: String,
     intent: Intent,
     ownership: Ownership,
     /// The intent or the links have changed since candidates were last looked for.
     replan: bool,
     taps: Taps,
-    /// The manifests' own errors.
+    /// What of the configuration is refused.
     refused: Vec<String>,
     /// What this node owns at the start is settled.
     settled: bool,
@@ -137,7 +155,7 @@ struct Agent {
     adopted: bool,
 
     links: mpsc::Receiver<LinkChange>,
-    manifests: mpsc::Receiver<manifests::Change>,
+    changes: mpsc::Receiver<Change>,
     events: Events,
     requests: mpsc::Receiver<Request>,
     terminate: Signal,
@@ -148,7 +166,8 @@ impl Agent {
     async fn start(options: Options) -> Result<Self> {
         let Options {
             node_name,
-            manifests,
+            source,
+            terms,
             interfaces,
             mode,
             bpffs,
@@ -203,12 +222,27 @@ impl Agent {
         hands.node.handle(Input::Links(links), now);
         // Others are to count on this node from the moment that they meet it.
         ownership.tell_links(&mut hands);
-        let (changed, changes_of_manifests) = mpsc::channel(1);
-        tokio::spawn(manifests::watch(manifests, state_dir, changed));
+        let (changed, configuration) = mpsc::channel(1);
+        match source {
+            Source::Manifests(directory) => {
+                tokio::spawn(manifests::watch(directory, state_dir, changed));
+            }
+            Source::Cluster {
+                kubeconfig,
+                namespace,
+            } => {
+                let client = kubernetes::connect(kubeconfig.as_deref()).await?;
+                let options = kubernetes::follow::Options {
+                    namespace,
+                    state_dir,
+                };
+                tokio::spawn(kubernetes::follow::follow(client, options, changed));
+            }
+        }
         Ok(Self {
             hands,
-            me: intent::Node::standalone(node_name),
-            intent: Intent::new(None),
+            name: node_name,
+            intent: Intent::new(terms),
             ownership,
             replan: false,
             taps: Taps::new(),
@@ -216,7 +250,7 @@ impl Agent {
             settled: false,
             adopted: false,
             links: changes,
-            manifests: changes_of_manifests,
+            changes: configuration,
             events,
             requests,
             terminate: signal(SignalKind::terminate())?,
@@ -249,9 +283,9 @@ impl Agent {
                 Some(change) => Ok(Event::Link(change)),
                 None => bail!("the kernel tells no more of its links"),
             },
-            change = self.manifests.recv() => match change {
-                Some(change) => Ok(Event::Manifests(change)),
-                None => bail!("nobody reads the manifests any more"),
+            change = self.changes.recv() => match change {
+                Some(change) => Ok(Event::Configuration(change)),
+                None => bail!("nobody reads the configuration any more"),
             },
             () = due => Ok(Event::Due),
             Some(request) = self.requests.recv() => Ok(Event::Request(request)),
@@ -277,7 +311,7 @@ impl Agent {
                 self.hands.node.handle(Input::Link(change), now);
                 self.replan |= self.ownership.tell_links(&mut self.hands);
             }
-            Event::Manifests(change) => self.configure(change, now),
+            Event::Configuration(change) => self.configure(change, now),
             Event::Frame(event) => {
                 self.taps.tell(&event);
                 if let Some((entry, by)) =
@@ -361,7 +395,7 @@ impl Agent {
         }
         let news = self.ownership.has_news();
         if std::mem::take(&mut self.replan) || news {
-            self.ownership.plan(&self.intent, &self.me, &self.hands);
+            self.ownership.plan(&self.intent, &self.hands);
         }
         self.ownership.tell_groups(&mut self.hands);
     }
@@ -380,20 +414,28 @@ impl Agent {
         }
     }
 
-    fn configure(&mut self, change: manifests::Change, now: Instant) {
-        let manifests::Change {
+    fn configure(&mut self, change: Change, now: Instant) {
+        let Change {
             delete,
             apply,
             refused,
+            peers,
         } = change;
+        if let Some(peers) = peers {
+            self.ownership.set_peers(peers, &mut self.hands);
+        }
+        let mut changed = self.hands.node.wanted().is_none();
         for key in &delete {
-            self.intent.delete(key);
+            changed |= self.intent.delete(key);
         }
         for object in apply {
-            self.intent.apply(object);
+            changed |= self.intent.apply(object);
         }
-        self.refused = refused.iter().map(ToString::to_string).collect();
-        let wanted = self.intent.wanted(&self.me);
+        self.refused = refused;
+        if !changed {
+            return;
+        }
+        let wanted = self.intent.wanted(&self.intent.node(&self.name));
         self.hands.node.handle(Input::Wanted(wanted), now);
         self.replan = true;
         // What this node no longer owns under its present name is silent before the cluster hears.
@@ -410,7 +452,7 @@ impl Agent {
             Request::Watch(reply) => drop(reply.send(self.taps.subscribe())),
             Request::Explain(vip, reply) => {
                 let explanation = self.ownership.explain(vip, &self.hands.node);
-                let explanation = explanation.map(|it| report::explanation(vip, &self.me.name, it));
+                let explanation = explanation.map(|it| report::explanation(vip, &self.name, it));
                 drop(reply.send(explanation));
             }
             Request::Ask(verb, reply) => {
@@ -434,7 +476,7 @@ impl Agent {
     fn report(&self) -> Result<api::Report> {
         let conflicts = self.intent.conflicts().values().map(ToString::to_string);
         let refused = self.refused.iter().cloned().chain(conflicts).collect();
-        report::report(&self.me.name, &self.hands, &self.ownership, refused)
+        report::report(&self.name, &self.hands, &self.ownership, refused)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
+use speaker_core::intent::Terms;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 use super::{Places, block_on, cluster::Cluster};
-use crate::{agent, kernel};
+use crate::{agent, kernel, kubernetes};
 
 /// Answer for this node's VIPs until told to stop
 ///
@@ -18,14 +19,13 @@ use crate::{agent, kernel};
 /// answering for good, stop the agent and run `speaker detach`.
 #[derive(Debug, Args)]
 pub(super) struct Agent {
-    /// The name of this node, as advertisements select it
+    /// The name of this node, as the cluster has it and advertisements select it [env:
+    /// METALLB_NODE_NAME, too]
     #[arg(long, env = "SPEAKER_NODE_NAME", value_name = "NAME")]
-    node_name: String,
+    node_name: Option<String>,
 
-    /// Read Services, IPAddressPools and L2Advertisements from the YAML files in this directory,
-    /// and follow their changes
-    #[arg(long, env = "SPEAKER_MANIFESTS", value_name = "DIR")]
-    manifests: PathBuf,
+    #[command(flatten)]
+    configuration: Configuration,
 
     /// Use only this interface; may be given several times. Without it, all but what container
     /// runtimes and network plugins make
@@ -70,6 +70,44 @@ pub(super) struct Agent {
     ebpf_log_level: Option<tracing::Level>,
 }
 
+/// Where the configuration comes from
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where the configuration comes from")]
+struct Configuration {
+    /// Follow the cluster that this file leads to. Without it and --manifests, the cluster that
+    /// this pod runs in
+    #[arg(long, env = "SPEAKER_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The namespace of the installation: of the agents' pods, the IPAddressPools and the
+    /// L2Advertisements
+    #[arg(
+        long,
+        env = "SPEAKER_NAMESPACE",
+        default_value = kubernetes::NAMESPACE,
+        value_name = "NAME"
+    )]
+    namespace: String,
+
+    /// Follow no cluster, but the Services, IPAddressPools and L2Advertisements in the YAML files
+    /// of this directory
+    #[arg(
+        long,
+        env = "SPEAKER_MANIFESTS",
+        value_name = "DIR",
+        conflicts_with = "kubeconfig"
+    )]
+    manifests: Option<PathBuf>,
+
+    /// Announce only Services of this loadBalancerClass. Without it, only those that have none
+    #[arg(long, env = "SPEAKER_LB_CLASS", value_name = "CLASS")]
+    lb_class: Option<String>,
+
+    /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers
+    #[arg(long, env = "SPEAKER_IGNORE_EXCLUDE_LB")]
+    ignore_exclude_lb: bool,
+}
+
 /// `--xdp-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum XdpMode {
@@ -97,9 +135,33 @@ impl Agent {
         tracing_subscriber::registry()
             .with(lines.with_filter(levels))
             .init();
+        let node_name = self
+            .node_name
+            .or_else(|| std::env::var("METALLB_NODE_NAME").ok());
+        let node_name = node_name
+            .context("what is this node called? Say --node-name NAME, or set SPEAKER_NODE_NAME")?;
+        let Configuration {
+            kubeconfig,
+            namespace,
+            manifests,
+            lb_class,
+            ignore_exclude_lb,
+        } = self.configuration;
+        let in_cluster = manifests.is_none();
         block_on(agent::run(agent::Options {
-            node_name: self.node_name,
-            manifests: self.manifests,
+            node_name,
+            source: match manifests {
+                Some(directory) => agent::Source::Manifests(directory),
+                None => agent::Source::Cluster {
+                    kubeconfig,
+                    namespace,
+                },
+            },
+            terms: Terms {
+                class: lb_class.filter(|class| !class.is_empty()),
+                needs_endpoints: in_cluster,
+                ignore_exclude_label: ignore_exclude_lb,
+            },
             interfaces: self.interfaces.into_iter().collect(),
             mode: match self.xdp_mode {
                 XdpMode::Auto => kernel::ModeChoice::Auto,
@@ -111,7 +173,7 @@ impl Agent {
             http: self.http,
             refresh: self.refresh,
             ebpf_log_level: self.ebpf_log_level,
-            membership: self.cluster.membership(),
+            membership: self.cluster.membership(in_cluster),
         }))
     }
 }

@@ -138,7 +138,8 @@ enum OnStop {
 }
 
 impl Cluster {
-    pub(super) fn membership(self) -> Membership {
+    /// As the flags say; `follow`: the configuration says which nodes there are.
+    pub(super) fn membership(self, follow: bool) -> Membership {
         let partition = match self.partition {
             Partition::Available => cluster::Partition::Available,
             Partition::Majority => cluster::Partition::Majority,
@@ -159,6 +160,7 @@ impl Cluster {
                 .into_iter()
                 .map(|Peer(address)| address)
                 .collect(),
+            follow,
             bind: self.gossip_bind.map(|Peer(address)| address),
             key_file: self.cluster_key_file,
             settings,

@@ -5,21 +5,30 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::{
+        core::v1 as core,
+        discovery::v1::{Endpoint, EndpointSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use speaker_core::intent::{
-    Advertisement, Interfaces, Key, Kind, ObjectName, Pool, PoolError, Requirement, Selector,
-    Service,
+    Advertisement, Endpoints, Interfaces, Key, Kind, Node, ObjectName, Pool, PoolError,
+    Requirement, Selector, Service,
 };
 
 use super::{
-    FieldPath, IPAddressPoolSpec, Invalid, L2AdvertisementSpec, LabelSelector, Reason,
-    ServiceAllocation,
+    FieldPath, IPAddressPoolSpec, Invalid, L2AdvertisementSpec, LabelSelector,
+    PreferredNodeSelector, Reason, ServiceAllocation,
 };
 
 /// The annotation that asks for addresses, as a comma-separated list.
 pub const LOAD_BALANCER_IPS: &str = "metallb.io/loadBalancerIPs";
 /// The older name of [`LOAD_BALANCER_IPS`]; it counts where the new one is absent.
 pub const OLD_LOAD_BALANCER_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
+
+/// The label that names the Service of a slice (KEP-0752).
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Where objects come from, and hence who gives Services their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +76,6 @@ pub fn advertisement(
 ) -> Result<Advertisement, Box<Invalid>> {
     let convert = || {
         let at = FieldPath::root().key("spec");
-        check_preferences(spec, &at.key("preferredNodeSelectors"))?;
         Ok(Advertisement {
             name: name(metadata),
             pools: unique(&spec.ip_address_pools, &at.key("ipAddressPools"))?,
@@ -82,6 +90,7 @@ pub fn advertisement(
             } else {
                 Interfaces::Named(spec.interfaces.iter().cloned().collect())
             },
+            preferences: preferences(spec, &at.key("preferredNodeSelectors"))?,
         })
     };
     convert().map_err(|fault: Fault| fault.of(Kind::Advertisement, metadata))
@@ -111,8 +120,51 @@ pub fn service(service: &core::Service, source: Source) -> Result<Option<Service
         name: name(metadata),
         labels: metadata.labels.clone().unwrap_or_default(),
         class: spec.load_balancer_class.clone(),
+        local: spec.external_traffic_policy.as_deref() == Some("Local"),
         addresses: addresses.map_err(|fault| fault.of(Kind::Service, metadata))?,
     }))
+}
+
+/// A slice of a Service's endpoints, unless it says of which.
+pub fn endpoints(slice: &EndpointSlice) -> Option<Endpoints> {
+    let EndpointSlice {
+        metadata,
+        endpoints,
+        ..
+    } = slice;
+    let name = name(metadata);
+    let service = metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    let servable = |endpoint: &&Endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        // A condition that is unset means unknown, which counts as ready (KEP-1672).
+        conditions.is_none_or(|it| it.ready.unwrap_or(true) || it.serving == Some(true))
+    };
+    let mut slice = Endpoints {
+        service: ObjectName::new(name.namespace.clone(), service),
+        name,
+        nodes: BTreeSet::new(),
+        elsewhere: false,
+    };
+    for endpoint in endpoints.iter().flatten().filter(servable) {
+        match &endpoint.node_name {
+            Some(node) => drop(slice.nodes.insert(node.clone())),
+            None => slice.elsewhere = true,
+        }
+    }
+    Some(slice)
+}
+
+/// A node.
+pub fn node(node: &core::Node) -> Node {
+    let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
+    Node {
+        name: ObjectName::new("", node.metadata.name.as_deref().unwrap_or_default()),
+        labels: node.metadata.labels.clone().unwrap_or_default(),
+        network_unavailable: conditions
+            .into_iter()
+            .flatten()
+            .any(|it| it.type_ == "NetworkUnavailable" && it.status == "True"),
+    }
 }
 
 /// What is wrong, before it is said in which object.
@@ -215,15 +267,20 @@ fn check_allocation(allocation: &ServiceAllocation, at: &FieldPath) -> Result<()
     Ok(())
 }
 
-fn check_preferences(spec: &L2AdvertisementSpec, at: &FieldPath) -> Result<(), Fault> {
-    for (index, preferred) in spec.preferred_node_selectors.iter().enumerate() {
+fn preferences(spec: &L2AdvertisementSpec, at: &FieldPath) -> Result<Vec<(u32, Selector)>, Fault> {
+    let preference = |(index, preferred): (usize, &PreferredNodeSelector)| {
         let at = at.index(index);
-        if !(1..=100).contains(&preferred.weight) {
-            return Err(fault(at.key("weight"), Reason::Weight(preferred.weight)));
-        }
-        selector(&preferred.preference, &at.key("preference"))?;
-    }
-    Ok(())
+        let weight = u32::try_from(preferred.weight).ok();
+        let weight = weight.filter(|weight| (1..=100).contains(weight));
+        let weight =
+            weight.ok_or_else(|| fault(at.key("weight"), Reason::Weight(preferred.weight)))?;
+        Ok((
+            weight,
+            selector(&preferred.preference, &at.key("preference"))?,
+        ))
+    };
+    let preferred = spec.preferred_node_selectors.iter().enumerate();
+    preferred.map(preference).collect()
 }
 
 fn unique(names: &[String], at: &FieldPath) -> Result<BTreeSet<String>, Fault> {

@@ -162,6 +162,15 @@ fn an_advertisement() {
                         "eth1",
                     },
                 ),
+                preferences: [
+                    (
+                        100,
+                        Selector {
+                            labels: {},
+                            requirements: [],
+                        },
+                    ),
+                ],
             }"#]],
     );
 }
@@ -186,6 +195,7 @@ fn an_advertisement_without_a_spec_announces_everything() {
                 node_selectors: [],
                 service_selectors: [],
                 interfaces: All,
+                preferences: [],
             }"#]],
     );
 }

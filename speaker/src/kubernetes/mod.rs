@@ -5,9 +5,11 @@
 //! conversion, so that a file means what the same object means in a cluster.
 
 mod advertisement;
+mod client;
 mod configuration_state;
 pub mod convert;
 mod field;
+pub mod follow;
 mod invalid;
 mod pool;
 mod selector;
@@ -17,6 +19,7 @@ pub use advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
     PreferredNodeSelector,
 };
+pub use client::connect;
 pub use configuration_state::{
     Condition, ConditionStatus, ConfigurationResult, ConfigurationState, ConfigurationStateBody,
     ConfigurationStateStatus,
@@ -28,6 +31,9 @@ pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use service_l2_status::{
     InterfaceInfo, ServiceL2Status, ServiceL2StatusBody, ServiceL2StatusSpec, ServiceL2StatusStatus,
 };
+
+/// Where an installation is, if nothing else is said: where the resources of MetalLB's users are.
+pub const NAMESPACE: &str = "metallb-system";
 
 #[cfg(test)]
 mod crd_tests;

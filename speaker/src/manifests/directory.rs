@@ -10,6 +10,8 @@ use speaker_core::intent::{
     admission::{Admission, Conflict},
 };
 
+use crate::source::Change;
+
 use super::{
     read::{self, Contents, Note, Rejected},
     refused::{Reason, Refused},
@@ -18,7 +20,7 @@ use super::{
 
 /// What became different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct Found {
     /// Objects that are gone.
     pub delete: Vec<Key>,
     /// Objects that are new or have changed.
@@ -27,11 +29,27 @@ pub struct Change {
     pub refused: Vec<Refused>,
 }
 
+impl From<Found> for Change {
+    fn from(found: Found) -> Self {
+        let Found {
+            delete,
+            apply,
+            refused,
+        } = found;
+        Self {
+            delete,
+            apply,
+            refused: refused.iter().map(ToString::to_string).collect(),
+            peers: None,
+        }
+    }
+}
+
 /// What follows from a look at the directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// What became different, if anything did. The first look always has one.
-    pub change: Option<Change>,
+    pub change: Option<Found>,
     /// What the operator should know about files that are new or have changed: where, and what.
     pub notes: Vec<(String, Note)>,
     /// Files that have a new good content, and files that are gone, by name.
@@ -138,10 +156,10 @@ impl Directory {
     }
 
     /// What differs from what was in force and refused before.
-    fn change(&mut self, conflicts: BTreeMap<PathBuf, Conflict<PathBuf>>) -> Option<Change> {
-        let mut change = Change {
+    fn change(&mut self, conflicts: BTreeMap<PathBuf, Conflict<PathBuf>>) -> Option<Found> {
+        let mut change = Found {
             refused: self.refusals(conflicts),
-            ..Change::default()
+            ..Found::default()
         };
         let mut gone = self.in_force.keys().cloned().collect::<BTreeSet<_>>();
         for (_, contents) in self.contents.in_force() {

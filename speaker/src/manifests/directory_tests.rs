@@ -77,7 +77,7 @@ fn render(update: &Update) -> String {
         last_good,
     } = update;
     let change = match change {
-        Some(Change {
+        Some(Found {
             delete,
             apply,
             refused,

@@ -18,7 +18,7 @@ mod scan;
 mod store;
 mod watch;
 
-pub use directory::{Change, Directory, Update};
+pub use directory::{Directory, Found, Update};
 pub use read::Note;
 pub use refused::{Reason, Refused};
 pub use scan::Seen;

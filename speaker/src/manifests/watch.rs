@@ -15,8 +15,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use crate::source::Change;
+
 use super::{
-    directory::{Change, Directory, Update},
+    directory::{Directory, Found, Update},
     notices::Notices,
     refused::Refused,
     scan::Scanner,
@@ -42,7 +44,7 @@ pub async fn watch(directory: PathBuf, state: PathBuf, changes: mpsc::Sender<Cha
         let (change, last_good);
         (watcher, change, last_good) = blocking(move || watcher.look()).await;
         if let Some(change) = change
-            && changes.send(change).await.is_err()
+            && changes.send(change.into()).await.is_err()
         {
             return;
         }
@@ -107,7 +109,7 @@ impl Watcher {
         }
     }
 
-    fn look(mut self) -> (Self, Option<Change>, BTreeMap<PathBuf, Option<String>>) {
+    fn look(mut self) -> (Self, Option<Found>, BTreeMap<PathBuf, Option<String>>) {
         // What changes from here on gives notice.
         self.notices.ask(self.scanner.linked());
         let found = self.scanner.list(&self.path).map(|names| {

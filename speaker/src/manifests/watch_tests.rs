@@ -58,9 +58,10 @@ impl Watched {
             apply,
             delete,
             refused,
+            peers: _,
         } = change.await.expect("a change within a second").unwrap();
         let root = self.root.path().to_str().unwrap();
-        let refused = refused.iter().map(|it| it.to_string().replace(root, ""));
+        let refused = refused.iter().map(|it| it.replace(root, ""));
         let lines: Vec<_> = (delete.iter().map(|it| format!("-{}", it.name.name)))
             .chain(apply.iter().map(|it| format!("+{}", it.name().name)))
             .chain(refused)

@@ -335,8 +335,9 @@ pub struct Config {
     pub adopted: Option<Adopted>,
     /// The keys of the probes: the first signs, all are accepted.
     pub keys: Vec<Key>,
-    /// The nodes that this cluster is configured to have.
-    pub peers: BTreeSet<SocketAddr>,
+    /// The nodes that this cluster is configured to have; none: that will be told by
+    /// [`Input::Peers`], and this node waits for it before it joins.
+    pub peers: Option<BTreeSet<SocketAddr>>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,
     /// When a group goes back to a better candidate.

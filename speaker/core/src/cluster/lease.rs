@@ -1,6 +1,10 @@
 //! This node's own lease: its lives, its agent's heartbeats, and whether it is alone.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use speaker_common::probe::Tenure;
 
@@ -39,6 +43,8 @@ enum Phase {
     /// Meeting the others: strangers are waited for until then.
     Joining(Instant),
     Joined,
+    /// It has yet to be told which nodes there are.
+    Untold,
 }
 
 impl Own {
@@ -67,6 +73,11 @@ impl Own {
             sure: false,
             restarting: false,
         }
+    }
+
+    /// Nobody is looked for before it is known who is there.
+    pub(super) fn wait_for_peers(&mut self) {
+        self.phase = Phase::Untold;
     }
 
     /// The node has met the others, and takes part.
@@ -107,7 +118,7 @@ impl Cluster {
         }
         let join = match self.own.phase {
             Phase::Joining(until) => Some(until),
-            Phase::Joined => None,
+            Phase::Joined | Phase::Untold => None,
         };
         // What has passed without effect is looked at again at the next heartbeat.
         let later = join
@@ -235,6 +246,22 @@ impl Cluster {
         }
     }
 
+    /// Begins to look for the others, if it is known which they are.
+    fn join(&mut self, now: Instant) {
+        if self.own.phase != Phase::Untold {
+            self.own.phase = Phase::Joining(now + self.timing.longest_alone());
+        }
+    }
+
+    /// These are the nodes that there are.
+    pub(super) fn on_peers(&mut self, addresses: BTreeSet<SocketAddr>, now: Instant) {
+        self.addresses = addresses;
+        if self.own.phase == Phase::Untold {
+            self.own.phase = Phase::Joining(now + self.timing.longest_alone());
+        }
+        self.invite_all(now);
+    }
+
     fn ask_to_be_watched(&mut self) {
         let members: Vec<_> = self.live().map(|(name, _)| name.clone()).collect();
         for name in members {
@@ -252,7 +279,7 @@ impl Cluster {
         self.own.kernel = None;
         self.own.sure = false;
         self.own.newcomer = why != LifeOver::Lapsed;
-        self.own.phase = Phase::Joining(now + self.timing.longest_alone());
+        self.join(now);
         self.write_lease(now);
         self.forget_meetings(self.own.newcomer, now);
     }

@@ -149,7 +149,10 @@ impl Cluster {
             seed,
         } = config;
         let mut rng = Rng::with_seed(seed);
-        let own = Own::new(life, adopted.as_ref(), rng.u32(..), &timing, now);
+        let mut own = Own::new(life, adopted.as_ref(), rng.u32(..), &timing, now);
+        if peers.is_none() {
+            own.wait_for_peers();
+        }
         let stamp = rng.u64(..);
         let mut cluster = Self {
             agent: rng.u64(..),
@@ -168,7 +171,7 @@ impl Cluster {
             },
             own,
             planned: false,
-            addresses: peers,
+            addresses: peers.unwrap_or_default(),
             peers: BTreeMap::new(),
             news: 0,
             invite: (now, None),
@@ -205,10 +208,7 @@ impl Cluster {
             Input::Probe(bytes) => self.on_probe(&bytes, watch::Path::Direct, now),
             Input::ProbeAnswered { to, reply } => self.send(&to, Body::Probe(reply.into())),
             Input::Kernel(kernel) => self.on_kernel(kernel, now),
-            Input::Peers(addresses) => {
-                self.addresses = addresses;
-                self.invite_all(now);
-            }
+            Input::Peers(addresses) => self.on_peers(addresses, now),
             Input::Keys(keys) => self.keys = keys,
             Input::Links(links) => {
                 if self.card.links != links {

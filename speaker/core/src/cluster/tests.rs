@@ -50,7 +50,7 @@ fn config(node: usize, peers: usize, adopted: Option<Adopted>) -> Config {
         life: Life(7),
         adopted,
         keys: vec![KEY],
-        peers: (0..peers).map(|peer| endpoints(peer).messages).collect(),
+        peers: Some((0..peers).map(|peer| endpoints(peer).messages).collect()),
         draining: false,
         failback: Failback::Never,
         check_first: false,
@@ -229,6 +229,24 @@ fn a_lone_node_answers_and_announces_at_once() {
     let lab = Lab::new(1);
     assert_eq!(lab.answering(), [0]);
     assert_eq!(lab.nodes[0].announced, ["vip".into()]);
+}
+
+#[test]
+fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
+    let mut lab = Lab::new(2);
+    let config = Config {
+        peers: None,
+        ..config(0, 0, None)
+    };
+    lab.nodes.truncate(1);
+    lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
+    lab.obey(0);
+    lab.feed(0, Input::Groups(vec![("vip".into(), Some(group(1)))]));
+    lab.feed(0, Input::Planned);
+    lab.run(Duration::from_secs(5));
+    assert!(lab.answering().is_empty());
+    lab.feed(0, Input::Peers(BTreeSet::new()));
+    assert_eq!(lab.answering(), [0]);
 }
 
 #[test]

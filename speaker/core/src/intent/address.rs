@@ -3,12 +3,13 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
+use serde::{Deserialize, Serialize};
 
 /// Consecutive addresses of one family, both ends included.
 ///
 /// The text is a CIDR prefix or `start-end`, with or without spaces around the ends. A prefix may
 /// have host bits: `10.0.0.5/24` is `10.0.0.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AddressRange {
     first: IpAddr,
     last: IpAddr,

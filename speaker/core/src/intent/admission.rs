@@ -37,7 +37,10 @@ impl<'a> Claim<'a> {
         let (kind, name) = (object.kind(), object.name());
         let addresses = match object {
             Object::Pool(pool) => pool.addresses(),
-            Object::Service(_) | Object::Advertisement(_) => &[],
+            Object::Service(_)
+            | Object::Advertisement(_)
+            | Object::Endpoints(_)
+            | Object::Node(_) => &[],
         };
         let claim = move |addresses| Self {
             place,

@@ -26,6 +26,7 @@ fn object(word: &str) -> Object {
             name: named(word),
             labels: Labels::new(),
             class: None,
+            local: false,
             addresses: Vec::new(),
         }),
     }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Labels, ObjectName, Pool, Selector};
 
 /// An `L2Advertisement`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advertisement {
     /// Its name; it covers pools of its own namespace.
     pub name: ObjectName,
@@ -19,10 +21,12 @@ pub struct Advertisement {
     pub service_selectors: Vec<Selector>,
     /// Where those nodes announce.
     pub interfaces: Interfaces,
+    /// Which nodes should rather announce than others, and by how much.
+    pub preferences: Vec<(u32, Selector)>,
 }
 
 /// The interfaces of a node on which something is announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interfaces {
     /// All that the agent uses.
     All,
@@ -66,6 +70,16 @@ impl Advertisement {
     /// Whether it concerns a node with these labels.
     pub fn selects_node(&self, labels: &Labels) -> bool {
         self.node_selectors.is_empty() || any_matches(&self.node_selectors, labels)
+    }
+
+    /// How much a node with these labels is preferred: the sum of the weights that select it.
+    pub fn preference(&self, labels: &Labels) -> u32 {
+        let selecting = |(_, selector): &&(u32, Selector)| selector.matches(labels);
+        self.preferences
+            .iter()
+            .filter(selecting)
+            .map(|(weight, _)| weight)
+            .sum()
     }
 }
 

@@ -1,63 +1,77 @@
 //! The index.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use super::{
-    Advertisement, Key, Kind, Labels, Node, Object, ObjectName, Pool, Service, Wanted,
+    Advertisement, Key, Kind, Node, Object, ObjectName, Outlook, Pool, Service, Wanted,
     admission::{Admission, Conflict},
+    endpoints::Slices,
     wanted,
 };
+
+/// What is decided apart from any object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The `loadBalancerClass` of the Services that count; without one, those that have none.
+    pub class: Option<String>,
+    /// A Service is announced only while it has endpoints that serve. Files tell of none.
+    pub needs_endpoints: bool,
+    /// Nodes that are excluded from external load balancers by label announce all the same.
+    pub ignore_exclude_label: bool,
+}
 
 /// All objects that count, and what follows from them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
-    class: Option<String>,
+    terms: Terms,
     services: BTreeMap<ObjectName, Service>,
     pools: Admission<ObjectName, Pool>,
     conflicts: BTreeMap<ObjectName, Conflict<ObjectName>>,
     advertisements: BTreeMap<ObjectName, Advertisement>,
+    slices: Slices,
+    nodes: BTreeMap<String, Node>,
 }
 
 impl Intent {
-    /// An empty index, for the Services of this `loadBalancerClass`; without one, for those that
-    /// have none.
-    pub fn new(class: Option<String>) -> Self {
+    /// An empty index on these terms.
+    pub fn new(terms: Terms) -> Self {
         Self {
-            class,
+            terms,
             ..Self::default()
         }
     }
 
-    /// An object is new or has changed.
-    pub fn apply(&mut self, object: Object) {
+    /// An object is new or has changed. Whether what is wanted may be something else by that.
+    pub fn apply(&mut self, object: Object) -> bool {
         match object {
-            Object::Service(service) => {
-                self.services.insert(service.name.clone(), service);
-            }
+            Object::Service(service) => put(&mut self.services, service.name.clone(), service),
             Object::Pool(pool) => {
                 self.pools.offer(pool.name().clone(), pool);
                 self.conflicts = self.pools.settle();
+                true
             }
-            Object::Advertisement(advertisement) => {
-                let name = advertisement.name.clone();
-                self.advertisements.insert(name, advertisement);
-            }
+            Object::Advertisement(it) => put(&mut self.advertisements, it.name.clone(), it),
+            Object::Endpoints(slice) => self.slices.apply(slice),
+            Object::Node(node) => put(&mut self.nodes, node.name.name.clone(), node),
         }
     }
 
-    /// An object is gone, or no longer of a kind that counts.
-    pub fn delete(&mut self, key: &Key) {
+    /// An object is gone, or no longer of a kind that counts. Whether what is wanted may be
+    /// something else by that.
+    pub fn delete(&mut self, key: &Key) -> bool {
         match key.kind {
-            Kind::Service => {
-                self.services.remove(&key.name);
-            }
+            Kind::Service => self.services.remove(&key.name).is_some(),
             Kind::Pool => {
                 self.pools.withdraw(&key.name);
                 self.conflicts = self.pools.settle();
+                true
             }
-            Kind::Advertisement => {
-                self.advertisements.remove(&key.name);
-            }
+            Kind::Advertisement => self.advertisements.remove(&key.name).is_some(),
+            Kind::Endpoints => self.slices.delete(&key.name),
+            Kind::Node => self.nodes.remove(&key.name.name).is_some(),
         }
     }
 
@@ -67,22 +81,53 @@ impl Intent {
         &self.conflicts
     }
 
-    /// Which advertisements concern a node with these labels, in their order: nodes that are alike
-    /// in this are asked for the same VIPs.
-    pub fn selection(&self, labels: &Labels) -> Vec<bool> {
-        let advertisements = self.advertisements.values();
-        advertisements.map(|it| it.selects_node(labels)).collect()
+    /// What is known of the node of this name.
+    pub fn node(&self, name: &str) -> Cow<'_, Node> {
+        match self.nodes.get(name) {
+            Some(node) => Cow::Borrowed(node),
+            None => Cow::Owned(Node::standalone(name)),
+        }
     }
 
-    /// What this node is to announce, should it own it.
+    /// What sets a node apart from others: see [`wanted_alike`](Self::wanted_alike).
+    pub fn outlook(&self, node: &Node) -> Outlook {
+        Outlook::of(node, &self.terms, self.advertisements.values())
+    }
+
+    /// What a node is to announce, should it own it.
     pub fn wanted(&self, node: &Node) -> Wanted {
+        let mut wanted = self.wanted_alike(node);
+        wanted.only_served_by(&node.name.name);
+        wanted
+    }
+
+    /// What all nodes of this one's outlook are to announce, apart from where endpoints must be
+    /// ([`WantedVip::may_be_on`](super::WantedVip::may_be_on)).
+    pub fn wanted_alike(&self, node: &Node) -> Wanted {
         wanted::compute(&wanted::Configuration {
-            class: self.class.as_deref(),
+            terms: &self.terms,
             services: &self.services,
             pools: self.pools.in_force().map(|(_, pool)| pool).collect(),
             advertisements: self.advertisements.values().collect(),
+            slices: &self.slices,
+            outlook: self.outlook(node),
             node,
         })
+    }
+}
+
+/// Whether that makes a difference.
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+    match map.entry(key) {
+        Entry::Occupied(held) if *held.get() == value => false,
+        Entry::Occupied(mut held) => {
+            held.insert(value);
+            true
+        }
+        Entry::Vacant(free) => {
+            free.insert(value);
+            true
+        }
     }
 }
 

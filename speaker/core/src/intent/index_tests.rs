@@ -1,34 +1,64 @@
+use std::collections::BTreeSet;
+
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::intent::{Interfaces, Labels, Selector};
+use crate::intent::{Endpoints, Interfaces, Labels, Selector};
 
-/// Applies one object for each line:
+#[path = "eligibility_tests.rs"]
+mod eligibility;
+
+/// Applies one object for each line; whether any of them makes a difference:
 ///
 /// ```text
 /// pool NAME RANGE,… [KEY=VALUE]…
 /// advertise NAME [pools:NAME,…] [pool:KEY=VALUE]… [node:KEY=VALUE]… [service:KEY=VALUE]… [on:NAME,…]
-/// service NAME ADDRESS,… [class:NAME] [KEY=VALUE]…
-/// delete pool|advertise|service NAME
+///     [WEIGHT:KEY=VALUE]…
+/// service NAME ADDRESS,… [class:NAME] [local] [KEY=VALUE]…
+/// slice NAME SERVICE NODE,…|- (a node `?` is one that is not named)
+/// node NAME [unavailable] [KEY=VALUE]…
+/// delete pool|advertise|service|slice|node NAME
 /// ```
-fn given(intent: &mut Intent, lines: &str) {
+fn given(intent: &mut Intent, lines: &str) -> bool {
+    let mut changed = false;
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            ["delete", kind, name] => intent.delete(&Key {
-                kind: match kind {
+        changed |= match words[..] {
+            ["delete", kind, name] => {
+                let kind = match kind {
                     "pool" => Kind::Pool,
                     "advertise" => Kind::Advertisement,
                     "service" => Kind::Service,
+                    "slice" => Kind::Endpoints,
+                    "node" => Kind::Node,
                     other => panic!("{other}"),
-                },
-                name: named(name),
-            }),
+                };
+                let name = named(name);
+                intent.delete(&Key { kind, name })
+            }
+            ["slice", name, service, nodes] => {
+                let mut nodes: BTreeSet<String> = nodes.split(',').map(str::to_owned).collect();
+                nodes.remove("-");
+                intent.apply(Object::Endpoints(Endpoints {
+                    name: named(name),
+                    service: named(service),
+                    elsewhere: nodes.remove("?"),
+                    nodes,
+                }))
+            }
+            ["node", name, ref options @ ..] => {
+                let labels = options.iter().filter(|it| **it != "unavailable");
+                intent.apply(Object::Node(Node {
+                    name: ObjectName::new("", name),
+                    labels: labels.map(|it| label(it)).collect(),
+                    network_unavailable: options.contains(&"unavailable"),
+                }))
+            }
             ["pool", name, ranges, ref labels @ ..] => {
                 let ranges = ranges.split(',').map(|range| range.parse().unwrap());
                 let labels = labels.iter().map(|it| label(it)).collect();
                 let pool = Pool::new(named(name), labels, ranges.collect()).unwrap();
-                intent.apply(Object::Pool(pool));
+                intent.apply(Object::Pool(pool))
             }
             ["advertise", name, ref options @ ..] => {
                 let mut advertisement = Advertisement {
@@ -38,6 +68,7 @@ fn given(intent: &mut Intent, lines: &str) {
                     node_selectors: Vec::new(),
                     service_selectors: Vec::new(),
                     interfaces: Interfaces::All,
+                    preferences: Vec::new(),
                 };
                 for option in options {
                     let (option, value) = option.split_once(':').unwrap();
@@ -49,30 +80,36 @@ fn given(intent: &mut Intent, lines: &str) {
                         "node" => advertisement.node_selectors.push(selector()),
                         "service" => advertisement.service_selectors.push(selector()),
                         "on" => advertisement.interfaces = Interfaces::Named(names()),
-                        other => panic!("{other}"),
+                        weight => {
+                            let weight = weight.parse().unwrap();
+                            advertisement.preferences.push((weight, selector()));
+                        }
                     }
                 }
-                intent.apply(Object::Advertisement(advertisement));
+                intent.apply(Object::Advertisement(advertisement))
             }
             ["service", name, addresses, ref options @ ..] => {
-                let (classes, labels): (Vec<&str>, Vec<&str>) = options
-                    .iter()
-                    .partition(|option| option.starts_with("class:"));
+                let local = options.contains(&"local");
+                let options = options.iter().filter(|option| **option != "local");
+                let (classes, labels): (Vec<&str>, Vec<&str>) =
+                    options.partition(|option| option.starts_with("class:"));
                 intent.apply(Object::Service(Service {
                     name: named(name),
                     labels: labels.into_iter().map(label).collect(),
                     class: classes
                         .first()
                         .map(|class| class["class:".len()..].to_owned()),
+                    local,
                     addresses: match addresses {
                         "-" => Vec::new(),
                         list => list.split(',').map(|it| it.parse().unwrap()).collect(),
                     },
-                }));
+                }))
             }
             _ => panic!("{line}"),
         }
     }
+    changed
 }
 
 fn named(name: &str) -> ObjectName {
@@ -89,21 +126,27 @@ fn label(text: &str) -> (String, String) {
 
 fn node(labels: &str) -> Node {
     Node {
-        name: "n1".to_owned(),
+        name: ObjectName::new("", "n1"),
         labels: labels.split_whitespace().map(label).collect(),
+        network_unavailable: false,
     }
 }
 
 fn render(wanted: &Wanted) -> String {
     let vips = wanted.vips.iter().map(|(vip, wanted)| {
         let services: Vec<_> = wanted.services.iter().map(ToString::to_string).collect();
-        let interfaces = match &wanted.interfaces {
-            Interfaces::All => "all".to_owned(),
-            Interfaces::Named(names) => names.iter().cloned().collect::<Vec<_>>().join(","),
-        };
         let services = services.join(" ");
+        let interfaces = match &wanted.here {
+            Ok(Interfaces::All) => "all".to_owned(),
+            Ok(Interfaces::Named(names)) => names.iter().cloned().collect::<Vec<_>>().join(","),
+            Err(reason) => return format!("{vip} for {services} elsewhere: {reason}"),
+        };
+        let preferred = match wanted.preference {
+            0 => String::new(),
+            preference => format!(", preferred by {preference}"),
+        };
         format!(
-            "{vip} for {services} on {interfaces}, group {}",
+            "{vip} for {services} on {interfaces}, group {}{preferred}",
             wanted.group.0
         )
     });
@@ -234,7 +277,7 @@ fn node_selectors_narrow_an_advertisement() {
         "zone=c",
         lines,
         expect![[r#"
-            not 10.0.0.1 of ns/web: L2Advertisement ns/ab selects nodes by labels that n1 does not have
+            10.0.0.1 for ns/web elsewhere: L2Advertisement ns/ab selects nodes by labels that n1 does not have
         "#]],
     );
 }
@@ -331,7 +374,10 @@ fn a_class_is_served_by_whoever_has_that_class() {
             not ns/theirs: the loadBalancerClass is "theirs", and this speaker serves Services without
         "#]],
     );
-    let mut intent = Intent::new(Some("ours".to_owned()));
+    let mut intent = Intent::new(Terms {
+        class: Some("ours".to_owned()),
+        ..Terms::default()
+    });
     given(&mut intent, lines);
     expect![[r#"
         10.0.0.2 for ns/ours on all, group 10.0.0.2
@@ -444,6 +490,7 @@ fn sixteen_thousand_dual_stack_services() {
             name: ObjectName::new("ns", n.to_string()),
             labels: Labels::new(),
             class: None,
+            local: false,
             addresses: vec![
                 (0x0a00_0000 + n).to_be_bytes().into(),
                 (0xfd00 << 112 | u128::from(n)).to_be_bytes().into(),

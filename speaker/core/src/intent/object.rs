@@ -1,16 +1,22 @@
 //! The objects that the index holds.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use serde::{Deserialize, Serialize};
 
 use super::{Advertisement, Pool};
 
 /// Labels of an object, by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// The name of a namespaced object; its text is `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The name of an object; its text is `namespace/name`, or `name` where there is no namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
-    /// The namespace.
+    /// The namespace; empty for what belongs to none.
     pub namespace: String,
     /// The name within it.
     pub name: String,
@@ -28,7 +34,11 @@ impl ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        let Self { namespace, name } = self;
+        if namespace.is_empty() {
+            return f.write_str(name);
+        }
+        write!(f, "{namespace}/{name}")
     }
 }
 
@@ -41,6 +51,10 @@ pub enum Kind {
     Pool,
     /// `L2Advertisement` of metallb.io.
     Advertisement,
+    /// `EndpointSlice` of discovery.k8s.io.
+    Endpoints,
+    /// A node.
+    Node,
 }
 
 impl fmt::Display for Kind {
@@ -49,6 +63,8 @@ impl fmt::Display for Kind {
             Self::Service => "Service",
             Self::Pool => "IPAddressPool",
             Self::Advertisement => "L2Advertisement",
+            Self::Endpoints => "EndpointSlice",
+            Self::Node => "Node",
         })
     }
 }
@@ -69,7 +85,7 @@ impl fmt::Display for Key {
 }
 
 /// A valid object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Object {
     /// A Service of type `LoadBalancer`.
     Service(Service),
@@ -77,6 +93,10 @@ pub enum Object {
     Pool(Pool),
     /// Where the addresses of pools are announced.
     Advertisement(Advertisement),
+    /// Some of the endpoints of a Service.
+    Endpoints(Endpoints),
+    /// A node.
+    Node(Node),
 }
 
 impl Object {
@@ -86,6 +106,8 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::Pool(_) => Kind::Pool,
             Self::Advertisement(_) => Kind::Advertisement,
+            Self::Endpoints(_) => Kind::Endpoints,
+            Self::Node(_) => Kind::Node,
         }
     }
 
@@ -95,6 +117,8 @@ impl Object {
             Self::Service(service) => &service.name,
             Self::Pool(pool) => pool.name(),
             Self::Advertisement(advertisement) => &advertisement.name,
+            Self::Endpoints(endpoints) => &endpoints.name,
+            Self::Node(node) => &node.name,
         }
     }
 
@@ -108,7 +132,7 @@ impl Object {
 }
 
 /// A Service of type `LoadBalancer`, as far as announcing it is concerned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
@@ -116,27 +140,52 @@ pub struct Service {
     pub labels: Labels,
     /// `spec.loadBalancerClass`.
     pub class: Option<String>,
+    /// `spec.externalTrafficPolicy` is `Local`: only nodes with an endpoint may answer.
+    pub local: bool,
     /// The addresses that it is to be reached by, without repetition, in the order of the object.
     pub addresses: Vec<IpAddr>,
 }
 
+/// An `EndpointSlice`, as far as it says where a Service can be served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Its name.
+    pub name: ObjectName,
+    /// The Service whose endpoints they are.
+    pub service: ObjectName,
+    /// The nodes with a servable endpoint: one that is ready, or that is serving while it
+    /// terminates.
+    pub nodes: BTreeSet<String>,
+    /// There is a servable endpoint that names no node.
+    pub elsewhere: bool,
+}
+
+impl Endpoints {
+    /// Whether anybody serves.
+    pub fn is_servable(&self) -> bool {
+        self.elsewhere || !self.nodes.is_empty()
+    }
+}
+
 /// A node that may announce.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Its name.
-    pub name: String,
+    pub name: ObjectName,
     /// Its labels, for the `nodeSelectors` of advertisements.
     pub labels: Labels,
+    /// Its condition `NetworkUnavailable` is true.
+    pub network_unavailable: bool,
 }
 
 impl Node {
     /// A node that no API server describes: its one label is the one that every node of a cluster
     /// has, `kubernetes.io/hostname`.
-    pub fn standalone(name: impl Into<String>) -> Self {
-        let name = name.into();
+    pub fn standalone(name: &str) -> Self {
         Self {
-            labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
-            name,
+            name: ObjectName::new("", name),
+            labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+            network_unavailable: false,
         }
     }
 }

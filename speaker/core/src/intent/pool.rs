@@ -1,9 +1,11 @@
 //! Pools of addresses.
 
+use serde::{Deserialize, Serialize};
+
 use super::{AddressRange, Labels, ObjectName};
 
 /// An `IPAddressPool`, as far as announcing its addresses is concerned. Its ranges are disjoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     name: ObjectName,
     labels: Labels,

@@ -1,30 +1,35 @@
 //! What a node is to announce, and why not the rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::IpAddr,
 };
 
 use super::{
-    AddressRange, Advertisement, Group, Interfaces, Node, ObjectName, Pool, Service, group::Groups,
+    AddressRange, Advertisement, Group, Interfaces, Node, ObjectName, Outlook, Pool, Service,
+    Terms, endpoints::Slices, group::Groups,
 };
 
 /// What the configuration asks of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The VIPs that it may own.
+    /// The VIPs of the cluster.
     pub vips: BTreeMap<IpAddr, WantedVip>,
-    /// What it may not, by Service and in the order of its addresses.
+    /// What is none, by Service and in the order of its addresses.
     pub refused: Vec<Refusal>,
 }
 
-/// A VIP that a node may own.
+/// An address that some node of the cluster may announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedVip {
     /// The Services that it stands for.
     pub services: BTreeSet<ObjectName>,
-    /// Where it is announced.
-    pub interfaces: Interfaces,
+    /// Where this node announces it; or why it may not own it.
+    pub here: Result<Interfaces, NotAnnounced>,
+    /// The only nodes that may own it, if not all that the rest allows: those with endpoints.
+    pub served_by: Option<BTreeSet<String>>,
+    /// How much this node is preferred to own the group.
+    pub preference: u32,
     /// The VIPs that it must sit together with.
     pub group: Group,
     /// The first address of the group's first Service by name: what the order of candidates is a
@@ -32,7 +37,7 @@ pub struct WantedVip {
     pub first_ip: IpAddr,
 }
 
-/// A Service, or one of its addresses, that a node may not announce.
+/// A Service, or one of its addresses, that no node announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The Service.
@@ -86,20 +91,77 @@ pub enum NotAnnounced {
         /// Those advertisements.
         advertisements: Vec<ObjectName>,
     },
+    /// The node is not to be used by load balancers.
+    #[error(
+        "{node} has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it \
+         there, or start all agents with --ignore-exclude-lb"
+    )]
+    NodeExcluded {
+        /// The node.
+        node: String,
+    },
+    /// The node has no network.
+    #[error("the condition NetworkUnavailable of {node} is true")]
+    NetworkUnavailable {
+        /// The node.
+        node: String,
+    },
+    /// Nobody serves the Service.
+    #[error("the Service has no endpoint that is ready, or serving while it terminates")]
+    NoEndpoint,
+    /// Nobody on this node serves the Service.
+    #[error(
+        "externalTrafficPolicy is Local, and none of the endpoints that are ready or serving is on \
+         {node}"
+    )]
+    NoEndpointHere {
+        /// The node.
+        node: String,
+    },
+    /// Nobody says where the Service is served.
+    #[error(
+        "externalTrafficPolicy is Local, and the endpoints do not say on which node they are: set \
+         nodeName in the EndpointSlices, or use externalTrafficPolicy Cluster"
+    )]
+    EndpointsWithoutNode,
 }
 
 /// All that decides.
 pub(super) struct Configuration<'a> {
-    pub(super) class: Option<&'a str>,
+    pub(super) terms: &'a Terms,
     pub(super) services: &'a BTreeMap<ObjectName, Service>,
     pub(super) pools: Vec<&'a Pool>,
     pub(super) advertisements: Vec<&'a Advertisement>,
+    pub(super) slices: &'a Slices,
+    pub(super) outlook: Outlook,
     pub(super) node: &'a Node,
+}
+
+impl<'a> Configuration<'a> {
+    /// The Services that are for this load balancer.
+    fn own_services(&self) -> impl Iterator<Item = &'a Service> {
+        let class = self.terms.class.as_ref();
+        let services = self.services.values();
+        services.filter(move |service| service.class.as_ref() == class)
+    }
 }
 
 pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
     let pools = AdvertisedPools::new(configuration);
     let mut groups = Groups::default();
+    // Whether or not this node announces them, so that all nodes form the same groups.
+    for service in configuration.own_services() {
+        groups.join(&service.addresses);
+    }
+    let mut heads = BTreeMap::new();
+    for service in configuration.own_services() {
+        if let Some(&first) = service.addresses.first() {
+            let group = groups.group(first);
+            heads
+                .entry(group)
+                .or_insert_with(|| (first, pools.preference(first, service, configuration)));
+        }
+    }
     let mut wanted = Wanted::default();
     for service in configuration.services.values() {
         let mut refuse = |address, reason| {
@@ -109,77 +171,143 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
                 reason,
             });
         };
-        if service.class.as_deref() != configuration.class {
-            refuse(
-                None,
-                NotAnnounced::ClassMismatch {
-                    service: service.class.clone(),
-                    ours: configuration.class.map(str::to_owned),
-                },
-            );
+        let ours = configuration.terms.class.as_deref();
+        if service.class.as_deref() != ours {
+            let mismatch = NotAnnounced::ClassMismatch {
+                service: service.class.clone(),
+                ours: ours.map(str::to_owned),
+            };
+            refuse(None, mismatch);
             continue;
         }
         if service.addresses.is_empty() {
             refuse(None, NotAnnounced::NoAddress);
         }
-        // Whether or not this node announces them, so that all nodes form the same groups.
-        groups.join(&service.addresses);
         for &address in &service.addresses {
-            match pools.interfaces(address, service, configuration.node) {
-                Err(reason) => refuse(Some(address), reason),
-                Ok(interfaces) => match wanted.vips.get_mut(&address) {
-                    Some(vip) => {
-                        vip.services.insert(service.name.clone());
-                        vip.interfaces.add(&interfaces);
-                    }
-                    None => {
-                        let vip = WantedVip {
-                            services: BTreeSet::from([service.name.clone()]),
-                            interfaces,
-                            group: Group(address),
-                            first_ip: address,
-                        };
-                        wanted.vips.insert(address, vip);
-                    }
-                },
+            let advertisements = match pools.advertisements(address, service) {
+                Ok(advertisements) => advertisements,
+                Err(reason) => {
+                    refuse(Some(address), reason);
+                    continue;
+                }
+            };
+            let group = groups.group(address);
+            let (first_ip, preference) = heads[&group];
+            let vip = WantedVip {
+                services: BTreeSet::from([service.name.clone()]),
+                here: here(service, &advertisements, configuration),
+                served_by: served_by(service, configuration),
+                preference,
+                group,
+                first_ip,
+            };
+            match wanted.vips.entry(address) {
+                Entry::Vacant(free) => drop(free.insert(vip)),
+                Entry::Occupied(mut held) => held.get_mut().join(vip),
             }
         }
-    }
-    let mut firsts = BTreeMap::new();
-    for service in configuration.services.values() {
-        if service.class.as_deref() == configuration.class
-            && let Some(&first) = service.addresses.first()
-        {
-            firsts.entry(groups.group(first)).or_insert(first);
-        }
-    }
-    for (&address, vip) in &mut wanted.vips {
-        vip.group = groups.group(address);
-        vip.first_ip = firsts.get(&vip.group).copied().unwrap_or(address);
     }
     wanted
 }
 
-/// The pools by address, each with the advertisements that cover it.
+impl Wanted {
+    /// Says of the VIPs that only other nodes may own, for want of endpoints, why this one may not.
+    pub(super) fn only_served_by(&mut self, node: &str) {
+        for vip in self.vips.values_mut().filter(|vip| !vip.may_be_on(node)) {
+            let nowhere = vip.served_by.as_ref().is_some_and(BTreeSet::is_empty);
+            if vip.here.is_ok() {
+                vip.here = Err(match nowhere {
+                    true => NotAnnounced::EndpointsWithoutNode,
+                    false => NotAnnounced::NoEndpointHere {
+                        node: node.to_owned(),
+                    },
+                });
+            }
+        }
+    }
+}
+
+impl WantedVip {
+    /// Whether the node may own it as far as endpoints are concerned.
+    pub fn may_be_on(&self, node: &str) -> bool {
+        let nodes = self.served_by.as_ref();
+        nodes.is_none_or(|nodes| nodes.contains(node))
+    }
+
+    /// Another Service has the same address.
+    fn join(&mut self, other: Self) {
+        self.services.extend(other.services);
+        match (&mut self.here, other.here) {
+            (Ok(here), Ok(more)) => here.add(&more),
+            (Err(_), Ok(here)) => self.here = Ok(here),
+            (_, Err(_)) => {}
+        }
+        match (&mut self.served_by, other.served_by) {
+            (Some(nodes), Some(more)) => nodes.retain(|node| more.contains(node)),
+            (all @ None, Some(nodes)) => *all = Some(nodes),
+            (_, None) => {}
+        }
+    }
+}
+
+/// Where the node announces a Service, whose endpoints it is not asked for.
+fn here(
+    service: &Service,
+    advertisements: &[(usize, &Advertisement)],
+    configuration: &Configuration<'_>,
+) -> Result<Interfaces, NotAnnounced> {
+    let node = configuration.node;
+    let selected = match &configuration.outlook {
+        Outlook::Fit(selected) => selected,
+        Outlook::Unfit(unfit) => return Err(unfit.reason(node)),
+    };
+    if configuration.terms.needs_endpoints && configuration.slices.served(&service.name).is_none() {
+        return Err(NotAnnounced::NoEndpoint);
+    }
+    advertisements
+        .iter()
+        .filter(|(index, _)| selected[*index].0)
+        .map(|(_, it)| it.interfaces.clone())
+        .reduce(|mut interfaces, more| {
+            interfaces.add(&more);
+            interfaces
+        })
+        .ok_or_else(|| NotAnnounced::NodeNotSelected {
+            node: node.name.to_string(),
+            advertisements: names(advertisements),
+        })
+}
+
+fn served_by(service: &Service, configuration: &Configuration<'_>) -> Option<BTreeSet<String>> {
+    if !service.local || !configuration.terms.needs_endpoints {
+        return None;
+    }
+    let served = configuration.slices.served(&service.name);
+    Some(served.map_or_else(BTreeSet::new, |served| served.nodes.clone()))
+}
+
+fn names(advertisements: &[(usize, &Advertisement)]) -> Vec<ObjectName> {
+    let names = advertisements.iter().map(|(_, it)| it.name.clone());
+    names.collect()
+}
+
+/// The pools by address, each with the advertisements that cover it and their places in the order.
 struct AdvertisedPools<'a>(BTreeMap<IpAddr, (AddressRange, AdvertisedPool<'a>)>);
 
 #[derive(Clone)]
 struct AdvertisedPool<'a> {
     pool: &'a Pool,
-    advertisements: Vec<&'a Advertisement>,
+    advertisements: Vec<(usize, &'a Advertisement)>,
 }
 
 impl<'a> AdvertisedPools<'a> {
     fn new(configuration: &Configuration<'a>) -> Self {
         let mut ranges = BTreeMap::new();
         for &pool in &configuration.pools {
-            let covering = configuration
-                .advertisements
-                .iter()
-                .filter(|it| it.covers(pool));
+            let all = configuration.advertisements.iter().copied().enumerate();
             let advertised = AdvertisedPool {
                 pool,
-                advertisements: covering.copied().collect(),
+                advertisements: all.filter(|(_, it)| it.covers(pool)).collect(),
             };
             for &range in pool.addresses() {
                 ranges.insert(range.first(), (range, advertised.clone()));
@@ -188,13 +316,12 @@ impl<'a> AdvertisedPools<'a> {
         Self(ranges)
     }
 
-    /// Where the node announces this address of the Service.
-    fn interfaces(
+    /// The advertisements of this address of the Service.
+    fn advertisements(
         &self,
         address: IpAddr,
         service: &Service,
-        node: &Node,
-    ) -> Result<Interfaces, NotAnnounced> {
+    ) -> Result<Vec<(usize, &'a Advertisement)>, NotAnnounced> {
         if !is_unicast(address) {
             return Err(NotAnnounced::NotUnicast);
         }
@@ -202,36 +329,39 @@ impl<'a> AdvertisedPools<'a> {
             pool,
             advertisements,
         } = self.holding(address).ok_or(NotAnnounced::NoPool)?;
-        let names = |advertisements: &[&Advertisement]| {
-            advertisements.iter().map(|it| it.name.clone()).collect()
-        };
         if advertisements.is_empty() {
             return Err(NotAnnounced::NoAdvertisement {
                 pool: pool.name().clone(),
             });
         }
-        let of_service: Vec<_> = advertisements
-            .iter()
-            .copied()
-            .filter(|it| it.selects_service(&service.labels))
-            .collect();
+        let selecting = |(_, it): &&(usize, &Advertisement)| it.selects_service(&service.labels);
+        let of_service: Vec<_> = advertisements.iter().filter(selecting).copied().collect();
         if of_service.is_empty() {
             return Err(NotAnnounced::ServiceNotSelected {
                 advertisements: names(advertisements),
             });
         }
-        of_service
+        Ok(of_service)
+    }
+
+    /// How much the node is preferred for this address of the Service, by the advertisements that
+    /// select both.
+    fn preference(
+        &self,
+        address: IpAddr,
+        service: &Service,
+        configuration: &Configuration<'_>,
+    ) -> u32 {
+        let Outlook::Fit(outlook) = &configuration.outlook else {
+            return 0;
+        };
+        let advertisements = self.advertisements(address, service).unwrap_or_default();
+        let of = |(index, _): &(usize, _)| outlook[*index];
+        let selecting = advertisements
             .iter()
-            .filter(|it| it.selects_node(&node.labels))
-            .map(|it| it.interfaces.clone())
-            .reduce(|mut interfaces, more| {
-                interfaces.add(&more);
-                interfaces
-            })
-            .ok_or_else(|| NotAnnounced::NodeNotSelected {
-                node: node.name.clone(),
-                advertisements: names(&of_service),
-            })
+            .map(of)
+            .filter(|(selects, _)| *selects);
+        selecting.map(|(_, weight)| weight).sum()
     }
 
     fn holding(&self, address: IpAddr) -> Option<&AdvertisedPool<'a>> {

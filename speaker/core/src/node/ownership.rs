@@ -28,7 +28,7 @@ impl Node {
             .vips
             .iter()
             .filter(|(entry, vip)| {
-                vip.action == Action::Answer && self.action(entry.address) == Action::Suppress
+                vip.action == Action::Answer && self.action(entry) == Action::Suppress
             })
             .map(|(entry, _)| *entry)
             .collect();
@@ -37,14 +37,19 @@ impl Node {
         }
     }
 
-    /// What the kernel is to do with requests for a VIP.
-    pub(super) fn action(&self, address: IpAddr) -> Action {
+    /// What the kernel is to do with requests that an entry is for.
+    pub(super) fn action(&self, entry: &Entry) -> Action {
         let group = match &self.wanted {
-            Some(_) => self.group(address),
-            None => Some(Group(address)),
+            Some(wanted) => {
+                let vip = wanted.vips.get(&entry.address);
+                vip.filter(|vip| vip.here.is_ok()).map(|vip| vip.group)
+            }
+            None => Some(Group(entry.address)),
         };
         match group {
-            Some(group) if self.owned.contains(&group) => Action::Answer,
+            Some(group) if self.owned.contains(&group) && !self.plan.silent.contains(entry) => {
+                Action::Answer
+            }
             Some(_) | None => Action::Suppress,
         }
     }
@@ -55,11 +60,6 @@ impl Node {
         } else {
             self.owned.remove(&group);
         }
-        let action = if answer {
-            Action::Answer
-        } else {
-            Action::Suppress
-        };
         let addresses = match &self.wanted {
             Some(_) => self.groups.get(&group).cloned().unwrap_or_default(),
             // What an earlier agent left is each by itself until the intent is known.
@@ -74,7 +74,7 @@ impl Node {
                 .take_while(|entry| entry.address == address)
                 .collect();
             for entry in entries {
-                self.turn(entry, action);
+                self.turn(entry, self.action(&entry));
             }
             for place in self.places_of(address) {
                 self.show(place, now);

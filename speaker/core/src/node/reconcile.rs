@@ -36,7 +36,7 @@ impl Node {
     }
 
     fn remove_entries(&mut self) {
-        let planned: BTreeSet<Entry> = self.plan.places.values().map(|p| p.entry).collect();
+        let planned: BTreeSet<Entry> = self.plan.entries().collect();
         self.failures.retain_entries(&planned);
         self.conflicts.retain(|entry, _| planned.contains(entry));
         let gone = self
@@ -113,10 +113,9 @@ impl Node {
 
     fn put_entries(&mut self) {
         let mut room = Room::beside(&self.held.vips);
-        for placed in self.plan.places.values() {
-            let entry = placed.entry;
+        for entry in self.plan.entries() {
             let held = self.held.vips.get(&entry).copied();
-            let action = self.action(entry.address);
+            let action = self.action(&entry);
             if self.failures.of(&Step::Put(entry)).is_some()
                 || held.is_some_and(|vip| vip.action == action)
             {

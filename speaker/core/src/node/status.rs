@@ -90,7 +90,10 @@ impl Node {
                 address: Some(address),
                 services: vip.services.iter().map(ToString::to_string).collect(),
                 places: self.statuses_of(address),
-                reason: self.plan.absent.get(&address).map(ToString::to_string),
+                reason: match &vip.here {
+                    Ok(_) => self.plan.absent.get(&address).map(ToString::to_string),
+                    Err(reason) => Some(reason.to_string()),
+                },
             })
             .collect();
         vips.extend(wanted.refused.iter().map(|refused| VipStatus {

@@ -139,7 +139,9 @@ fn wanted(vips: &[&str]) -> Input {
         let address = vip.parse().unwrap();
         let vip = WantedVip {
             services: BTreeSet::new(),
-            interfaces: Interfaces::All,
+            here: Ok(Interfaces::All),
+            served_by: None,
+            preference: 0,
             group: Group(address),
             first_ip: address,
         };

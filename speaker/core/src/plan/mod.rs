@@ -53,7 +53,10 @@ pub struct Plan {
     pub links: BTreeMap<u32, layout::Link>,
     /// Each VIP on each of its links, with the map entry that answers for it.
     pub places: BTreeMap<Place, Placed>,
-    /// VIPs without any place, and why.
+    /// Map entries without a place: the node's own kernel holds the VIP too, as with kube-proxy in
+    /// IPVS mode, and must not answer where this node does not announce it.
+    pub silent: BTreeSet<Entry>,
+    /// VIPs that this node may own and that have no place on it, and why.
     pub absent: BTreeMap<IpAddr, Absent>,
 }
 
@@ -129,10 +132,26 @@ impl Plan {
 
         let mut plan = Self::default();
         for (&address, vip) in wanted {
-            let all = links.iter().filter(|link| usable.contains_key(&link.index));
-            let mut places: Vec<&Link> = match &vip.interfaces {
-                Interfaces::Named(names) => all.filter(|it| names.contains(&it.name)).collect(),
-                Interfaces::All => in_subnet_or_all(address, all.collect()),
+            let all: Vec<&Link> = usable
+                .keys()
+                .filter_map(|index| links.get(*index))
+                .collect();
+            let near = in_subnet_or_all(address, &all);
+            if links.iter().any(|link| link.holds(address)) {
+                for link in &near {
+                    let entry = plan.enter(address, &usable[&link.index]);
+                    plan.silent.insert(entry);
+                }
+            }
+            let Ok(interfaces) = &vip.here else {
+                continue;
+            };
+            let mut places: Vec<&Link> = match interfaces {
+                Interfaces::Named(names) => {
+                    let named = all.into_iter().filter(|it| names.contains(&it.name));
+                    named.collect()
+                }
+                Interfaces::All => near,
             };
             let too_small = places
                 .extract_if(.., |link| address.is_ipv6() && !link.has_ipv6())
@@ -140,13 +159,16 @@ impl Plan {
             if places.is_empty() {
                 let reason = match too_small {
                     Some(link) => Absent::MtuTooSmall(link.name.clone(), link.mtu),
-                    None => absent(&vip.interfaces, links, &unusable),
+                    None => absent(interfaces, links, &unusable),
                 };
                 plan.absent.insert(address, reason);
             }
             for link in places {
                 plan.place(address, link, &usable[&link.index]);
             }
+        }
+        for placed in plan.places.values() {
+            plan.silent.remove(&placed.entry);
         }
         plan.keep_tags = plan
             .attach
@@ -157,7 +179,30 @@ impl Plan {
         plan
     }
 
+    /// Every map entry.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let places = self.places.values().map(|placed| placed.entry);
+        places.chain(self.silent.iter().copied())
+    }
+
     fn place(&mut self, address: IpAddr, link: &Link, attachment: &Attachment) {
+        let entry = self.enter(address, attachment);
+        self.places.insert(
+            Place {
+                address,
+                link: link.index,
+            },
+            Placed {
+                entry,
+                attached: attachment.interface,
+                mac: attachment.mac,
+                up: link.admin_up && link.carrier,
+            },
+        );
+    }
+
+    /// The map entry of a VIP on a link, and what it needs there.
+    fn enter(&mut self, address: IpAddr, attachment: &Attachment) -> Entry {
         let Attachment {
             interface,
             vlan,
@@ -169,33 +214,25 @@ impl Plan {
         self.links.insert(*interface, map_link);
         self.links
             .extend(members.iter().map(|&member| (member, map_link)));
-        self.places.insert(
-            Place {
-                address,
-                link: link.index,
-            },
-            Placed {
-                entry: Entry {
-                    address,
-                    port: *interface,
-                    vlan: *vlan,
-                },
-                attached: *interface,
-                mac: *mac,
-                up: link.admin_up && link.carrier,
-            },
-        );
+        Entry {
+            address,
+            port: *interface,
+            vlan: *vlan,
+        }
     }
 }
 
 /// The links that have the VIP's subnet; where none has, the network routes the VIP to any.
-fn in_subnet_or_all(address: IpAddr, links: Vec<&Link>) -> Vec<&Link> {
+fn in_subnet_or_all<'a>(address: IpAddr, links: &[&'a Link]) -> Vec<&'a Link> {
     let near: Vec<_> = links
         .iter()
         .copied()
         .filter(|link| link.has_subnet_of(address))
         .collect();
-    if near.is_empty() { links } else { near }
+    if near.is_empty() {
+        return links.to_vec();
+    }
+    near
 }
 
 fn absent(

@@ -50,7 +50,9 @@ fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> 
         vip,
         WantedVip {
             services: BTreeSet::new(),
-            interfaces,
+            here: Ok(interfaces),
+            served_by: None,
+            preference: 0,
             group: Group(vip),
             first_ip: vip,
         },

@@ -7,7 +7,7 @@ mod verbs;
 pub(super) use hands::Hands;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::pending,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ use speaker_core::{
         self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, GroupName, Input,
         Life, LinkInfo, Member, NodeName, Settings, Stop, Timing,
     },
-    intent::{self, Group, Intent, Wanted},
+    intent::{Group, Intent, Outlook, Wanted},
     node,
 };
 use tokio::{sync::mpsc, time::sleep_until};
@@ -45,8 +45,10 @@ const ACQUAINTED: Duration = Duration::from_secs(1);
 /// How this node takes part.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Other nodes' addresses; none: this node is alone.
+    /// Other nodes' addresses; none: this node is alone, or `follow` is set.
     pub peers: Vec<SocketAddr>,
+    /// The configuration says which nodes there are ([`Ownership::set_peers`]).
+    pub follow: bool,
     /// Where the others reach this node.
     pub bind: Option<SocketAddr>,
     /// The cluster's keys.
@@ -115,6 +117,7 @@ impl Ownership {
     ) -> Result<Self> {
         let Options {
             peers,
+            follow,
             bind,
             key_file,
             settings,
@@ -125,7 +128,7 @@ impl Ownership {
         let restart_grace = settings.restart_grace;
         let timing = Timing::new(settings)?;
         let name = NodeName::from(name);
-        let net = if peers.is_empty() && bind.is_none() {
+        let net = if peers.is_empty() && bind.is_none() && !follow {
             None
         } else {
             let messages = endpoint(bind, peers.first().copied())?;
@@ -152,7 +155,7 @@ impl Ownership {
             life: Life(wall_clock_ms()),
             adopted,
             keys: net.as_ref().map_or_else(Vec::new, Net::probe_keys),
-            peers: peers.into_iter().collect(),
+            peers: (!follow).then(|| peers.into_iter().collect()),
             draining,
             failback,
             check_first,
@@ -178,6 +181,18 @@ impl Ownership {
         };
         ownership.carry_out(&mut VecDeque::new(), hands);
         Ok(ownership)
+    }
+
+    /// These nodes share the VIPs. All of them listen on the same port.
+    pub(super) fn set_peers(&mut self, peers: BTreeSet<IpAddr>, hands: &mut Hands) {
+        let Some(net) = &mut self.net else {
+            return;
+        };
+        let port = net.sockets.endpoints().messages.port();
+        let addresses = peers.iter().map(|peer| SocketAddr::new(*peer, port));
+        let addresses = addresses.collect();
+        net.peers = peers;
+        self.handle(Input::Peers(addresses), hands);
     }
 
     /// The next thing that happens by itself.
@@ -329,41 +344,35 @@ impl Ownership {
     }
 
     /// Finds out which nodes may own which groups, for [`tell_groups`](Self::tell_groups).
-    pub(super) fn plan(&mut self, intent: &Intent, me: &intent::Node, hands: &Hands) {
+    pub(super) fn plan(&mut self, intent: &Intent, hands: &Hands) {
         let Some(wanted) = hands.node.wanted() else {
             return;
         };
         let members: Vec<Member> = self.cluster.members().collect();
         // Nodes that are asked for the same have it computed once.
-        let mut alike: BTreeMap<Vec<bool>, Wanted> = BTreeMap::new();
-        let own_selection = intent.selection(&me.labels);
-        let selections: Vec<Vec<bool>> = members
+        let mut alike: BTreeMap<Outlook, Wanted> = BTreeMap::new();
+        let outlooks: Vec<Outlook> = members
             .iter()
             .map(|member| {
-                let node = intent::Node::standalone(member.name.as_str());
-                let selection = intent.selection(&node.labels);
-                if selection != own_selection && !alike.contains_key(&selection) {
-                    alike.insert(selection.clone(), intent.wanted(&node));
-                }
-                selection
+                let node = intent.node(member.name.as_str());
+                let outlook = intent.outlook(&node);
+                alike
+                    .entry(outlook.clone())
+                    .or_insert_with(|| intent.wanted_alike(&node));
+                outlook
             })
             .collect();
-        let mut hosts = vec![Host {
+        let own = Host {
             name: &self.name,
             wanted,
             links: &self.links,
-        }];
-        hosts.extend(
-            members
-                .iter()
-                .zip(&selections)
-                .map(|(member, selection)| Host {
-                    name: &member.name,
-                    wanted: alike.get(selection).unwrap_or(wanted),
-                    links: &member.links,
-                }),
-        );
-        let groups = candidates(&hosts);
+        };
+        let others = members.iter().zip(&outlooks).map(|(member, outlook)| Host {
+            name: &member.name,
+            wanted: &alike[outlook],
+            links: &member.links,
+        });
+        let groups = candidates(&[own].into_iter().chain(others).collect::<Vec<_>>());
         let gone = self.told.keys().filter(|group| !groups.contains_key(group));
         let changed = groups
             .iter()

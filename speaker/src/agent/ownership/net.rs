@@ -28,7 +28,7 @@ pub(super) struct Net {
     pub(super) unreadable: u64,
     last_unreadable: Option<Instant>,
     /// Where the cluster's nodes are configured to be.
-    peers: BTreeSet<IpAddr>,
+    pub(super) peers: BTreeSet<IpAddr>,
     told: BTreeMap<IpAddr, Instant>,
 }
 

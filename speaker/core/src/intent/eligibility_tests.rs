@@ -1,0 +1,252 @@
+//! Which nodes may own what: endpoints, nodes, preferences.
+
+use super::*;
+use crate::intent::NotAnnounced;
+
+/// An index that is told of endpoints and nodes, as in a cluster.
+fn cluster(lines: &str) -> Intent {
+    let mut intent = Intent::new(Terms {
+        needs_endpoints: true,
+        ..Terms::default()
+    });
+    given(&mut intent, "pool lan 10.0.0.0/24\n advertise all");
+    given(&mut intent, lines);
+    intent
+}
+
+/// What a node of this name is to announce.
+fn on(intent: &Intent, node: &str) -> String {
+    render(&intent.wanted(&intent.node(node)))
+}
+
+#[track_caller]
+fn check_node(node: &str, lines: &str, expect: Expect) {
+    expect.assert_eq(&on(&cluster(lines), node));
+}
+
+#[test]
+fn a_service_without_endpoints_is_announced_by_nobody() {
+    check_node(
+        "n1",
+        "service s 10.0.0.1
+         slice s-1 s -",
+        expect![[r#"
+            10.0.0.1 for ns/s elsewhere: the Service has no endpoint that is ready, or serving while it terminates
+        "#]],
+    );
+    check_node(
+        "n1",
+        "service s 10.0.0.1
+         slice s-1 s n7",
+        expect![[r#"
+            10.0.0.1 for ns/s on all, group 10.0.0.1
+        "#]],
+    );
+    check_node(
+        "n1",
+        "service s 10.0.0.1
+         slice s-1 s ?",
+        expect![[r#"
+            10.0.0.1 for ns/s on all, group 10.0.0.1
+        "#]],
+    );
+}
+
+#[test]
+fn with_policy_cluster_it_does_not_matter_where_endpoints_are() {
+    let intent = cluster(
+        "service s 10.0.0.1
+         slice s-1 s n1,n2",
+    );
+    assert_eq!(on(&intent, "n1"), on(&intent, "n3"));
+}
+
+#[test]
+fn with_policy_local_only_nodes_with_an_endpoint_announce() {
+    let lines = "
+        service s 10.0.0.1 local
+        slice s-1 s n1
+        slice s-2 s n2,?
+    ";
+    check_node(
+        "n1",
+        lines,
+        expect![[r#"
+        10.0.0.1 for ns/s on all, group 10.0.0.1
+    "#]],
+    );
+    check_node(
+        "n3",
+        lines,
+        expect![[r#"
+        10.0.0.1 for ns/s elsewhere: externalTrafficPolicy is Local, and none of the endpoints that are ready or serving is on n3
+    "#]],
+    );
+    check_node(
+        "n1",
+        "service s 10.0.0.1 local
+         slice s-1 s ?",
+        expect![[r#"
+            10.0.0.1 for ns/s elsewhere: externalTrafficPolicy is Local, and the endpoints do not say on which node they are: set nodeName in the EndpointSlices, or use externalTrafficPolicy Cluster
+        "#]],
+    );
+}
+
+#[test]
+fn with_policy_local_endpoint_and_advertisement_on_different_nodes_make_no_announcer() {
+    let intent = cluster(
+        "delete advertise all
+         advertise some node:rack=1
+         node n1 rack=1
+         node n2 rack=2
+         service s 10.0.0.1 local
+         slice s-1 s n2",
+    );
+    expect![[r#"
+        10.0.0.1 for ns/s elsewhere: externalTrafficPolicy is Local, and none of the endpoints that are ready or serving is on n1
+        10.0.0.1 for ns/s elsewhere: L2Advertisement ns/some selects nodes by labels that n2 does not have
+    "#]].assert_eq(&(on(&intent, "n1") + &on(&intent, "n2")));
+}
+
+#[test]
+fn two_services_on_one_address_count_twice() {
+    let mut intent = cluster(
+        "service s 10.0.0.1
+         service t 10.0.0.1
+         slice s-1 s n1",
+    );
+    expect![[r#"
+        10.0.0.1 for ns/s ns/t on all, group 10.0.0.1
+    "#]]
+    .assert_eq(&on(&intent, "n1"));
+    given(&mut intent, "slice t-1 t n1\n delete slice s-1");
+    expect![[r#"
+        10.0.0.1 for ns/s ns/t on all, group 10.0.0.1
+    "#]]
+    .assert_eq(&on(&intent, "n1"));
+    given(&mut intent, "delete service t");
+    expect![[r#"
+        10.0.0.1 for ns/s elsewhere: the Service has no endpoint that is ready, or serving while it terminates
+    "#]].assert_eq(&on(&intent, "n1"));
+}
+
+#[test]
+fn a_node_is_excluded_by_label_unless_that_is_ignored() {
+    let lines = "
+        service s 10.0.0.1
+        slice s-1 s n2
+        node n1 node.kubernetes.io/exclude-from-external-load-balancers=
+    ";
+    check_node(
+        "n1",
+        lines,
+        expect![[r#"
+        10.0.0.1 for ns/s elsewhere: n1 has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it there, or start all agents with --ignore-exclude-lb
+    "#]],
+    );
+    let mut intent = Intent::new(Terms {
+        ignore_exclude_label: true,
+        ..Terms::default()
+    });
+    given(&mut intent, "pool lan 10.0.0.0/24\n advertise all");
+    given(&mut intent, lines);
+    expect![[r#"
+        10.0.0.1 for ns/s on all, group 10.0.0.1
+    "#]]
+    .assert_eq(&on(&intent, "n1"));
+}
+
+#[test]
+fn a_node_without_network_announces_nothing() {
+    let mut intent = cluster(
+        "service s 10.0.0.1
+         slice s-1 s n2
+         node n1 unavailable",
+    );
+    expect![[r#"
+        10.0.0.1 for ns/s elsewhere: the condition NetworkUnavailable of n1 is true
+    "#]]
+    .assert_eq(&on(&intent, "n1"));
+    assert!(given(&mut intent, "node n1"));
+    expect![[r#"
+        10.0.0.1 for ns/s on all, group 10.0.0.1
+    "#]]
+    .assert_eq(&on(&intent, "n1"));
+}
+
+#[test]
+fn weights_add_up_over_the_advertisements_that_select_service_and_node() {
+    let intent = cluster(
+        "advertise a 60:rack=1
+         advertise b 50:rack=2 50:ssd=yes
+         advertise other service:app=db 100:rack=1
+         advertise elsewhere node:rack=3 100:rack=1
+         node n1 rack=1
+         node n2 rack=2
+         node n3 rack=2 ssd=yes
+         service s 10.0.0.1
+         slice s-1 s n1",
+    );
+    let preference = |name: &str| {
+        let wanted = intent.wanted(&intent.node(name));
+        wanted.vips.values().map(|vip| vip.preference).sum::<u32>()
+    };
+    assert_eq!(["n1", "n2", "n3", "n4"].map(preference), [60, 50, 100, 0]);
+}
+
+#[test]
+fn what_makes_no_difference_is_said_to_make_none() {
+    let mut intent = cluster(
+        "service s 10.0.0.1
+         slice s-1 s n1,n2
+         node n1 rack=1",
+    );
+    for same in [
+        "service s 10.0.0.1",
+        "slice s-2 s n1",
+        "node n1 rack=1",
+        "delete node n9",
+    ] {
+        assert!(!given(&mut intent, same), "{same}");
+    }
+    for other in [
+        "service s 10.0.0.2",
+        "slice s-2 s n3",
+        "node n1 rack=2",
+        "delete slice s-1",
+    ] {
+        assert!(given(&mut intent, other), "{other}");
+    }
+}
+
+#[test]
+fn nodes_of_one_outlook_want_the_same() {
+    let intent = cluster(
+        "advertise some node:rack=1 7:ssd=yes
+         node n1 rack=1
+         node n2 rack=1 disk=yes
+         node n3 rack=1 ssd=yes
+         node n4 unavailable",
+    );
+    let outlook = |name: &str| intent.outlook(&intent.node(name));
+    assert_eq!(outlook("n1"), outlook("n2"));
+    assert_ne!(outlook("n1"), outlook("n3"));
+    assert_ne!(outlook("n1"), outlook("n4"));
+}
+
+#[test]
+fn files_tell_of_no_endpoints() {
+    let mut intent = Intent::default();
+    given(
+        &mut intent,
+        "pool lan 10.0.0.0/24\n advertise all\n service s 10.0.0.1 local",
+    );
+    let wanted = intent.wanted(&node(""));
+    assert!(
+        wanted
+            .vips
+            .values()
+            .all(|vip| vip.here != Err(NotAnnounced::NoEndpoint))
+    );
+    assert!(wanted.vips.values().all(|vip| vip.may_be_on("n1")));
+}

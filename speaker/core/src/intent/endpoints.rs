@@ -1,0 +1,130 @@
+//! Which Services somebody serves, and where.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Endpoints, ObjectName};
+
+/// Where a Service is served: what its slices come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Served {
+    /// The nodes with a servable endpoint.
+    pub(super) nodes: BTreeSet<String>,
+    /// There is a servable endpoint that names no node.
+    pub(super) elsewhere: bool,
+}
+
+/// All slices, by Service.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slices {
+    services: BTreeMap<ObjectName, BTreeMap<ObjectName, Endpoints>>,
+    /// The Service of each slice.
+    owners: BTreeMap<ObjectName, ObjectName>,
+    served: BTreeMap<ObjectName, Served>,
+}
+
+impl Slices {
+    /// Where a Service is served; none if it is not.
+    pub(super) fn served(&self, service: &ObjectName) -> Option<&Served> {
+        self.served.get(service)
+    }
+
+    /// A slice is new or has changed. Whether a Service is served elsewhere by that.
+    pub(super) fn apply(&mut self, slice: Endpoints) -> bool {
+        // A slice does not change hands, but nothing keeps anybody from trying.
+        let moved = match self.owners.get(&slice.name) {
+            Some(owner) if *owner != slice.service => self.delete(&slice.name.clone()),
+            _ => false,
+        };
+        let service = slice.service.clone();
+        self.owners.insert(slice.name.clone(), service.clone());
+        let slices = self.services.entry(service.clone()).or_default();
+        slices.insert(slice.name.clone(), slice);
+        self.count(&service) || moved
+    }
+
+    /// A slice is gone. Whether a Service is served elsewhere by that.
+    pub(super) fn delete(&mut self, slice: &ObjectName) -> bool {
+        let Some(service) = self.owners.remove(slice) else {
+            return false;
+        };
+        if let Some(slices) = self.services.get_mut(&service) {
+            slices.remove(slice);
+            if slices.is_empty() {
+                self.services.remove(&service);
+            }
+        }
+        self.count(&service)
+    }
+
+    fn count(&mut self, service: &ObjectName) -> bool {
+        let slices = self.services.get(service).into_iter().flatten();
+        let mut served = Served::default();
+        for (_, slice) in slices {
+            served.nodes.extend(slice.nodes.iter().cloned());
+            served.elsewhere |= slice.elsewhere;
+        }
+        let before = if served == Served::default() {
+            self.served.remove(service)
+        } else {
+            self.served.insert(service.clone(), served)
+        };
+        before.as_ref() != self.served.get(service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(name: &str, service: &str, nodes: &[&str], elsewhere: bool) -> Endpoints {
+        Endpoints {
+            name: ObjectName::new("ns", name),
+            service: ObjectName::new("ns", service),
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            elsewhere,
+        }
+    }
+
+    fn served(slices: &Slices, service: &str) -> String {
+        let served = slices.served(&ObjectName::new("ns", service));
+        served.map_or_else(
+            || "nobody".to_owned(),
+            |served| {
+                let nodes: Vec<_> = served.nodes.iter().map(String::as_str).collect();
+                let elsewhere = if served.elsewhere { " elsewhere" } else { "" };
+                nodes.join(" ") + elsewhere
+            },
+        )
+    }
+
+    #[test]
+    fn several_slices_of_a_service_are_one() {
+        let mut slices = Slices::default();
+        assert!(slices.apply(slice("a", "s", &["n1", "n2"], false)));
+        assert!(!slices.apply(slice("b", "s", &["n2"], false)));
+        assert!(slices.apply(slice("c", "s", &[], true)));
+        assert_eq!(served(&slices, "s"), "n1 n2 elsewhere");
+        assert!(slices.delete(&ObjectName::new("ns", "a")));
+        assert_eq!(served(&slices, "s"), "n2 elsewhere");
+        assert!(!slices.delete(&ObjectName::new("ns", "a")));
+    }
+
+    #[test]
+    fn a_slice_without_servable_endpoints_is_as_none() {
+        let mut slices = Slices::default();
+        assert!(!slices.apply(slice("a", "s", &[], false)));
+        assert_eq!(served(&slices, "s"), "nobody");
+        assert!(slices.apply(slice("a", "s", &["n1"], false)));
+        assert!(slices.apply(slice("a", "s", &[], false)));
+        assert_eq!(served(&slices, "s"), "nobody");
+    }
+
+    #[test]
+    fn a_slice_that_changes_hands_serves_only_its_new_service() {
+        let mut slices = Slices::default();
+        assert!(slices.apply(slice("a", "s", &["n1"], false)));
+        assert!(slices.apply(slice("a", "t", &["n1"], false)));
+        assert_eq!(served(&slices, "s"), "nobody");
+        assert_eq!(served(&slices, "t"), "n1");
+    }
+}

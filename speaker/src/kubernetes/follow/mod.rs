@@ -1,0 +1,130 @@
+//! Following the objects of a cluster.
+//!
+//! ```text
+//! watches ─ News ─► Objects (pure) ─ Change ─► the agent's event loop
+//!                      ▲       └─ all that is known ─► store
+//!                      └──────── at the start, if the API server is away
+//! ```
+//!
+//! Nothing is told before every kind has been listed: half a configuration would withdraw VIPs. If
+//! the API server cannot be reached at the start, what was known last stands in for it.
+
+mod objects;
+mod store;
+mod streams;
+
+use std::{path::PathBuf, time::Duration};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use kube::Client;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+use crate::source::Change;
+use objects::{News, Objects};
+use store::Store;
+
+/// How long the API server has at the start before what was known last is gone by.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// At most this often what is known is written down.
+const KEEP: Duration = Duration::from_secs(5);
+
+/// What an agent follows.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespace of the installation: its pools, advertisements and agents.
+    pub namespace: String,
+    /// Where what is known is kept for a restart.
+    pub state_dir: PathBuf,
+}
+
+/// Sends what the cluster says, and then what becomes different, until nobody listens any more.
+pub async fn follow(client: Client, options: Options, changes: mpsc::Sender<Change>) {
+    let mut follower = Follower {
+        news: streams::all(&client, &options.namespace).boxed(),
+        objects: Objects::default(),
+        store: Store::new(&options.state_dir),
+        keep_at: None,
+        stand_in_at: Some(Instant::now() + PATIENCE),
+    };
+    while follower.step(&changes).await {}
+}
+
+struct Follower {
+    news: BoxStream<'static, News>,
+    objects: Objects,
+    store: Store,
+    /// When what is known is to be written down.
+    keep_at: Option<Instant>,
+    /// Until when the API server may answer.
+    stand_in_at: Option<Instant>,
+}
+
+impl Follower {
+    /// Waits for one thing to happen. Whether there is somebody to tell.
+    async fn step(&mut self, changes: &mpsc::Sender<Change>) -> bool {
+        let has_change = self.objects.has_change();
+        let due = self.keep_at.into_iter().chain(self.stand_in_at).min();
+        tokio::select! {
+            biased;
+            permit = changes.reserve(), if has_change => {
+                let Ok(permit) = permit else {
+                    return false;
+                };
+                permit.send(self.objects.take_change());
+                self.stand_in_at = None;
+                self.keep_at.get_or_insert_with(|| Instant::now() + KEEP);
+            }
+            () = changes.closed() => return false,
+            Some(news) = self.news.next() => self.hear(news),
+            () = until(due) => self.due().await,
+        }
+        true
+    }
+
+    fn hear(&mut self, news: News) {
+        if let Some(refused) = self.objects.hear(news) {
+            warn!("{refused}");
+        }
+    }
+
+    async fn due(&mut self) {
+        let now = Instant::now();
+        if self.stand_in_at.is_some_and(|at| now >= at) {
+            self.stand_in_at = None;
+            match self.store.load().await {
+                Ok(Some(known)) => {
+                    warn!(
+                        "the API server does not answer: going by the configuration of {}",
+                        known.written
+                    );
+                    self.objects.stand_in(known.objects, known.peers);
+                }
+                Ok(None) => warn!(
+                    "the API server does not answer, and no earlier configuration is known: \
+                     nothing is announced until it does"
+                ),
+                Err(error) => warn!("the API server does not answer, and {error:#}"),
+            }
+        }
+        if self.keep_at.is_some_and(|at| now >= at) {
+            self.keep_at = None;
+            if self.objects.is_synced() {
+                let (objects, peers) = self.objects.known();
+                if let Err(error) = self.store.keep(objects, peers).await {
+                    info!("{error:#}: a restart while the API server is away will know of nothing");
+                }
+            }
+        }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,131 @@
+//! What is known of the cluster, kept for a start without its API server.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use humantime::format_rfc3339_seconds;
+use serde::{Deserialize, Serialize};
+use speaker_core::intent::Object;
+use tokio::task::spawn_blocking;
+
+/// Changes with what [`Known`] means.
+const VERSION: u32 = 1;
+
+/// A file under the state directory.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    path: PathBuf,
+}
+
+/// What was known.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) objects: Vec<Object>,
+    pub(super) peers: BTreeSet<IpAddr>,
+    /// When it was written, for people.
+    pub(super) written: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    version: u32,
+    objects: Vec<Object>,
+    peers: BTreeSet<IpAddr>,
+}
+
+impl Store {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self {
+            path: state_dir.join("last-known-objects.json"),
+        }
+    }
+
+    /// What was kept last, if anything was.
+    pub(super) async fn load(&self) -> Result<Option<Known>> {
+        let path = self.path.clone();
+        let load = move || {
+            let bytes = match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                read => read?,
+            };
+            let content: Content = serde_json::from_slice(&bytes)?;
+            if content.version != VERSION {
+                return Ok(None);
+            }
+            let written = fs::metadata(&path)?.modified()?;
+            anyhow::Ok(Some(Known {
+                objects: content.objects,
+                peers: content.peers,
+                written: format_rfc3339_seconds(written).to_string(),
+            }))
+        };
+        let loaded = spawn_blocking(load).await.expect("it does not panic");
+        loaded.with_context(|| format!("{} cannot be read", self.path.display()))
+    }
+
+    /// Replaces what was kept, at once or not at all.
+    pub(super) async fn keep(&self, objects: Vec<Object>, peers: BTreeSet<IpAddr>) -> Result<()> {
+        let path = self.path.clone();
+        let keep = move || {
+            let content = Content {
+                version: VERSION,
+                objects,
+                peers,
+            };
+            let bytes = serde_json::to_vec(&content)?;
+            if fs::read(&path).is_ok_and(|kept| kept == bytes) {
+                return Ok(());
+            }
+            // Without a sync: should power fail, the file that was there before is most likely
+            // good, and a start without any is one that waits for the API server.
+            let new = path.with_extension("new");
+            fs::write(&new, bytes)?;
+            fs::rename(new, path)?;
+            anyhow::Ok(())
+        };
+        let kept = spawn_blocking(keep).await.expect("it does not panic");
+        kept.with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use speaker_core::intent::Node;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_kept_is_there_after_a_restart() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::new(state.path());
+        assert!(store.load().await.unwrap().is_none());
+        let objects = vec![Object::Node(Node::standalone("n1"))];
+        let peers = BTreeSet::from(["192.0.2.1".parse().unwrap()]);
+        store.keep(objects.clone(), peers.clone()).await.unwrap();
+        let known = Store::new(state.path()).load().await.unwrap().unwrap();
+        assert_eq!((known.objects, known.peers), (objects, peers));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_said_and_does_no_harm() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::new(state.path());
+        fs::write(&store.path, "{\"version\": 1, \"objects\": 7").unwrap();
+        let error = format!("{:#}", store.load().await.unwrap_err());
+        assert!(
+            error.contains("last-known-objects.json cannot be read"),
+            "{error}"
+        );
+        fs::write(
+            &store.path,
+            "{\"version\": 0, \"objects\": [], \"peers\": []}",
+        )
+        .unwrap();
+        assert!(store.load().await.unwrap().is_none(), "of another version");
+    }
+}

@@ -1,0 +1,166 @@
+//! The watches, as one stream of news.
+
+use std::{fmt::Debug, net::IpAddr};
+
+use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::{
+    api::{
+        core::v1::{Node, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use speaker_core::intent::{Object, ObjectName};
+use tracing::{info, warn};
+
+use super::objects::{Item, News, Resource, What};
+use crate::kubernetes::{
+    IPAddressPool, Invalid, L2Advertisement,
+    client::watch_config,
+    convert::{self, Source},
+};
+
+/// The pods of agents: those of this project's labels.
+const AGENTS: &str = "app.kubernetes.io/name=speaker,app.kubernetes.io/component=speaker";
+
+/// Everything that an agent follows. Never ends; a watch that fails begins anew after a while.
+pub(super) fn all(client: &Client, namespace: &str) -> impl Stream<Item = News> + Send + 'static {
+    use Resource::{Advertisements, Agents, Endpoints, Nodes, Pools, Services};
+    let config = watch_config();
+    let everywhere = || client.clone();
+    let slices = Api::<EndpointSlice>::all(everywhere());
+    let pools = Api::<IPAddressPool>::namespaced(client.clone(), namespace);
+    let advertisements = Api::<L2Advertisement>::namespaced(client.clone(), namespace);
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    stream::select_all([
+        news(Services, Api::all(everywhere()), config.clone(), service).boxed(),
+        news(Endpoints, slices, config.clone(), endpoints).boxed(),
+        news(Nodes, Api::all(everywhere()), config.clone(), node).boxed(),
+        news(Pools, pools, config.clone(), pool).boxed(),
+        news(
+            Advertisements,
+            advertisements,
+            config.clone(),
+            advertisement,
+        )
+        .boxed(),
+        news(Agents, pods, config.labels(AGENTS), agent).boxed(),
+    ])
+}
+
+fn service(service: &Service) -> Item {
+    match convert::service(service, Source::Cluster) {
+        Ok(service) => service.map_or(Item::Nothing, |it| Item::Object(Object::Service(it))),
+        Err(invalid) => invalid_item(&invalid),
+    }
+}
+
+fn endpoints(slice: &EndpointSlice) -> Item {
+    let slice = convert::endpoints(slice);
+    slice.map_or(Item::Nothing, |it| Item::Object(Object::Endpoints(it)))
+}
+
+fn node(node: &Node) -> Item {
+    Item::Object(Object::Node(convert::node(node)))
+}
+
+fn pool(pool: &IPAddressPool) -> Item {
+    match convert::pool(&pool.metadata, &pool.spec) {
+        Ok(pool) => Item::Object(Object::Pool(pool)),
+        Err(invalid) => invalid_item(&invalid),
+    }
+}
+
+fn advertisement(advertisement: &L2Advertisement) -> Item {
+    match convert::advertisement(&advertisement.metadata, &advertisement.spec.spec) {
+        Ok(advertisement) => Item::Object(Object::Advertisement(advertisement)),
+        Err(invalid) => invalid_item(&invalid),
+    }
+}
+
+fn agent(pod: &Pod) -> Item {
+    let status = pod.status.as_ref();
+    let ended = |phase: &str| matches!(phase, "Succeeded" | "Failed");
+    let runs = status.is_some_and(|it| !it.phase.as_deref().is_some_and(ended));
+    let address = status.and_then(|it| it.pod_ip.as_ref()?.parse::<IpAddr>().ok());
+    match address {
+        Some(address) if runs => Item::Agent(address),
+        _ => Item::Nothing,
+    }
+}
+
+fn invalid_item(invalid: &Invalid) -> Item {
+    Item::Invalid(invalid.to_string())
+}
+
+/// What the watch of one kind tells. Its failures are for the log: what was known stays.
+fn news<K>(
+    of: Resource,
+    api: Api<K>,
+    config: watcher::Config,
+    item: fn(&K) -> Item,
+) -> impl Stream<Item = News> + Send + 'static
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let kind = K::plural(&());
+    let mut failing = false;
+    watcher(api, config)
+        .default_backoff()
+        .filter_map(move |event| {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    if !failing {
+                        warn!(
+                            "cannot watch {kind}: {}; what is known of them stays",
+                            full(&error)
+                        );
+                    }
+                    failing = true;
+                    return std::future::ready(None);
+                }
+            };
+            if failing && matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
+                failing = false;
+                info!("watching {kind} again");
+            }
+            let what = match event {
+                Event::Init => What::ListBegins,
+                Event::InitDone => What::ListEnds,
+                Event::InitApply(it) | Event::Apply(it) => What::There(name(it.meta()), item(&it)),
+                Event::Delete(it) => What::Gone(name(it.meta())),
+            };
+            std::future::ready(Some(News { of, what }))
+        })
+}
+
+/// Of an object of the API server: one without a namespace belongs to none.
+fn name(metadata: &ObjectMeta) -> ObjectName {
+    ObjectName::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// An error with its causes, none of them twice.
+fn full(error: &watcher::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
