@@ -5,6 +5,7 @@
 
 mod frames;
 mod ownership;
+mod publication;
 mod report;
 mod shell;
 
@@ -30,7 +31,7 @@ use speaker_core::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::yield_now,
 };
 use tracing::{info, warn};
@@ -38,12 +39,14 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Request, Verb},
     kernel::{self, EventError, Events, Kernel, ModeChoice},
-    kubernetes, manifests,
+    kubernetes::{self, follow, publish},
+    manifests,
     netlink::{self, Watch},
     source::Change,
 };
 use frames::Taps;
 use ownership::{Hands, Happening, Ownership, until};
+use publication::Publisher;
 use shell::Shell;
 
 pub use ownership::Options as Membership;
@@ -147,8 +150,14 @@ struct Agent {
     /// The intent or the links have changed since candidates were last looked for.
     replan: bool,
     taps: Taps,
+    /// None where the configuration is no cluster's.
+    publisher: Option<Publisher>,
+    /// When there is something to publish.
+    publish_at: Option<Instant>,
     /// What of the configuration is refused.
     refused: Vec<String>,
+    /// How often the configuration was told of, and how often with something refused.
+    updates: (u64, u64),
     /// What this node owns at the start is settled.
     settled: bool,
     /// What an earlier agent left is this one's, or gone.
@@ -223,22 +232,30 @@ impl Agent {
         // Others are to count on this node from the moment that they meet it.
         ownership.tell_links(&mut hands);
         let (changed, configuration) = mpsc::channel(1);
-        match source {
+        let publisher = match source {
             Source::Manifests(directory) => {
                 tokio::spawn(manifests::watch(directory, state_dir, changed));
+                None
             }
             Source::Cluster {
                 kubeconfig,
                 namespace,
             } => {
                 let client = kubernetes::connect(kubeconfig.as_deref()).await?;
-                let options = kubernetes::follow::Options {
-                    namespace,
+                let options = follow::Options {
+                    namespace: namespace.clone(),
                     state_dir,
                 };
-                tokio::spawn(kubernetes::follow::follow(client, options, changed));
+                tokio::spawn(follow::follow(client.clone(), options, changed));
+                let options = publish::Options {
+                    node: node_name.clone(),
+                    namespace,
+                };
+                let (publications, published) = watch::channel(None);
+                tokio::spawn(publish::publish(client, options, published));
+                Some(Publisher::new(publications))
             }
-        }
+        };
         Ok(Self {
             hands,
             name: node_name,
@@ -246,7 +263,10 @@ impl Agent {
             ownership,
             replan: false,
             taps: Taps::new(),
+            publisher,
+            publish_at: None,
             refused: Vec::new(),
+            updates: (0, 0),
             settled: false,
             adopted: false,
             links: changes,
@@ -268,7 +288,8 @@ impl Agent {
         };
         let earliest = Instant::now() + idle;
         let work = self.has_work();
-        let time = self.hands.node.poll_timeout();
+        let times = [self.hands.node.poll_timeout(), self.publish_at];
+        let time = times.into_iter().flatten().min();
         let due = async {
             if !work {
                 until(time.map(|time| time.max(earliest))).await;
@@ -360,6 +381,7 @@ impl Agent {
         if self.hands.node.has_commands() {
             return;
         }
+        self.publish();
         if self.settled && !self.adopted {
             self.adopted = true;
             match self.hands.shell.kernel.finish_adoption() {
@@ -381,6 +403,24 @@ impl Agent {
                 .announced(announcement, delivery.outcome(), now);
         }
         self.tap();
+    }
+
+    /// Tells the cluster of what this node does.
+    fn publish(&mut self) {
+        if self.publisher.is_none() || !self.settled {
+            return;
+        }
+        let refused = self.refusals();
+        if let Some(publisher) = &mut self.publisher {
+            let (hands, ownership) = (&self.hands, &self.ownership);
+            self.publish_at = publisher.publish(&self.name, hands, ownership, refused);
+        }
+    }
+
+    /// Everything that is refused, by itself or for what it contradicts.
+    fn refusals(&self) -> Vec<String> {
+        let conflicts = self.intent.conflicts().values().map(ToString::to_string);
+        self.refused.iter().cloned().chain(conflicts).collect()
     }
 
     /// Whether something is left to be done that waits for nothing.
@@ -431,6 +471,8 @@ impl Agent {
         for object in apply {
             changed |= self.intent.apply(object);
         }
+        self.updates.0 += 1;
+        self.updates.1 += u64::from(!refused.is_empty());
         self.refused = refused;
         if !changed {
             return;
@@ -474,9 +516,12 @@ impl Agent {
     }
 
     fn report(&self) -> Result<api::Report> {
-        let conflicts = self.intent.conflicts().values().map(ToString::to_string);
-        let refused = self.refused.iter().cloned().chain(conflicts).collect();
-        report::report(&self.name, &self.hands, &self.ownership, refused)
+        let configuration = report::Configuration {
+            refused: self.refusals(),
+            updates: self.updates.0,
+            errors: self.updates.1,
+        };
+        report::report(&self.name, &self.hands, &self.ownership, configuration)
     }
 }
 

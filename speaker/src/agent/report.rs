@@ -23,12 +23,19 @@ use crate::{
     kernel::{self, Inspect, Maps},
 };
 
+/// What became of the configuration.
+pub(super) struct Configuration {
+    pub(super) refused: Vec<String>,
+    pub(super) updates: u64,
+    pub(super) errors: u64,
+}
+
 /// The report of a running agent.
 pub(super) fn report(
     name: &str,
     hands: &Hands,
     ownership: &Ownership,
-    refused: Vec<String>,
+    configuration: Configuration,
 ) -> Result<Report> {
     let Hands { node, shell } = hands;
     let maps = shell.kernel.maps();
@@ -43,7 +50,9 @@ pub(super) fn report(
         vips: vips.into_iter().map(owned).collect::<Result<_>>()?,
         links,
         reasons: reasons(maps)?,
-        refused,
+        refused: configuration.refused,
+        updates: configuration.updates,
+        update_errors: configuration.errors,
         draining: ownership.draining(),
         members: ownership.members().map(member).collect(),
         unreadable: ownership.unreadable(),
@@ -120,6 +129,8 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
             .collect(),
         reasons: reasons(maps)?,
         refused: Vec::new(),
+        updates: 0,
+        update_errors: 0,
         draining: false,
         members: Vec::new(),
         unreadable: 0,

@@ -1,17 +1,17 @@
 //! The report as Prometheus metrics. The names that MetalLB's users graph come first.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
 use speaker_core::node::PlaceStatus;
 
-use super::{Counts, Report};
+use super::{Counts, Report, VipReport};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -28,8 +28,10 @@ pub(super) fn encode(report: &Report) -> String {
 }
 
 impl Collector for Collected {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Self(report) = self;
+
+        self.encode_as_metallb(&mut encoder)?;
 
         let held = ConstGauge::new(i64::from(report.lease.valid));
         let help = "Whether the kernel-held lease is valid";
@@ -99,4 +101,101 @@ impl Collector for Collected {
         }
         Ok(())
     }
+}
+
+impl Collected {
+    /// What MetalLB's users graph, by the names that they know.
+    fn encode_as_metallb(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Self(report) = self;
+        let node = report.node.as_deref().unwrap_or_default();
+        let gauge = ConstGauge::new(0_i64).metric_type();
+
+        let help = "Services that this node answers for";
+        let mut family =
+            encoder.encode_descriptor("metallb_speaker_announced", help, None, gauge)?;
+        for (vip, ip) in answering(report) {
+            for service in &vip.status.services {
+                let labels = [
+                    ("service", service.as_str()),
+                    ("protocol", "layer2"),
+                    ("node", node),
+                    ("ip", ip.as_str()),
+                ];
+                ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+
+        type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
+        const COUNTS: [Count; 3] = [
+            (
+                "metallb_layer2_requests_received",
+                "Requests for VIPs that this node answers for",
+                |_, c| c.requests,
+            ),
+            (
+                "metallb_layer2_responses_sent",
+                "Requests that this node has answered",
+                |_, c| c.answered,
+            ),
+            (
+                "metallb_layer2_gratuitous_sent",
+                "Gratuitous announcements of VIPs that this node answers for",
+                |p, _| p.announced,
+            ),
+        ];
+        for (name, help, count) in COUNTS {
+            // Counters, but a counter's name would get a suffix that MetalLB's do not have.
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;
+            for (vip, ip) in answering(report) {
+                let sum: u64 = vip.places().map(|(place, c)| count(place, &c)).sum();
+                let labels = [("ip", ip.as_str())];
+                let sum = ConstGauge::new(i64::try_from(sum).unwrap_or(i64::MAX));
+                sum.encode(family.encode_family(&labels)?)?;
+            }
+        }
+
+        for (name, help, count) in [
+            (
+                "metallb_k8s_client_updates",
+                "Updates of the configuration",
+                report.updates,
+            ),
+            (
+                "metallb_k8s_client_update_errors",
+                "Updates of the configuration of which something was refused",
+                report.update_errors,
+            ),
+        ] {
+            let count = ConstCounter::new(count);
+            let metric = encoder.encode_descriptor(name, help, None, count.metric_type())?;
+            count.encode(metric)?;
+        }
+        for (name, help, holds) in [
+            (
+                "metallb_k8s_client_config_loaded_bool",
+                "Whether a configuration has been loaded",
+                report.updates > 0,
+            ),
+            (
+                "metallb_k8s_client_config_stale_bool",
+                "Whether something of the newest configuration is refused and the last valid one \
+                 in force",
+                !report.refused.is_empty(),
+            ),
+        ] {
+            let holds = ConstGauge::new(i64::from(holds));
+            let metric = encoder.encode_descriptor(name, help, None, gauge)?;
+            holds.encode(metric)?;
+        }
+        Ok(())
+    }
+}
+
+/// The VIPs that this node answers for, with their addresses as text.
+fn answering(report: &Report) -> impl Iterator<Item = (&VipReport, String)> {
+    let vips = report.vips.iter().filter(|vip| {
+        let mut places = vip.status.places.iter();
+        places.any(|place| place.state == "answering")
+    });
+    vips.filter_map(|vip| Some((vip, vip.status.address?.to_string())))
 }

@@ -35,6 +35,12 @@ pub struct Report {
     pub reasons: BTreeMap<String, u64>,
     /// Configuration that was refused, and why.
     pub refused: Vec<String>,
+    /// How often the configuration was told of; 0: not yet.
+    #[serde(default)]
+    pub updates: u64,
+    /// Of these, how often something of it was refused.
+    #[serde(default)]
+    pub update_errors: u64,
     /// This node owns nothing until it is undrained.
     #[serde(default)]
     pub draining: bool,

@@ -73,6 +73,9 @@ fn text(it: &Explanation, report: &Report) -> String {
         .vips
         .iter()
         .find(|vip| vip.status.address == Some(it.vip));
+    if let Some(reason) = vip.and_then(|vip| vip.status.reason.as_ref()) {
+        text += &format!("  it cannot own it: {reason}\n");
+    }
     for (place, counts) in vip.into_iter().flat_map(|vip| vip.places()) {
         let asked = counts.last_request_ms_ago.map_or_else(
             || "never asked".to_owned(),

@@ -12,6 +12,7 @@ mod field;
 pub mod follow;
 mod invalid;
 mod pool;
+pub mod publish;
 mod selector;
 mod service_l2_status;
 

@@ -306,6 +306,10 @@ fn monitoring_is_told_by_http() {
         let metrics = get("/metrics")?;
         for line in [
             "speaker_lease_valid 1",
+            "metallb_layer2_requests_received{ip=\"10.0.0.240\"} 1",
+            "metallb_layer2_responses_sent{ip=\"10.0.0.240\"} 1",
+            "metallb_k8s_client_config_loaded_bool 1",
+            "metallb_k8s_client_config_stale_bool 0",
             "speaker_answers_total{ip=\"10.0.0.240\",link=\"eth0\"} 1",
             "speaker_answers_total{ip=\"fd00::240\",link=\"eth0\"} 0",
             "# EOF",

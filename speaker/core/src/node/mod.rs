@@ -58,6 +58,7 @@ pub struct Node {
     plan: Plan,
     /// An input may have changed the plan.
     stale: bool,
+    edition: u64,
 
     /// What the kernel holds, as far as the commands have succeeded.
     held: Held,
@@ -110,6 +111,7 @@ impl Node {
             links: None,
             plan: Plan::default(),
             stale: false,
+            edition: 0,
             held: Held::default(),
             live: BTreeMap::new(),
             announced_links: BTreeSet::new(),
@@ -203,6 +205,40 @@ impl Node {
         places
             .filter_map(|place| Some((place, self.plan.places.get(&place)?.mac)))
             .collect()
+    }
+
+    /// The VIPs that are answered and announced now, each with the names of its links.
+    pub fn answered(&self) -> impl Iterator<Item = (IpAddr, String)> {
+        let places = self.live.keys();
+        places.map(|place| (place.address, self.link_name(place.link)))
+    }
+
+    /// Why this node could not answer for a VIP if it owned it: what is wrong with its
+    /// configuration, its links, or the kernel.
+    pub fn obstacle(&self, vip: IpAddr) -> Option<String> {
+        let wanted = self.wanted.as_ref()?.vips.get(&vip)?;
+        if let Err(reason) = &wanted.here {
+            return Some(reason.to_string());
+        }
+        if let Some(absent) = self.plan.absent.get(&vip) {
+            return Some(absent.to_string());
+        }
+        let mut places = self.places_of(vip).into_iter();
+        places.find_map(|place| {
+            let placed = self.plan.places.get(&place)?;
+            let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
+            let failure = steps.iter().find_map(|step| self.failures.of(step));
+            let attached = self.held.attached.get(&placed.attached).cloned().flatten();
+            failure
+                .map(str::to_owned)
+                .or(attached.and_then(Result::err))
+        })
+    }
+
+    /// A number that is another one whenever [`answered`](Self::answered) or
+    /// [`obstacle`](Self::obstacle) may be.
+    pub fn edition(&self) -> u64 {
+        self.edition
     }
 
     /// The port that the program takes an interface's frames for.

@@ -55,6 +55,7 @@ impl Node {
     }
 
     pub(super) fn own(&mut self, group: Group, answer: bool, now: Instant) {
+        self.edition += 1;
         if answer {
             self.owned.insert(group);
         } else {

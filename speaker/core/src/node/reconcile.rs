@@ -33,6 +33,7 @@ impl Node {
         self.attach();
         self.announce(now);
         self.tell(&before);
+        self.edition += 1;
     }
 
     fn remove_entries(&mut self) {

@@ -88,6 +88,8 @@ pub(super) struct Ownership {
     draining: bool,
     hand_over: bool,
     restart_grace: Duration,
+    /// Counts what may matter to whoever is told of owners and members.
+    edition: u64,
     /// What [`Cluster::news`] was when candidates were last looked for.
     news: u64,
     /// The links that the others have been told of.
@@ -169,6 +171,7 @@ impl Ownership {
             draining,
             hand_over,
             restart_grace,
+            edition: 0,
             news: 0,
             links: Vec::new(),
             groups: BTreeMap::new(),
@@ -291,7 +294,10 @@ impl Ownership {
                     hands.write_lease(&lease);
                     inputs.push_back(Input::Kernel(hands.read_lease()));
                 }
-                Command::Set { group, state } => hands.set(&group, &state),
+                Command::Set { group, state } => {
+                    self.edition += 1;
+                    hands.set(&group, &state);
+                }
                 Command::Announce(group) => {
                     if let Some(group) = group_of(&group) {
                         let now = Instant::now();
@@ -301,6 +307,7 @@ impl Ownership {
                 Command::Check(group) => self.check(group, hands),
                 Command::Event(event) => {
                     self.joined |= event == Event::Joined;
+                    self.edition += 1;
                     tell(&event);
                 }
                 Command::Stopped => self.stopped = true,
@@ -399,6 +406,7 @@ impl Ownership {
                 Some(now) => drop(self.told.insert(group, now.clone())),
                 None => drop(self.told.remove(&group)),
             }
+            self.edition += 1;
             changes.push((name_of(group), now));
         }
         if !changes.is_empty() {

@@ -79,6 +79,17 @@ impl Ownership {
         self.cluster.owner(&name_of(node.group(vip)?))
     }
 
+    /// Whether no node may own a VIP.
+    pub(in super::super) fn has_no_candidate(&self, vip: IpAddr, node: &Node) -> bool {
+        let group = node.group(vip).and_then(|group| self.told.get(&group));
+        group.is_some_and(|group| group.candidates.is_empty())
+    }
+
+    /// A number that is another one whenever members or owners may be others.
+    pub(in super::super) fn edition(&self) -> u64 {
+        self.edition
+    }
+
     pub(in super::super) fn members(&self) -> impl Iterator<Item = Member> {
         self.cluster.members()
     }

@@ -1,0 +1,134 @@
+//! What the cluster is told of this node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use speaker_core::{
+    cluster::CandidateStanding,
+    intent::{NotAnnounced, ObjectName, Wanted},
+};
+use tokio::sync::watch;
+
+use super::ownership::{Hands, Ownership};
+use crate::kubernetes::publish::Publication;
+
+/// At most this often: what happens in between is not worth a word.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The way to whoever writes to the API server.
+pub(super) struct Publisher {
+    publications: watch::Sender<Option<Publication>>,
+    /// What the numbers of all that matters were when this was last looked at.
+    editions: Option<(u64, u64, Vec<String>)>,
+    looked: Instant,
+}
+
+impl Publisher {
+    pub(super) fn new(publications: watch::Sender<Option<Publication>>) -> Self {
+        Self {
+            publications,
+            editions: None,
+            looked: Instant::now(),
+        }
+    }
+
+    /// Publishes what has changed, or says when it may.
+    pub(super) fn publish(
+        &mut self,
+        name: &str,
+        hands: &Hands,
+        ownership: &Ownership,
+        refused: Vec<String>,
+    ) -> Option<Instant> {
+        let editions = Some((hands.node.edition(), ownership.edition(), refused));
+        if self.editions == editions {
+            return None;
+        }
+        let now = Instant::now();
+        if self.editions.is_some() && now < self.looked + PACE {
+            return Some(self.looked + PACE);
+        }
+        self.looked = now;
+        let wanted = hands.node.wanted()?;
+        let (_, _, refused) = editions.clone()?;
+        self.editions = editions;
+        let publication = publication(name, wanted, hands, ownership, refused);
+        self.publications.send_if_modified(|last| {
+            let is_news = last.as_ref() != Some(&publication);
+            *last = Some(publication);
+            is_news
+        });
+        None
+    }
+}
+
+fn publication(
+    name: &str,
+    wanted: &Wanted,
+    hands: &Hands,
+    ownership: &Ownership,
+    refused: Vec<String>,
+) -> Publication {
+    let gone = [CandidateStanding::Down, CandidateStanding::Left];
+    let there = ownership
+        .members()
+        .filter(|it| !gone.contains(&it.standing));
+    let live: BTreeSet<String> = there
+        .map(|member| member.name.to_string())
+        .chain([name.to_owned()])
+        .collect();
+    let mut announced: BTreeMap<ObjectName, BTreeSet<String>> = BTreeMap::new();
+    for (vip, link) in hands.node.answered() {
+        for service in wanted
+            .vips
+            .get(&vip)
+            .into_iter()
+            .flat_map(|it| &it.services)
+        {
+            let links = announced.entry(service.clone()).or_default();
+            links.insert(link.clone());
+        }
+    }
+    let mut elsewhere = BTreeSet::new();
+    let mut failed = BTreeMap::new();
+    let speaks = live.first().is_some_and(|first| first == name);
+    for (&vip, it) in &wanted.vips {
+        let owner = ownership.owner(vip, &hands.node);
+        let is_own = owner.as_ref().is_some_and(|owner| owner.as_str() == name);
+        if owner.is_some() && !is_own {
+            elsewhere.extend(it.services.iter().cloned());
+            continue;
+        }
+        // That nobody serves it is no failure of announcing it.
+        let unserved = it.here == Err(NotAnnounced::NoEndpoint);
+        let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip, &hands.node);
+        if (is_own || is_vacant)
+            && !unserved
+            && let Some(obstacle) = hands.node.obstacle(vip)
+        {
+            let said = format!("{vip}: {obstacle}");
+            failed.extend(it.services.iter().map(|it| (it.clone(), said.clone())));
+        }
+    }
+    if speaks {
+        for refusal in &wanted.refused {
+            if let (Some(vip), NotAnnounced::NoAdvertisement { .. }) =
+                (refusal.address, &refusal.reason)
+            {
+                let said = format!("{vip}: {}", refusal.reason);
+                failed.insert(refusal.service.clone(), said);
+            }
+        }
+    }
+    failed.retain(|service, _| !announced.contains_key(service));
+    elsewhere.retain(|service| !announced.contains_key(service));
+    Publication {
+        announced,
+        elsewhere,
+        live,
+        failed,
+        refused,
+    }
+}

@@ -1,0 +1,178 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+
+fn name(service: &str) -> ObjectName {
+    ObjectName::new("ns", service)
+}
+
+fn record(service: &str, node: &str) -> (String, Record) {
+    let record = Record {
+        service: name(service),
+        node: node.to_owned(),
+        interfaces: BTreeSet::from(["eth0".to_owned()]),
+        resource_version: Some("7".to_owned()),
+    };
+    (status_name(&name(service)), record)
+}
+
+/// Of node `b`.
+fn publication(announced: &[&str], elsewhere: &[&str], live: &[&str]) -> Publication {
+    let eth0 = BTreeSet::from(["eth0".to_owned()]);
+    Publication {
+        announced: announced
+            .iter()
+            .map(|it| (name(it), eth0.clone()))
+            .collect(),
+        elsewhere: elsewhere.iter().map(|it| name(it)).collect(),
+        live: live.iter().map(|it| (*it).to_owned()).collect(),
+        ..Publication::default()
+    }
+}
+
+#[track_caller]
+fn check(publication: &Publication, records: &[(String, Record)], expect: Expect) {
+    let mut told = Told {
+        refused: Some(Vec::new()),
+        ..Told::default()
+    };
+    let mut records: BTreeMap<_, _> = records.iter().cloned().collect();
+    let todo = steps("b", publication, &records, &told);
+    let mut text = String::new();
+    for step in &todo {
+        text += &match step {
+            Step::Claim {
+                service, is_news, ..
+            } => format!("claim {service}, news: {is_news}\n"),
+            Step::Remove { name, .. } => format!("remove {name}\n"),
+            other => format!("{other:?}\n"),
+        };
+    }
+    expect.assert_eq(&text);
+    for step in todo {
+        step.note("b", &mut records, &mut told);
+    }
+    let more = steps("b", publication, &records, &told);
+    assert_eq!(more, [], "nothing is left to be done");
+}
+
+const ALL: &[&str] = &["a", "b", "c"];
+
+#[test]
+fn a_service_has_one_status_and_its_name_tells_which() {
+    assert_eq!(status_name(&name("web")), status_name(&name("web")));
+    assert_ne!(status_name(&name("web")), status_name(&name("db")));
+    assert!(status_name(&name("web")).starts_with("l2-"));
+}
+
+#[test]
+fn what_is_announced_is_claimed_once() {
+    let announced = publication(&["web"], &[], ALL);
+    check(
+        &announced,
+        &[],
+        expect![[r#"
+        claim ns/web, news: true
+    "#]],
+    );
+    check(&announced, &[record("web", "b")], expect![[""]]);
+}
+
+#[test]
+fn a_take_over_is_news_and_a_change_of_links_is_not() {
+    let announced = publication(&["web"], &[], ALL);
+    check(
+        &announced,
+        &[record("web", "a")],
+        expect![[r#"
+        claim ns/web, news: true
+    "#]],
+    );
+    let mut moved = record("web", "b");
+    moved.1.interfaces = BTreeSet::from(["eth1".to_owned()]);
+    check(
+        &announced,
+        &[moved],
+        expect![[r#"
+        claim ns/web, news: false
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_announced_no_longer_is_removed_by_who_announced_it() {
+    let nothing = publication(&[], &[], ALL);
+    check(
+        &nothing,
+        &[record("web", "b")],
+        expect![[r#"
+        remove l2-4cd4af21ba
+    "#]],
+    );
+    check(&nothing, &[record("web", "a")], expect![[""]]);
+}
+
+#[test]
+fn what_another_node_answers_for_is_left_to_it() {
+    let moved = publication(&[], &["web"], ALL);
+    check(&moved, &[record("web", "b")], expect![[""]]);
+}
+
+#[test]
+fn what_a_node_left_that_is_gone_is_removed_by_the_first_of_the_others() {
+    let left = [record("web", "x")];
+    check(
+        &publication(&[], &[], &["b", "c"]),
+        &left,
+        expect![[r#"
+        remove l2-4cd4af21ba
+    "#]],
+    );
+    check(&publication(&[], &[], &["a", "b"]), &left, expect![[""]]);
+}
+
+#[test]
+fn statuses_of_other_names_were_left_by_metallb() {
+    let (_, of_metallb) = record("web", "a");
+    let left = [record("web", "b"), ("l2-x7k2p".to_owned(), of_metallb)];
+    check(
+        &publication(&["web"], &[], ALL),
+        &left,
+        expect![[r#"
+        remove l2-x7k2p
+    "#]],
+    );
+}
+
+#[test]
+fn a_failure_is_told_once_and_again_when_it_is_another() {
+    let failing = |reason: &str| Publication {
+        failed: BTreeMap::from([(name("web"), reason.to_owned())]),
+        ..Publication::default()
+    };
+    let mut told = Told::default();
+    let mut records = BTreeMap::new();
+    let mut tell = |publication: &Publication| {
+        let todo = steps("b", publication, &records, &told);
+        let text: Vec<_> = todo.iter().map(|step| format!("{step:?}")).collect();
+        for step in todo {
+            step.note("b", &mut records, &mut told);
+        }
+        text.join("\n")
+    };
+    expect![[r#"
+        Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no NIC" }
+        Judge { refused: [] }"#]]
+    .assert_eq(&tell(&failing("no NIC")));
+    expect![[""]].assert_eq(&tell(&failing("no NIC")));
+    expect![[
+        r#"Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no pool" }"#
+    ]]
+    .assert_eq(&tell(&failing("no pool")));
+    expect![[r#"Forget { service: ObjectName { namespace: "ns", name: "web" } }"#]]
+        .assert_eq(&tell(&Publication::default()));
+    expect![[
+        r#"Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no pool" }"#
+    ]]
+    .assert_eq(&tell(&failing("no pool")));
+}
