@@ -40,6 +40,8 @@ pub struct Node {
     /// What its agent reads. At first, a pool of all of 10.0.0.0/8 and fd00::/8, and an
     /// advertisement of it on all interfaces (`pools.yaml`).
     pub manifests: Manifests,
+    /// Where its agents find their configuration: at first, the manifests.
+    pub source: Vec<String>,
     /// What its agents are told besides.
     pub arguments: Vec<String>,
     mode: Mode,
@@ -57,9 +59,11 @@ impl Node {
         let pool = manifest::pool("all", &["10.0.0.0/8", "fd00::/8"]);
         let advertisement = manifest::advertisement("all", &["all"], &[]);
         manifests.write("pools.yaml", &(pool + &advertisement))?;
+        let directory = manifests.path().display().to_string();
         Ok(Self {
             host,
             manifests,
+            source: vec!["--manifests".to_owned(), directory],
             arguments: Vec::new(),
             mode,
             agent: None,
@@ -101,10 +105,9 @@ impl Node {
     pub fn spawn_with<S: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = S>) -> Result<()> {
         let more: Vec<S> = more.into_iter().collect();
         let mode = ["--xdp-mode", self.mode.name()].map(OsStr::new);
-        let manifests = [OsStr::new("--manifests"), self.manifests.path().as_os_str()];
-        let arguments = mode.into_iter().chain(manifests);
-        let own = self.arguments.iter().map(OsStr::new);
-        let all = arguments.chain(own).chain(more.iter().map(AsRef::as_ref));
+        let own = self.source.iter().chain(&self.arguments).map(OsStr::new);
+        let more = more.iter().map(AsRef::as_ref);
+        let all = mode.into_iter().chain(own).chain(more);
         self.agent = Some(self.host.agent(all)?);
         Ok(())
     }

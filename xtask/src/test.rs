@@ -128,9 +128,7 @@ fn here(mut command: Command, names: &[String]) -> Result<Tally> {
     }
     shell::say(&command);
     let deploy = Deploy::provide(names.is_empty())?;
-    command
-        .env(SKIPS, skips.path())
-        .envs(deploy.environment);
+    command.env(SKIPS, skips.path()).envs(deploy.environment);
 
     let mut tally = if nextest {
         by_nextest(&mut command)?

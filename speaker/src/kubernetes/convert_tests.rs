@@ -386,3 +386,74 @@ fn bad_services_are_refused_with_field_and_reason() {
         ]],
     );
 }
+
+/// The nodes of a slice whose endpoints these are.
+#[track_caller]
+fn check_endpoints(list: &str, expect: Expect) {
+    let slice = parse(&format!(
+        "metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+endpoints: {list}"
+    ));
+    let slice = endpoints(&slice).unwrap();
+    assert_eq!(slice.service, ObjectName::new("shop", "web"));
+    let elsewhere = if slice.elsewhere {
+        ", and elsewhere"
+    } else {
+        ""
+    };
+    expect.assert_eq(&format!("{:?}{elsewhere}", slice.nodes));
+}
+
+#[test]
+fn endpoints_count_while_they_are_ready_or_serving() {
+    let endpoint = |conditions: &str| {
+        format!("[{{addresses: [10.1.0.1], nodeName: n1, conditions: {{{conditions}}}}}]")
+    };
+    for (conditions, counts) in [
+        ("ready: true", true),
+        ("ready: true, serving: true", true),
+        ("ready: true, serving: false", true),
+        ("", true),
+        ("serving: false", true),
+        ("ready: false, serving: true, terminating: true", true),
+        ("ready: false", false),
+        ("ready: false, serving: false", false),
+    ] {
+        let expect = if counts {
+            expect![[r#"{"n1"}"#]]
+        } else {
+            expect!["{}"]
+        };
+        check_endpoints(&endpoint(conditions), expect);
+    }
+}
+
+#[test]
+fn endpoints_are_on_nodes_or_elsewhere() {
+    check_endpoints(
+        "[{addresses: [10.1.0.1], nodeName: n1}, {addresses: [10.1.0.2], nodeName: n1}, {addresses: [10.1.0.3]}]",
+        expect![[r#"{"n1"}, and elsewhere"#]],
+    );
+}
+
+#[test]
+fn a_slice_that_names_no_service_is_none_of_ours() {
+    let slice = parse("{metadata: {name: other}, addressType: IPv4, endpoints: []}");
+    assert_eq!(endpoints(&slice), None);
+}
+
+#[test]
+fn a_node_is_what_its_labels_and_conditions_say() {
+    let converted = node(&parse(
+        "metadata: {name: n1, labels: {rack: '1'}}
+status: {conditions: [{type: Ready, status: 'True'}, {type: NetworkUnavailable, status: 'True'}]}",
+    ));
+    expect![[r#"Node { name: ObjectName { namespace: "", name: "n1" }, labels: {"rack": "1"}, network_unavailable: true }"#]]
+        .assert_eq(&format!("{converted:?}"));
+    let fine = node(&parse(
+        "metadata: {name: n1}
+status: {conditions: [{type: NetworkUnavailable, status: 'False'}]}",
+    ));
+    assert!(!fine.network_unavailable);
+}

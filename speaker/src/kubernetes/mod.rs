@@ -33,8 +33,8 @@ pub use service_l2_status::{
     InterfaceInfo, ServiceL2Status, ServiceL2StatusBody, ServiceL2StatusSpec, ServiceL2StatusStatus,
 };
 
-/// Where an installation is, if nothing else is said: where the resources of MetalLB's users are.
-pub const NAMESPACE: &str = "metallb-system";
+/// Where an installation is, if nothing else is said.
+pub const NAMESPACE: &str = "speaker-system";
 
 #[cfg(test)]
 mod crd_tests;

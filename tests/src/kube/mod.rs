@@ -50,6 +50,7 @@ mod identity;
 mod kubectl;
 mod node;
 pub mod objects;
+pub mod site;
 mod visitor;
 
 use std::{env, path::PathBuf};
@@ -60,6 +61,7 @@ use tempfile::TempDir;
 pub use self::{
     backend::Backend,
     identity::Identity,
+    site::Site,
     visitor::{Reply, Visit, Visitor, Visits, get, get_udp},
 };
 use self::{certificates::Authority, control_plane::ControlPlane};

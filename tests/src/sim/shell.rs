@@ -291,11 +291,8 @@ impl World {
     /// Starts an agent where none runs, and the host if it is off.
     pub(super) fn start(&mut self, at: usize) {
         let kernel = self.read_kernel(at);
-        let peers = self
-            .nodes
-            .iter()
-            .map(|node| node.endpoints.messages)
-            .collect();
+        let peers = self.nodes.iter().map(|node| node.endpoints.messages);
+        let peers = Some(peers.collect());
         let seed = self.rng.u64(..);
         // Now and then a host comes up with a clock that is far behind.
         let life = Life(if self.rng.u8(0..8) == 0 {

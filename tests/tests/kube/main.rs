@@ -1,6 +1,7 @@
 //! With a real Kubernetes: what users apply, what clients get, and what happens to both while its
 //! parts fail.
 
+mod agent;
 mod stand;
 
 use std::time::Duration;

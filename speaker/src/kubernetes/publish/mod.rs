@@ -32,7 +32,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{ServiceL2Status, client::watch_config};
-use steps::{Record, Told};
+use steps::{Record, Step, Told};
 use write::Writer;
 
 /// How long to wait before something that failed is tried again.
@@ -144,8 +144,18 @@ impl Publisher {
         }
     }
 
+    /// Carries all steps out, and those that they lead to.
     async fn work(&mut self, publication: &Publication) {
-        let steps = steps::steps(&self.node, publication, &self.records, &self.told);
+        loop {
+            let steps = steps::steps(&self.node, publication, &self.records, &self.told);
+            if steps.is_empty() || !self.carry_out(steps).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether all of them succeeded.
+    async fn carry_out(&mut self, steps: Vec<Step>) -> bool {
         let writer = &self.writer;
         let mut results = stream::iter(steps)
             .map(|step| async move {
@@ -168,12 +178,15 @@ impl Publisher {
                 }
                 self.failing = true;
                 self.retry_at = Some(Instant::now() + RETRY);
+                false
             }
-            None if self.failing => {
+            None => {
+                if self.failing {
+                    info!("the cluster knows again what this node does");
+                }
                 self.failing = false;
-                info!("the cluster knows again what this node does");
+                true
             }
-            None => {}
         }
     }
 }

@@ -50,6 +50,8 @@ impl Record {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) failed: BTreeMap<ObjectName, String>,
+    /// Taken over, and nobody has been told.
+    pub(super) unsaid: BTreeSet<ObjectName>,
     /// Of the configuration.
     pub(super) refused: Option<Vec<String>>,
 }
@@ -64,6 +66,8 @@ pub(super) enum Step {
         /// It did not when the cluster was last told.
         is_news: bool,
     },
+    /// People hear that this node answers for the Service.
+    Say { service: ObjectName },
     /// A status says what holds no longer. Only if it is still as it was.
     Remove {
         name: String,
@@ -82,7 +86,7 @@ impl fmt::Display for Step {
         match self {
             Self::Claim { service, .. } => write!(f, "write the ServiceL2Status of {service}"),
             Self::Remove { name, .. } => write!(f, "remove ServiceL2Status {name}"),
-            Self::Fail { service, .. } | Self::Forget { service } => {
+            Self::Say { service } | Self::Fail { service, .. } | Self::Forget { service } => {
                 write!(f, "write an event of Service {service}")
             }
             Self::Judge { .. } => f.write_str("write this node's ConfigurationState"),
@@ -123,6 +127,11 @@ pub(super) fn steps(
             });
         }
     }
+    let news = told.unsaid.iter().cloned();
+    steps.extend(news.map(|service| match announced.contains_key(&service) {
+        true => Step::Say { service },
+        false => Step::Forget { service },
+    }));
     // Of a node that is gone, whoever of the others is first by name sees to what it left.
     let is_first = live.first().is_some_and(|first| first == node);
     for (name, record) in records {
@@ -149,7 +158,7 @@ pub(super) fn steps(
             });
         }
     }
-    let healed = told.failed.keys().filter(|it| !failed.contains_key(it));
+    let healed = told.failed.keys().filter(|it| !failed.contains_key(*it));
     steps.extend(healed.cloned().map(|service| Step::Forget { service }));
     if told.refused.as_ref() != Some(refused) {
         steps.push(Step::Judge {
@@ -166,8 +175,11 @@ impl Step {
             Self::Claim {
                 service,
                 interfaces,
-                ..
+                is_news,
             } => {
+                if is_news {
+                    told.unsaid.insert(service.clone());
+                }
                 let record = Record {
                     service,
                     node: node.to_owned(),
@@ -178,7 +190,11 @@ impl Step {
             }
             Self::Remove { name, .. } => drop(records.remove(&name)),
             Self::Fail { service, reason } => drop(told.failed.insert(service, reason)),
-            Self::Forget { service } => drop(told.failed.remove(&service)),
+            Self::Say { service } => drop(told.unsaid.remove(&service)),
+            Self::Forget { service } => {
+                told.failed.remove(&service);
+                told.unsaid.remove(&service);
+            }
             Self::Judge { refused } => told.refused = Some(refused),
         }
     }

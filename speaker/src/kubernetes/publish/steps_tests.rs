@@ -52,6 +52,11 @@ fn check(publication: &Publication, records: &[(String, Record)], expect: Expect
     for step in todo {
         step.note("b", &mut records, &mut told);
     }
+    let said = steps("b", publication, &records, &told);
+    assert!(said.iter().all(|step| matches!(step, Step::Say { .. })));
+    for step in said {
+        step.note("b", &mut records, &mut told);
+    }
     let more = steps("b", publication, &records, &told);
     assert_eq!(more, [], "nothing is left to be done");
 }
@@ -175,4 +180,28 @@ fn a_failure_is_told_once_and_again_when_it_is_another() {
         r#"Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no pool" }"#
     ]]
     .assert_eq(&tell(&failing("no pool")));
+}
+
+#[test]
+fn people_hear_of_a_take_over_once_and_only_after_the_status() {
+    let announced = publication(&["web"], &[], ALL);
+    let mut told = Told {
+        refused: Some(Vec::new()),
+        ..Told::default()
+    };
+    let mut records = BTreeMap::new();
+    let mut kinds = Vec::new();
+    for _ in 0..4 {
+        for step in steps("b", &announced, &records, &told) {
+            kinds.push(step.to_string());
+            step.note("b", &mut records, &mut told);
+        }
+    }
+    assert_eq!(
+        kinds,
+        [
+            "write the ServiceL2Status of ns/web",
+            "write an event of Service ns/web"
+        ]
+    );
 }

@@ -60,14 +60,13 @@ impl Writer {
             Step::Claim {
                 service,
                 interfaces,
-                is_news,
+                ..
             } => {
                 let interfaces = interfaces.iter().cloned();
                 let interfaces = interfaces.map(|name| InterfaceInfo { name });
-                self.claim(service, interfaces.collect()).await?;
-                if !is_news {
-                    return Ok(());
-                }
+                self.claim(service, interfaces.collect()).await
+            }
+            Step::Say { service } => {
                 let node = &self.node;
                 let note = format!("announcing from node {node:?} with protocol \"layer2\"");
                 self.event(service, EventType::Normal, "nodeAssigned", note)
@@ -152,16 +151,17 @@ impl Writer {
             let invalid = ConfigurationResult::Invalid;
             (invalid, ConditionStatus::False, "Invalid")
         };
-        let error_summary = refused.join("\n");
+        // Absent rather than empty, and taken out by the merge where it was there.
+        let error_summary = (!refused.is_empty()).then(|| refused.join("\n"));
+        let message = error_summary.clone();
         let condition = Condition {
             r#type: "configReconcilerValid".to_owned(),
             status,
             observed_generation: None,
             last_transition_time: now(),
             reason: reason.to_owned(),
-            message: error_summary.clone(),
+            message: message.unwrap_or_else(|| "all of it is in force".to_owned()),
         };
-        // All fields, the empty ones too: a merge would leave an error that is over.
         let status = Patch::Merge(json!({"status": {
             "result": result,
             "errorSummary": error_summary,

@@ -1,0 +1,253 @@
+//! A cluster as its users have it: what deploy/ installs, and agents with no other rights.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+
+use super::{
+    Identity, Kube,
+    objects::{self, Endpoint, Port},
+};
+use crate::{
+    agent::{Mode, Node},
+    lab::{Host, Lab},
+    wait::{wait_for, wait_until},
+};
+
+/// The namespace that deploy/ makes.
+pub const NAMESPACE: &str = "speaker-system";
+/// More than anything here takes, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(30);
+/// A web server on port 80.
+pub const WEB: [Port<'static>; 1] = [("TCP", 80, 8080)];
+
+/// A control plane with deploy/ applied, nodes, and a client that knows nothing of them.
+#[derive(Debug)]
+pub struct Site {
+    /// The control plane.
+    pub kube: Kube,
+    /// The nodes: `node-a`, `node-b`, …
+    pub nodes: Vec<Node>,
+    /// A host that is none.
+    pub client: Host,
+    key: NamedTempFile,
+}
+
+impl Site {
+    /// Some nodes whose agents are yet to be started. There is a pool `lan` of all of 10.0.0.0/8
+    /// and fd00::/8, and an advertisement of it.
+    pub fn new(lab: &Lab, size: u8) -> Result<Self> {
+        let kube = Kube::start(lab)?;
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        kube.kustomize(&deploy)?;
+        // No controller runs: nobody would answer for it.
+        let webhook = "delete validatingwebhookconfiguration speaker-webhook-configuration";
+        kube.kubectl(webhook.split(' ')).unheard().run()?;
+        let mut site = Self {
+            kube,
+            nodes: Vec::new(),
+            client: lab.host("client")?,
+            key: tempfile::Builder::new().prefix("key").tempfile()?,
+        };
+        std::fs::write(&site.key, "the secret of the nodes in the lab\n")?;
+        wait_until("the custom resources", LIMIT, || {
+            Ok(site.apply_pool("lan", &["10.0.0.0/8", "fd00::/8"]).is_ok())
+        })?;
+        site.kube.apply(&advertisement("all", json!({})))?;
+        for number in 0..size {
+            let name = format!("node-{}", char::from(b'a' + number));
+            site.add_node(lab, &name)?;
+        }
+        Ok(site)
+    }
+
+    /// Some nodes whose agents have met.
+    pub fn started(lab: &Lab, size: u8) -> Result<Self> {
+        let mut site = Self::new(lab, size)?;
+        for node in &mut site.nodes {
+            node.spawn()?;
+        }
+        for node in &mut site.nodes {
+            node.agent().wait_for_line("ready", LIMIT)?;
+        }
+        Ok(site)
+    }
+
+    /// Adds a node, with a pod for its agent as the DaemonSet's controller makes it. The agent is
+    /// yet to be started.
+    pub fn add_node(&mut self, lab: &Lab, name: &str) -> Result<usize> {
+        let mut node = Node::new(lab, name, Mode::Generic)?;
+        self.kube.join(&node.host, &[])?;
+        let account = Identity::ServiceAccount(NAMESPACE, "speaker-agent");
+        let kubeconfig = self.kube.kubeconfig(account)?;
+        let kubeconfig = kubeconfig.display().to_string();
+        node.source = vec!["--kubeconfig".to_owned(), kubeconfig];
+        let key = self.key.path().to_str().context("UTF-8")?;
+        let own = node.host.eth0.ipv4;
+        node.arguments = vec![
+            format!("--gossip-bind={own}"),
+            format!("--cluster-key-file={key}"),
+        ];
+        self.kube.apply(&pod(name))?;
+        let status = json!({ "phase": "Running", "podIP": own, "hostIP": own });
+        self.kube.patch_status(
+            &format!("pod/speaker-agent-{name} --namespace={NAMESPACE}"),
+            &status,
+        )?;
+        self.nodes.push(node);
+        Ok(self.nodes.len() - 1)
+    }
+
+    /// Writes a pool.
+    pub fn apply_pool(&self, name: &str, addresses: &[&str]) -> Result<()> {
+        self.kube.apply(&json!({
+            "apiVersion": "metallb.io/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": { "addresses": addresses },
+        }))
+    }
+
+    /// Has a Service, with endpoints on these nodes and with these addresses as from a controller.
+    pub fn serve(&self, service: &Value, on: &[usize], vips: &[IpAddr]) -> Result<()> {
+        let name = service["metadata"]["name"].as_str().context("a name")?;
+        self.kube.apply(service)?;
+        self.endpoints(name, on)?;
+        self.kube.ingress(&format!("default/{name}"), vips)
+    }
+
+    /// Has the endpoints of a Service of [`WEB`] be on these nodes.
+    pub fn endpoints(&self, service: &str, on: &[usize]) -> Result<()> {
+        let of = |is_ipv6| {
+            let hosts = on.iter().map(|number| &self.nodes[*number].host);
+            let endpoints: Vec<Endpoint<'_>> =
+                hosts.map(|host| Endpoint::on(host, is_ipv6)).collect();
+            let mut slice = objects::endpoint_slice(service, &endpoints, &WEB);
+            let family = if is_ipv6 { "ipv6" } else { "ipv4" };
+            slice["metadata"]["name"] = json!(format!("{service}-{family}"));
+            slice["addressType"] = json!(if is_ipv6 { "IPv6" } else { "IPv4" });
+            slice
+        };
+        self.kube.apply(&objects::list([of(false), of(true)]))
+    }
+
+    /// The node that answers for a VIP: waits until one does, and all others know.
+    pub fn owner(&self, vip: IpAddr) -> Result<usize> {
+        let among: Vec<usize> = (0..self.nodes.len()).collect();
+        self.owner_among(&among, vip)
+    }
+
+    /// The node that answers for a VIP in the eyes of these: waits until one does.
+    pub fn owner_among(&self, among: &[usize], vip: IpAddr) -> Result<usize> {
+        wait_for(&format!("an owner of {vip}"), LIMIT, || {
+            let views = among.iter().map(|number| self.nodes[*number].explain(vip));
+            let views: Vec<_> = views.filter_map(Result::ok).collect();
+            let mut answering = (0..views.len()).filter(|at| views[*at].state == "answering");
+            let (Some(owner), None) = (answering.next(), answering.next()) else {
+                return Ok(None);
+            };
+            let name = self.nodes[among[owner]].host.name();
+            let agreed = views.len() == among.len()
+                && views.iter().all(|view| view.owner.as_deref() == Some(name));
+            Ok(agreed.then_some(among[owner]))
+        })
+    }
+
+    /// Waits until nobody answers for a VIP.
+    pub fn unanswered(&self, vip: IpAddr) -> Result<()> {
+        wait_until(&format!("nobody to answer for {vip}"), LIMIT, || {
+            let mut nodes = self.nodes.iter();
+            Ok(nodes.all(|node| {
+                let explained = node.explain(vip);
+                explained.is_ok_and(|it| it.state != "answering" && it.owner.is_none())
+            }))
+        })
+    }
+
+    /// The nodes that the cluster says to announce a Service, with their interfaces.
+    pub fn announcers(&self, service: &str) -> Result<Vec<(String, Vec<String>)>> {
+        let label = format!("--selector=metallb.io/service-name={service}");
+        let list = self.kube.get(&format!(
+            "servicel2statuses --namespace={NAMESPACE} {label}"
+        ))?;
+        let items = list["items"].as_array().context("a list")?;
+        Ok(items
+            .iter()
+            .map(|item| {
+                let status = &item["status"];
+                let interfaces = status["interfaces"].as_array().into_iter().flatten();
+                let names = interfaces.map(|it| text(&it["name"]));
+                (text(&status["node"]), names.collect())
+            })
+            .collect())
+    }
+
+    /// Waits until the cluster says that this node, and no other, announces a Service.
+    pub fn announced_by(&self, service: &str, node: Option<usize>) -> Result<()> {
+        let name = node.map(|number| self.nodes[number].host.name().to_owned());
+        wait_until(&format!("{name:?} to announce {service}"), LIMIT, || {
+            let announcers = self.announcers(service)?;
+            let names: Vec<&String> = announcers.iter().map(|(name, _)| name).collect();
+            Ok(names == name.iter().collect::<Vec<_>>())
+        })
+    }
+
+    /// The events of a Service with this reason, as people read them.
+    pub fn events(&self, service: &str, reason: &str) -> Result<Vec<String>> {
+        let list = self.kube.get("events --namespace=default")?;
+        let items = list["items"].as_array().context("a list")?;
+        Ok(items
+            .iter()
+            .filter(|item| item["reason"] == reason && item["involvedObject"]["name"] == service)
+            .map(|item| text(&item["message"]))
+            .collect())
+    }
+
+    /// Sets or, by `label-`, removes labels of an object.
+    pub fn label(&self, object: &str, labels: &[&str]) -> Result<()> {
+        let label = self.kube.kubectl(["label", "--overwrite"]);
+        label
+            .args(object.split(' '))
+            .args(labels)
+            .unheard()
+            .run()
+            .map(drop)
+    }
+}
+
+/// An advertisement of all pools.
+pub fn advertisement(name: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "L2Advertisement",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": spec,
+    })
+}
+
+/// The pod of the agent of a node.
+fn pod(node: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": format!("speaker-agent-{node}"),
+            "namespace": NAMESPACE,
+            "labels": {
+                "app.kubernetes.io/name": "speaker",
+                "app.kubernetes.io/component": "speaker",
+            },
+        },
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": true,
+            "containers": [{ "name": "agent", "image": "localhost/speaker" }],
+        },
+    })
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,3 @@
+//! Agents that follow a cluster.
+
+mod services;
