@@ -55,7 +55,7 @@ mod visitor;
 
 use std::{env, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 pub use self::{
@@ -104,10 +104,15 @@ impl Kube {
     }
 }
 
-fn programs() -> Result<PathBuf, Missing> {
-    let directory = env::var_os(PROGRAMS).ok_or(Missing::Kubernetes)?;
-    if directory.is_empty() {
-        return Err(Missing::LeftOut);
+fn programs() -> Result<PathBuf> {
+    let directory = PathBuf::from(env::var_os(PROGRAMS).ok_or(Missing::Kubernetes)?);
+    if directory.as_os_str().is_empty() {
+        return Err(Missing::LeftOut.into());
     }
-    Ok(directory.into())
+    ensure!(
+        directory.join("kube-apiserver").is_file(),
+        "{PROGRAMS} names {}, which has no kube-apiserver",
+        directory.display()
+    );
+    Ok(directory)
 }

@@ -55,8 +55,12 @@ metadata: { name: web }
 spec: { minAvailable: 1, selector: { matchLabels: { app: web } } }
 ";
 
-const POOL: &str =
-    "{ apiVersion: example.com/v1, kind: Pool, metadata: { name: one }, spec: { size: 5 } }";
+const POOL: &str = "\
+apiVersion: example.com/v1
+kind: Pool
+metadata: { name: one }
+spec: { size: 5 }
+";
 
 #[test]
 fn objects_are_stored_as_they_are_written() {
@@ -176,13 +180,16 @@ fn webhooks_are_asked_at_their_endpoints(kube: &Kube, node: &Host) -> Result<()>
             "admissionReviewVersions": ["v1"],
         }],
     }))?;
-    let refusal = |wanted| {
-        wait_until(wanted, SOON, || {
-            let create = kube.kubectl(["create", "configmap", "one"]).unheard();
-            Ok(create.output()?.stderr.contains(wanted))
-        })
+    let refusal = |wanted: &str| {
+        let mut said = String::new();
+        let refused = wait_until(wanted, SOON, || {
+            let create = kube.kubectl(["create", "configmap", "one", "--dry-run=server"]);
+            said = create.unheard().output()?.stderr;
+            Ok(said.contains(wanted))
+        });
+        refused.context(said)
     };
-    refusal("no endpoints available for service \"hook\"")?;
+    refusal("endpoints \"hook\" not found")?;
 
     // It is there, but does not know TLS.
     let _backend = Backend::start(node, 8443)?;
