@@ -74,7 +74,7 @@ pub(crate) fn obtain() -> Result<PathBuf> {
     }
     if !finished.exists() {
         remove_unfinished(&shelf)?;
-        eprintln!("building Kubernetes {VERSION}, once for this machine: some 5 minutes");
+        eprintln!("building Kubernetes {VERSION}, once for this machine: 5 to 10 minutes");
         make(&shelf, &finished).context("building Kubernetes")?;
     }
     Ok(finished)
