@@ -129,8 +129,10 @@ fn values_reach_both_programs() {
         let values = json!({
             "loadBalancerClass": "example.com/vip",
             "controller": {"logLevel": "debug", "webhookMode": "disabled", "image": {"tag": "9"}},
-            "speaker": {"ignoreExcludeLB": true, "failback": "immediate"},
+            "speaker": {"ignoreExcludeLB": true, "failback": "immediate", "seccompProfile": {"type": "Unconfined"}},
         });
+        let profile = &agent(&values)?["securityContext"]["seccompProfile"];
+        assert_eq!(profile["type"], "Unconfined");
         let arguments = json!([
             "agent",
             "--log-level=info",
