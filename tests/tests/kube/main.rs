@@ -2,6 +2,7 @@
 //! parts fail.
 
 mod agent;
+mod deploy;
 mod stand;
 
 use std::time::Duration;
