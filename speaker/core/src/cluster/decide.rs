@@ -249,12 +249,15 @@ impl Cluster {
             self.seats.remove(&key);
             return;
         }
+        seat.tried.retain(|_, until| now < *until);
         if let Mine::Offered(to, until) = &seat.mine {
             if now < *until {
                 self.due.insert((*until, key));
                 return;
             }
-            seat.tried.insert(to.clone());
+            let again = now + Timing::OFFER_AGAIN;
+            seat.tried.insert(to.clone(), again);
+            self.due.insert((again, key));
             seat.mine = Mine::Yes;
         }
         let must = self.must_go(key);
@@ -279,7 +282,7 @@ impl Cluster {
 
     pub(super) fn can_offer(&self, key: GroupKey, to: &NodeName) -> bool {
         self.seats.get(&key).is_some_and(|seat| {
-            *to != self.name && !seat.tried.contains(to) && self.may_own(to, seat)
+            *to != self.name && !seat.tried.contains_key(to) && self.may_own(to, seat)
         })
     }
 

@@ -1,7 +1,7 @@
 //! What this node knows of each group: its intent (`Seat`) and its owner (`Record`).
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     time::Instant,
 };
@@ -38,8 +38,9 @@ pub(super) struct Seat {
     pub(super) offered: Option<(NodeName, Reason)>,
     /// The owner is to give it to that node.
     pub(super) bound: Option<(NodeName, Reason)>,
-    /// Those that were offered it and did not take it.
-    pub(super) tried: BTreeSet<NodeName>,
+    /// Those that were offered it and did not take it, and until when they are passed over: they may
+    /// have yet to hear that they are candidates.
+    pub(super) tried: BTreeMap<NodeName, Instant>,
     /// Somebody put it where it is: it does not fail back.
     pub(super) pinned: bool,
     pub(super) wire: Wire,
@@ -129,7 +130,7 @@ impl Seat {
             doubt: None,
             offered: None,
             bound: None,
-            tried: BTreeSet::new(),
+            tried: BTreeMap::new(),
             pinned: false,
             wire: Wire::default(),
         }

@@ -286,6 +286,43 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
     assert_eq!(lab.explain(0).cause, Some(Cause::Adopted));
 }
 
+/// Nodes hear of a change of the configuration one after the other.
+#[test]
+fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
+    let mut lab = Lab::new(2);
+    for node in 0..2 {
+        let config = Config {
+            failback: Failback::Immediate,
+            ..config(node, 2, None)
+        };
+        lab.nodes[node].agent = Cluster::new(config, timing(), lab.now);
+        lab.nodes[node].answers.clear();
+        lab.obey(node);
+    }
+    let intent = |group: Group| Input::Groups(vec![("vip".into(), Some(group))]);
+    for node in 0..2 {
+        lab.feed(node, intent(group(2)));
+        lab.feed(node, Input::Planned);
+    }
+    lab.run(Duration::from_secs(5));
+    let better = lab.answering()[0];
+    let worse = 1 - better;
+    let only_worse = Group {
+        candidates: vec![(name(worse), 0)],
+        ..group(2)
+    };
+    for node in 0..2 {
+        lab.feed(node, intent(only_worse.clone()));
+    }
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering(), [worse]);
+    lab.feed(worse, intent(group(2)));
+    lab.run(Duration::from_millis(200));
+    lab.feed(better, intent(group(2)));
+    lab.run(Duration::from_secs(3));
+    assert_eq!(lab.answering(), [better]);
+}
+
 #[test]
 fn explain_names_the_owner_and_why_each_candidate_is_or_is_not() {
     let mut lab = Lab::new(3);

@@ -180,6 +180,8 @@ impl Timing {
     pub(super) const PATIENCE: Duration = Duration::from_millis(300);
     /// What a successor is given to take what it was offered.
     pub(super) const OFFER: Duration = Duration::from_millis(500);
+    /// A successor that did not take it is offered it again after this long.
+    pub(super) const OFFER_AGAIN: Duration = Duration::from_secs(1);
     /// A stop that hands over first gives up after this long.
     pub(super) const STOP: Duration = Duration::from_secs(5);
     /// An owner that this node would not let be one is asked about it after this long.

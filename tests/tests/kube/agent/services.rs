@@ -1,6 +1,6 @@
 //! From a Service to an answer on the wire.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde_json::json;
 use speaker_tests::{
@@ -9,10 +9,8 @@ use speaker_tests::{
     wait::wait_until,
 };
 
+use super::{V4, V6};
 use crate::SOON;
-
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x240));
 
 #[test]
 fn a_client_reaches_a_service_in_both_families_and_it_says_who_announces_it() {

@@ -1,0 +1,99 @@
+//! What advertisements select, and what of them is refused.
+
+use serde_json::json;
+use speaker_tests::{
+    kube::{
+        Site, objects,
+        site::{NAMESPACE, WEB, advertisement},
+    },
+    lab,
+    wait::wait_until,
+};
+
+use super::V4;
+use crate::SOON;
+
+#[test]
+fn selectors_and_interfaces_decide_and_can_be_changed_at_any_time() {
+    lab::test(|lab| {
+        let mut site = Site::new(lab, 2)?;
+        for node in &mut site.nodes {
+            node.host.extra_link("eth1", 0)?;
+            node.spawn()?;
+        }
+        site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
+        let owner = site.owner(V4)?;
+        site.announced_by("web", Some(owner))?;
+
+        let on = |interfaces: &[&str]| advertisement("all", json!({ "interfaces": interfaces }));
+        let links_are = |names: &[&str]| {
+            wait_until(&format!("an answer on {names:?}"), SOON, || {
+                let announcers = site.announcers("web")?;
+                Ok(announcers.len() == 1 && announcers[0].1 == names)
+            })
+        };
+        site.kube.apply(&on(&["eth1"]))?;
+        links_are(&["eth1"])?;
+        site.kube.apply(&on(&["eth0", "eth1"]))?;
+        links_are(&["eth0", "eth1"])?;
+        site.kube.apply(&on(&["eth7"]))?;
+        site.unanswered(V4)?;
+        wait_until("an event that says why", SOON, || {
+            let events = site.events("web", "announceFailed")?;
+            Ok(events
+                .iter()
+                .any(|event| event.contains("no interface eth7")))
+        })?;
+        site.announced_by("web", None)?;
+
+        let web = json!({ "serviceSelectors": [{ "matchLabels": { "tier": "web" } }] });
+        site.kube.apply(&advertisement("all", web))?;
+        wait_until("the Service not to be selected", SOON, || {
+            let status = site.nodes[0].vip(V4)?;
+            Ok(status
+                .reason
+                .is_some_and(|it| it.contains("selects Services")))
+        })?;
+        site.label("service web", &["tier=web"])?;
+        site.owner(V4)?;
+        site.label("service web", &["tier-"])?;
+        site.announced_by("web", None)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
+    lab::test(|lab| {
+        let site = Site::started(lab, 2)?;
+        site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
+        let owner = site.owner(V4)?;
+        let says = |result: &str, text: &str| {
+            let what = format!("every node to say {result}");
+            wait_until(&what, SOON, || {
+                let list = site
+                    .kube
+                    .get(&format!("configurationstates --namespace={NAMESPACE}"))?;
+                let items = list["items"].as_array().cloned().unwrap_or_default();
+                let says = |item: &serde_json::Value| {
+                    let summary = item["status"]["errorSummary"].as_str().unwrap_or_default();
+                    item["status"]["result"] == result && summary.contains(text)
+                };
+                Ok(items.len() == 2 && items.iter().all(says))
+            })
+        };
+        says("Valid", "")?;
+        site.apply_pool("other", &["10.0.0.0/24"])?;
+        says("Invalid", "overlaps")?;
+        site.apply_pool("lan", &["10.0.0.9-10.0.0.1"])?;
+        says("Invalid", "after the end")?;
+        assert_eq!(site.owner(V4)?, owner);
+        site.apply_pool("lan", &["fd00::/8"])?;
+        // The one that waited has them now.
+        says("Valid", "")?;
+        assert_eq!(site.owner(V4)?, owner);
+        site.apply_pool("other", &["10.9.0.0/24"])?;
+        site.announced_by("web", None)?;
+        Ok(())
+    });
+}
