@@ -1,8 +1,9 @@
-//! What the agent decides: pure functions and state machines that take events and the time, and
+//! What the agent and the controller decide: pure functions and state machines that take events and the time, and
 //! return commands.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod allocate;
 pub mod announce;
 pub mod candidates;
 pub mod cluster;

@@ -27,6 +27,6 @@ pub use group::Group;
 pub use index::{Intent, Terms};
 pub use object::{Endpoints, Key, Kind, Labels, Node, Object, ObjectName, Service};
 pub use outlook::{Outlook, Unfit};
-pub use pool::{Pool, PoolError};
+pub use pool::{Allocation, AllocationRule, Pool, PoolError};
 pub use selector::{Requirement, Selector, SelectorError};
 pub use wanted::{NotAnnounced, Refusal, Wanted, WantedVip};

@@ -1,15 +1,70 @@
 //! Pools of addresses.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use serde::{Deserialize, Serialize};
 
-use super::{AddressRange, Labels, ObjectName};
+use super::{AddressRange, Labels, ObjectName, Selector};
 
-/// An `IPAddressPool`, as far as announcing its addresses is concerned. Its ranges are disjoint.
+/// An `IPAddressPool`. Its ranges are disjoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     name: ObjectName,
     labels: Labels,
     addresses: Vec<AddressRange>,
+    allocation: Allocation,
+}
+
+/// Which of a pool's addresses are given to which Services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Whether a Service that does not ask for the pool may be given an address of it.
+    pub auto_assign: bool,
+    /// Whether IPv4 addresses that end in .0 or .255 are left out.
+    pub avoid_buggy: bool,
+    /// The Services that the pool is for; all where there is none.
+    pub rule: Option<AllocationRule>,
+}
+
+/// `serviceAllocation`: the Services that a pool is for, before pools that are for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationRule {
+    /// Pools of lower priority are used first, and those of priority 0 last.
+    pub priority: i64,
+    /// Namespaces by name.
+    pub namespaces: BTreeSet<String>,
+    /// Namespaces by labels, in addition. With none named or selected, all are.
+    pub namespace_selectors: Vec<Selector>,
+    /// Services by labels: any of these, or all where there are none.
+    pub service_selectors: Vec<Selector>,
+}
+
+impl Default for Allocation {
+    fn default() -> Self {
+        Self {
+            auto_assign: true,
+            avoid_buggy: false,
+            rule: None,
+        }
+    }
+}
+
+impl AllocationRule {
+    /// Whether the pool is for a Service with these labels, in the namespace of this name and
+    /// these labels.
+    pub fn admits(&self, namespace: &str, of_namespace: &Labels, of_service: &Labels) -> bool {
+        let any = |selectors: &[Selector], labels| selectors.iter().any(|it| it.matches(labels));
+        let is_any_namespace = self.namespaces.is_empty() && self.namespace_selectors.is_empty();
+        (is_any_namespace
+            || self.namespaces.contains(namespace)
+            || any(&self.namespace_selectors, of_namespace))
+            && (self.service_selectors.is_empty() || any(&self.service_selectors, of_service))
+    }
+
+    /// The place among the pools with a rule: the lowest first.
+    pub const fn rank(&self) -> (bool, i64) {
+        (self.priority == 0, self.priority)
+    }
 }
 
 /// Why these ranges are no pool.
@@ -33,7 +88,7 @@ pub enum PoolError {
 }
 
 impl Pool {
-    /// The pool that holds these addresses.
+    /// The pool that holds these addresses, for all Services.
     pub fn new(
         name: ObjectName,
         labels: Labels,
@@ -51,7 +106,14 @@ impl Pool {
             name,
             labels,
             addresses,
+            allocation: Allocation::default(),
         })
+    }
+
+    /// The same pool, given to Services in this way.
+    #[must_use]
+    pub fn with_allocation(self, allocation: Allocation) -> Self {
+        Self { allocation, ..self }
     }
 
     /// Its name.
@@ -67,6 +129,21 @@ impl Pool {
     /// What it holds, in listed order.
     pub fn addresses(&self) -> &[AddressRange] {
         &self.addresses
+    }
+
+    /// How they are given to Services.
+    pub const fn allocation(&self) -> &Allocation {
+        &self.allocation
+    }
+
+    /// Whether it leaves the address out though it holds it.
+    pub const fn avoids(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => {
+                self.allocation.avoid_buggy && matches!(address.octets()[3], 0 | 255)
+            }
+            IpAddr::V6(_) => false,
+        }
     }
 }
 

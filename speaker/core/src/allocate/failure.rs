@@ -1,0 +1,137 @@
+//! Why a Service is not given an address, or may not keep one.
+
+use std::net::IpAddr;
+
+use super::{Family, Port};
+use crate::intent::ObjectName;
+
+/// Why, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is nothing to give.
+    #[error("there is no IPAddressPool: add one")]
+    NoPools,
+    /// The pool that the Service asks for.
+    #[error("there is no IPAddressPool {0:?}, which the annotation metallb.io/address-pool names")]
+    UnknownPool(String),
+    /// The pool is for other Services.
+    #[error("IPAddressPool {0} is not for this Service: see its spec.serviceAllocation")]
+    NotForService(ObjectName),
+    /// All pools are for other Services, or must be asked for.
+    #[error(
+        "no IPAddressPool is for this Service: each has autoAssign false or a serviceAllocation \
+         that does not match"
+    )]
+    NoneForService,
+    /// The pools that are for the Service are used up.
+    #[error("no free {family} address in {}", list(.pools))]
+    Exhausted {
+        /// What was looked for.
+        family: FamilyWanted,
+        /// Where.
+        pools: Vec<ObjectName>,
+    },
+    /// The API server has not said which families the Service has.
+    #[error("the Service has no cluster IP yet, which tells its IP families")]
+    NoFamily,
+    /// `RequireDualStack` with one family.
+    #[error("ipFamilyPolicy is RequireDualStack, and the Service has cluster IPs of one family")]
+    OneFamily,
+    /// An address that is not of the Service's families.
+    #[error("{0} is not of the IP families of the Service")]
+    WrongFamily(IpAddr),
+    /// Fewer or more addresses than the policy asks for.
+    #[error("ipFamilyPolicy asks for {0}")]
+    WrongCount(&'static str),
+    /// What the Service asks for cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The Service asks for another address than it has.
+    #[error("the Service asks for other addresses")]
+    NotRequested,
+    /// The Service asks for another pool.
+    #[error("{address} is of IPAddressPool {pool}, and the Service asks for {wanted}")]
+    OtherPool {
+        /// The address.
+        address: IpAddr,
+        /// Its pool.
+        pool: ObjectName,
+        /// The pool that is asked for.
+        wanted: String,
+    },
+    /// No pool holds the address.
+    #[error("no IPAddressPool holds {0}: add it to one")]
+    NoPool(IpAddr),
+    /// The two addresses of a Service are in different pools.
+    #[error("{0} and {1} are of different IPAddressPools: the addresses of a Service are of one")]
+    TwoPools(IpAddr, IpAddr),
+    /// The pool leaves such addresses out.
+    #[error("IPAddressPool {pool} has avoidBuggyIPs, and so does not give {address}")]
+    Avoided {
+        /// The address.
+        address: IpAddr,
+        /// Its pool.
+        pool: ObjectName,
+    },
+    /// Another Service has it.
+    #[error("{address} is in use by Service {by}: {why}")]
+    InUse {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        by: ObjectName,
+        /// Why it cannot be shared.
+        why: Taken,
+    },
+}
+
+/// What was looked for, in [`Failure::Exhausted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyWanted {
+    /// An address of this family.
+    One(Family),
+    /// One of either.
+    Any,
+    /// One of each, of one pool.
+    Both,
+}
+
+impl std::fmt::Display for FamilyWanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(family) => family.fmt(f),
+            Self::Any => f.write_str("IPv4 or IPv6"),
+            Self::Both => f.write_str("pair of an IPv4 and an IPv6"),
+        }
+    }
+}
+
+/// Why two Services cannot share an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Taken {
+    /// Another load balancer has given it.
+    #[error("another load balancer has given it that address")]
+    Foreign,
+    /// At least one of them has no sharing key.
+    #[error("both need the same annotation metallb.io/allow-shared-ip to share it")]
+    NoKey,
+    /// They have different keys.
+    #[error("its metallb.io/allow-shared-ip is another one")]
+    OtherKey,
+    /// Their traffic goes to different nodes.
+    #[error(
+        "to share it, both need externalTrafficPolicy Cluster, or Local with the same selector"
+    )]
+    OtherBackend,
+    /// A port of both.
+    #[error("port {0} is on both")]
+    Port(Port),
+}
+
+fn list(pools: &[ObjectName]) -> String {
+    let names: Vec<_> = pools.iter().map(|it| it.name.as_str()).collect();
+    match names.as_slice() {
+        [one] => format!("IPAddressPool {one}"),
+        many => format!("IPAddressPools {}", many.join(", ")),
+    }
+}

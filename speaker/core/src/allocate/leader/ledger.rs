@@ -1,0 +1,187 @@
+//! The entries of the Lease, and what became of each.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use super::Pending;
+use crate::intent::ObjectName;
+
+/// How many entries the Lease holds at most: it stays well below what an object may be.
+pub(super) const CAPACITY: usize = 500;
+
+/// The longest wait before a write that failed is tried again.
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) pending: Pending,
+    /// The Lease has it.
+    pub(super) is_granted: bool,
+    /// It was there when this one became the leader: another one may have begun the write.
+    is_inherited: bool,
+    pub(super) attempt: Attempt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// This one has not begun the write.
+    None,
+    UnderWay {
+        id: u64,
+        backoff: Duration,
+    },
+    /// Nobody knows whether it took place.
+    Unknown {
+        retry_at: Instant,
+        backoff: Duration,
+    },
+    /// It is over: what came of it is still to be seen.
+    Over,
+}
+
+/// The entries by Service.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(BTreeMap<ObjectName, Vec<Entry>>);
+
+impl Ledger {
+    /// What an earlier leader left.
+    pub(super) fn inherited(pending: Vec<Pending>) -> Self {
+        let mut ledger = Self::default();
+        for pending in pending {
+            ledger.push(pending, true);
+        }
+        ledger
+    }
+
+    /// An entry that the Lease is to have.
+    pub(super) fn propose(&mut self, pending: Pending) {
+        self.push(pending, false);
+    }
+
+    /// The Lease has all that were proposed.
+    pub(super) fn grant(&mut self) {
+        self.entries_mut().for_each(|it| it.is_granted = true);
+    }
+
+    /// What the Lease is to have.
+    pub(super) fn pending(&self) -> Vec<Pending> {
+        let entries = self.0.values().flatten();
+        entries.map(|it| it.pending.clone()).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
+    /// The Services that have entries.
+    pub(super) fn names(&self) -> Vec<ObjectName> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// The addresses of a Service's entries, those of the last one last.
+    pub(super) fn addresses(&self, name: &ObjectName) -> Vec<Vec<IpAddr>> {
+        let entries = self.0.get(name).into_iter().flatten();
+        entries.map(|it| it.pending.addresses.clone()).collect()
+    }
+
+    /// The Service is seen to have this UID and version, or to be gone: whether that ends entries.
+    pub(super) fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) -> bool {
+        self.retain(name, |it| {
+            Some((it.pending.uid.as_str(), it.pending.version.as_str())) == seen
+        })
+    }
+
+    /// Drops the entries of a Service that this one has made, whose writes it has not begun, and
+    /// that are not wanted: whether there were any.
+    pub(super) fn withdraw(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) -> bool {
+        self.retain(name, |it| {
+            it.is_inherited
+                || !it.is_granted
+                || it.attempt != Attempt::None
+                || Some(it.pending.addresses.as_slice()) == wanted
+        })
+    }
+
+    /// Tries the writes of a Service that are not wanted no more.
+    pub(super) fn give_up(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) {
+        for entry in self.0.get_mut(name).into_iter().flatten() {
+            if matches!(entry.attempt, Attempt::Unknown { .. })
+                && Some(entry.pending.addresses.as_slice()) != wanted
+            {
+                entry.attempt = Attempt::Over;
+            }
+        }
+    }
+
+    pub(super) fn find(&mut self, name: &ObjectName, addresses: &[IpAddr]) -> Option<&mut Entry> {
+        let entries = self.0.get_mut(name)?;
+        entries
+            .iter_mut()
+            .find(|it| it.pending.addresses == addresses)
+    }
+
+    /// The write of this number has ended.
+    pub(super) fn end(&mut self, id: u64, is_known: bool, now: Instant) {
+        let is_it =
+            |it: &&mut Entry| matches!(it.attempt, Attempt::UnderWay { id: of, .. } if of == id);
+        if let Some(entry) = self.entries_mut().find(is_it)
+            && let Attempt::UnderWay { backoff, .. } = entry.attempt
+        {
+            entry.attempt = if is_known {
+                Attempt::Over
+            } else {
+                Attempt::Unknown {
+                    retry_at: now + backoff,
+                    backoff: (backoff * 2).min(LONGEST),
+                }
+            };
+        }
+    }
+
+    /// The Services whose writes are to be tried again.
+    pub(super) fn due(&self, now: Instant) -> Vec<ObjectName> {
+        let is_due = |it: &&Entry| matches!(it.attempt, Attempt::Unknown { retry_at, .. } if retry_at <= now);
+        let entries = self.0.values().flatten().filter(is_due);
+        entries.map(|it| it.pending.name.clone()).collect()
+    }
+
+    /// When the next one is.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        let entries = self.0.values().flatten();
+        let times = entries.filter_map(|it| match it.attempt {
+            Attempt::Unknown { retry_at, .. } => Some(retry_at),
+            Attempt::None | Attempt::UnderWay { .. } | Attempt::Over => None,
+        });
+        times.min()
+    }
+
+    fn push(&mut self, pending: Pending, is_inherited: bool) {
+        let entries = self.0.entry(pending.name.clone()).or_default();
+        entries.push(Entry {
+            pending,
+            is_granted: is_inherited,
+            is_inherited,
+            attempt: Attempt::None,
+        });
+    }
+
+    fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.0.values_mut().flatten()
+    }
+
+    fn retain(&mut self, name: &ObjectName, keep: impl FnMut(&Entry) -> bool) -> bool {
+        let Some(entries) = self.0.get_mut(name) else {
+            return false;
+        };
+        let before = entries.len();
+        entries.retain(keep);
+        let is_changed = entries.len() < before;
+        if entries.is_empty() {
+            self.0.remove(name);
+        }
+        is_changed
+    }
+}

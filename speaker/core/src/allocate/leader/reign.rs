@@ -1,0 +1,383 @@
+//! A leader from the moment that the Lease is its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{Allocator, Failure, Outcome, Service, Usage},
+    Change, Command, Lease, Notice, Pending, PoolWrite, StatusWrite, Term, Timing, Told,
+    ledger::{Attempt, CAPACITY, Ledger},
+};
+use crate::intent::ObjectName;
+
+/// The first wait before a write that failed is tried again.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Reign {
+    term: Term,
+    /// As it was last written; its entries are those of `ledger`.
+    lease: Lease,
+    timing: Timing,
+    /// When the last write of the Lease that took place was sent.
+    confirmed: Instant,
+    /// When the one that is under way was sent.
+    swapping: Option<Instant>,
+    is_listed: bool,
+    allocator: Allocator,
+    ledger: Ledger,
+    /// Services whose status is not their outcome, and that have no entry yet.
+    wanting: BTreeSet<ObjectName>,
+    next_id: u64,
+    /// What the last write of each Service is to do, until it is seen.
+    begun: BTreeMap<ObjectName, Begun>,
+    pools: BTreeMap<ObjectName, Counters>,
+    /// When the counters may be written again, and whether they may have to be.
+    counters_at: Instant,
+    is_recount_due: bool,
+    /// Why a Service has no address, as it was told last, by UID.
+    told: BTreeMap<String, Failure>,
+    /// Whose old annotations were told of, by UID.
+    warned: BTreeSet<String>,
+    notices: Vec<Notice>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    pending: Pending,
+    is_gain: bool,
+    lost: Option<Failure>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    shown: Option<Usage>,
+    /// Written, and not seen since.
+    written: Option<Usage>,
+    is_writing: bool,
+}
+
+impl Reign {
+    pub(super) fn new(term: Term, mut lease: Lease, timing: Timing, since: Instant) -> Self {
+        Self {
+            ledger: Ledger::inherited(mem::take(&mut lease.pending)),
+            term,
+            lease,
+            timing,
+            confirmed: since,
+            swapping: None,
+            is_listed: false,
+            allocator: Allocator::default(),
+            wanting: BTreeSet::new(),
+            next_id: 0,
+            begun: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            counters_at: since,
+            is_recount_due: false,
+            told: BTreeMap::new(),
+            warned: BTreeSet::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    pub(super) const fn term(&self) -> Term {
+        self.term
+    }
+
+    pub(super) fn allocator(&self) -> Option<&Allocator> {
+        self.is_listed.then_some(&self.allocator)
+    }
+
+    /// Whether another one may lead by now.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.confirmed) >= self.timing.duration
+    }
+
+    /// The Lease to give back, unless it is being written.
+    pub(super) fn leave(&self) -> Option<Lease> {
+        self.swapping.is_none().then(|| self.lease())
+    }
+
+    pub(super) fn wake(&self) -> Instant {
+        let over = self.confirmed + self.timing.duration;
+        let renewal = self.confirmed + self.timing.renew;
+        let recount = self.is_listed && self.is_recount_due;
+        let times = [
+            self.swapping.is_none().then_some(renewal),
+            recount.then_some(self.counters_at),
+            self.ledger.wake(),
+        ];
+        times.into_iter().flatten().fold(over, Instant::min)
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        self.is_recount_due = true;
+        match change {
+            Change::Service(service) => {
+                let Service {
+                    name, uid, version, ..
+                } = (*service).clone();
+                self.finish(&service);
+                self.allocator.apply(*service);
+                self.see(&name, Some((&uid, &version)));
+            }
+            Change::ServiceGone(name) => {
+                if let Some((service, _)) = self.allocator.service(&name) {
+                    self.told.remove(&service.uid);
+                    self.warned.remove(&service.uid);
+                }
+                self.begun.remove(&name);
+                self.allocator.delete(&name);
+                self.see(&name, None);
+            }
+            Change::Pool(pool, shown) => {
+                let counters = self.pools.entry(pool.name().clone()).or_default();
+                counters.shown = shown;
+                counters.written = None;
+                self.allocator.apply_pool(pool);
+            }
+            Change::PoolRefused(name) => self.allocator.refuse_pool(&name),
+            Change::PoolGone(name) => {
+                self.pools.remove(&name);
+                self.allocator.delete_pool(&name);
+            }
+            Change::Namespace(name, labels) => self.allocator.apply_namespace(name, labels),
+            Change::NamespaceGone(name) => self.allocator.delete_namespace(&name),
+        }
+    }
+
+    pub(super) fn listed(&mut self) {
+        self.is_listed = true;
+        for name in self.ledger.names() {
+            if self.allocator.service(&name).is_none() {
+                self.see(&name, None);
+            }
+        }
+    }
+
+    pub(super) fn wrote(&mut self, id: u64, is_over: bool, now: Instant) {
+        self.ledger.end(id, is_over, now);
+    }
+
+    pub(super) fn wrote_pool(&mut self, name: &ObjectName, is_done: bool) {
+        if let Some(counters) = self.pools.get_mut(name) {
+            counters.is_writing = false;
+            if !is_done {
+                counters.written = None;
+                self.is_recount_due = true;
+            }
+        }
+    }
+
+    pub(super) fn swapped(
+        &mut self,
+        version: String,
+        commands: &mut VecDeque<Command>,
+        now: Instant,
+    ) {
+        self.lease.version = Some(version);
+        if let Some(sent) = self.swapping.take() {
+            self.confirmed = sent;
+        }
+        self.ledger.grant();
+        for name in self.ledger.names() {
+            self.check(&name, commands, now);
+        }
+    }
+
+    /// Everything that follows from what happened.
+    pub(super) fn run(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
+        if self.is_listed {
+            let mut names: BTreeSet<_> = self.ledger.due(now).into_iter().collect();
+            loop {
+                self.allocator.settle();
+                names.append(&mut self.allocator.take_changed());
+                if names.is_empty() {
+                    break;
+                }
+                self.is_recount_due = true;
+                for name in mem::take(&mut names) {
+                    self.check(&name, commands, now);
+                }
+            }
+            self.count(commands, now);
+        }
+        commands.extend(self.notices.drain(..).map(Command::Tell));
+        self.swap(commands, now);
+    }
+
+    fn lease(&self) -> Lease {
+        Lease {
+            pending: self.ledger.pending(),
+            ..self.lease.clone()
+        }
+    }
+
+    /// A Service is seen with another version than its write was on condition of: it has been
+    /// written, or never will be.
+    fn finish(&mut self, seen: &Service) {
+        let is_over = |it: &Begun| it.pending.uid != seen.uid || it.pending.version != seen.version;
+        if self.begun.get(&seen.name).is_none_or(|it| !is_over(it)) {
+            return;
+        }
+        let Some(begun) = self.begun.remove(&seen.name) else {
+            return;
+        };
+        let Pending {
+            name,
+            uid,
+            addresses,
+            ..
+        } = begun.pending;
+        if uid != seen.uid || addresses != seen.shown {
+            return;
+        }
+        let lost = begun.lost.map(Told::Cleared);
+        let gained = begun.is_gain.then_some(Told::Allocated(addresses));
+        for told in lost.into_iter().chain(gained) {
+            let (name, uid) = (name.clone(), uid.clone());
+            self.notices.push(Notice { name, uid, told });
+        }
+    }
+
+    fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) {
+        if self.ledger.see(name, seen) {
+            self.allocator.hold(name, self.ledger.addresses(name));
+        }
+    }
+
+    /// Compares a Service's status with its outcome.
+    fn check(&mut self, name: &ObjectName, commands: &mut VecDeque<Command>, now: Instant) {
+        self.wanting.remove(name);
+        let Some((service, outcome)) = self.allocator.service(name) else {
+            return;
+        };
+        if !self.is_listed || !service.is_ours {
+            return;
+        }
+        let (service, outcome) = (service.clone(), outcome.clone());
+        self.tell(&service, &outcome);
+        let is_right = service.shown == outcome.addresses && service.shown_pool == outcome.pool;
+        let wanted = (!is_right).then_some(outcome.addresses.as_slice());
+        if self.ledger.withdraw(name, wanted) {
+            self.allocator.hold(name, self.ledger.addresses(name));
+        }
+        self.ledger.give_up(name, wanted);
+        if is_right {
+            return;
+        }
+        match self.ledger.find(name, &outcome.addresses) {
+            None => {
+                self.wanting.insert(name.clone());
+            }
+            Some(entry) if entry.is_granted => {
+                let backoff = match entry.attempt {
+                    Attempt::None => SHORTEST,
+                    Attempt::Unknown { retry_at, backoff } if retry_at <= now => backoff,
+                    _ => return,
+                };
+                let id = self.next_id;
+                self.next_id += 1;
+                entry.attempt = Attempt::UnderWay { id, backoff };
+                let pending = entry.pending.clone();
+                let is_gain = pending
+                    .addresses
+                    .iter()
+                    .any(|it| !service.shown.contains(it));
+                let begun = Begun {
+                    pending: pending.clone(),
+                    is_gain,
+                    lost: outcome.lost,
+                };
+                self.begun.insert(name.clone(), begun);
+                commands.push_back(Command::Write(StatusWrite {
+                    term: self.term,
+                    id,
+                    pending,
+                    pool: outcome.pool,
+                }));
+            }
+            Some(_) => (),
+        }
+    }
+
+    /// Tells why the Service has no address, once for each reason.
+    fn tell(&mut self, service: &Service, outcome: &Outcome) {
+        let mut notice = |told| {
+            self.notices.push(Notice {
+                name: service.name.clone(),
+                uid: service.uid.clone(),
+                told,
+            });
+        };
+        let is_failure =
+            |it: &&Failure| outcome.addresses.is_empty() || matches!(it, Failure::Unreadable(_));
+        match outcome.missing.as_ref().filter(is_failure) {
+            None => {
+                self.told.remove(&service.uid);
+            }
+            Some(failure) => {
+                let before = self.told.insert(service.uid.clone(), failure.clone());
+                if before.as_ref() != Some(failure) {
+                    notice(Told::Failed(failure.clone()));
+                }
+            }
+        }
+        if !service.old_annotations.is_empty() && self.warned.insert(service.uid.clone()) {
+            notice(Told::OldAnnotations(service.old_annotations.clone()));
+        }
+    }
+
+    fn swap(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
+        if self.swapping.is_some() {
+            return;
+        }
+        let mut is_due = now >= self.confirmed + self.timing.renew;
+        while self.ledger.len() < CAPACITY
+            && let Some(name) = self.wanting.pop_first()
+        {
+            let Some((service, outcome)) = self.allocator.service(&name) else {
+                continue;
+            };
+            self.ledger.propose(Pending {
+                name: name.clone(),
+                uid: service.uid.clone(),
+                version: service.version.clone(),
+                addresses: outcome.addresses.clone(),
+            });
+            self.allocator.hold(&name, self.ledger.addresses(&name));
+            is_due = true;
+        }
+        if is_due {
+            self.swapping = Some(now);
+            commands.push_back(Command::Swap(self.lease()));
+        }
+    }
+
+    fn count(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
+        if !self.is_recount_due || now < self.counters_at {
+            return;
+        }
+        self.is_recount_due = false;
+        self.counters_at = now + self.timing.counters;
+        for (name, usage) in self.allocator.usage() {
+            let Some(counters) = self.pools.get_mut(name) else {
+                continue;
+            };
+            if counters.is_writing {
+                self.is_recount_due = true;
+            } else if counters.written.or(counters.shown) != Some(usage) {
+                counters.is_writing = true;
+                counters.written = Some(usage);
+                commands.push_back(Command::WritePool(PoolWrite {
+                    term: self.term,
+                    name: name.clone(),
+                    usage,
+                }));
+            }
+        }
+    }
+}
