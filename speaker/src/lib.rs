@@ -4,6 +4,7 @@ pub mod agent;
 pub mod announce;
 pub mod api;
 pub mod cli;
+pub mod controller;
 pub mod kernel;
 pub mod kubernetes;
 pub mod manifests;

@@ -3,6 +3,7 @@
 mod agent;
 mod ask;
 mod cluster;
+mod controller;
 mod detach;
 mod explain;
 mod status;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(Box<agent::Agent>),
+    Controller(controller::Controller),
     Status(status::Status),
     Explain(explain::Explain),
     Watch(watch::Watch),
@@ -64,6 +66,7 @@ struct Places {
 pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Agent(agent) => agent.run(),
+        Command::Controller(controller) => controller.run(),
         Command::Status(status) => status.run(),
         Command::Explain(explain) => explain.run(),
         Command::Watch(watch) => watch.run(),

@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use speaker_core::intent::{
-    Advertisement, Endpoints, Interfaces, Key, Kind, Node, ObjectName, Pool, PoolError,
+    Advertisement, Allocation, AllocationRule, Endpoints, Interfaces, Key, Kind, Node, ObjectName, Pool, PoolError,
     Requirement, Selector, Service,
 };
 
@@ -50,23 +50,27 @@ pub fn name(metadata: &ObjectMeta) -> ObjectName {
 pub fn pool(metadata: &ObjectMeta, spec: &IPAddressPoolSpec) -> Result<Pool, Box<Invalid>> {
     let convert = || {
         let at = FieldPath::root().key("spec");
-        if let Some(allocation) = &spec.service_allocation {
-            check_allocation(allocation, &at.key("serviceAllocation"))?;
-        }
+        let of_rule = at.key("serviceAllocation");
+        let rule = spec.service_allocation.as_ref();
+        let allocation = Allocation {
+            auto_assign: spec.auto_assign,
+            avoid_buggy: spec.avoid_buggy_ips,
+            rule: rule.map(|it| allocation_rule(it, &of_rule)).transpose()?,
+        };
         let at = at.key("addresses");
         let parse = |(index, text): (usize, &String)| {
             text.parse().map_err(|error| fault(at.index(index), error))
         };
         let addresses = spec.addresses.iter().enumerate().map(parse);
         let labels = metadata.labels.clone().unwrap_or_default();
-        Pool::new(name(metadata), labels, addresses.collect::<Result<_, _>>()?).map_err(|error| {
-            match error {
-                PoolError::Empty => fault(at.clone(), error),
-                PoolError::Overlap { index, .. } => fault(at.index(index), error),
-            }
-        })
+        let pool = Pool::new(name(metadata), labels, addresses.collect::<Result<_, _>>()?);
+        let pool = pool.map_err(|error| match error {
+            PoolError::Empty => fault(at.clone(), error),
+            PoolError::Overlap { index, .. } => fault(at.index(index), error),
+        })?;
+        Ok(pool.with_allocation(allocation))
     };
-    convert().map_err(|fault| fault.of(Kind::Pool, metadata))
+    convert().map_err(|fault: Fault| fault.of(Kind::Pool, metadata))
 }
 
 /// An `L2Advertisement`.
@@ -167,6 +171,21 @@ pub fn node(node: &core::Node) -> Node {
     }
 }
 
+/// The addresses that a Service asks for, by annotation or field; none where it does not ask.
+///
+/// # Errors
+///
+/// What it asks for cannot be read, or it asks in two ways.
+pub fn requested_addresses(service: &core::Service) -> Result<Vec<IpAddr>, Box<Invalid>> {
+    let Some(spec) = &service.spec else {
+        return Ok(Vec::new());
+    };
+    match requested(&service.metadata, spec) {
+        Ok(addresses) => Ok(addresses.unwrap_or_default()),
+        Err(fault) => Err(fault.of(Kind::Service, &service.metadata)),
+    }
+}
+
 /// What is wrong, before it is said in which object.
 struct Fault {
     field: FieldPath,
@@ -257,14 +276,13 @@ fn addresses<'a>(
     Ok(addresses)
 }
 
-fn check_allocation(allocation: &ServiceAllocation, at: &FieldPath) -> Result<(), Fault> {
-    unique(&allocation.namespaces, &at.key("namespaces"))?;
-    selectors(
-        &allocation.namespace_selectors,
-        &at.key("namespaceSelectors"),
-    )?;
-    selectors(&allocation.service_selectors, &at.key("serviceSelectors"))?;
-    Ok(())
+fn allocation_rule(of: &ServiceAllocation, at: &FieldPath) -> Result<AllocationRule, Fault> {
+    Ok(AllocationRule {
+        priority: of.priority,
+        namespaces: unique(&of.namespaces, &at.key("namespaces"))?,
+        namespace_selectors: selectors(&of.namespace_selectors, &at.key("namespaceSelectors"))?,
+        service_selectors: selectors(&of.service_selectors, &at.key("serviceSelectors"))?,
+    })
 }
 
 fn preferences(spec: &L2AdvertisementSpec, at: &FieldPath) -> Result<Vec<(u32, Selector)>, Fault> {

@@ -22,10 +22,11 @@ fn check_from(source: Source, yaml: &str, expect: Expect) {
                 let addresses = pool.addresses().iter().map(ToString::to_string);
                 let addresses: Vec<_> = addresses.collect();
                 format!(
-                    "{} {:?}: {}",
+                    "{} {:?}: {}; {:?}",
                     pool.name(),
                     pool.labels(),
-                    addresses.join(" ")
+                    addresses.join(" "),
+                    pool.allocation()
                 )
             })
         }
@@ -93,7 +94,7 @@ fn a_pool() {
               - {key: app, operator: In, values: [bar]}
         ",
         expect![[
-            r#"lb/lan {"tier": "gold"}: 192.168.7.0/28 192.168.9.1-192.168.9.5 fd00:7::/124"#
+            r#"lb/lan {"tier": "gold"}: 192.168.7.0/28 192.168.9.1-192.168.9.5 fd00:7::/124; Allocation { auto_assign: false, avoid_buggy: true, rule: Some(AllocationRule { priority: 50, namespaces: {"blog", "shop"}, namespace_selectors: [Selector { labels: {"team": "web"}, requirements: [] }], service_selectors: [Selector { labels: {}, requirements: [Requirement { key: "app", test: In({"bar"}) }] }] }) }"#
         ]],
     );
 }

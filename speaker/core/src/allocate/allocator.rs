@@ -92,7 +92,10 @@ impl Allocator {
 
     /// Addresses that writes may still put into the status of a Service: they are nobody else's.
     pub fn hold(&mut self, name: &ObjectName, pending: Vec<Vec<IpAddr>>) {
-        if let Some(entry) = self.services.get_mut(name) {
+        if let Some(entry) = self.services.get_mut(name)
+            && entry.pending != pending
+        {
+            self.touched.insert(entry.rank());
             let is_less = self.holdings.change(entry, |it| it.pending = pending);
             self.is_freed |= is_less;
         }

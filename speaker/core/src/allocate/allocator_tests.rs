@@ -452,7 +452,9 @@ fn the_services_of_a_deleted_pool_are_given_addresses_of_another() {
 #[test]
 fn a_pool_that_shrinks_moves_only_those_that_it_no_longer_holds() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/30")]);
-    ["a", "b", "c"].map(|of| it.apply(service(of)));
+    ["a", "b", "c"]
+        .into_iter()
+        .for_each(|of| it.apply(service(of)));
     it.write_all();
     it.apply_pool(pool("lan", "10.0.0.2-10.0.0.9"));
     check(&mut it, "c", "10.0.0.2 of lan");

@@ -1,1 +1,305 @@
+use super::*;
+use crate::allocate::{
+    Service,
+    testing::{ips, name, pool, service},
+};
+use std::time::Duration;
 
+/// A controller that leads, and the API server at its other end.
+struct Scene {
+    leader: Leader,
+    now: Instant,
+    version: u64,
+}
+
+impl Scene {
+    #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            leader: Leader::new("me".to_owned(), Timing::default(), now),
+            now,
+            version: 0,
+        }
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Command> {
+        self.leader.handle(input, self.now);
+        std::iter::from_fn(|| self.leader.next_command()).collect()
+    }
+
+    fn after(&mut self, span: Duration) -> Vec<Command> {
+        self.now += span;
+        self.tell(Input::Tick)
+    }
+
+    fn swapped(&mut self) -> Vec<Command> {
+        self.version += 1;
+        self.tell(Input::Swapped(self.version.to_string()))
+    }
+
+    fn change(&mut self, change: Change) -> Vec<Command> {
+        let term = self.leader.term;
+        self.tell(Input::Changed(term, change))
+    }
+
+    fn service(&mut self, service: Service) -> Vec<Command> {
+        self.change(Change::Service(Box::new(service)))
+    }
+
+    /// Leads, with what it found in the Lease and one pool.
+    fn leading(pending: Vec<Pending>) -> Self {
+        let mut scene = Self::new();
+        assert_eq!(scene.tell(Input::Tick), [Command::Read]);
+        let lease = Lease {
+            version: Some("found".to_owned()),
+            pending,
+            ..Lease::default()
+        };
+        let [Command::Swap(taken)] = &scene.tell(Input::Read(Some(lease.clone())))[..] else {
+            panic!("nobody holds the Lease");
+        };
+        assert_eq!((&*taken.holder, &taken.pending), ("me", &lease.pending));
+        assert_eq!(scene.swapped(), [Command::Watch(Term(1))]);
+        scene.change(Change::Pool(pool("lan", "10.0.0.0/24"), None));
+        scene
+    }
+
+    fn listed(&mut self) -> Vec<Command> {
+        let term = self.leader.term;
+        self.tell(Input::Listed(term))
+    }
+}
+
+fn pending(of: &str, version: &str, addresses: &str) -> Pending {
+    let Service { name, uid, .. } = service(of);
+    Pending {
+        name,
+        uid,
+        version: version.to_owned(),
+        addresses: ips(addresses),
+    }
+}
+
+fn swaps(commands: &[Command]) -> Vec<&Lease> {
+    let swaps = commands.iter().filter_map(|it| match it {
+        Command::Swap(lease) => Some(lease),
+        _ => None,
+    });
+    swaps.collect()
+}
+
+fn writes(commands: &[Command]) -> Vec<&StatusWrite> {
+    let writes = commands.iter().filter_map(|it| match it {
+        Command::Write(write) => Some(write),
+        _ => None,
+    });
+    writes.collect()
+}
+
+fn told(commands: &[Command]) -> Vec<String> {
+    let told = commands.iter().filter_map(|it| match it {
+        Command::Tell(notice) => Some(match &notice.told {
+            Told::Allocated(addresses) => format!("allocated {addresses:?}"),
+            Told::Failed(why) => format!("failed: {why}"),
+            Told::Cleared(why) => format!("cleared: {why}"),
+            Told::OldAnnotations(names) => format!("old: {names:?}"),
+        }),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn the_lease_says_what_is_written_before_it_is_written() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    let commands = scene.listed();
+    let [lease] = swaps(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(lease.pending, [pending("a", "1", "10.0.0.0")]);
+    assert!(writes(&commands).is_empty());
+    let commands = scene.swapped();
+    let [write] = writes(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(write.pending, pending("a", "1", "10.0.0.0"));
+    assert_eq!(write.pool.as_deref(), Some("lan"));
+}
+
+#[test]
+fn nothing_is_decided_before_all_lists_are_complete() {
+    let mut scene = Scene::leading(Vec::new());
+    let commands = scene.service(service("a"));
+    assert!(swaps(&commands).is_empty(), "{commands:?}");
+}
+
+#[test]
+fn an_entry_is_dropped_when_its_write_is_seen_and_that_is_told() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    scene.listed();
+    scene.swapped();
+    let seen = service("a").showing("10.0.0.0").with(|it| {
+        it.version = "2".to_owned();
+        it.shown_pool = Some("lan".to_owned());
+    });
+    let commands = scene.service(seen.clone());
+    assert_eq!(told(&commands), ["allocated [10.0.0.0]"]);
+    assert!(told(&scene.service(seen)).is_empty());
+    let commands = scene.after(Timing::default().renew);
+    let [lease] = swaps(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(lease.pending, []);
+}
+
+#[test]
+fn what_an_earlier_leader_may_yet_write_is_nobody_elses_and_is_finished() {
+    let mut scene = Scene::leading(vec![pending("a", "1", "10.0.0.0")]);
+    scene.service(service("a").created(2));
+    scene.service(service("b").created(1));
+    let commands = scene.listed();
+    let [write] = writes(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(write.pending, pending("a", "1", "10.0.0.0"));
+    let [lease] = swaps(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    let expect = [pending("a", "1", "10.0.0.0"), pending("b", "1", "10.0.0.1")];
+    assert_eq!(lease.pending, expect);
+}
+
+#[test]
+fn what_can_no_longer_be_written_is_free() {
+    for gone in [
+        pending("a", "0", "10.0.0.0"),
+        pending("nobody", "1", "10.0.0.0"),
+        Pending {
+            uid: "another".to_owned(),
+            ..pending("a", "1", "10.0.0.0")
+        },
+    ] {
+        let mut scene = Scene::leading(vec![gone]);
+        scene.service(service("a").asking("10.0.0.7"));
+        scene.service(service("b").asking("10.0.0.0"));
+        let commands = scene.listed();
+        let [lease] = swaps(&commands)[..] else {
+            panic!("{commands:?}");
+        };
+        let expect = [pending("a", "1", "10.0.0.7"), pending("b", "1", "10.0.0.0")];
+        assert_eq!(lease.pending, expect);
+    }
+}
+
+#[test]
+fn who_fails_at_the_lease_forgets_everything_and_begins_anew() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    scene.listed();
+    let commands = scene.tell(Input::NotSwapped);
+    assert_eq!(commands, [Command::Forget, Command::Read]);
+    assert!(!scene.leader.is_leading());
+    assert!(scene.service(service("a")).is_empty());
+}
+
+#[test]
+fn who_was_stalled_for_longer_than_the_lease_does_not_go_on() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.listed();
+    let commands = scene.after(Timing::default().duration);
+    assert_eq!(commands, [Command::Forget, Command::Read]);
+}
+
+#[test]
+fn a_lease_is_left_to_its_holder_while_it_is_renewed() {
+    let mut scene = Scene::new();
+    let lease = |version: &str| Lease {
+        version: Some(version.to_owned()),
+        holder: "another".to_owned(),
+        duration: Duration::from_secs(15),
+        ..Lease::default()
+    };
+    for version in ["1", "2", "2", "3"] {
+        assert_eq!(scene.after(Duration::from_secs(10)), [Command::Read]);
+        assert_eq!(scene.tell(Input::Read(Some(lease(version)))), []);
+    }
+    scene.after(Duration::from_secs(14));
+    assert_eq!(scene.tell(Input::Read(Some(lease("3")))), []);
+    scene.after(Duration::from_secs(2));
+    let commands = scene.tell(Input::Read(Some(lease("3"))));
+    assert_eq!(swaps(&commands).len(), 1, "{commands:?}");
+}
+
+#[test]
+fn a_write_that_nobody_knows_of_is_tried_again_later_and_later() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    scene.listed();
+    let mut id = writes(&scene.swapped())[0].id;
+    for wait in [1, 2, 4] {
+        scene.tell(Input::Wrote(Term(1), id, false));
+        scene.swapped();
+        let commands = scene.after(Duration::from_millis(wait * 1000 - 1));
+        assert!(writes(&commands).is_empty(), "{commands:?}");
+        let commands = scene.after(Duration::from_millis(1));
+        id = writes(&commands)[0].id;
+    }
+}
+
+#[test]
+fn a_reason_is_told_once_and_again_when_it_changes() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a").of_pool("lost"));
+    let failed = |what: &str| {
+        format!(
+            "failed: there is no IPAddressPool {what:?}, which the annotation \
+             metallb.io/address-pool names"
+        )
+    };
+    assert_eq!(told(&scene.listed()), [failed("lost")]);
+    let edited = service("a").of_pool("lost").labelled("x=y");
+    assert_eq!(told(&scene.service(edited)), [""; 0]);
+    assert_eq!(
+        told(&scene.service(service("a").of_pool("gone"))),
+        [failed("gone")]
+    );
+}
+
+#[test]
+fn counters_are_written_once_and_again_when_somebody_edits_them() {
+    let mut scene = Scene::leading(Vec::new());
+    let counters = |commands: &[Command]| {
+        let writes = commands
+            .iter()
+            .filter(|it| matches!(it, Command::WritePool(_)));
+        writes.count()
+    };
+    assert_eq!(counters(&scene.listed()), 1);
+    let name = pool("lan", "10.0.0.0/24").name().clone();
+    scene.tell(Input::WrotePool(Term(1), name, true));
+    let commands = scene.after(Duration::from_secs(1));
+    assert_eq!(counters(&commands), 0, "{commands:?}");
+    let edited = crate::allocate::Usage::default();
+    let commands = scene.change(Change::Pool(pool("lan", "10.0.0.0/24"), Some(edited)));
+    assert_eq!(counters(&commands), 1, "{commands:?}");
+}
+
+#[test]
+fn who_stops_gives_the_lease_back_with_its_entries() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    scene.listed();
+    scene.swapped();
+    let commands = scene.tell(Input::Stop);
+    let [Command::Forget, Command::Swap(lease)] = &commands[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(lease.holder, "");
+    assert_eq!(lease.pending, [pending("a", "1", "10.0.0.0")]);
+    scene.swapped();
+    assert!(scene.leader.is_stopped());
+    assert_eq!(name("a"), lease.pending[0].name);
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Failure, Service, used::Used};
-use crate::intent::{AddressRange, Labels, ObjectName, Pool};
+use crate::intent::{AddressRange, Labels, Pool};
 
 /// How much of a pool is in use. Counts that are larger than the API's numbers are as large as
 /// those can be.

@@ -38,6 +38,10 @@ pub(super) enum Attempt {
         retry_at: Instant,
         backoff: Duration,
     },
+    /// The same, and it is not wanted any more.
+    Dormant {
+        backoff: Duration,
+    },
     /// It is over: what came of it is still to be seen.
     Over,
 }
@@ -87,11 +91,11 @@ impl Ledger {
         entries.map(|it| it.pending.addresses.clone()).collect()
     }
 
-    /// The Service is seen to have this UID and version, or to be gone: whether that ends entries.
-    pub(super) fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) -> bool {
+    /// The Service is seen to have this UID and version, or to be gone: that ends all other entries.
+    pub(super) fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) {
         self.retain(name, |it| {
             Some((it.pending.uid.as_str(), it.pending.version.as_str())) == seen
-        })
+        });
     }
 
     /// Drops the entries of a Service that this one has made, whose writes it has not begun, and
@@ -105,13 +109,13 @@ impl Ledger {
         })
     }
 
-    /// Tries the writes of a Service that are not wanted no more.
-    pub(super) fn give_up(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) {
+    /// Does not try again, for now, what is not wanted of a Service.
+    pub(super) fn rest(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) {
         for entry in self.0.get_mut(name).into_iter().flatten() {
-            if matches!(entry.attempt, Attempt::Unknown { .. })
+            if let Attempt::Unknown { backoff, .. } = entry.attempt
                 && Some(entry.pending.addresses.as_slice()) != wanted
             {
-                entry.attempt = Attempt::Over;
+                entry.attempt = Attempt::Dormant { backoff };
             }
         }
     }
@@ -153,7 +157,7 @@ impl Ledger {
         let entries = self.0.values().flatten();
         let times = entries.filter_map(|it| match it.attempt {
             Attempt::Unknown { retry_at, .. } => Some(retry_at),
-            Attempt::None | Attempt::UnderWay { .. } | Attempt::Over => None,
+            _ => None,
         });
         times.min()
     }

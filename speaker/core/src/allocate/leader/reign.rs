@@ -244,9 +244,8 @@ impl Reign {
     }
 
     fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) {
-        if self.ledger.see(name, seen) {
-            self.allocator.hold(name, self.ledger.addresses(name));
-        }
+        self.ledger.see(name, seen);
+        self.allocator.hold(name, self.ledger.addresses(name));
     }
 
     /// Compares a Service's status with its outcome.
@@ -265,7 +264,7 @@ impl Reign {
         if self.ledger.withdraw(name, wanted) {
             self.allocator.hold(name, self.ledger.addresses(name));
         }
-        self.ledger.give_up(name, wanted);
+        self.ledger.rest(name, wanted);
         if is_right {
             return;
         }
@@ -276,6 +275,7 @@ impl Reign {
             Some(entry) if entry.is_granted => {
                 let backoff = match entry.attempt {
                     Attempt::None => SHORTEST,
+                    Attempt::Dormant { backoff } => backoff,
                     Attempt::Unknown { retry_at, backoff } if retry_at <= now => backoff,
                     _ => return,
                 };

@@ -1,1 +1,59 @@
+//! Controllers and an API server, in every order of events that chance finds.
+//!
+//! The invariant is judged in the API server's own state after everything that it does: no two
+//! Services have one address that they may not share. In the end the network heals, and then every
+//! Service has what it can have.
 
+mod world;
+
+use self::world::{Sabotage, World};
+
+/// Runs one seed: what went wrong, if anything did.
+fn play(seed: u64, sabotage: Sabotage, steps: usize) -> Result<(), String> {
+    let mut world = World::new(seed, sabotage);
+    for _ in 0..steps {
+        world.step()?;
+    }
+    world.calm()
+}
+
+#[test]
+fn no_two_services_ever_have_one_address() {
+    for seed in 0..400 {
+        if let Err(error) = play(seed, Sabotage::None, 2_000) {
+            panic!("seed {seed}: {error}");
+        }
+    }
+}
+
+/// Each part of the fence is needed: without it, the same worlds break the invariant.
+#[track_caller]
+fn must_break(sabotage: Sabotage) {
+    let is_broken = |seed| {
+        let played = play(seed, sabotage, 2_000);
+        played.is_err_and(|error| error.contains("have both"))
+    };
+    let seed = (0..3_000).find(|&seed| is_broken(seed));
+    assert!(seed.is_some(), "{sabotage:?} broke nothing");
+    println!("{sabotage:?}: {seed:?}");
+}
+
+#[test]
+fn without_the_version_of_the_lease_it_breaks() {
+    must_break(Sabotage::LeaseIgnoresVersion);
+}
+
+#[test]
+fn without_the_entries_in_the_lease_it_breaks() {
+    must_break(Sabotage::LeaseForgetsEntries);
+}
+
+#[test]
+fn without_the_version_of_the_service_it_breaks() {
+    must_break(Sabotage::StatusIgnoresVersion);
+}
+
+#[test]
+fn without_quorum_reads_it_breaks() {
+    must_break(Sabotage::ListsAreStale);
+}

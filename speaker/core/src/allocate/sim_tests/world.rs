@@ -1,0 +1,497 @@
+//! An API server, a network that loses and delays, users, and controllers that stall.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+
+use super::super::{Change, Command, Input, Leader, Lease, PoolWrite, StatusWrite, Term, Timing};
+use crate::{
+    allocate::{
+        Allocator, Service, Usage,
+        judge::may_share,
+        testing::{ips, name, pool, service},
+    },
+    intent::{ObjectName, Pool},
+};
+
+/// Which part of the fence is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    None,
+    LeaseIgnoresVersion,
+    LeaseForgetsEntries,
+    StatusIgnoresVersion,
+    ListsAreStale,
+}
+
+const CONTROLLERS: usize = 3;
+const SERVICES: usize = 7;
+
+pub(super) struct World {
+    random: Rng,
+    sabotage: Sabotage,
+    now: Instant,
+    clock: u64,
+    lease: Option<Lease>,
+    services: BTreeMap<ObjectName, Service>,
+    pools: BTreeMap<ObjectName, (Pool, Option<Usage>)>,
+    /// Everything that happened to Services and pools: a watch is a place in it.
+    log: Vec<Change>,
+    controllers: Vec<Controller>,
+    requests: Vec<Request>,
+    answers: Vec<(usize, u64, Input)>,
+    steps: u32,
+    is_calm: bool,
+}
+
+struct Controller {
+    leader: Leader,
+    /// Counts the processes: what is meant for an earlier one is lost.
+    process: u64,
+    paused: bool,
+    /// What it wants to watch, and what it watches.
+    wanted: Option<Term>,
+    watch: Option<Watch>,
+}
+
+struct Watch {
+    term: Term,
+    /// The list, before the watch.
+    listed: VecDeque<Input>,
+    at: usize,
+}
+
+struct Request {
+    from: usize,
+    process: u64,
+    command: Command,
+    /// Nobody waits for the answer any more.
+    is_orphan: bool,
+    /// It arrives after this step.
+    slow_until: u32,
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    pub(super) fn new(seed: u64, sabotage: Sabotage) -> Self {
+        let mut world = Self {
+            random: Rng::with_seed(seed),
+            sabotage,
+            now: Instant::now(),
+            clock: 0,
+            lease: None,
+            services: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            log: Vec::new(),
+            controllers: Vec::new(),
+            requests: Vec::new(),
+            answers: Vec::new(),
+            steps: 0,
+            is_calm: false,
+        };
+        for index in 0..CONTROLLERS {
+            let controller = world.controller(index, 0);
+            world.controllers.push(controller);
+        }
+        world.edit_pool();
+        world
+    }
+
+    fn controller(&self, index: usize, process: u64) -> Controller {
+        let me = format!("controller-{index}-{process}");
+        Controller {
+            leader: Leader::new(me, Timing::default(), self.now),
+            process,
+            paused: false,
+            wanted: None,
+            watch: None,
+        }
+    }
+
+    /// Something happens.
+    pub(super) fn step(&mut self) -> Result<(), String> {
+        self.steps += 1;
+        let index = self.random.usize(0..CONTROLLERS);
+        match self.random.u32(0..1_000) {
+            0..300 => self.serve()?,
+            300..500 => self.answer(),
+            500..700 => self.observe(),
+            700..800 => self.pass(),
+            800..830 => self.time_out(),
+            830..850 => self.controllers[index].paused ^= true,
+            850..856 => {
+                let process = self.controllers[index].process + 1;
+                self.controllers[index] = self.controller(index, process);
+            }
+            856..980 => self.edit_service(),
+            980..984 => self.edit_pool(),
+            _ => (),
+        }
+        Ok(())
+    }
+
+    /// Nothing fails any more: in the end everybody has what is possible.
+    pub(super) fn calm(&mut self) -> Result<(), String> {
+        self.is_calm = true;
+        for controller in &mut self.controllers {
+            controller.paused = false;
+        }
+        for _ in 0..400 {
+            while !self.requests.is_empty() || !self.answers.is_empty() {
+                while !self.requests.is_empty() {
+                    self.serve()?;
+                }
+                self.answer();
+            }
+            for index in 0..CONTROLLERS {
+                while self.observe_one(index) {}
+            }
+            if self.requests.is_empty() && self.answers.is_empty() {
+                self.now += Duration::from_millis(200);
+                (0..CONTROLLERS).for_each(|it| self.tell(it, Input::Tick));
+            }
+        }
+        let leading = self.controllers.iter().filter(|it| it.leader.is_leading());
+        if leading.count() != 1 {
+            return Err("there is not one leader".to_owned());
+        }
+        let mut judge = Allocator::default();
+        self.services
+            .values()
+            .for_each(|it| judge.apply(it.clone()));
+        self.pools
+            .values()
+            .for_each(|(it, _)| judge.apply_pool(it.clone()));
+        judge.settle();
+        for service in self.services.values() {
+            let (_, outcome) = judge.service(&service.name).expect("it is there");
+            if outcome.addresses != service.shown || outcome.pool != service.shown_pool {
+                let Service { name, shown, .. } = service;
+                return Err(format!(
+                    "{name} has {shown:?}, and could have {outcome:?}; {:?}",
+                    self.lease
+                ));
+            }
+        }
+        for (name, usage) in judge.usage() {
+            if self.pools[name].1 != Some(usage) {
+                return Err(format!("the counters of {name} are not {usage:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The API server carries out one request.
+    fn serve(&mut self) -> Result<(), String> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        let index = self.random.usize(0..self.requests.len());
+        if self.requests[index].slow_until > self.steps && !self.is_calm {
+            return Ok(());
+        }
+        let Request {
+            from,
+            process,
+            command,
+            is_orphan,
+            ..
+        } = self.requests.swap_remove(index);
+        let answer = match command {
+            Command::Read => Input::Read(self.lease.clone()),
+            Command::Swap(lease) => self.swap(lease),
+            Command::Write(write) => self.write(write)?,
+            Command::WritePool(write) => self.write_pool(write),
+            Command::Watch(term) => {
+                self.list(from, process, term);
+                return Ok(());
+            }
+            Command::Forget | Command::Tell(_) => unreachable!("these are no requests"),
+        };
+        if !is_orphan {
+            self.answers.push((from, process, answer));
+        }
+        Ok(())
+    }
+
+    fn swap(&mut self, mut lease: Lease) -> Input {
+        let version = self.lease.as_ref().and_then(|it| it.version.clone());
+        if version != lease.version && self.sabotage != Sabotage::LeaseIgnoresVersion {
+            return Input::NotSwapped;
+        }
+        if self.sabotage == Sabotage::LeaseForgetsEntries {
+            lease.pending.clear();
+        }
+        let version = self.tick();
+        lease.version = Some(version.clone());
+        self.lease = Some(lease);
+        Input::Swapped(version)
+    }
+
+    fn write(&mut self, write: StatusWrite) -> Result<Input, String> {
+        let StatusWrite {
+            term,
+            id,
+            pending,
+            pool,
+        } = write;
+        let over = Input::Wrote(term, id, true);
+        let version = self.tick();
+        let Some(service) = self.services.get_mut(&pending.name) else {
+            return Ok(over);
+        };
+        let is_same =
+            service.version == pending.version || self.sabotage == Sabotage::StatusIgnoresVersion;
+        if service.uid != pending.uid || !is_same {
+            return Ok(over);
+        }
+        service.version = version;
+        service.shown = pending.addresses;
+        service.shown_pool = pool;
+        self.log.push(Change::Service(Box::new(service.clone())));
+        self.check()?;
+        Ok(over)
+    }
+
+    fn write_pool(&mut self, write: PoolWrite) -> Input {
+        let PoolWrite { term, name, usage } = write;
+        let Some((pool, shown)) = self.pools.get_mut(&name) else {
+            return Input::WrotePool(term, name, false);
+        };
+        if *shown != Some(usage) {
+            *shown = Some(usage);
+            self.log.push(Change::Pool(pool.clone(), *shown));
+        }
+        Input::WrotePool(term, name, true)
+    }
+
+    fn list(&mut self, to: usize, process: u64, term: Term) {
+        let stale = match self.sabotage {
+            Sabotage::ListsAreStale => self.random.usize(0..20),
+            _ => 0,
+        };
+        let at = self.log.len().saturating_sub(stale);
+        let mut objects = BTreeMap::new();
+        for change in &self.log[..at] {
+            let (is_there, key) = match change {
+                Change::Service(it) => (true, (0, it.name.clone())),
+                Change::ServiceGone(name) => (false, (0, name.clone())),
+                Change::Pool(it, _) => (true, (1, it.name().clone())),
+                Change::PoolGone(name) => (false, (1, name.clone())),
+                _ => unreachable!("there are no others"),
+            };
+            if is_there {
+                objects.insert(key, change.clone());
+            } else {
+                objects.remove(&key);
+            }
+        }
+        let controller = &mut self.controllers[to];
+        if controller.process == process && controller.wanted == Some(term) {
+            let mut objects: Vec<_> = objects.into_values().collect();
+            self.random.shuffle(&mut objects);
+            let listed = objects.into_iter().map(|it| Input::Changed(term, it));
+            let listed = listed.chain([Input::Listed(term)]).collect();
+            controller.watch = Some(Watch { term, listed, at });
+        }
+    }
+
+    /// An answer arrives.
+    fn answer(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let index = self.random.usize(0..self.answers.len());
+        let (to, process, _) = &self.answers[index];
+        let controller = &self.controllers[*to];
+        if controller.process == *process && controller.paused {
+            return;
+        }
+        let is_lost = controller.process != *process;
+        let (to, _, input) = self.answers.swap_remove(index);
+        if !is_lost {
+            self.tell(to, input);
+        }
+    }
+
+    /// A client gives up on a request, which may still arrive.
+    fn time_out(&mut self) {
+        let waiting = self.requests.iter_mut().filter(|it| !it.is_orphan);
+        let mut waiting: Vec<_> = waiting.collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let index = self.random.usize(0..waiting.len());
+        let request = &mut waiting[index];
+        let input = match &request.command {
+            Command::Read => Input::Unread,
+            Command::Swap(_) => Input::NotSwapped,
+            Command::Write(write) => Input::Wrote(write.term, write.id, false),
+            Command::WritePool(write) => Input::WrotePool(write.term, write.name.clone(), false),
+            // The lists are tried until they come.
+            Command::Watch(_) | Command::Forget | Command::Tell(_) => return,
+        };
+        request.is_orphan = true;
+        self.answers.push((request.from, request.process, input));
+    }
+
+    fn observe(&mut self) {
+        let index = self.random.usize(0..CONTROLLERS);
+        if !self.controllers[index].paused {
+            self.observe_one(index);
+        }
+    }
+
+    /// The next event of a controller's watch, if there is one.
+    fn observe_one(&mut self, index: usize) -> bool {
+        let Some(watch) = &mut self.controllers[index].watch else {
+            return false;
+        };
+        let input = match watch.listed.pop_front() {
+            Some(input) => input,
+            None => match self.log.get(watch.at) {
+                Some(change) => {
+                    watch.at += 1;
+                    Input::Changed(watch.term, change.clone())
+                }
+                None => return false,
+            },
+        };
+        self.tell(index, input);
+        true
+    }
+
+    fn pass(&mut self) {
+        let longest = if self.random.u8(0..10) == 0 {
+            20_000
+        } else {
+            1_500
+        };
+        self.now += Duration::from_millis(self.random.u64(0..longest));
+        for index in 0..CONTROLLERS {
+            let controller = &self.controllers[index];
+            let is_due = controller
+                .leader
+                .poll_timeout()
+                .is_some_and(|it| it <= self.now);
+            if !controller.paused && is_due {
+                self.tell(index, Input::Tick);
+            }
+        }
+    }
+
+    fn tell(&mut self, index: usize, input: Input) {
+        let controller = &mut self.controllers[index];
+        controller.leader.handle(input, self.now);
+        while let Some(command) = controller.leader.next_command() {
+            match command {
+                Command::Tell(_) => (),
+                Command::Forget => {
+                    controller.wanted = None;
+                    controller.watch = None;
+                }
+                command => {
+                    if let Command::Watch(term) = command {
+                        controller.wanted = Some(term);
+                    }
+                    let is_slow = matches!(command, Command::Write(_)) && self.random.bool();
+                    let slow = if is_slow { 500 } else { 1 };
+                    self.requests.push(Request {
+                        from: index,
+                        process: controller.process,
+                        command,
+                        is_orphan: false,
+                        slow_until: self.steps + self.random.u32(0..slow),
+                    });
+                }
+            }
+        }
+    }
+
+    /// A user creates, deletes or edits a Service.
+    fn edit_service(&mut self) {
+        let of = format!("service-{}", self.random.usize(0..SERVICES));
+        let version = self.tick();
+        let created = self.random.i64(0..1_000);
+        let Some(old) = self.services.get(&name(&of)) else {
+            let keyed = self.random.u8(0..3) == 0;
+            let port = self.random.u8(1..3);
+            let mut new = service(&of).created(created);
+            if keyed {
+                new = new.sharing("key", &format!("TCP/{port}"));
+            }
+            new.uid = format!("uid-{version}");
+            new.version = version;
+            if self.random.u8(0..3) == 0 {
+                new = new.asking(&format!("10.0.0.{}", self.random.u8(0..6)));
+            }
+            self.log.push(Change::Service(Box::new(new.clone())));
+            self.services.insert(name(&of), new);
+            return;
+        };
+        let mut new = old.clone();
+        new.version = version;
+        match self.random.u8(0..6) {
+            0 | 1 => {
+                self.services.remove(&name(&of));
+                self.log.push(Change::ServiceGone(name(&of)));
+                return;
+            }
+            2 => new.requested = Ok(Vec::new()),
+            3 => new = new.asking(&format!("10.0.0.{}", self.random.u8(0..6))),
+            _ => new = new.labelled(&format!("edited={}", self.clock)),
+        }
+        self.log.push(Change::Service(Box::new(new.clone())));
+        self.services.insert(name(&of), new);
+    }
+
+    /// An administrator moves the pool.
+    fn edit_pool(&mut self) {
+        let first = self.random.u8(0..3);
+        let last = first + self.random.u8(2..4);
+        let new = pool("lan", &format!("10.0.0.{first}-10.0.0.{last}"));
+        let name = new.name().clone();
+        let shown = self.pools.get(&name).and_then(|(_, shown)| *shown);
+        self.log.push(Change::Pool(new.clone(), shown));
+        self.pools.insert(name, (new, shown));
+    }
+
+    fn tick(&mut self) -> String {
+        self.clock += 1;
+        self.clock.to_string()
+    }
+
+    /// The invariant.
+    fn check(&self) -> Result<(), String> {
+        for (index, one) in self.services.values().enumerate() {
+            for other in self.services.values().skip(index + 1) {
+                let both = one.shown.iter().find(|it| other.shown.contains(it));
+                if let Some(address) = both
+                    && may_share(one, other).is_err()
+                {
+                    return Err(format!(
+                        "{} and {} have both {address}",
+                        one.name, other.name
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_judge_of_the_worlds_sees_what_is_wrong() {
+    let mut world = World::new(0, Sabotage::None);
+    for of in ["a", "b"] {
+        let service = service(of).with(|it| it.shown = ips("10.0.0.1"));
+        world.services.insert(name(of), service);
+    }
+    assert_eq!(
+        world.check(),
+        Err("default/a and default/b have both 10.0.0.1".to_owned())
+    );
+}

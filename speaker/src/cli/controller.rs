@@ -1,0 +1,104 @@
+//! `speaker controller`.
+
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::block_on;
+use crate::controller;
+
+/// Give Services of type LoadBalancer their addresses
+///
+/// Any number of controllers may run: one leads, and another takes over when it is gone. Without a
+/// controller, agents announce whatever addresses another allocator writes into the status.
+#[derive(Debug, Args)]
+pub(super) struct Controller {
+    /// The namespace of IPAddressPools, and of all that the controller makes
+    #[arg(
+        long,
+        env = "SPEAKER_NAMESPACE",
+        default_value = "speaker-system",
+        value_name = "NAME"
+    )]
+    namespace: String,
+
+    /// How to reach the API server; without it, as a pod of the cluster
+    #[arg(long, env = "SPEAKER_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Only Services of this loadBalancerClass; without it, only those that have none
+    #[arg(long, env = "SPEAKER_LB_CLASS", value_name = "CLASS")]
+    lb_class: Option<String>,
+
+    /// Serve /healthz, /readyz and /metrics here
+    #[arg(
+        long,
+        env = "SPEAKER_HTTP",
+        default_value = "[::]:7472",
+        value_name = "ADDR"
+    )]
+    http: SocketAddr,
+
+    /// Serve the validating webhooks here
+    #[arg(
+        long,
+        env = "SPEAKER_WEBHOOK_BIND",
+        default_value = "[::]:9443",
+        value_name = "ADDR"
+    )]
+    webhook_bind: SocketAddr,
+
+    /// The Service by which the API server calls the webhooks
+    #[arg(
+        long,
+        env = "SPEAKER_WEBHOOK_SERVICE",
+        default_value = "speaker-webhook",
+        value_name = "NAME"
+    )]
+    webhook_service: String,
+
+    /// Serve no webhooks
+    #[arg(long)]
+    no_webhooks: bool,
+
+    /// The name of this controller among others: that of its pod
+    #[arg(long, env = "SPEAKER_POD_NAME", value_name = "NAME")]
+    identity: Option<String>,
+
+    /// What to log: error, warn, info, debug or trace
+    #[arg(
+        long,
+        env = "SPEAKER_LOG_LEVEL",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    log_level: tracing::Level,
+}
+
+impl Controller {
+    pub(super) fn run(self) -> Result<()> {
+        tracing_subscriber::fmt()
+            .with_max_level(self.log_level)
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .init();
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+        };
+        let webhooks = controller::Webhooks {
+            bind: self.webhook_bind,
+            service: self.webhook_service,
+        };
+        block_on(controller::run(controller::Options {
+            namespace: self.namespace,
+            kubeconfig: self.kubeconfig,
+            class: self.lb_class.filter(|it| !it.is_empty()),
+            http: self.http,
+            webhooks: (!self.no_webhooks).then_some(webhooks),
+            identity,
+        }))
+    }
+}

@@ -1,0 +1,330 @@
+//! The controller: gives Services their addresses.
+//!
+//! What it decides is in [`speaker_core::allocate`]; this carries it out. One loop takes in
+//! everything that happens and starts everything that follows from it.
+
+mod feed;
+mod key;
+mod lease;
+mod report;
+mod service;
+mod webhook;
+mod writes;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use speaker_core::allocate::{Command, Input, Leader, Term, Timing};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, mpsc, oneshot},
+    time::{sleep_until, timeout},
+};
+
+use self::{
+    feed::{Feed, Sources, WATCHES},
+    lease::Leases,
+    report::{Readiness, Report},
+    writes::Writes,
+};
+
+/// What the operator says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The namespace of the installation.
+    pub namespace: String,
+    /// How the API server is reached; without a file, as in a pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Only Services of this class; without one, only those without.
+    pub class: Option<String>,
+    /// Where probes and metrics are served.
+    pub http: SocketAddr,
+    /// The webhooks, unless there are none.
+    pub webhooks: Option<Webhooks>,
+    /// The name of this process among the controllers.
+    pub identity: String,
+}
+
+/// Where webhooks are served, and how they are called.
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    /// Where they are served.
+    pub bind: SocketAddr,
+    /// The Service that the API server calls them by.
+    pub service: String,
+}
+
+/// Everything that happens.
+enum Happening {
+    /// For the leader.
+    Input(Input),
+    /// One of the lists of a term is complete.
+    Listed(Term),
+    /// A watch broke.
+    WatchFailed,
+    /// Somebody wants to know what the controller does.
+    Asked(oneshot::Sender<Report>),
+}
+
+/// An answer to the write of the Lease that takes longer is none.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for all other requests.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing is heard for so long is dead: watches end sooner.
+const READ_TIMEOUT: Duration = Duration::from_secs(40);
+/// How many requests are under way at a time.
+const REQUESTS: usize = 32;
+/// Whoever has not heard of the Lease for so long is out of touch.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
+
+/// Runs the controller until it is told to stop.
+///
+/// # Errors
+///
+/// It cannot begin: no way to the API server is configured, or an address cannot be listened on.
+pub async fn run(options: Options) -> Result<()> {
+    let client = client(options.kubeconfig.as_deref()).await?;
+    let (to, mut happenings) = mpsc::channel(1024);
+    let webhooks = match &options.webhooks {
+        Some(webhooks) => webhook::start(client.clone(), &options.namespace, webhooks).await?,
+        None => Readiness::new(Ok(())),
+    };
+    report::serve(options.http, to.clone(), webhooks).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut controller = Controller::new(client, &options, to)?;
+    controller.tell(Input::Tick);
+    while !controller.leader.is_stopped() {
+        let wake = controller.leader.poll_timeout();
+        let wake = wake.unwrap_or_else(|| Instant::now() + REQUEST_TIMEOUT);
+        tokio::select! {
+            biased;
+            _ = terminated.recv() => controller.tell(Input::Stop),
+            _ = interrupted.recv() => controller.tell(Input::Stop),
+            () = sleep_until(wake.into()) => controller.tell(Input::Tick),
+            Some(happening) = happenings.recv() => controller.happen(happening),
+        }
+    }
+    Ok(())
+}
+
+async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .with_context(|| format!("cannot read {} (--kubeconfig)", path.display()))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+        None => Config::incluster()
+            .context("this is no pod of a cluster: say how to reach one by --kubeconfig FILE")?,
+    };
+    config.connect_timeout = Some(LEASE_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    Ok(Client::try_from(config)?)
+}
+
+struct Controller {
+    leader: Leader,
+    leases: Leases,
+    writes: Writes,
+    sources: Sources,
+    requests: Arc<Semaphore>,
+    feed: Option<Feed>,
+    /// How many lists of the term are complete.
+    listed: (Term, usize),
+    /// When the Lease was last heard of.
+    heard: Option<Instant>,
+    updates: u64,
+    errors: u64,
+}
+
+impl Controller {
+    fn new(client: Client, options: &Options, to: mpsc::Sender<Happening>) -> Result<Self> {
+        // Neither two processes nor two runs of one may be taken for each other.
+        let run = u64::from_ne_bytes(key::random()?);
+        let identity = format!("{}_{run:016x}", options.identity);
+        Ok(Self {
+            leader: Leader::new(identity, Timing::default(), Instant::now()),
+            leases: Leases::new(client.clone(), &options.namespace),
+            writes: Writes::new(client.clone(), options.identity.clone()),
+            sources: Sources {
+                client,
+                namespace: options.namespace.clone(),
+                class: options.class.clone(),
+                to,
+            },
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            feed: None,
+            listed: (Term::default(), 0),
+            heard: None,
+            updates: 0,
+            errors: 0,
+        })
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Input(input) => {
+                match &input {
+                    Input::Changed(..) => self.updates += 1,
+                    Input::Read(_) | Input::Swapped(_) => self.heard = Some(Instant::now()),
+                    Input::Unread
+                    | Input::NotSwapped
+                    | Input::Wrote(_, _, false)
+                    | Input::WrotePool(_, _, false) => self.errors += 1,
+                    _ => (),
+                }
+                self.tell(input);
+            }
+            Happening::Listed(term) => {
+                if self.listed.0 != term {
+                    self.listed = (term, 0);
+                }
+                self.listed.1 += 1;
+                if self.listed.1 == WATCHES {
+                    self.tell(Input::Listed(term));
+                }
+            }
+            Happening::WatchFailed => self.errors += 1,
+            // Who asked may be gone.
+            Happening::Asked(asker) => drop(asker.send(self.report())),
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let was_leading = self.leader.is_leading();
+        self.leader.handle(input, Instant::now());
+        while let Some(command) = self.leader.next_command() {
+            self.carry_out(command);
+        }
+        match (was_leading, self.leader.is_leading()) {
+            (false, true) => tracing::info!("leading: addresses are given by this controller"),
+            (true, false) => tracing::info!("no longer leading"),
+            _ => (),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Read => {
+                let leases = self.leases.clone();
+                self.request(false, async move {
+                    match known(
+                        LEASE_TIMEOUT,
+                        "read Lease speaker-controller",
+                        leases.read(),
+                    )
+                    .await
+                    {
+                        Some(lease) => Input::Read(lease),
+                        None => Input::Unread,
+                    }
+                });
+            }
+            Command::Swap(lease) => {
+                let leases = self.leases.clone();
+                self.request(false, async move {
+                    let swap = leases.swap(&lease);
+                    match known(LEASE_TIMEOUT, "write Lease speaker-controller", swap).await {
+                        Some(version) => Input::Swapped(version),
+                        None => Input::NotSwapped,
+                    }
+                });
+            }
+            Command::Watch(term) => {
+                let (client, namespace) =
+                    (self.sources.client.clone(), self.sources.namespace.clone());
+                tokio::spawn(async move {
+                    let key = key::ensure(&client, &namespace);
+                    known(REQUEST_TIMEOUT, "make the cluster's key", key).await;
+                });
+                self.feed = Some(Feed::start(&self.sources, term));
+            }
+            Command::Forget => self.feed = None,
+            Command::Write(write) => {
+                let writes = self.writes.clone();
+                self.request(true, async move {
+                    let name = &write.pending.name;
+                    let what = format!("write the status of Service {name}");
+                    let over = known(REQUEST_TIMEOUT, &what, writes.status(&write)).await;
+                    Input::Wrote(write.term, write.id, over.unwrap_or(false))
+                });
+            }
+            Command::WritePool(write) => {
+                let writes = self.writes.clone();
+                self.request(true, async move {
+                    let what = format!("write the status of IPAddressPool {}", write.name);
+                    let done = known(REQUEST_TIMEOUT, &what, writes.counters(&write)).await;
+                    Input::WrotePool(write.term, write.name, done.is_some())
+                });
+            }
+            Command::Tell(notice) => {
+                let writes = self.writes.clone();
+                let requests = Arc::clone(&self.requests);
+                tokio::spawn(async move {
+                    let _permit = requests.acquire().await;
+                    let what = format!("make an event of Service {}", notice.name);
+                    known(REQUEST_TIMEOUT, &what, writes.tell(&notice)).await;
+                });
+            }
+        }
+    }
+
+    /// Does it, in its turn if there are many of them, and tells the loop what became of it.
+    fn request(&self, is_in_turn: bool, request: impl Future<Output = Input> + Send + 'static) {
+        let to = self.sources.to.clone();
+        let requests = Arc::clone(&self.requests);
+        tokio::spawn(async move {
+            let _permit = match is_in_turn {
+                true => Some(requests.acquire().await),
+                false => None,
+            };
+            // The loop has ended if nobody hears it.
+            drop(to.send(Happening::Input(request.await)).await);
+        });
+    }
+
+    fn report(&self) -> Report {
+        let allocator = self.leader.allocator();
+        let pools = allocator.into_iter().flat_map(|it| it.usage());
+        Report {
+            is_leading: self.leader.is_leading(),
+            is_in_touch: self.heard.is_some_and(|it| it.elapsed() < OUT_OF_TOUCH),
+            is_loaded: allocator.is_some(),
+            is_stale: allocator.is_some_and(|it| it.is_stale()),
+            updates: self.updates,
+            errors: self.errors,
+            pools: pools
+                .map(|(name, usage)| (name.name.clone(), usage))
+                .collect(),
+        }
+    }
+}
+
+/// What came of a request, if that is known; if not, it is logged.
+async fn known<T>(
+    within: Duration,
+    what: &str,
+    request: impl Future<Output = Result<T>>,
+) -> Option<T> {
+    match timeout(within, request).await {
+        Ok(Ok(done)) => Some(done),
+        Ok(Err(error)) => {
+            tracing::warn!("cannot {what}: {error:#}");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("cannot {what}: no answer within {within:?}");
+            None
+        }
+    }
+}

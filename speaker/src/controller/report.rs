@@ -1,0 +1,273 @@
+//! What the controller tells over HTTP.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+use speaker_core::allocate::Usage;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
+
+use super::Happening;
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the controller is doing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    pub(super) is_leading: bool,
+    /// Who leads is known.
+    pub(super) is_in_touch: bool,
+    /// The leader has read all objects.
+    pub(super) is_loaded: bool,
+    /// The newest version of some pool is not in force.
+    pub(super) is_stale: bool,
+    /// Objects that came from the API server, and requests that failed.
+    pub(super) updates: u64,
+    pub(super) errors: u64,
+    /// By the names of the pools.
+    pub(super) pools: Vec<(String, Usage)>,
+}
+
+/// Whether the webhooks can be called, as their own task says: why not, if not.
+#[derive(Clone, Debug)]
+pub(super) struct Readiness(Arc<Mutex<Result<(), String>>>);
+
+impl Readiness {
+    pub(super) fn new(ready: Result<(), String>) -> Self {
+        Self(Arc::new(Mutex::new(ready)))
+    }
+
+    pub(super) fn set(&self, ready: Result<(), String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+    }
+
+    fn get(&self) -> Result<(), String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    to: mpsc::Sender<Happening>,
+    webhooks: Readiness,
+}
+
+impl Shared {
+    async fn report(&self) -> Result<Report, Response> {
+        let (sender, receiver) = oneshot::channel();
+        let stopping = |()| {
+            let text = "the controller is stopping\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        };
+        let sent = self.to.send(Happening::Asked(sender)).await;
+        sent.map_err(|_| stopping(()))?;
+        receiver.await.map_err(|_| stopping(()))
+    }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics`.
+pub(super) async fn serve(
+    address: SocketAddr,
+    to: mpsc::Sender<Happening>,
+    webhooks: Readiness,
+) -> Result<()> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address} (--http)"))?;
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Shared { to, webhooks });
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    Ok(())
+}
+
+/// Whether the loop turns: it answers at all.
+async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Response> {
+    shared.report().await.map(|_| "ok\n")
+}
+
+/// Whether the API server can be reached, and can reach the webhooks here.
+async fn readyz(State(shared): State<Shared>) -> Result<&'static str, Response> {
+    let not_yet = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response();
+    if !shared.report().await?.is_in_touch {
+        let text = "the Lease speaker-controller could not be read or written lately";
+        return Err(not_yet(text.to_owned()));
+    }
+    shared.webhooks.get().map_err(not_yet)?;
+    Ok("ok\n")
+}
+
+async fn metrics(State(shared): State<Shared>) -> Result<Response, Response> {
+    let report = shared.report().await?;
+    let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    Ok((content_type, encode(report)).into_response())
+}
+
+#[derive(Debug)]
+struct Collected(Report);
+
+fn encode(report: Report) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Collected(report)));
+    let mut text = String::new();
+    text::encode(&mut text, &registry).expect("writing to a string cannot fail");
+    text
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Self(report) = self;
+        let mut one = |name, help, metric: &dyn ErasedMetric| {
+            metric.encode_into(encoder.encode_descriptor(name, help, None, metric.kind())?)
+        };
+        let count = ConstCounter::new;
+        let flag = |it: bool| ConstGauge::new(i64::from(it));
+        let updates = count(report.updates);
+        one(
+            "metallb_k8s_client_updates",
+            "Objects read from the API server",
+            &updates,
+        )?;
+        let errors = count(report.errors);
+        one(
+            "metallb_k8s_client_update_errors",
+            "Requests to the API server that failed",
+            &errors,
+        )?;
+        let help = "Whether the configuration has been read";
+        one(
+            "metallb_k8s_client_config_loaded_bool",
+            help,
+            &flag(report.is_loaded),
+        )?;
+        let help =
+            "Whether some of the configuration is invalid, and its last valid version in force";
+        one(
+            "metallb_k8s_client_config_stale_bool",
+            help,
+            &flag(report.is_stale),
+        )?;
+        let help = "Whether this controller is the one that gives addresses";
+        one("speaker_controller_leading", help, &flag(report.is_leading))?;
+
+        type Value = fn(&Usage) -> i64;
+        const GAUGES: [(&str, &str, Value); 6] = [
+            ("addresses_total", "Addresses", |it| {
+                let v4 = it.assigned_v4.saturating_add(it.available_v4);
+                let v6 = it.assigned_v6.saturating_add(it.available_v6);
+                v4.saturating_add(v6)
+            }),
+            ("addresses_in_use_total", "Addresses in use", |it| {
+                it.assigned_v4.saturating_add(it.assigned_v6)
+            }),
+            ("ipv4_addresses_total", "IPv4 addresses", |it| {
+                it.assigned_v4.saturating_add(it.available_v4)
+            }),
+            (
+                "ipv4_addresses_in_use_total",
+                "IPv4 addresses in use",
+                |it| it.assigned_v4,
+            ),
+            ("ipv6_addresses_total", "IPv6 addresses", |it| {
+                it.assigned_v6.saturating_add(it.available_v6)
+            }),
+            (
+                "ipv6_addresses_in_use_total",
+                "IPv6 addresses in use",
+                |it| it.assigned_v6,
+            ),
+        ];
+        for (name, help, value) in GAUGES {
+            let name = format!("metallb_allocator_{name}");
+            let help = format!("{help}, by pool");
+            let kind = ConstGauge::new(0_i64).metric_type();
+            let mut family = encoder.encode_descriptor(&name, &help, None, kind)?;
+            for (pool, usage) in &report.pools {
+                let labels = [("pool", pool.as_str())];
+                ConstGauge::new(value(usage)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A metric of any type.
+trait ErasedMetric {
+    fn kind(&self) -> prometheus_client::metrics::MetricType;
+    fn encode_into(
+        &self,
+        encoder: prometheus_client::encoding::MetricEncoder<'_>,
+    ) -> Result<(), std::fmt::Error>;
+}
+
+impl<T: EncodeMetric> ErasedMetric for T {
+    fn kind(&self) -> prometheus_client::metrics::MetricType {
+        self.metric_type()
+    }
+
+    fn encode_into(
+        &self,
+        encoder: prometheus_client::encoding::MetricEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        self.encode(encoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_the_names_that_people_graph() {
+        let usage = Usage {
+            assigned_v4: 2,
+            assigned_v6: 1,
+            available_v4: 8,
+            available_v6: i64::MAX,
+        };
+        let text = encode(Report {
+            is_leading: true,
+            is_loaded: true,
+            updates: 7,
+            errors: 3,
+            pools: vec![("lan".to_owned(), usage)],
+            ..Report::default()
+        });
+        for line in [
+            "metallb_k8s_client_updates_total 7",
+            "metallb_k8s_client_update_errors_total 3",
+            "metallb_k8s_client_config_loaded_bool 1",
+            "metallb_k8s_client_config_stale_bool 0",
+            "speaker_controller_leading 1",
+            r#"metallb_allocator_addresses_in_use_total{pool="lan"} 3"#,
+            r#"metallb_allocator_addresses_total{pool="lan"} 9223372036854775807"#,
+            r#"metallb_allocator_ipv4_addresses_in_use_total{pool="lan"} 2"#,
+            r#"metallb_allocator_ipv4_addresses_total{pool="lan"} 10"#,
+            r#"metallb_allocator_ipv6_addresses_in_use_total{pool="lan"} 1"#,
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The validating webhooks: who applies what cannot be is told so at once.
+//!
+//! Their certificates are made here. All controllers share them through a Secret; whoever finds
+//! none, or an old one, makes new ones, and the API server's conditional writes see to it that all
+//! end up with the same.
+
+mod certificate;
+mod review;
+mod secret;
+mod tls;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::{net::TcpListener, time::sleep};
+
+use self::{certificate::Bundle, secret::Store, tls::Certificates};
+use super::{Webhooks, report::Readiness};
+
+/// What tells the API server to call the webhooks.
+const CONFIGURATION: &str = "speaker-webhook-configuration";
+
+/// How often the certificates are looked at, and how soon again if that failed.
+const LOOK: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Serves the webhooks, and keeps their certificates, from now on.
+pub(super) async fn start(
+    client: Client,
+    namespace: &str,
+    webhooks: &Webhooks,
+) -> Result<Readiness> {
+    let bind = webhooks.bind;
+    let listener = TcpListener::bind(bind).await;
+    let listener = listener.with_context(|| format!("cannot listen on {bind} (--webhook-bind)"))?;
+    let certificates = Arc::new(Certificates::default());
+    let listener = tls::Listener::new(listener, &certificates)?;
+    let routes: Router = review::routes(client.clone(), namespace);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+
+    let readiness = Readiness::new(Err("the webhooks have no certificate yet".to_owned()));
+    let ready = readiness.clone();
+    let host = format!("{}.{namespace}.svc", webhooks.service);
+    let store = Store::new(client.clone(), namespace, host);
+    tokio::spawn(async move {
+        loop {
+            match keep(&client, &store, &certificates).await {
+                Ok(()) => {
+                    ready.set(Ok(()));
+                    sleep(LOOK).await;
+                }
+                Err(error) => {
+                    tracing::warn!("cannot keep the webhooks' certificates: {error:#}");
+                    if certificates.is_empty() {
+                        ready.set(Err(format!("the webhooks have no certificate: {error:#}")));
+                    }
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    });
+    Ok(readiness)
+}
+
+/// Sees to it that the certificate is a good one, and that the API server trusts it.
+async fn keep(client: &Client, store: &Store, certificates: &Certificates) -> Result<()> {
+    let bundle = store.current().await?;
+    certificates.replace(&bundle)?;
+    trust(client, &bundle).await
+}
+
+async fn trust(client: &Client, bundle: &Bundle) -> Result<()> {
+    let configurations = Api::<ValidatingWebhookConfiguration>::all(client.clone());
+    let Some(configuration) = configurations.get_opt(CONFIGURATION).await? else {
+        tracing::warn!(
+            "there is no ValidatingWebhookConfiguration {CONFIGURATION}: nobody calls the webhooks"
+        );
+        return Ok(());
+    };
+    let webhooks = configuration.webhooks.unwrap_or_default();
+    let authorities = bundle.authorities.as_bytes();
+    let is_trusted =
+        |it: Option<&k8s_openapi::ByteString>| it.is_some_and(|it| it.0 == authorities);
+    if webhooks
+        .iter()
+        .all(|it| is_trusted(it.client_config.ca_bundle.as_ref()))
+    {
+        return Ok(());
+    }
+    let ca_bundle = k8s_openapi::ByteString(authorities.to_vec());
+    let trusting = webhooks
+        .iter()
+        .map(|it| json!({ "name": it.name, "clientConfig": { "caBundle": ca_bundle } }));
+    let body = json!({
+        "metadata": { "resourceVersion": configuration.metadata.resource_version },
+        "webhooks": trusting.collect::<Vec<_>>(),
+    });
+    let patch = Patch::Strategic(body);
+    configurations
+        .patch(CONFIGURATION, &PatchParams::default(), &patch)
+        .await
+        .with_context(|| format!("cannot patch ValidatingWebhookConfiguration {CONFIGURATION}"))?;
+    tracing::info!("the API server trusts the webhooks' certificate");
+    Ok(())
+}
