@@ -27,7 +27,7 @@ use speaker_core::allocate::{Command, Input, Leader, Term, Timing};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use self::{
@@ -99,6 +99,7 @@ pub async fn run(options: Options) -> Result<()> {
         None => Readiness::new(Ok(())),
     };
     report::serve(options.http, to.clone(), webhooks).await?;
+    tokio::spawn(ensure_key(client.clone(), options.namespace.clone()));
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut controller = Controller::new(client, &options, to)?;
@@ -130,6 +131,17 @@ async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client> {
     config.connect_timeout = Some(LEASE_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     Ok(Client::try_from(config)?)
+}
+
+/// Makes the cluster's key, if there is none, as soon as that is possible.
+async fn ensure_key(client: Client, namespace: String) {
+    let what = "make the cluster's key";
+    while known(REQUEST_TIMEOUT, what, key::ensure(&client, &namespace))
+        .await
+        .is_none()
+    {
+        sleep(REQUEST_TIMEOUT).await;
+    }
 }
 
 struct Controller {
@@ -240,15 +252,7 @@ impl Controller {
                     }
                 });
             }
-            Command::Watch(term) => {
-                let (client, namespace) =
-                    (self.sources.client.clone(), self.sources.namespace.clone());
-                tokio::spawn(async move {
-                    let key = key::ensure(&client, &namespace);
-                    known(REQUEST_TIMEOUT, "make the cluster's key", key).await;
-                });
-                self.feed = Some(Feed::start(&self.sources, term));
-            }
+            Command::Watch(term) => self.feed = Some(Feed::start(&self.sources, term)),
             Command::Forget => self.feed = None,
             Command::Write(write) => {
                 let writes = self.writes.clone();

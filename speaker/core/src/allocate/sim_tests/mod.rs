@@ -4,6 +4,7 @@
 //! Services have one address that they may not share. In the end the network heals, and then every
 //! Service has what it can have.
 
+mod server;
 mod world;
 
 use self::world::{Sabotage, World};

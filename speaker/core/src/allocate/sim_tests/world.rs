@@ -1,20 +1,19 @@
 //! An API server, a network that loses and delays, users, and controllers that stall.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
 
-use super::super::{Change, Command, Input, Leader, Lease, PoolWrite, StatusWrite, Term, Timing};
-use crate::{
-    allocate::{
-        Allocator, Service, Usage,
-        judge::may_share,
-        testing::{ips, name, pool, service},
-    },
-    intent::{ObjectName, Pool},
+use super::{
+    super::{Command, Input, Leader, Term, Timing},
+    server::Server,
+};
+use crate::allocate::{
+    Allocator, Service,
+    testing::{name, pool, service},
 };
 
 /// Which part of the fence is missing.
@@ -32,14 +31,8 @@ const SERVICES: usize = 7;
 
 pub(super) struct World {
     random: Rng,
-    sabotage: Sabotage,
     now: Instant,
-    clock: u64,
-    lease: Option<Lease>,
-    services: BTreeMap<ObjectName, Service>,
-    pools: BTreeMap<ObjectName, (Pool, Option<Usage>)>,
-    /// Everything that happened to Services and pools: a watch is a place in it.
-    log: Vec<Change>,
+    server: Server,
     controllers: Vec<Controller>,
     requests: Vec<Request>,
     answers: Vec<(usize, u64, Input)>,
@@ -79,13 +72,8 @@ impl World {
     pub(super) fn new(seed: u64, sabotage: Sabotage) -> Self {
         let mut world = Self {
             random: Rng::with_seed(seed),
-            sabotage,
             now: Instant::now(),
-            clock: 0,
-            lease: None,
-            services: BTreeMap::new(),
-            pools: BTreeMap::new(),
-            log: Vec::new(),
+            server: Server::new(sabotage),
             controllers: Vec::new(),
             requests: Vec::new(),
             answers: Vec::new(),
@@ -121,13 +109,13 @@ impl World {
             500..700 => self.observe(),
             700..800 => self.pass(),
             800..830 => self.time_out(),
-            830..850 => self.controllers[index].paused ^= true,
-            850..856 => {
+            830..840 => self.controllers[index].paused ^= true,
+            840..856 => {
                 let process = self.controllers[index].process + 1;
                 self.controllers[index] = self.controller(index, process);
             }
-            856..980 => self.edit_service(),
-            980..984 => self.edit_pool(),
+            856..910 => self.edit_service(),
+            910..913 => self.edit_pool(),
             _ => (),
         }
         Ok(())
@@ -159,25 +147,27 @@ impl World {
             return Err("there is not one leader".to_owned());
         }
         let mut judge = Allocator::default();
-        self.services
+        self.server
+            .services
             .values()
             .for_each(|it| judge.apply(it.clone()));
-        self.pools
+        self.server
+            .pools
             .values()
             .for_each(|(it, _)| judge.apply_pool(it.clone()));
         judge.settle();
-        for service in self.services.values() {
+        for service in self.server.services.values() {
             let (_, outcome) = judge.service(&service.name).expect("it is there");
             if outcome.addresses != service.shown || outcome.pool != service.shown_pool {
                 let Service { name, shown, .. } = service;
                 return Err(format!(
                     "{name} has {shown:?}, and could have {outcome:?}; {:?}",
-                    self.lease
+                    self.server.lease
                 ));
             }
         }
         for (name, usage) in judge.usage() {
-            if self.pools[name].1 != Some(usage) {
+            if self.server.pools[name].1 != Some(usage) {
                 return Err(format!("the counters of {name} are not {usage:?}"));
             }
         }
@@ -201,10 +191,10 @@ impl World {
             ..
         } = self.requests.swap_remove(index);
         let answer = match command {
-            Command::Read => Input::Read(self.lease.clone()),
-            Command::Swap(lease) => self.swap(lease),
-            Command::Write(write) => self.write(write)?,
-            Command::WritePool(write) => self.write_pool(write),
+            Command::Read => Input::Read(self.server.lease.clone()),
+            Command::Swap(lease) => self.server.swap(lease),
+            Command::Write(write) => self.server.write(write)?,
+            Command::WritePool(write) => self.server.write_pool(write),
             Command::Watch(term) => {
                 self.list(from, process, term);
                 return Ok(());
@@ -217,84 +207,16 @@ impl World {
         Ok(())
     }
 
-    fn swap(&mut self, mut lease: Lease) -> Input {
-        let version = self.lease.as_ref().and_then(|it| it.version.clone());
-        if version != lease.version && self.sabotage != Sabotage::LeaseIgnoresVersion {
-            return Input::NotSwapped;
-        }
-        if self.sabotage == Sabotage::LeaseForgetsEntries {
-            lease.pending.clear();
-        }
-        let version = self.tick();
-        lease.version = Some(version.clone());
-        self.lease = Some(lease);
-        Input::Swapped(version)
-    }
-
-    fn write(&mut self, write: StatusWrite) -> Result<Input, String> {
-        let StatusWrite {
-            term,
-            id,
-            pending,
-            pool,
-        } = write;
-        let over = Input::Wrote(term, id, true);
-        let version = self.tick();
-        let Some(service) = self.services.get_mut(&pending.name) else {
-            return Ok(over);
-        };
-        let is_same =
-            service.version == pending.version || self.sabotage == Sabotage::StatusIgnoresVersion;
-        if service.uid != pending.uid || !is_same {
-            return Ok(over);
-        }
-        service.version = version;
-        service.shown = pending.addresses;
-        service.shown_pool = pool;
-        self.log.push(Change::Service(Box::new(service.clone())));
-        self.check()?;
-        Ok(over)
-    }
-
-    fn write_pool(&mut self, write: PoolWrite) -> Input {
-        let PoolWrite { term, name, usage } = write;
-        let Some((pool, shown)) = self.pools.get_mut(&name) else {
-            return Input::WrotePool(term, name, false);
-        };
-        if *shown != Some(usage) {
-            *shown = Some(usage);
-            self.log.push(Change::Pool(pool.clone(), *shown));
-        }
-        Input::WrotePool(term, name, true)
-    }
-
     fn list(&mut self, to: usize, process: u64, term: Term) {
-        let stale = match self.sabotage {
-            Sabotage::ListsAreStale => self.random.usize(0..20),
+        let stale = match self.server.sabotage {
+            Sabotage::ListsAreStale => self.random.usize(0..40),
             _ => 0,
         };
-        let at = self.log.len().saturating_sub(stale);
-        let mut objects = BTreeMap::new();
-        for change in &self.log[..at] {
-            let (is_there, key) = match change {
-                Change::Service(it) => (true, (0, it.name.clone())),
-                Change::ServiceGone(name) => (false, (0, name.clone())),
-                Change::Pool(it, _) => (true, (1, it.name().clone())),
-                Change::PoolGone(name) => (false, (1, name.clone())),
-                _ => unreachable!("there are no others"),
-            };
-            if is_there {
-                objects.insert(key, change.clone());
-            } else {
-                objects.remove(&key);
-            }
-        }
+        let (mut listed, at) = self.server.list(term, stale);
         let controller = &mut self.controllers[to];
         if controller.process == process && controller.wanted == Some(term) {
-            let mut objects: Vec<_> = objects.into_values().collect();
-            self.random.shuffle(&mut objects);
-            let listed = objects.into_iter().map(|it| Input::Changed(term, it));
-            let listed = listed.chain([Input::Listed(term)]).collect();
+            self.random.shuffle(&mut listed);
+            let listed = listed.into_iter().chain([Input::Listed(term)]).collect();
             controller.watch = Some(Watch { term, listed, at });
         }
     }
@@ -352,7 +274,7 @@ impl World {
         };
         let input = match watch.listed.pop_front() {
             Some(input) => input,
-            None => match self.log.get(watch.at) {
+            None => match self.server.after(watch.at) {
                 Some(change) => {
                     watch.at += 1;
                     Input::Changed(watch.term, change.clone())
@@ -398,7 +320,7 @@ impl World {
                         controller.wanted = Some(term);
                     }
                     let is_slow = matches!(command, Command::Write(_)) && self.random.bool();
-                    let slow = if is_slow { 500 } else { 1 };
+                    let slow = if is_slow { 200 } else { 1 };
                     self.requests.push(Request {
                         from: index,
                         process: controller.process,
@@ -414,84 +336,50 @@ impl World {
     /// A user creates, deletes or edits a Service.
     fn edit_service(&mut self) {
         let of = format!("service-{}", self.random.usize(0..SERVICES));
-        let version = self.tick();
-        let created = self.random.i64(0..1_000);
-        let Some(old) = self.services.get(&name(&of)) else {
-            let keyed = self.random.u8(0..3) == 0;
-            let port = self.random.u8(1..3);
-            let mut new = service(&of).created(created);
-            if keyed {
-                new = new.sharing("key", &format!("TCP/{port}"));
+        let asking = format!("10.0.0.{}", self.random.u8(0..6));
+        let version = self.server.tick();
+        let Some(old) = self.server.services.get(&name(&of)) else {
+            let mut new = service(&of).created(self.random.i64(0..1_000));
+            if self.random.u8(0..3) == 0 {
+                new = new.sharing("key", &format!("TCP/{}", self.random.u8(1..3)));
+            }
+            if self.random.u8(0..3) == 0 {
+                new = new.asking(&asking);
             }
             new.uid = format!("uid-{version}");
             new.version = version;
-            if self.random.u8(0..3) == 0 {
-                new = new.asking(&format!("10.0.0.{}", self.random.u8(0..6)));
-            }
-            self.log.push(Change::Service(Box::new(new.clone())));
-            self.services.insert(name(&of), new);
+            self.server.apply(new);
             return;
         };
+        let edited = format!("edited={version}");
         let mut new = old.clone();
         new.version = version;
         match self.random.u8(0..6) {
-            0 | 1 => {
-                self.services.remove(&name(&of));
-                self.log.push(Change::ServiceGone(name(&of)));
-                return;
-            }
-            2 => new.requested = Ok(Vec::new()),
-            3 => new = new.asking(&format!("10.0.0.{}", self.random.u8(0..6))),
-            _ => new = new.labelled(&format!("edited={}", self.clock)),
+            0..=2 => return self.server.delete(&name(&of)),
+            3 => new.requested = Ok(Vec::new()),
+            4 => new = new.asking(&asking),
+            _ => new = new.labelled(&edited),
         }
-        self.log.push(Change::Service(Box::new(new.clone())));
-        self.services.insert(name(&of), new);
+        self.server.apply(new);
     }
 
     /// An administrator moves the pool.
     fn edit_pool(&mut self) {
         let first = self.random.u8(0..3);
         let last = first + self.random.u8(2..4);
-        let new = pool("lan", &format!("10.0.0.{first}-10.0.0.{last}"));
-        let name = new.name().clone();
-        let shown = self.pools.get(&name).and_then(|(_, shown)| *shown);
-        self.log.push(Change::Pool(new.clone(), shown));
-        self.pools.insert(name, (new, shown));
-    }
-
-    fn tick(&mut self) -> String {
-        self.clock += 1;
-        self.clock.to_string()
-    }
-
-    /// The invariant.
-    fn check(&self) -> Result<(), String> {
-        for (index, one) in self.services.values().enumerate() {
-            for other in self.services.values().skip(index + 1) {
-                let both = one.shown.iter().find(|it| other.shown.contains(it));
-                if let Some(address) = both
-                    && may_share(one, other).is_err()
-                {
-                    return Err(format!(
-                        "{} and {} have both {address}",
-                        one.name, other.name
-                    ));
-                }
-            }
-        }
-        Ok(())
+        let pool = pool("lan", &format!("10.0.0.{first}-10.0.0.{last}"));
+        self.server.apply_pool(pool);
     }
 }
 
 #[test]
 fn the_judge_of_the_worlds_sees_what_is_wrong() {
-    let mut world = World::new(0, Sabotage::None);
+    let mut server = Server::new(Sabotage::None);
     for of in ["a", "b"] {
-        let service = service(of).with(|it| it.shown = ips("10.0.0.1"));
-        world.services.insert(name(of), service);
+        server.apply(service(of).showing("10.0.0.1"));
     }
     assert_eq!(
-        world.check(),
+        server.check(),
         Err("default/a and default/b have both 10.0.0.1".to_owned())
     );
 }
