@@ -48,9 +48,9 @@ impl Leases {
         }
     }
 
-    /// Writes the Lease if it still has the version that it says, or creates it: its new version.
-    /// An error leaves open whether that was done.
-    pub(super) async fn swap(&self, lease: &Lease) -> Result<String> {
+    /// Writes the Lease if it still has the version that it says, or creates it: its new version;
+    /// none if another one was quicker. An error leaves open whether that was done.
+    pub(super) async fn swap(&self, lease: &Lease) -> Result<Option<String>> {
         let now = MicroTime(Timestamp::now());
         let mut body = json!({
             "apiVersion": "coordination.k8s.io/v1",
@@ -69,16 +69,21 @@ impl Leases {
         let written = match &lease.version {
             None => {
                 let lease = serde_json::from_value(body).expect("it is a Lease");
-                self.0.create(&PostParams::default(), &lease).await?
+                self.0.create(&PostParams::default(), &lease).await
             }
             Some(version) => {
                 body["metadata"]["resourceVersion"] = json!(version);
                 let patch = Patch::Merge(&body);
-                self.0.patch(NAME, &PatchParams::default(), &patch).await?
+                self.0.patch(NAME, &PatchParams::default(), &patch).await
             }
         };
+        let written = match written {
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(None),
+            written => written?,
+        };
         let version = written.metadata.resource_version;
-        version.context("the API server gave the Lease no resourceVersion")
+        let version = version.context("the API server gave the Lease no resourceVersion")?;
+        Ok(Some(version))
     }
 }
 

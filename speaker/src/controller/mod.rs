@@ -247,8 +247,8 @@ impl Controller {
                 self.request(false, async move {
                     let swap = leases.swap(&lease);
                     match known(LEASE_TIMEOUT, "write Lease speaker-controller", swap).await {
-                        Some(version) => Input::Swapped(version),
-                        None => Input::NotSwapped,
+                        Some(Some(version)) => Input::Swapped(version),
+                        Some(None) | None => Input::NotSwapped,
                     }
                 });
             }
@@ -323,7 +323,7 @@ async fn known<T>(
     match timeout(within, request).await {
         Ok(Ok(done)) => Some(done),
         Ok(Err(error)) => {
-            tracing::warn!("cannot {what}: {error:#}");
+            tracing::warn!("cannot {what}: {}", reason(&error));
             None
         }
         Err(_) => {
@@ -331,4 +331,17 @@ async fn known<T>(
             None
         }
     }
+}
+
+/// The causes of an error; of one that the API server tells, its own words.
+fn reason(error: &anyhow::Error) -> String {
+    let mut causes = Vec::new();
+    for cause in error.chain() {
+        if let Some(kube::Error::Api(status)) = cause.downcast_ref() {
+            causes.push(status.message.clone());
+            break;
+        }
+        causes.push(cause.to_string());
+    }
+    causes.join(": ")
 }

@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, time::sleep};
 
 use self::{certificate::Bundle, secret::Store, tls::Certificates};
-use super::{Webhooks, report::Readiness};
+use super::{Webhooks, reason, report::Readiness};
 
 /// What tells the API server to call the webhooks.
 const CONFIGURATION: &str = "speaker-webhook-configuration";
@@ -57,9 +57,10 @@ pub(super) async fn start(
                     sleep(LOOK).await;
                 }
                 Err(error) => {
-                    tracing::warn!("cannot keep the webhooks' certificates: {error:#}");
+                    let why = format!("cannot keep the webhooks' certificates: {}", reason(&error));
+                    tracing::warn!("{why}");
                     if certificates.is_empty() {
-                        ready.set(Err(format!("the webhooks have no certificate: {error:#}")));
+                        ready.set(Err(why));
                     }
                     sleep(RETRY).await;
                 }
