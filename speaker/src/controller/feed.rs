@@ -166,7 +166,7 @@ async fn follow<K, N>(
             }
         }
         let changes = changes.into_iter();
-        let happenings = changes.map(|it| Happening::Input(Input::Changed(term, it)));
+        let happenings = changes.map(|it| Happening::Input(Box::new(Input::Changed(term, it))));
         let complete = is_complete.then_some(Happening::Listed(term));
         for happening in happenings.chain(complete) {
             if to.send(happening).await.is_err() {

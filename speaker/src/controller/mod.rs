@@ -66,7 +66,7 @@ pub struct Webhooks {
 /// Everything that happens.
 enum Happening {
     /// For the leader.
-    Input(Input),
+    Input(Box<Input>),
     /// One of the lists of a term is complete.
     Listed(Term),
     /// A watch broke.
@@ -186,7 +186,7 @@ impl Controller {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Input(input) => {
-                match &input {
+                match &*input {
                     Input::Changed(..) => self.updates += 1,
                     Input::Read(_) | Input::Swapped(_) => self.heard = Some(Instant::now()),
                     Input::Unread
@@ -195,7 +195,7 @@ impl Controller {
                     | Input::WrotePool(_, _, false) => self.errors += 1,
                     _ => (),
                 }
-                self.tell(input);
+                self.tell(*input);
             }
             Happening::Listed(term) => {
                 if self.listed.0 != term {
@@ -293,7 +293,8 @@ impl Controller {
                 false => None,
             };
             // The loop has ended if nobody hears it.
-            drop(to.send(Happening::Input(request.await)).await);
+            let input = Box::new(request.await);
+            drop(to.send(Happening::Input(input)).await);
         });
     }
 
