@@ -118,3 +118,7 @@ impl axum::serve::Listener for Listener {
         Ok(self.address)
     }
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
