@@ -95,7 +95,12 @@ impl<'a> Judge<'a> {
             checked => Some(checked?),
         };
         for &address in addresses {
-            self.check_contest(address)?;
+            // What is not in the status yet can still be had otherwise.
+            if service.shown.contains(&address) {
+                self.check_contest(address)?;
+            } else {
+                self.check_free(address)?;
+            }
         }
         let mut fit = Fit {
             addresses: addresses.to_vec(),

@@ -89,3 +89,18 @@ fn of_two_that_have_an_address_the_one_created_first_keeps_it() {
         check(&mut it, "a", "10.0.0.0 of lan");
     }
 }
+
+#[test]
+fn who_ceases_to_share_keeps_what_the_other_one_was_only_to_get() {
+    let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
+    let a = service("a").created(1).showing("10.0.0.0");
+    let b = service("b").created(2).showing("10.0.0.1");
+    it.apply(b.clone().sharing("k", "TCP/1"));
+    it.apply(a.sharing("k", "TCP/2").asking("10.0.0.1"));
+    check(&mut it, "a", "10.0.0.1 of lan");
+    it.apply(b.sharing("", "TCP/1"));
+    check(&mut it, "b", "10.0.0.1 of lan");
+    let expect = "10.0.0.1 is in use by Service default/b: both need the same annotation \
+                  metallb.io/allow-shared-ip to share it";
+    check(&mut it, "a", expect);
+}

@@ -54,6 +54,6 @@ fn without_the_version_of_the_service_it_breaks() {
 }
 
 #[test]
-fn without_quorum_reads_it_breaks() {
-    must_break(Sabotage::ListsAreStale);
+fn without_lists_of_now_it_breaks() {
+    must_break(Sabotage::ListsAreOld);
 }

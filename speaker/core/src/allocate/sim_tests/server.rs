@@ -112,9 +112,13 @@ impl Server {
         Input::WrotePool(term, name, true)
     }
 
-    /// All objects as of a place in the log, and that place.
-    pub(super) fn list(&self, term: Term, stale: usize) -> (Vec<Input>, usize) {
-        let at = self.log.len().saturating_sub(stale);
+    /// The place in the log where nothing follows yet.
+    pub(super) const fn now(&self) -> usize {
+        self.log.len()
+    }
+
+    /// All objects as of a place in the log.
+    pub(super) fn list(&self, term: Term, at: usize) -> Vec<Input> {
         let mut objects = BTreeMap::new();
         for change in &self.log[..at] {
             let (is_there, key) = match change {
@@ -130,7 +134,7 @@ impl Server {
             }
         }
         let objects = objects.into_values();
-        (objects.map(|it| Input::Changed(term, it)).collect(), at)
+        objects.map(|it| Input::Changed(term, it)).collect()
     }
 
     /// The invariant.

@@ -23,7 +23,8 @@ pub(super) enum Sabotage {
     LeaseIgnoresVersion,
     LeaseForgetsEntries,
     StatusIgnoresVersion,
-    ListsAreStale,
+    /// Nor does the watch begin where they end.
+    ListsAreOld,
 }
 
 const CONTROLLERS: usize = 3;
@@ -208,11 +209,12 @@ impl World {
     }
 
     fn list(&mut self, to: usize, process: u64, term: Term) {
-        let stale = match self.server.sabotage {
-            Sabotage::ListsAreStale => self.random.usize(0..40),
-            _ => 0,
+        let at = self.server.now();
+        let of = match self.server.sabotage {
+            Sabotage::ListsAreOld => at.saturating_sub(self.random.usize(0..40)),
+            _ => at,
         };
-        let (mut listed, at) = self.server.list(term, stale);
+        let mut listed = self.server.list(term, of);
         let controller = &mut self.controllers[to];
         if controller.process == process && controller.wanted == Some(term) {
             self.random.shuffle(&mut listed);
