@@ -13,8 +13,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use speaker_core::intent::{
-    Advertisement, Allocation, AllocationRule, Endpoints, Interfaces, Key, Kind, Node, ObjectName, Pool, PoolError,
-    Requirement, Selector, Service,
+    Advertisement, Allocation, AllocationRule, Endpoints, Interfaces, Key, Kind, Node, ObjectName,
+    Pool, PoolError, Requirement, Selector, Service,
 };
 
 use super::{
