@@ -106,15 +106,16 @@ fn an_agent_that_stands_still_for_a_second_is_not_missed() {
     });
 }
 
-#[test]
-fn an_agent_that_stood_still_for_too_long_learns_that_others_have_taken_over() {
+/// While its agent stands still for longer than its grace, the kernel stops, and then another
+/// node takes over.
+fn stands_still_for(span: Duration) {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
         let others = cluster.others(owner);
         let (asked, next) = asked(&mut cluster, VIP, |cluster| {
             cluster.nodes[owner].agent().freeze()?;
-            sleep(Duration::from_secs(5));
+            sleep(span);
             let next = cluster.agreed(&others, VIP)?;
             cluster.nodes[owner].agent().thaw()?;
             assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
@@ -123,4 +124,14 @@ fn an_agent_that_stood_still_for_too_long_learns_that_others_have_taken_over() {
         assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
         Ok(())
     });
+}
+
+#[test]
+fn an_agent_that_stood_still_for_too_long_learns_that_others_have_taken_over() {
+    stands_still_for(Duration::from_secs(5));
+}
+
+#[test]
+fn an_agent_that_stood_still_for_half_a_minute_too() {
+    stands_still_for(Duration::from_secs(30));
 }

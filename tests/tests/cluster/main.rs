@@ -3,6 +3,7 @@
 
 mod agents;
 mod hosts;
+mod policies;
 mod verbs;
 
 use std::{

@@ -1,0 +1,108 @@
+//! What operators may choose: when a VIP goes back, and which side of a split goes on.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::Result;
+use speaker_tests::{
+    agent::Mode,
+    cluster::Cluster,
+    lab::{self, Lab},
+    message::Message,
+    wait::wait_until,
+};
+
+use crate::{VIP, VIPS, asked};
+
+/// Three nodes, all told this.
+fn told(lab: &Lab, argument: &str) -> Result<Cluster> {
+    let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
+    for node in &mut cluster.nodes {
+        node.arguments.push(argument.to_owned());
+        node.spawn()?;
+    }
+    cluster.agree(VIPS.to_vec())?;
+    Ok(cluster)
+}
+
+#[test]
+fn with_failback_immediate_a_vip_returns_with_its_first_candidate_and_without_a_gap() {
+    lab::test(|lab| {
+        let mut cluster = told(lab, "--failback=immediate")?;
+        let first = cluster.owner(VIP)?;
+        let others = cluster.others(first);
+        cluster.nodes[first].host.eth0.port.cut()?;
+        let second = cluster.agreed(&others, VIP)?;
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[first].host.eth0.port.restore()?;
+            wait_until("the VIP to return", Duration::from_secs(30), || {
+                Ok(cluster.owner(VIP)? == first)
+            })
+        })?;
+        assert_eq!(
+            asked.answered_by(),
+            [cluster.mac(second), cluster.mac(first)]
+        );
+        Ok(())
+    });
+}
+
+/// A host that is paused as a whole hears and does nothing, and may come back in the middle of
+/// anything.
+#[test]
+fn a_host_that_stood_still_as_a_whole_answers_nothing_when_it_is_back() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].host.eth0.port.cut()?;
+            cluster.nodes[owner].agent().freeze()?;
+            let next = cluster.agreed(&others, VIP)?;
+            sleep(Duration::from_secs(5));
+            cluster.nodes[owner].host.eth0.port.restore()?;
+            // Its kernel hears requests before its agent runs.
+            sleep(Duration::from_millis(500));
+            cluster.nodes[owner].agent().thaw()?;
+            assert_eq!(cluster.owner(VIP)?, next, "it takes nothing back");
+            Ok(next)
+        })?;
+        assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
+        Ok(())
+    });
+}
+
+#[test]
+fn with_partition_majority_the_side_with_fewer_nodes_falls_silent() {
+    lab::test(|lab| {
+        let mut cluster = told(lab, "--partition=majority")?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        // A client of its own on the side of the one that is cut off: its own host.
+        cluster.nodes[owner].host.eth0.port.cut()?;
+        let next = cluster.agreed(&others, VIP)?;
+        wait_until(
+            "the minority to fall silent",
+            Duration::from_secs(10),
+            || {
+                let explained = cluster.nodes[owner].explain(VIP)?;
+                Ok(explained.state.starts_with("silent"))
+            },
+        )?;
+        // Two of three are left; when one more goes, the last is no majority.
+        let last = others.iter().copied().find(|it| *it != next);
+        let last = last.expect("there are three");
+        cluster.nodes[next].host.eth0.port.cut()?;
+        let cable = cluster.nodes[last].host.eth0.port.capture()?;
+        let (asked, ()) = asked(&mut cluster, VIP, |_| {
+            sleep(Duration::from_secs(2));
+            Ok(())
+        })?;
+        asked.assert_none_answered(100);
+        let says = |message: Message| message.says(VIP, cluster.mac(last));
+        let answers = cable.frames().iter().filter_map(Message::of).any(says);
+        assert!(!answers, "one of three is no majority");
+        cluster.nodes[next].host.eth0.port.restore()?;
+        cluster.agreed(&[next, last], VIP)?;
+        Ok(())
+    });
+}
