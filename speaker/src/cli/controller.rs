@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::block_on;
-use crate::controller;
+use crate::{controller, kubernetes};
 
 /// Give Services of type LoadBalancer their addresses
 ///
@@ -18,7 +18,7 @@ pub(super) struct Controller {
     #[arg(
         long,
         env = "SPEAKER_NAMESPACE",
-        default_value = "speaker-system",
+        default_value = kubernetes::NAMESPACE,
         value_name = "NAME"
     )]
     namespace: String,

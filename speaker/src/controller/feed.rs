@@ -9,18 +9,14 @@ use kube::{
     api::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Event},
+        watcher::{self, Event, ListSemantic},
     },
 };
 use speaker_core::allocate::{Change, Input, Term, Usage};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Happening, service};
-use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, convert};
-
-/// A watch ends by itself after so many seconds and is begun anew: a connection that died without
-/// a word is noticed as soon.
-const TIMEOUT: u32 = 30;
+use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, convert, watch_config};
 
 /// How many watches there are: all lists are complete when so many are.
 pub(super) const WATCHES: usize = 3;
@@ -47,7 +43,8 @@ impl Feed {
             class,
             to,
         } = sources;
-        let config = watcher::Config::default().timeout(TIMEOUT);
+        // What it decides by must be no older than its term.
+        let config = watch_config().list_semantic(ListSemantic::MostRecent);
         let mut watches = JoinSet::new();
 
         let services = Api::<core::Service>::all(client.clone());

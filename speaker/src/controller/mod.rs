@@ -18,17 +18,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use anyhow::Result;
+use kube::Client;
 use speaker_core::allocate::{Command, Input, Leader, Term, Timing};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
     time::{sleep, sleep_until, timeout},
 };
+
+use crate::kubernetes;
 
 use self::{
     feed::{Feed, Sources, WATCHES},
@@ -79,8 +78,6 @@ enum Happening {
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for all other requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which nothing is heard for so long is dead: watches end sooner.
-const READ_TIMEOUT: Duration = Duration::from_secs(40);
 /// How many requests are under way at a time.
 const REQUESTS: usize = 32;
 /// Whoever has not heard of the Lease for so long is out of touch.
@@ -92,7 +89,7 @@ const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
 ///
 /// It cannot begin: no way to the API server is configured, or an address cannot be listened on.
 pub async fn run(options: Options) -> Result<()> {
-    let client = client(options.kubeconfig.as_deref()).await?;
+    let client = kubernetes::connect(options.kubeconfig.as_deref()).await?;
     let (to, mut happenings) = mpsc::channel(1024);
     let webhooks = match &options.webhooks {
         Some(webhooks) => webhook::start(client.clone(), &options.namespace, webhooks).await?,
@@ -116,21 +113,6 @@ pub async fn run(options: Options) -> Result<()> {
         }
     }
     Ok(())
-}
-
-async fn client(kubeconfig: Option<&std::path::Path>) -> Result<Client> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)
-                .with_context(|| format!("cannot read {} (--kubeconfig)", path.display()))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
-        }
-        None => Config::incluster()
-            .context("this is no pod of a cluster: say how to reach one by --kubeconfig FILE")?,
-    };
-    config.connect_timeout = Some(LEASE_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    Ok(Client::try_from(config)?)
 }
 
 /// Makes the cluster's key, if there is none, as soon as that is possible.

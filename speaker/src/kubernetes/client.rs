@@ -32,8 +32,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client> {
                 .with_context(|| format!("{} (--kubeconfig)", path.display()))?
         }
         None => Config::incluster().context(
-            "this is no pod of a Kubernetes cluster: name one by --kubeconfig FILE, or read files \
-             with --manifests DIR",
+            "this is no pod of a Kubernetes cluster: say how to reach one by --kubeconfig FILE (or, for \
+             an agent, have it read files by --manifests DIR)",
         )?,
     };
     config.connect_timeout = Some(CONNECT);
@@ -45,7 +45,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client> {
 
 /// How everything is watched: what the API server has in its cache will do, and a hundred agents
 /// that start together then cost it no reads of its database.
-pub(super) fn watch_config() -> watcher::Config {
+pub(crate) fn watch_config() -> watcher::Config {
     watcher::Config::default()
         .any_semantic()
         .timeout(WATCH.as_secs() as u32)

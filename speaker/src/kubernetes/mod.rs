@@ -21,6 +21,7 @@ pub use advertisement::{
     PreferredNodeSelector,
 };
 pub use client::connect;
+pub(crate) use client::watch_config;
 pub use configuration_state::{
     Condition, ConditionStatus, ConfigurationResult, ConfigurationState, ConfigurationStateBody,
     ConfigurationStateStatus,

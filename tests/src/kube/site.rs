@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     agent::{Mode, Node},
-    lab::{Host, Lab},
+    lab::{Host, Lab, Process},
     wait::{wait_for, wait_until},
 };
 
@@ -98,6 +98,12 @@ impl Site {
         )?;
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
+    }
+
+    /// Starts kube-proxy on every node.
+    pub fn proxies(&self) -> Result<Vec<Process>> {
+        let nodes = self.nodes.iter();
+        nodes.map(|node| self.kube.proxy(&node.host)).collect()
     }
 
     /// Writes a pool.

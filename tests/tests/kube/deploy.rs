@@ -236,7 +236,7 @@ fn nobody_has_rights_that_they_have_no_use_for() {
         ),
         (
             "speaker-controller",
-            "update leases/speaker-controller --namespace=speaker-system",
+            "patch leases/speaker-controller --namespace=speaker-system",
         ),
         (
             "speaker-controller",

@@ -2,6 +2,7 @@
 //! parts fail.
 
 mod agent;
+mod controller;
 mod deploy;
 mod stand;
 

@@ -21,7 +21,7 @@ const FAIL_OVER: Duration = Duration::from_secs(3);
 fn a_node_dies_while_the_api_server_is_away_and_clients_notice_no_more_than_a_fail_over() {
     lab::test(|lab| {
         let mut site = Site::started(lab, 3)?;
-        let _proxies = [0, 1, 2].map(|number| site.kube.proxy(&site.nodes[number].host));
+        let _proxies = site.proxies()?;
         site.serve(&objects::service("web", &WEB), &[0, 1, 2], &[V4, V6])?;
         let owner = site.owner(V4)?;
         let others: Vec<usize> = (0..3).filter(|it| *it != owner).collect();

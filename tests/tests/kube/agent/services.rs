@@ -16,7 +16,7 @@ use crate::SOON;
 fn a_client_reaches_a_service_in_both_families_and_it_says_who_announces_it() {
     lab::test(|lab| {
         let site = Site::started(lab, 3)?;
-        let _proxies = [0, 1, 2].map(|number| site.kube.proxy(&site.nodes[number].host));
+        let _proxies = site.proxies()?;
         let _backend = Backend::start(&site.nodes[2].host, 8080)?;
         let service = objects::service("web", &WEB);
         site.serve(&service, &[2], &[V4, V6])?;

@@ -1,0 +1,181 @@
+//! Controllers that give Services their addresses.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use speaker_tests::{
+    kube::{
+        Backend, Identity, Site, get, objects,
+        site::{NAMESPACE, WEB},
+    },
+    lab::{self, Process},
+    wait::{wait_for, wait_until},
+};
+
+use crate::SOON;
+
+/// A controller on the host of the control plane, with no more rights than deploy/ gives it.
+fn controller(site: &Site, name: &str, port: u16) -> Result<Process> {
+    let account = Identity::ServiceAccount(NAMESPACE, "speaker-controller");
+    let kubeconfig = site.kube.kubeconfig(account)?;
+    let controller = site.kube.host.speaker()?.arg("controller");
+    controller
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(["--identity", name, "--no-webhooks"])
+        .args(["--http", &format!("127.0.0.1:{port}")])
+        .spawn()
+}
+
+/// The addresses that a Service has.
+fn addresses(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
+    let service = site
+        .kube
+        .get(&format!("service {service} --namespace=default"))?;
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+    let parse = |it: &Value| Ok(it["ip"].as_str().context("an address")?.parse()?);
+    ingress.into_iter().flatten().map(parse).collect()
+}
+
+fn assigned(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
+    wait_for(&format!("addresses of {service}"), SOON, || {
+        let addresses = addresses(site, service)?;
+        Ok((!addresses.is_empty()).then_some(addresses))
+    })
+}
+
+#[test]
+fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
+    lab::test(|lab| {
+        let site = Site::started(lab, 2)?;
+        let mut controllers = [
+            controller(&site, "first", 7472)?,
+            controller(&site, "second", 7473)?,
+        ];
+        let _proxies = site.proxies()?;
+        let _backend = Backend::start(&site.nodes[0].host, 8080)?;
+        site.apply_pool("lan", &["10.0.0.240-10.0.0.241", "fd00::240/124"])?;
+        site.kube.apply(&objects::service("web", &WEB))?;
+        site.endpoints("web", &[0])?;
+        let given = assigned(&site, "web")?;
+        let expected: [IpAddr; 2] = ["10.0.0.240".parse()?, "fd00::240".parse()?];
+        assert_eq!(
+            given, expected,
+            "the lowest that are free, of both families"
+        );
+        for vip in expected {
+            site.owner(vip)?;
+            let to = SocketAddr::new(vip, 80);
+            wait_until(
+                "an answer",
+                SOON,
+                || Ok(get(&site.client, to, SOON).is_ok()),
+            )?;
+        }
+        wait_until("an event", SOON, || {
+            let events = site.events("web", "IPAllocated")?;
+            Ok(events == [r#"Assigned IP ["10.0.0.240" "fd00::240"]"#])
+        })?;
+        let secret = site.kube.get(&format!(
+            "secret speaker-memberlist --namespace={NAMESPACE}"
+        ))?;
+        assert!(secret["data"]["secretkey"].is_string(), "{secret}");
+
+        // The pool is full for a third, until the first goes.
+        for name in ["more", "waits"] {
+            let mut service = objects::service(name, &WEB);
+            service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
+            site.kube.apply(&service)?;
+        }
+        wait_until("an event", SOON, || {
+            let failed =
+                |name| Ok::<_, anyhow::Error>(!site.events(name, "AllocationFailed")?.is_empty());
+            Ok(failed("waits")? || failed("more")?)
+        })?;
+        let more = [addresses(&site, "more")?, addresses(&site, "waits")?].concat();
+        assert_eq!(more, ["10.0.0.241".parse::<IpAddr>()?]);
+        // Whoever leads is gone without a word.
+        let lease = site
+            .kube
+            .get(&format!("lease speaker-controller --namespace={NAMESPACE}"))?;
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        let leads = usize::from(holder.starts_with("second"));
+        controllers[leads].kill()?;
+        let delete = ["delete", "service", "web"];
+        site.kube.kubectl(delete).unheard().run()?;
+        let patience = Duration::from_secs(60);
+        wait_until("the address of the one that is gone", patience, || {
+            let of = |name| addresses(&site, name);
+            let mut all = [of("more")?, of("waits")?].concat();
+            all.sort();
+            let both: [IpAddr; 2] = ["10.0.0.240".parse()?, "10.0.0.241".parse()?];
+            Ok(all == both)
+        })?;
+        Ok(())
+    });
+}
+
+/// Users change Services while two controllers run, of which one stands still now and then.
+#[test]
+fn no_address_is_ever_on_two_services() {
+    lab::test(|lab| {
+        let site = Site::new(lab, 0)?;
+        let mut controllers = [
+            controller(&site, "first", 7472)?,
+            controller(&site, "second", 7473)?,
+        ];
+        site.apply_pool("lan", &["10.0.0.0/29"])?;
+        let mut random = fastrand::Rng::with_seed(7);
+        let end = Instant::now() + Duration::from_secs(40);
+        let (mut seen, mut stalled) = (0, 0);
+        while Instant::now() < end {
+            let name = format!("web-{}", random.u8(0..9));
+            match random.u8(0..10) {
+                0..6 => {
+                    let mut service = objects::service(&name, &WEB);
+                    service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
+                    if random.bool() {
+                        let wish = format!("10.0.0.{}", random.u8(0..4));
+                        service["metadata"]["annotations"] =
+                            json!({ "metallb.io/loadBalancerIPs": wish });
+                    }
+                    site.kube.apply(&service)?;
+                }
+                6..9 => {
+                    let delete = ["delete", "service", &name, "--ignore-not-found"];
+                    site.kube.kubectl(delete).unheard().run()?;
+                }
+                _ => {
+                    let which = random.usize(0..2);
+                    stalled += 1;
+                    controllers[which].freeze()?;
+                    // Now longer than the Lease lasts, now shorter.
+                    sleep(Duration::from_secs([1, 17][stalled % 2]));
+                    controllers[which].thaw()?;
+                }
+            }
+            let services = site.kube.get("services --namespace=default")?;
+            let mut holders: BTreeMap<String, String> = BTreeMap::new();
+            for service in services["items"].as_array().context("a list")? {
+                let name = service["metadata"]["name"].to_string();
+                let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+                for ip in ingress.into_iter().flatten() {
+                    seen += 1;
+                    let other = holders.insert(ip["ip"].to_string(), name.clone());
+                    assert_eq!(other, None, "{ip} is on {name} too");
+                }
+            }
+        }
+        assert!(
+            seen > 20 && stalled > 1,
+            "{seen} addresses, {stalled} stalls"
+        );
+        Ok(())
+    });
+}
