@@ -121,6 +121,134 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
     });
 }
 
+/// A pool with these fields beside its addresses.
+fn pool(name: &str, addresses: &str, mut fields: Value) -> Value {
+    fields["addresses"] = json!([addresses]);
+    json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "IPAddressPool",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": fields,
+    })
+}
+
+/// A Service for IPv4 with these annotations.
+fn service(name: &str, annotations: &Value) -> Value {
+    let mut service = objects::service(name, &WEB);
+    service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
+    service["metadata"]["annotations"] = annotations.clone();
+    service
+}
+
+#[test]
+fn pools_and_annotations_decide_as_with_metallb() {
+    lab::test(|lab| {
+        let site = Site::started(lab, 2)?;
+        let mut first = controller(&site, "first", 7472)?;
+        let delete_pool = |name: &str| {
+            let delete = format!("delete ipaddresspool {name} --namespace={NAMESPACE}");
+            site.kube.kubectl(delete.split(' ')).unheard().run()
+        };
+        delete_pool("lan")?;
+        let none = json!({});
+        let is = |name: &str, expected: &[&str]| {
+            wait_until(&format!("{name} to have {expected:?}"), SOON, || {
+                let addresses = addresses(&site, name)?;
+                let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                Ok(texts == expected)
+            })
+        };
+
+        // A priority comes first, a namespace that is not this one does not count, and what is not
+        // assigned by itself is for those who ask.
+        let priority = |number: u8, namespace: &str| json!({ "serviceAllocation": { "priority": number, "namespaces": [namespace] } });
+        site.kube.apply(&objects::list([
+            pool("plain", "10.0.0.0/28", json!({})),
+            pool("later", "10.0.1.0/28", priority(20, "default")),
+            pool("sooner", "10.0.2.0/28", priority(10, "default")),
+            pool("others", "10.0.3.0/28", priority(1, "shop")),
+            pool(
+                "asked",
+                "10.0.4.0/28",
+                json!({ "autoAssign": false, "avoidBuggyIPs": true }),
+            ),
+        ]))?;
+        site.kube.apply(&service("web", &none))?;
+        is("web", &["10.0.2.0"])?;
+        let asks = json!({ "metallb.io/address-pool": "asked" });
+        site.kube.apply(&service("asks", &asks))?;
+        is("asks", &["10.0.4.1"])?;
+        let wants = json!({ "metallb.universe.tf/loadBalancerIPs": "10.0.0.7" });
+        site.kube.apply(&service("wants", &wants))?;
+        is("wants", &["10.0.0.7"])?;
+        let mut foreign = service("foreign", &none);
+        foreign["spec"]["loadBalancerClass"] = json!("example.com/other");
+        site.kube.apply(&foreign)?;
+
+        // Two Services of one key share an address, and the node that announces it.
+        let key = json!({
+            "metallb.io/allow-shared-ip": "key",
+            "metallb.io/loadBalancerIPs": "10.0.0.9",
+        });
+        site.kube.apply(&service("shared-a", &key))?;
+        let mut other = service("shared-b", &key);
+        other["spec"]["ports"][0]["port"] = json!(81);
+        other["spec"]["ports"][0]["name"] = json!("tcp-81");
+        site.kube.apply(&other)?;
+        is("shared-a", &["10.0.0.9"])?;
+        is("shared-b", &["10.0.0.9"])?;
+        for name in ["shared-a", "shared-b"] {
+            site.endpoints(name, &[0])?;
+        }
+        let owner = site.owner("10.0.0.9".parse()?)?;
+        site.announced_by("shared-a", Some(owner))?;
+        site.announced_by("shared-b", Some(owner))?;
+
+        // The counters are the controller's, whoever writes them.
+        let counters = |expected: (i64, i64)| {
+            wait_until("the counters", SOON, || {
+                let pool = site
+                    .kube
+                    .get(&format!("ipaddresspool plain --namespace={NAMESPACE}"))?;
+                let count = |name: &str| pool["status"][name].as_i64();
+                let counts = (count("assignedIPv4"), count("availableIPv4"));
+                Ok(counts == (Some(expected.0), Some(expected.1)))
+            })
+        };
+        counters((2, 14))?;
+        let wrong = json!({ "assignedIPv4": 9, "availableIPv4": 9 });
+        let name = format!("ipaddresspool/plain --namespace={NAMESPACE}");
+        site.kube.patch_status(&name, &wrong)?;
+        counters((2, 14))?;
+
+        // Another controller moves nothing.
+        first.terminate(SOON)?;
+        let _second = controller(&site, "second", 7473)?;
+        wait_until("the next to lead", SOON, || {
+            let lease = format!("lease speaker-controller --namespace={NAMESPACE}");
+            let holder = site.kube.get(&lease)?["spec"]["holderIdentity"].clone();
+            Ok(holder.as_str().is_some_and(|it| it.starts_with("second")))
+        })?;
+        for (name, has) in [
+            ("web", "10.0.2.0"),
+            ("asks", "10.0.4.1"),
+            ("wants", "10.0.0.7"),
+        ] {
+            is(name, &[has])?;
+        }
+        // A pool that goes takes its addresses along.
+        delete_pool("sooner")?;
+        is("web", &["10.0.1.0"])?;
+        for name in ["later", "plain"] {
+            delete_pool(name)?;
+        }
+        is("web", &[])?;
+        is("wants", &[])?;
+        assert!(addresses(&site, "foreign")?.is_empty(), "of another class");
+        Ok(())
+    });
+}
+
 /// Users change Services while two controllers run, of which one stands still now and then.
 #[test]
 fn no_address_is_ever_on_two_services() {
