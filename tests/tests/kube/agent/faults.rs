@@ -86,6 +86,41 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
 }
 
 #[test]
+fn agents_that_are_replaced_one_after_the_other_move_nothing_and_say_nothing_new() {
+    lab::test(|lab| {
+        let mut site = Site::started(lab, 3)?;
+        let _proxies = site.proxies()?;
+        let _backend = Backend::start(&site.nodes[0].host, 8080)?;
+        site.serve(&objects::service("web", &WEB), &[0], &[V4])?;
+        let owner = site.owner(V4)?;
+        let to = SocketAddr::new(V4, 80);
+        wait_until(
+            "an answer",
+            SOON,
+            || Ok(get(&site.client, to, SOON).is_ok()),
+        )?;
+        wait_until("an event", SOON, || {
+            Ok(!site.events("web", "nodeAssigned")?.is_empty())
+        })?;
+
+        let visitor = Visitor::start(&site.client, to, Duration::from_millis(50), SOON)?;
+        let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
+        for number in 0..3 {
+            restart(&mut site, number)?;
+        }
+        let asked = asker.stop()?;
+        asked.assert_all_answered(50, site.nodes[owner].host.eth0.mac);
+        let visits = visitor.stop();
+        let failed = visits.failed();
+        assert!(failed.is_empty(), "{failed:?}");
+        site.announced_by("web", Some(owner))?;
+        let events = site.events("web", "nodeAssigned")?;
+        assert_eq!(events.len(), 1, "who announces is not news: {events:?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_watch_that_is_cut_silently_is_noticed_and_goes_on() {
     lab::test(|lab| {
         let site = Site::started(lab, 2)?;
