@@ -364,11 +364,11 @@ impl Agent {
                 continue;
             }
             self.hands.node.poll(Instant::now());
-            if !self.hands.node.has_commands() {
+            if !self.hands.node.is_behind() {
                 break;
             }
         }
-        if self.hands.node.has_commands() {
+        if self.hands.node.is_behind() {
             return;
         }
         self.plan();
@@ -378,7 +378,7 @@ impl Agent {
             self.hands.node.handle(Input::Settled, now);
             self.hands.node.poll(now);
         }
-        if self.hands.node.has_commands() {
+        if self.hands.node.is_behind() {
             return;
         }
         self.publish();
@@ -425,7 +425,7 @@ impl Agent {
 
     /// Whether something is left to be done that waits for nothing.
     fn has_work(&self) -> bool {
-        self.hands.node.has_commands() || self.ownership.has_untold()
+        self.hands.node.is_behind() || self.ownership.has_untold()
     }
 
     /// Tells the cluster which VIPs there are and who may own them, if that may have changed.

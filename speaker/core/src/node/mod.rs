@@ -295,8 +295,14 @@ impl Node {
     }
 
     /// Whether commands wait to be carried out.
-    pub fn has_commands(&self) -> bool {
+    fn has_commands(&self) -> bool {
         !(self.urgent.is_empty() && self.commands.is_empty())
+    }
+
+    /// Whether there is something left to do that waits for nothing: commands to carry out, or an
+    /// input that [`poll`](Self::poll) has yet to look at.
+    pub fn is_behind(&self) -> bool {
+        self.has_commands() || (self.stale && self.is_ready())
     }
 
     /// The announcements that are due, most urgent first. None while commands wait: what is
