@@ -12,6 +12,9 @@ use tracing_subscriber::{
 use super::{Places, block_on, cluster::Cluster};
 use crate::{agent, kernel, kubernetes};
 
+/// What MetalLB's users have in their manifests.
+const METALLB_NODE_NAME: &str = "METALLB_NODE_NAME";
+
 /// Answer for this node's VIPs until told to stop
 ///
 /// The kernel goes on answering for a while without the agent: 3 seconds after it died, 60 after it
@@ -21,7 +24,12 @@ use crate::{agent, kernel, kubernetes};
 pub(super) struct Agent {
     /// The name of this node, as the cluster has it and advertisements select it [env:
     /// METALLB_NODE_NAME, too]
-    #[arg(long, env = "SPEAKER_NODE_NAME", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "SPEAKER_NODE_NAME",
+        value_name = "NAME",
+        required = std::env::var_os(METALLB_NODE_NAME).is_none()
+    )]
     node_name: Option<String>,
 
     #[command(flatten)]
@@ -135,11 +143,10 @@ impl Agent {
         tracing_subscriber::registry()
             .with(lines.with_filter(levels))
             .init();
-        let node_name = self
-            .node_name
-            .or_else(|| std::env::var("METALLB_NODE_NAME").ok());
-        let node_name = node_name
-            .context("what is this node called? Say --node-name NAME, or set SPEAKER_NODE_NAME")?;
+        let node_name = match self.node_name {
+            Some(name) => name,
+            None => std::env::var(METALLB_NODE_NAME).context(METALLB_NODE_NAME)?,
+        };
         let Configuration {
             kubeconfig,
             namespace,

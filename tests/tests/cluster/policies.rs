@@ -30,10 +30,10 @@ fn with_failback_immediate_a_vip_returns_with_its_first_candidate_and_without_a_
         let mut cluster = told(lab, "--failback=immediate")?;
         let first = cluster.owner(VIP)?;
         let others = cluster.others(first);
-        cluster.nodes[first].host.eth0.port.cut()?;
+        cluster.nodes[first].agent().kill()?;
         let second = cluster.agreed(&others, VIP)?;
         let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
-            cluster.nodes[first].host.eth0.port.restore()?;
+            cluster.nodes[first].spawn()?;
             wait_until("the VIP to return", Duration::from_secs(30), || {
                 Ok(cluster.owner(VIP)? == first)
             })
