@@ -8,6 +8,8 @@ pub mod controller;
 pub mod kernel;
 pub mod kubernetes;
 pub mod manifests;
+mod metrics;
 pub mod netlink;
 pub mod peers;
 pub mod source;
+mod timer;

@@ -1,6 +1,7 @@
 //! Nodes that share VIPs, and a client that knows nothing of them.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     thread::sleep,
     time::{Duration, Instant},
@@ -144,6 +145,8 @@ pub struct Explanation {
     pub cause: Option<String>,
     /// Those who may own it.
     pub candidates: Vec<Candidate>,
+    /// Those who may not, and why.
+    pub excluded: BTreeMap<String, String>,
     /// Who claimed it too.
     pub claimed_by: Option<String>,
 }

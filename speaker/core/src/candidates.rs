@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cluster::{self, LinkInfo, NodeName},
-    intent::{Group, Interfaces, Wanted},
+    intent::{Group, NotAnnounced, Wanted},
     links::same_subnet,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub struct Host<'a> {
     /// Its name.
     pub name: &'a NodeName,
-    /// What the configuration asks of it.
+    /// What the configuration asks of nodes of its outlook.
     pub wanted: &'a Wanted,
     /// The links that it can answer on.
     pub links: &'a [LinkInfo],
@@ -30,7 +30,6 @@ pub struct Host<'a> {
 /// VIP's subnet, only those with one there. It may own a group if it
 /// may own all its VIPs; where no node may, as many of them as any node may.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
-    let mut reach: BTreeMap<IpAddr, BTreeMap<&NodeName, (Reach, u32)>> = BTreeMap::new();
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
     for host in hosts {
         for (&address, vip) in &host.wanted.vips {
@@ -38,41 +37,113 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
                 .entry(vip.group)
                 .or_insert_with(|| (vip.first_ip, BTreeSet::new()));
             addresses.insert(address);
-            if let Ok(interfaces) = &vip.here
-                && vip.may_be_on(host.name.as_str())
-                && let Some(how) = reach_of(address, interfaces, host.links)
-            {
-                let nodes = reach.entry(address).or_default();
-                nodes.insert(host.name, (how, vip.preference));
-            }
         }
     }
     groups
         .into_iter()
         .map(|(group, (first_ip, addresses))| {
-            let mut vips: BTreeMap<&NodeName, (usize, u32)> = BTreeMap::new();
-            for address in &addresses {
-                let nodes = || reach.get(address).into_iter().flatten();
-                let best = nodes().map(|(_, (how, _))| *how).max();
-                for (name, (_, preference)) in nodes().filter(|(_, (how, _))| Some(*how) == best) {
-                    vips.entry(name).or_insert((0, *preference)).0 += 1;
-                }
-            }
-            let most = vips.values().map(|(count, _)| *count).max();
-            let candidates = vips
+            let judged = judge(hosts, &addresses);
+            let mut candidates: Vec<_> = judged
                 .into_iter()
-                .filter(|(_, (count, _))| Some(*count) == most)
-                .map(|(name, (_, preference))| (name.clone(), i64::from(preference)))
+                .filter(|it| it.is_candidate)
+                .map(|it| (it.host.name.clone(), i64::from(it.preference)))
                 .collect();
-            (
-                group,
-                cluster::Group {
-                    first_ip,
-                    candidates,
-                },
-            )
+            candidates.sort();
+            let group_of_cluster = cluster::Group {
+                first_ip,
+                candidates,
+            };
+            (group, group_of_cluster)
         })
         .collect()
+}
+
+/// The nodes that may not own a VIP's group, and why.
+pub fn excluded(hosts: &[Host<'_>], vip: IpAddr) -> BTreeMap<NodeName, Excluded> {
+    let all = || hosts.iter().flat_map(|host| &host.wanted.vips);
+    let group = all().find(|(address, _)| **address == vip);
+    let group = group.map(|(_, vip)| vip.group);
+    let addresses = all().filter(|(_, vip)| Some(vip.group) == group);
+    let addresses = addresses.map(|(address, _)| *address).collect();
+    judge(hosts, &addresses)
+        .into_iter()
+        .filter(|it| !it.is_candidate)
+        .filter_map(|it| Some((it.host.name.clone(), it.excluded()?)))
+        .collect()
+}
+
+/// Why a node may not own a group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Excluded {
+    /// By the configuration.
+    #[error("{0}")]
+    Refused(NotAnnounced),
+    /// It lacks the interfaces.
+    #[error("it has no interface to answer for {0} on, or none that the L2Advertisement names")]
+    NoLink(IpAddr),
+    /// Its link is down, and that of others is not.
+    #[error("its link has no carrier")]
+    NoCarrier,
+    /// It would need a route that others do not need.
+    #[error("none of its links is in the subnet of {0}, and other nodes have one there")]
+    OtherSubnet(IpAddr),
+}
+
+/// How well a node is placed to own a group.
+struct Judged<'a> {
+    host: Host<'a>,
+    /// The VIPs that it may own.
+    vips: usize,
+    preference: u32,
+    /// The first VIP that it may not own, and how it is reached through the node, if at all.
+    miss: Option<(IpAddr, Option<Reach>)>,
+    is_candidate: bool,
+}
+
+impl Judged<'_> {
+    fn excluded(&self) -> Option<Excluded> {
+        let (address, reach) = self.miss?;
+        Some(match reach {
+            Some(Reach::Down) => Excluded::NoCarrier,
+            Some(Reach::Routed | Reach::Near) => Excluded::OtherSubnet(address),
+            None => {
+                let vip = self.host.wanted.vips.get(&address)?;
+                let refusal = vip.refusal_on(self.host.name.as_str());
+                refusal.map_or(Excluded::NoLink(address), Excluded::Refused)
+            }
+        })
+    }
+}
+
+fn judge<'a>(hosts: &[Host<'a>], group: &BTreeSet<IpAddr>) -> Vec<Judged<'a>> {
+    let unjudged = |host: &Host<'a>| Judged {
+        host: *host,
+        vips: 0,
+        preference: 0,
+        miss: None,
+        is_candidate: false,
+    };
+    let mut judged: Vec<Judged<'a>> = hosts.iter().map(unjudged).collect();
+    for &address in group {
+        let reaches = judged.iter().map(|it| reach_of(&it.host, address));
+        let reaches: Vec<Option<Reach>> = reaches.collect();
+        let best = reaches.iter().flatten().max().copied();
+        for (it, reach) in judged.iter_mut().zip(reaches) {
+            if reach.is_none() || reach != best {
+                it.miss.get_or_insert((address, reach));
+                continue;
+            }
+            if it.vips == 0 {
+                it.preference = it.host.wanted.vips[&address].preference;
+            }
+            it.vips += 1;
+        }
+    }
+    let most = judged.iter().map(|it| it.vips).max().unwrap_or_default();
+    for it in &mut judged {
+        it.is_candidate = most > 0 && it.vips == most;
+    }
+    judged
 }
 
 /// How a node's links reach the clients of a VIP.
@@ -86,12 +157,14 @@ enum Reach {
     Near,
 }
 
-fn reach_of(address: IpAddr, interfaces: &Interfaces, links: &[LinkInfo]) -> Option<Reach> {
+fn reach_of(host: &Host<'_>, address: IpAddr) -> Option<Reach> {
+    let vip = host.wanted.vips.get(&address)?;
+    let interfaces = vip.interfaces_on(host.name.as_str())?;
     let near = |link: &LinkInfo| {
         let mut subnets = link.subnets.iter();
         subnets.any(|&(own, prefix)| same_subnet(own, address, prefix))
     };
-    links
+    host.links
         .iter()
         .filter(|link| interfaces.contain(&link.name))
         .map(|link| {
@@ -108,8 +181,10 @@ fn reach_of(address: IpAddr, interfaces: &Interfaces, links: &[LinkInfo]) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect;
+
     use super::*;
-    use crate::intent::{NotAnnounced, WantedVip};
+    use crate::intent::{Interfaces, WantedVip};
 
     fn wanted(groups: &[&[&str]], interfaces: &Interfaces) -> Wanted {
         let mut wanted = Wanted::default();
@@ -119,7 +194,7 @@ mod tests {
             for &address in &addresses {
                 let vip = WantedVip {
                     services: BTreeSet::new(),
-                    here: Ok(interfaces.clone()),
+                    alike: Ok(interfaces.clone()),
                     served_by: None,
                     preference: 0,
                     group,
@@ -143,22 +218,36 @@ mod tests {
         }
     }
 
-    /// The candidates of the first group, as text.
-    fn names(hosts: &[(&str, &Wanted, &[LinkInfo])]) -> String {
-        let names: Vec<NodeName> = hosts.iter().map(|(name, ..)| (*name).into()).collect();
-        let hosts: Vec<Host<'_>> = hosts
+    type Given<'a> = (&'a str, &'a Wanted, &'a [LinkInfo]);
+
+    fn of<R>(given: &[Given<'_>], ask: impl FnOnce(&[Host<'_>]) -> R) -> R {
+        let names: Vec<NodeName> = given.iter().map(|(name, ..)| (*name).into()).collect();
+        let hosts = given
             .iter()
             .zip(&names)
             .map(|(&(_, wanted, links), name)| Host {
                 name,
                 wanted,
                 links,
-            })
-            .collect();
-        let groups = candidates(&hosts);
+            });
+        ask(&hosts.collect::<Vec<_>>())
+    }
+
+    /// The candidates of the first group, as text.
+    fn names(hosts: &[Given<'_>]) -> String {
+        let groups = of(hosts, candidates);
         let (_, group) = groups.first_key_value().unwrap();
         let names = group.candidates.iter().map(|(name, _)| name.as_str());
         names.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The nodes that may not own a VIP, each with the reason.
+    fn reasons(hosts: &[Given<'_>], vip: &str) -> String {
+        let excluded = of(hosts, |hosts| excluded(hosts, vip.parse().unwrap()));
+        let lines = excluded
+            .iter()
+            .map(|(node, why)| format!("{node}: {why}\n"));
+        lines.collect()
     }
 
     #[test]
@@ -213,7 +302,7 @@ mod tests {
     fn every_node_knows_of_groups_that_it_may_not_own() {
         let mut refused = wanted(&[&["10.9.0.1"]], &Interfaces::All);
         for vip in refused.vips.values_mut() {
-            vip.here = Err(NotAnnounced::NoEndpoint);
+            vip.alike = Err(NotAnnounced::NoEndpoint);
         }
         let links = [link("eth0", &[])];
         assert_eq!(names(&[("a", &refused, &links)]), "");
@@ -254,5 +343,35 @@ mod tests {
         let (group, owned) = groups.first_key_value().unwrap();
         assert_eq!(group.0, "10.9.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(owned.first_ip, "fd09::1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn who_may_not_own_a_vip_is_told_why() {
+        let asked = wanted(&[&["10.9.0.1", "fd09::1"], &["10.9.0.2"]], &Interfaces::All);
+        let mut refused = asked.clone();
+        for vip in refused.vips.values_mut() {
+            vip.alike = Err(NotAnnounced::NodeExcluded { node: "x".into() });
+        }
+        let near = [link("eth0", &[("10.9.0.7", 16), ("fd09::7", 64)])];
+        let v4 = [link("eth0", &[("10.9.0.8", 16)])];
+        let down = [LinkInfo {
+            up: false,
+            ..near[0].clone()
+        }];
+        let hosts: [Given<'_>; 5] = [
+            ("a", &asked, &near),
+            ("b", &asked, &v4),
+            ("c", &asked, &down),
+            ("d", &asked, &[]),
+            ("x", &refused, &near),
+        ];
+        expect![[r"
+            b: none of its links is in the subnet of fd09::1, and other nodes have one there
+            c: its link has no carrier
+            d: it has no interface to answer for 10.9.0.1 on, or none that the L2Advertisement names
+            x: x has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it there, or start all agents with --ignore-exclude-lb
+        "]]
+        .assert_eq(&reasons(&hosts, "fd09::1"));
+        assert_eq!(reasons(&hosts, "10.9.0.9"), "");
     }
 }

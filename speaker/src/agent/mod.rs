@@ -3,101 +3,46 @@
 //! Everything that can happen is an [`Event`], everything that can come of it a [`Command`]; both
 //! are carried out on one thread, in the order of [`Agent::next_event`] and of the node.
 
+mod configuration;
 mod frames;
 mod ownership;
 mod publication;
 mod report;
 mod shell;
+mod start;
 
 use std::{
-    collections::BTreeSet,
-    fs::DirBuilder,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use speaker_common::layout;
-use speaker_core::{
-    announce::{Announcer, Config},
-    cluster,
-    intent::{Intent, Terms},
-    link::LinkChange,
-    node::{Input, Node},
-    plan::Choice,
-};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
-    task::yield_now,
-};
+use speaker_core::{cluster, link::LinkChange, node::Input};
+use tokio::{signal::unix::Signal, sync::mpsc, task::yield_now};
 use tracing::{info, warn};
 
 use crate::{
     api::{self, Request, Verb},
-    kernel::{self, EventError, Events, Kernel, ModeChoice},
-    kubernetes::{self, follow, publish},
-    manifests,
-    netlink::{self, Watch},
+    kernel::{EventError, Events},
+    kubernetes::Reach,
     source::Change,
+    timer::until,
 };
+use configuration::Configuration;
 use frames::Taps;
-use ownership::{Hands, Happening, Ownership, until};
+use ownership::{Hands, Happening, Ownership};
 use publication::Publisher;
-use shell::Shell;
 
 pub use ownership::Options as Membership;
 pub use report::pinned;
+pub use start::{Options, Source};
 
 /// How long commands are carried out without a look at what else has happened: less than what
 /// would make the cluster take this agent for one that stood still.
 const SLICE: Duration = Duration::from_millis(10);
 /// How often what is due is looked at while nothing may be announced.
 const WITHOUT_LEASE: Duration = Duration::from_millis(20);
-
-/// What the agent is told on its command line.
-#[derive(Debug)]
-pub struct Options {
-    /// This node's name.
-    pub node_name: String,
-    /// Where the configuration is.
-    pub source: Source,
-    /// What is decided apart from any object.
-    pub terms: Terms,
-    /// The interfaces to use; none: the usual ones.
-    pub interfaces: BTreeSet<String>,
-    /// Where the program runs.
-    pub mode: ModeChoice,
-    /// The bpf file system.
-    pub bpffs: PathBuf,
-    /// The state directory.
-    pub state_dir: PathBuf,
-    /// Where HTTP is served.
-    pub http: Option<SocketAddr>,
-    /// Between two announcements of a VIP.
-    pub refresh: Duration,
-    /// The level of the traced build; none: the normal one.
-    pub ebpf_log_level: Option<tracing::Level>,
-    /// How this node takes part in the cluster.
-    pub membership: Membership,
-}
-
-/// Where the configuration comes from.
-#[derive(Debug)]
-pub enum Source {
-    /// A directory of manifests.
-    Manifests(PathBuf),
-    /// The API server of a cluster.
-    Cluster {
-        /// How it is reached; none: as from a pod of the cluster.
-        kubeconfig: Option<PathBuf>,
-        /// The namespace of the installation.
-        namespace: String,
-    },
-}
 
 /// Everything that can happen to the agent.
 #[derive(Debug)]
@@ -145,19 +90,16 @@ struct Agent {
     hands: Hands,
     /// This node's name.
     name: String,
-    intent: Intent,
+    configuration: Configuration,
     ownership: Ownership,
     /// The intent or the links have changed since candidates were last looked for.
     replan: bool,
     taps: Taps,
-    /// None where the configuration is no cluster's.
+    /// None where the configuration is no cluster's; and so is what follows.
     publisher: Option<Publisher>,
+    reach: Option<Reach>,
     /// When there is something to publish.
     publish_at: Option<Instant>,
-    /// What of the configuration is refused.
-    refused: Vec<String>,
-    /// How often the configuration was told of, and how often with something refused.
-    updates: (u64, u64),
     /// What this node owns at the start is settled.
     settled: bool,
     /// What an earlier agent left is this one's, or gone.
@@ -172,112 +114,6 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(options: Options) -> Result<Self> {
-        let Options {
-            node_name,
-            source,
-            terms,
-            interfaces,
-            mode,
-            bpffs,
-            state_dir,
-            http,
-            refresh,
-            ebpf_log_level,
-            membership,
-        } = options;
-        // Before what only fails because of it.
-        kernel::check()?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&state_dir)
-            .with_context(|| format!("cannot make {} (--state-dir)", state_dir.display()))?;
-        let kernel = Kernel::open(&kernel::Options {
-            bpffs,
-            ebpf_log_level,
-        })?;
-        let events = kernel.events()?;
-        let shell = Shell::new(kernel, mode)?;
-
-        let (sender, requests) = mpsc::channel(16);
-        api::serve_socket(&api::socket(&state_dir), sender.clone())?;
-        if let Some(address) = http {
-            api::serve_http(address, sender).await?;
-        }
-
-        let Watch { links, changes } = netlink::watch().await?;
-        for name in &interfaces {
-            if !links.iter().any(|link| link.name == *name) {
-                warn!("there is no interface {name} (--interface) yet: waiting for it");
-            }
-        }
-        let choice = if interfaces.is_empty() {
-            Choice::Usual
-        } else {
-            Choice::Named(interfaces)
-        };
-        let now = Instant::now();
-        let config = Config {
-            refresh,
-            seed: seed(&node_name),
-            ..Config::default()
-        };
-        let mut node = Node::new(choice, Announcer::new(&config, now));
-        node.handle(Input::Adopted(shell.adopted()?), now);
-        let mut hands = Hands { node, shell };
-        let mut ownership = Ownership::start(&node_name, membership, &state_dir, &mut hands)?;
-        let links = links.into_iter().collect();
-        hands.node.handle(Input::Links(links), now);
-        // Others are to count on this node from the moment that they meet it.
-        ownership.tell_links(&mut hands);
-        let (changed, configuration) = mpsc::channel(1);
-        let publisher = match source {
-            Source::Manifests(directory) => {
-                tokio::spawn(manifests::watch(directory, state_dir, changed));
-                None
-            }
-            Source::Cluster {
-                kubeconfig,
-                namespace,
-            } => {
-                let client = kubernetes::connect(kubeconfig.as_deref()).await?;
-                let options = follow::Options {
-                    namespace: namespace.clone(),
-                    state_dir,
-                };
-                tokio::spawn(follow::follow(client.clone(), options, changed));
-                let options = publish::Options {
-                    node: node_name.clone(),
-                    namespace,
-                };
-                let (publications, published) = watch::channel(None);
-                tokio::spawn(publish::publish(client, options, published));
-                Some(Publisher::new(publications))
-            }
-        };
-        Ok(Self {
-            hands,
-            name: node_name,
-            intent: Intent::new(terms),
-            ownership,
-            replan: false,
-            taps: Taps::new(),
-            publisher,
-            publish_at: None,
-            refused: Vec::new(),
-            updates: (0, 0),
-            settled: false,
-            adopted: false,
-            links: changes,
-            changes: configuration,
-            events,
-            requests,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
     /// The next event, the most urgent first: what keeps the lease, then what moves VIPs, then what
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
@@ -407,20 +243,12 @@ impl Agent {
 
     /// Tells the cluster of what this node does.
     fn publish(&mut self) {
-        if self.publisher.is_none() || !self.settled {
-            return;
-        }
-        let refused = self.refusals();
-        if let Some(publisher) = &mut self.publisher {
+        if let Some(publisher) = &mut self.publisher
+            && self.settled
+        {
             let (hands, ownership) = (&self.hands, &self.ownership);
-            self.publish_at = publisher.publish(&self.name, hands, ownership, refused);
+            self.publish_at = publisher.publish(&self.configuration, hands, ownership);
         }
-    }
-
-    /// Everything that is refused, by itself or for what it contradicts.
-    fn refusals(&self) -> Vec<String> {
-        let conflicts = self.intent.conflicts().values().map(ToString::to_string);
-        self.refused.iter().cloned().chain(conflicts).collect()
     }
 
     /// Whether something is left to be done that waits for nothing.
@@ -435,7 +263,7 @@ impl Agent {
         }
         let news = self.ownership.has_news();
         if std::mem::take(&mut self.replan) || news {
-            self.ownership.plan(&self.intent, &self.hands);
+            self.ownership.plan(&self.configuration.intent, &self.hands);
         }
         self.ownership.tell_groups(&mut self.hands);
     }
@@ -454,34 +282,18 @@ impl Agent {
         }
     }
 
-    fn configure(&mut self, change: Change, now: Instant) {
-        let Change {
-            delete,
-            apply,
-            refused,
-            peers,
-        } = change;
-        if let Some(peers) = peers {
+    fn configure(&mut self, mut change: Change, now: Instant) {
+        if let Some(peers) = change.peers.take() {
             self.ownership.set_peers(peers, &mut self.hands);
         }
-        let mut changed = self.hands.node.wanted().is_none();
-        for key in &delete {
-            changed |= self.intent.delete(key);
+        if self.configuration.take(change) || self.hands.node.wanted().is_none() {
+            let wanted = self.configuration.wanted(&self.name);
+            self.hands.node.handle(Input::Wanted(wanted), now);
+            self.replan = true;
+            // What this node no longer owns under its present name is silent before the cluster
+            // hears.
+            self.hands.hurry();
         }
-        for object in apply {
-            changed |= self.intent.apply(object);
-        }
-        self.updates.0 += 1;
-        self.updates.1 += u64::from(!refused.is_empty());
-        self.refused = refused;
-        if !changed {
-            return;
-        }
-        let wanted = self.intent.wanted(&self.intent.node(&self.name));
-        self.hands.node.handle(Input::Wanted(wanted), now);
-        self.replan = true;
-        // What this node no longer owns under its present name is silent before the cluster hears.
-        self.hands.hurry();
     }
 
     fn answer(&mut self, request: Request) {
@@ -493,8 +305,7 @@ impl Agent {
             },
             Request::Watch(reply) => drop(reply.send(self.taps.subscribe())),
             Request::Explain(vip, reply) => {
-                let explanation = self.ownership.explain(vip, &self.hands.node);
-                let explanation = explanation.map(|it| report::explanation(vip, &self.name, it));
+                let explanation = self.explain(vip);
                 drop(reply.send(explanation));
             }
             Request::Ask(verb, reply) => {
@@ -515,19 +326,17 @@ impl Agent {
         }
     }
 
-    fn report(&self) -> Result<api::Report> {
-        let configuration = report::Configuration {
-            refused: self.refusals(),
-            updates: self.updates.0,
-            errors: self.updates.1,
-        };
-        report::report(&self.name, &self.hands, &self.ownership, configuration)
+    fn explain(&self, vip: IpAddr) -> Option<api::Explanation> {
+        let explanation = self.ownership.explain(vip, &self.hands.node)?;
+        let intent = &self.configuration.intent;
+        let excluded = self.ownership.excluded(vip, intent, &self.hands);
+        Some(report::explanation(vip, &self.name, explanation, excluded))
     }
-}
 
-/// What sets this node's refreshes apart from those of others.
-fn seed(node_name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    node_name.hash(&mut hasher);
-    hasher.finish()
+    fn report(&self) -> Result<api::Report> {
+        let (hands, ownership) = (&self.hands, &self.ownership);
+        let mut report = report::report(&self.name, hands, ownership, &self.configuration)?;
+        report.api_server = self.reach.as_ref().map(report::api_server);
+        Ok(report)
+    }
 }

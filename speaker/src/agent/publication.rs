@@ -11,7 +11,10 @@ use speaker_core::{
 };
 use tokio::sync::watch;
 
-use super::ownership::{Hands, Ownership};
+use super::{
+    configuration::Configuration,
+    ownership::{Hands, Ownership},
+};
 use crate::kubernetes::publish::Publication;
 
 /// At most this often: what happens in between is not worth a word.
@@ -20,8 +23,8 @@ const PACE: Duration = Duration::from_millis(100);
 /// The way to whoever writes to the API server.
 pub(super) struct Publisher {
     publications: watch::Sender<Option<Publication>>,
-    /// What the numbers of all that matters were when this was last looked at.
-    editions: Option<(u64, u64, Vec<String>)>,
+    /// The numbers of all that matters when this was last looked at.
+    editions: Option<[u64; 3]>,
     looked: Instant,
 }
 
@@ -37,12 +40,15 @@ impl Publisher {
     /// Publishes what has changed, or says when it may.
     pub(super) fn publish(
         &mut self,
-        name: &str,
+        configuration: &Configuration,
         hands: &Hands,
         ownership: &Ownership,
-        refused: Vec<String>,
     ) -> Option<Instant> {
-        let editions = Some((hands.node.edition(), ownership.edition(), refused));
+        let editions = Some([
+            configuration.updates(),
+            hands.node.edition(),
+            ownership.edition(),
+        ]);
         if self.editions == editions {
             return None;
         }
@@ -52,9 +58,9 @@ impl Publisher {
         }
         self.looked = now;
         let wanted = hands.node.wanted()?;
-        let (_, _, refused) = editions.clone()?;
         self.editions = editions;
-        let publication = publication(name, wanted, hands, ownership, refused);
+        let refused = configuration.refusals();
+        let publication = publication(wanted, hands, ownership, refused);
         self.publications.send_if_modified(|last| {
             let is_news = last.as_ref() != Some(&publication);
             *last = Some(publication);
@@ -65,19 +71,19 @@ impl Publisher {
 }
 
 fn publication(
-    name: &str,
     wanted: &Wanted,
     hands: &Hands,
     ownership: &Ownership,
     refused: Vec<String>,
 ) -> Publication {
+    let name = &wanted.node;
     let gone = [CandidateStanding::Down, CandidateStanding::Left];
     let there = ownership
         .members()
         .filter(|it| !gone.contains(&it.standing));
     let live: BTreeSet<String> = there
         .map(|member| member.name.to_string())
-        .chain([name.to_owned()])
+        .chain([name.clone()])
         .collect();
     let mut announced: BTreeMap<ObjectName, BTreeSet<String>> = BTreeMap::new();
     for (vip, link) in hands.node.answered() {
@@ -102,7 +108,7 @@ fn publication(
             continue;
         }
         // That nobody serves it is no failure of announcing it.
-        let unserved = it.here == Err(NotAnnounced::NoEndpoint);
+        let unserved = it.refusal_on(name) == Some(NotAnnounced::NoEndpoint);
         let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip, &hands.node);
         if (is_own || is_vacant)
             && !unserved

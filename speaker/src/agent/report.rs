@@ -9,33 +9,31 @@ use speaker_common::{
     lease::{AgentLease, PeersLease, Tenure, is_alone, tenure},
 };
 use speaker_core::{
-    cluster::{self, GroupState, Member},
+    candidates::Excluded,
+    cluster::{self, GroupState, Member, NodeName},
     describe::mac_text,
     node::{Attached, LinkStatus, PlaceStatus, Status, VipStatus},
 };
 
-use super::ownership::{Hands, Ownership};
+use super::{
+    configuration::Configuration,
+    ownership::{Hands, Ownership},
+};
 use crate::{
     api::{
-        CandidateReport, Counts, Explanation, FormerOwner, LeaseReport, MemberReport, Report,
-        VipReport,
+        ApiServerReport, AwayReport, CandidateReport, Counts, Explanation, FormerOwner,
+        LeaseReport, MemberReport, Report, VipReport,
     },
     kernel::{self, Inspect, Maps},
+    kubernetes::Reach,
 };
-
-/// What became of the configuration.
-pub(super) struct Configuration {
-    pub(super) refused: Vec<String>,
-    pub(super) updates: u64,
-    pub(super) errors: u64,
-}
 
 /// The report of a running agent.
 pub(super) fn report(
     name: &str,
     hands: &Hands,
     ownership: &Ownership,
-    configuration: Configuration,
+    configuration: &Configuration,
 ) -> Result<Report> {
     let Hands { node, shell } = hands;
     let maps = shell.kernel.maps();
@@ -50,9 +48,10 @@ pub(super) fn report(
         vips: vips.into_iter().map(owned).collect::<Result<_>>()?,
         links,
         reasons: reasons(maps)?,
-        refused: configuration.refused,
-        updates: configuration.updates,
-        update_errors: configuration.errors,
+        refused: configuration.refusals(),
+        updates: configuration.updates(),
+        update_errors: configuration.errors(),
+        api_server: None,
         draining: ownership.draining(),
         members: ownership.members().map(member).collect(),
         unreadable: ownership.unreadable(),
@@ -131,6 +130,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         refused: Vec::new(),
         updates: 0,
         update_errors: 0,
+        api_server: None,
         draining: false,
         members: Vec::new(),
         unreadable: 0,
@@ -168,6 +168,15 @@ fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {
     }
 }
 
+/// Whether the API server answers.
+pub(super) fn api_server(reach: &Reach) -> ApiServerReport {
+    let away = reach.away().map(|away| AwayReport {
+        for_ms: ago(away.since),
+        why: away.why,
+    });
+    ApiServerReport { away }
+}
+
 /// Another node, as the report has it.
 fn member(member: Member) -> MemberReport {
     MemberReport {
@@ -181,7 +190,12 @@ fn member(member: Member) -> MemberReport {
 }
 
 /// The answer to `speaker explain`.
-pub(super) fn explanation(vip: IpAddr, node: &str, it: cluster::Explanation) -> Explanation {
+pub(super) fn explanation(
+    vip: IpAddr,
+    node: &str,
+    it: cluster::Explanation,
+    excluded: BTreeMap<NodeName, Excluded>,
+) -> Explanation {
     Explanation {
         vip,
         node: node.to_owned(),
@@ -211,6 +225,10 @@ pub(super) fn explanation(vip: IpAddr, node: &str, it: cluster::Explanation) -> 
                 preference: candidate.score,
                 standing: candidate.standing.to_string(),
             })
+            .collect(),
+        excluded: excluded
+            .into_iter()
+            .map(|(node, why)| (node.into(), why.to_string()))
             .collect(),
         claimed_by: it.conflict.as_ref().map(|(by, _)| by.to_string()),
         claimed_ms_ago: it.conflict.map(|(_, at)| ago(at)),

@@ -4,28 +4,17 @@ use std::{collections::BTreeMap, fmt};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, text},
+    encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
 };
-
 use speaker_core::node::PlaceStatus;
 
 use super::{Counts, Report, VipReport};
+use crate::metrics::{Intake, flag, one};
 
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
+/// The report, to be scraped.
 #[derive(Debug)]
-struct Collected(Report);
-
-/// The exposition text.
-pub(super) fn encode(report: &Report) -> String {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Collected(report.clone())));
-    let mut text = String::new();
-    text::encode(&mut text, &registry).expect("writing to a string cannot fail");
-    text
-}
+pub(super) struct Collected(pub(super) Report);
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -33,11 +22,15 @@ impl Collector for Collected {
 
         self.encode_as_metallb(&mut encoder)?;
 
-        let held = ConstGauge::new(i64::from(report.lease.valid));
         let help = "Whether the kernel-held lease is valid";
-        let metric =
-            encoder.encode_descriptor("speaker_lease_valid", help, None, held.metric_type())?;
-        held.encode(metric)?;
+        let valid = flag(report.lease.valid);
+        one(&mut encoder, "speaker_lease_valid", help, &valid)?;
+
+        if let Some(api_server) = &report.api_server {
+            let help = "Whether the API server answers; what is known stays in force if not";
+            let answers = flag(api_server.away.is_none());
+            one(&mut encoder, "speaker_api_server_reachable", help, &answers)?;
+        }
 
         let mut states: BTreeMap<&str, i64> = BTreeMap::new();
         for member in &report.members {
@@ -53,9 +46,12 @@ impl Collector for Collected {
 
         let unreadable = ConstCounter::new(report.unreadable);
         let help = "Messages sealed with none of this node's keys";
-        let name = "speaker_unreadable_messages";
-        let metric = encoder.encode_descriptor(name, help, None, unreadable.metric_type())?;
-        unreadable.encode(metric)?;
+        one(
+            &mut encoder,
+            "speaker_unreadable_messages",
+            help,
+            &unreadable,
+        )?;
 
         type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
         const COUNTS: [Count; 5] = [
@@ -154,40 +150,13 @@ impl Collected {
             }
         }
 
-        for (name, help, count) in [
-            (
-                "metallb_k8s_client_updates",
-                "Updates of the configuration",
-                report.updates,
-            ),
-            (
-                "metallb_k8s_client_update_errors",
-                "Updates of the configuration of which something was refused",
-                report.update_errors,
-            ),
-        ] {
-            let count = ConstCounter::new(count);
-            let metric = encoder.encode_descriptor(name, help, None, count.metric_type())?;
-            count.encode(metric)?;
-        }
-        for (name, help, holds) in [
-            (
-                "metallb_k8s_client_config_loaded_bool",
-                "Whether a configuration has been loaded",
-                report.updates > 0,
-            ),
-            (
-                "metallb_k8s_client_config_stale_bool",
-                "Whether something of the newest configuration is refused and the last valid one \
-                 in force",
-                !report.refused.is_empty(),
-            ),
-        ] {
-            let holds = ConstGauge::new(i64::from(holds));
-            let metric = encoder.encode_descriptor(name, help, None, gauge)?;
-            holds.encode(metric)?;
-        }
-        Ok(())
+        let intake = Intake {
+            updates: report.updates,
+            errors: report.update_errors,
+            is_loaded: report.updates > 0,
+            is_stale: !report.refused.is_empty(),
+        };
+        intake.encode(encoder)
     }
 }
 

@@ -41,6 +41,9 @@ pub struct Report {
     /// Of these, how often something of it was refused.
     #[serde(default)]
     pub update_errors: u64,
+    /// The API server, where the configuration is a cluster's.
+    #[serde(default)]
+    pub api_server: Option<ApiServerReport>,
     /// This node owns nothing until it is undrained.
     #[serde(default)]
     pub draining: bool,
@@ -50,6 +53,22 @@ pub struct Report {
     /// Messages that were sealed with none of this node's keys.
     #[serde(default)]
     pub unreadable: u64,
+}
+
+/// How the way to the API server stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApiServerReport {
+    /// That it does not answer: then what is known of the cluster stays in force.
+    pub away: Option<AwayReport>,
+}
+
+/// The API server does not answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AwayReport {
+    /// Milliseconds since the first request that failed.
+    pub for_ms: u64,
+    /// What the last one failed for.
+    pub why: String,
 }
 
 /// Another node.
@@ -90,6 +109,9 @@ pub struct Explanation {
     pub history: Vec<FormerOwner>,
     /// The nodes that may own it, first in line first.
     pub candidates: Vec<CandidateReport>,
+    /// The nodes that may not own it, and why.
+    #[serde(default)]
+    pub excluded: BTreeMap<String, String>,
     /// Who else claimed it last.
     pub claimed_by: Option<String>,
     /// Milliseconds since then.

@@ -22,7 +22,8 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
 };
 
-use super::{Explanation, FrameRecord, Report, Verb, metrics};
+use super::{Explanation, FrameRecord, Report, Verb, metrics::Collected};
+use crate::metrics::exposition;
 
 /// What the servers ask of the agent's loop.
 #[derive(Debug)]
@@ -160,6 +161,5 @@ async fn readyz(State(requests): State<Loop>) -> Result<Response, Stopping> {
 
 async fn metrics_text(State(requests): State<Loop>) -> Result<Response, Stopping> {
     let report = ask(&requests, Request::Report).await?;
-    let content_type = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
-    Ok((content_type, metrics::encode(&report)).into_response())
+    Ok(exposition(Collected(report)))
 }

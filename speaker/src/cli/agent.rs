@@ -9,8 +9,12 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use super::{Places, block_on, cluster::Cluster};
-use crate::{agent, kernel, kubernetes};
+use super::{
+    Places, block_on,
+    cluster::Cluster,
+    common::{Installation, Log},
+};
+use crate::{agent, kernel};
 
 /// What MetalLB's users have in their manifests.
 const METALLB_NODE_NAME: &str = "METALLB_NODE_NAME";
@@ -64,14 +68,8 @@ pub(super) struct Agent {
     #[command(flatten)]
     cluster: Cluster,
 
-    /// What to log: error, warn, info, debug or trace
-    #[arg(
-        long,
-        env = "SPEAKER_LOG_LEVEL",
-        default_value = "info",
-        value_name = "LEVEL"
-    )]
-    log_level: tracing::Level,
+    #[command(flatten)]
+    log: Log,
 
     /// Run the build of the program that logs what it does, at this level
     #[arg(long, env = "SPEAKER_EBPF_LOG_LEVEL", value_name = "LEVEL")]
@@ -82,20 +80,8 @@ pub(super) struct Agent {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where the configuration comes from")]
 struct Configuration {
-    /// Follow the cluster that this file leads to. Without it and --manifests, the cluster that
-    /// this pod runs in
-    #[arg(long, env = "SPEAKER_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// The namespace of the installation: of the agents' pods, the IPAddressPools and the
-    /// L2Advertisements
-    #[arg(
-        long,
-        env = "SPEAKER_NAMESPACE",
-        default_value = kubernetes::NAMESPACE,
-        value_name = "NAME"
-    )]
-    namespace: String,
+    #[command(flatten)]
+    installation: Installation,
 
     /// Follow no cluster, but the Services, IPAddressPools and L2Advertisements in the YAML files
     /// of this directory
@@ -106,10 +92,6 @@ struct Configuration {
         conflicts_with = "kubeconfig"
     )]
     manifests: Option<PathBuf>,
-
-    /// Announce only Services of this loadBalancerClass. Without it, only those that have none
-    #[arg(long, env = "SPEAKER_LB_CLASS", value_name = "CLASS")]
-    lb_class: Option<String>,
 
     /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(long, env = "SPEAKER_IGNORE_EXCLUDE_LB")]
@@ -130,9 +112,9 @@ enum XdpMode {
 impl Agent {
     pub(super) fn run(self) -> Result<()> {
         // What the traced build says is asked for by itself, however quiet the agent is to be.
-        let program = self.ebpf_log_level.unwrap_or(self.log_level);
+        let program = self.ebpf_log_level.unwrap_or(self.log.level);
         let levels = Targets::new()
-            .with_default(self.log_level)
+            .with_default(self.log.level)
             .with_target(kernel::LOG_TARGET, program);
         // Whoever reads the log may stand still; the agent must not, and rather loses lines.
         let (writer, _writes_until_dropped) = tracing_appender::non_blocking(std::io::stderr());
@@ -148,24 +130,23 @@ impl Agent {
             None => std::env::var(METALLB_NODE_NAME).context(METALLB_NODE_NAME)?,
         };
         let Configuration {
-            kubeconfig,
-            namespace,
+            installation,
             manifests,
-            lb_class,
             ignore_exclude_lb,
         } = self.configuration;
         let in_cluster = manifests.is_none();
+        let class = installation.class();
         block_on(agent::run(agent::Options {
             node_name,
             source: match manifests {
                 Some(directory) => agent::Source::Manifests(directory),
                 None => agent::Source::Cluster {
-                    kubeconfig,
-                    namespace,
+                    kubeconfig: installation.kubeconfig,
+                    namespace: installation.namespace,
                 },
             },
             terms: Terms {
-                class: lb_class.filter(|class| !class.is_empty()),
+                class,
                 needs_endpoints: in_cluster,
                 ignore_exclude_label: ignore_exclude_lb,
             },

@@ -1,12 +1,15 @@
 //! `speaker controller`.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf};
+use std::{io::IsTerminal as _, net::SocketAddr};
 
 use anyhow::Result;
 use clap::Args;
 
-use super::block_on;
-use crate::{controller, kubernetes};
+use super::{
+    block_on,
+    common::{Installation, Log},
+};
+use crate::controller;
 
 /// Give Services of type LoadBalancer their addresses
 ///
@@ -14,22 +17,8 @@ use crate::{controller, kubernetes};
 /// controller, agents announce whatever addresses another allocator writes into the status.
 #[derive(Debug, Args)]
 pub(super) struct Controller {
-    /// The namespace of IPAddressPools, and of all that the controller makes
-    #[arg(
-        long,
-        env = "SPEAKER_NAMESPACE",
-        default_value = kubernetes::NAMESPACE,
-        value_name = "NAME"
-    )]
-    namespace: String,
-
-    /// How to reach the API server; without it, as a pod of the cluster
-    #[arg(long, env = "SPEAKER_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-
-    /// Only Services of this loadBalancerClass; without it, only those that have none
-    #[arg(long, env = "SPEAKER_LB_CLASS", value_name = "CLASS")]
-    lb_class: Option<String>,
+    #[command(flatten)]
+    installation: Installation,
 
     /// Serve /healthz, /readyz and /metrics here
     #[arg(
@@ -66,20 +55,14 @@ pub(super) struct Controller {
     #[arg(long, env = "SPEAKER_POD_NAME", value_name = "NAME")]
     identity: Option<String>,
 
-    /// What to log: error, warn, info, debug or trace
-    #[arg(
-        long,
-        env = "SPEAKER_LOG_LEVEL",
-        default_value = "info",
-        value_name = "LEVEL"
-    )]
-    log_level: tracing::Level,
+    #[command(flatten)]
+    log: Log,
 }
 
 impl Controller {
     pub(super) fn run(self) -> Result<()> {
         tracing_subscriber::fmt()
-            .with_max_level(self.log_level)
+            .with_max_level(self.log.level)
             .with_target(false)
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
@@ -93,9 +76,9 @@ impl Controller {
             service: self.webhook_service,
         };
         block_on(controller::run(controller::Options {
-            namespace: self.namespace,
-            kubeconfig: self.kubeconfig,
-            class: self.lb_class.filter(|it| !it.is_empty()),
+            class: self.installation.class(),
+            namespace: self.installation.namespace,
+            kubeconfig: self.installation.kubeconfig,
             http: self.http,
             webhooks: (!self.no_webhooks).then_some(webhooks),
             identity,

@@ -95,7 +95,13 @@ fn text(it: &Explanation, report: &Report) -> String {
         text += &format!("  {}: {}{preference}\n", candidate.node, candidate.standing);
     }
     if it.candidates.is_empty() {
-        text += "  none: no node has a link for it, or advertisements select none\n";
+        text += "  none\n";
+    }
+    if !it.excluded.is_empty() {
+        text += "no candidates:\n";
+    }
+    for (node, why) in &it.excluded {
+        text += &format!("  {node}: {why}\n");
     }
     if !it.history.is_empty() {
         text += "owners before, the last first:\n";

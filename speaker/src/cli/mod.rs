@@ -3,6 +3,7 @@
 mod agent;
 mod ask;
 mod cluster;
+mod common;
 mod controller;
 mod detach;
 mod explain;

@@ -91,6 +91,15 @@ fn text(report: &Report) -> String {
     if report.draining {
         text += "drained: this node owns nothing until `speaker undrain`\n";
     }
+    let away = report.api_server.as_ref().and_then(|it| it.away.as_ref());
+    if let Some(away) = away {
+        text += &format!(
+            "the API server has not answered for {}: {}; what is known of the cluster stays in \
+             force\n",
+            rounded(away.for_ms),
+            away.why
+        );
+    }
     for member in &report.members {
         let since = rounded(member.since_ms_ago);
         text += &format!(

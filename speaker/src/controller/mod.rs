@@ -89,7 +89,7 @@ const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
 ///
 /// It cannot begin: no way to the API server is configured, or an address cannot be listened on.
 pub async fn run(options: Options) -> Result<()> {
-    let client = kubernetes::connect(options.kubeconfig.as_deref()).await?;
+    let (client, _) = kubernetes::connect(options.kubeconfig.as_deref()).await?;
     let (to, mut happenings) = mpsc::channel(1024);
     let webhooks = match &options.webhooks {
         Some(webhooks) => webhook::start(client.clone(), &options.namespace, webhooks).await?,

@@ -9,15 +9,14 @@ use anyhow::{Context as _, Result};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::gauge::ConstGauge,
 };
 use speaker_core::allocate::Usage;
 use tokio::{
@@ -26,8 +25,7 @@ use tokio::{
 };
 
 use super::Happening;
-
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::metrics::{Intake, exposition, flag, one};
 
 /// What the controller is doing.
 #[derive(Clone, Debug, Default)]
@@ -121,56 +119,25 @@ async fn readyz(State(shared): State<Shared>) -> Result<&'static str, Response> 
 
 async fn metrics(State(shared): State<Shared>) -> Result<Response, Response> {
     let report = shared.report().await?;
-    let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
-    Ok((content_type, encode(report)).into_response())
+    Ok(exposition(Collected(report)))
 }
 
 #[derive(Debug)]
 struct Collected(Report);
 
-fn encode(report: Report) -> String {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Collected(report)));
-    let mut text = String::new();
-    text::encode(&mut text, &registry).expect("writing to a string cannot fail");
-    text
-}
-
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Self(report) = self;
-        let mut one = |name, help, metric: &dyn ErasedMetric| {
-            metric.encode_into(encoder.encode_descriptor(name, help, None, metric.kind())?)
+        let intake = Intake {
+            updates: report.updates,
+            errors: report.errors,
+            is_loaded: report.is_loaded,
+            is_stale: report.is_stale,
         };
-        let count = ConstCounter::new;
-        let flag = |it: bool| ConstGauge::new(i64::from(it));
-        let updates = count(report.updates);
-        one(
-            "metallb_k8s_client_updates",
-            "Objects read from the API server",
-            &updates,
-        )?;
-        let errors = count(report.errors);
-        one(
-            "metallb_k8s_client_update_errors",
-            "Requests to the API server that failed",
-            &errors,
-        )?;
-        let help = "Whether the configuration has been read";
-        one(
-            "metallb_k8s_client_config_loaded_bool",
-            help,
-            &flag(report.is_loaded),
-        )?;
-        let help =
-            "Whether some of the configuration is invalid, and its last valid version in force";
-        one(
-            "metallb_k8s_client_config_stale_bool",
-            help,
-            &flag(report.is_stale),
-        )?;
+        intake.encode(&mut encoder)?;
         let help = "Whether this controller is the one that gives addresses";
-        one("speaker_controller_leading", help, &flag(report.is_leading))?;
+        let leading = flag(report.is_leading);
+        one(&mut encoder, "speaker_controller_leading", help, &leading)?;
 
         type Value = fn(&Usage) -> i64;
         const GAUGES: [(&str, &str, Value); 6] = [
@@ -213,31 +180,10 @@ impl Collector for Collected {
     }
 }
 
-/// A metric of any type.
-trait ErasedMetric {
-    fn kind(&self) -> prometheus_client::metrics::MetricType;
-    fn encode_into(
-        &self,
-        encoder: prometheus_client::encoding::MetricEncoder<'_>,
-    ) -> Result<(), std::fmt::Error>;
-}
-
-impl<T: EncodeMetric> ErasedMetric for T {
-    fn kind(&self) -> prometheus_client::metrics::MetricType {
-        self.metric_type()
-    }
-
-    fn encode_into(
-        &self,
-        encoder: prometheus_client::encoding::MetricEncoder<'_>,
-    ) -> Result<(), std::fmt::Error> {
-        self.encode(encoder)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::encode;
 
     #[test]
     fn metrics_have_the_names_that_people_graph() {
@@ -247,14 +193,14 @@ mod tests {
             available_v4: 8,
             available_v6: i64::MAX,
         };
-        let text = encode(Report {
+        let text = encode(Collected(Report {
             is_leading: true,
             is_loaded: true,
             updates: 7,
             errors: 3,
             pools: vec![("lan".to_owned(), usage)],
             ..Report::default()
-        });
+        }));
         for line in [
             "metallb_k8s_client_updates_total 7",
             "metallb_k8s_client_update_errors_total 3",

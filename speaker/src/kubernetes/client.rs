@@ -5,9 +5,13 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
     runtime::watcher,
 };
+use tower::util::MapResultLayer;
+
+use super::reach::Reach;
 
 /// How long a connection may take to come up, in total.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -17,12 +21,13 @@ const WATCH: Duration = Duration::from_secs(30);
 /// After this much silence a request has failed. Longer than a watch in which nothing happens.
 const READ: Duration = Duration::from_secs(40);
 
-/// A client for the cluster that this process runs in, or for the one that a kubeconfig names.
+/// A client for the cluster that this process runs in, or for the one that a kubeconfig names; and
+/// whether it is answered.
 ///
 /// # Errors
 ///
 /// There is no such file, or no cluster around.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client> {
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Reach)> {
     let mut config = match kubeconfig {
         Some(path) => {
             let read = Kubeconfig::read_from(path)
@@ -40,7 +45,11 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client> {
     config.read_timeout = Some(READ);
     config.write_timeout = Some(READ);
     config.reset_reader_on_write = true;
-    Client::try_from(config).context("cannot talk to the API server")
+    let reach = Reach::default();
+    let builder = ClientBuilder::try_from(config).context("cannot talk to the API server")?;
+    let noting = reach.clone();
+    let noting = MapResultLayer::new(move |result| noting.note(result));
+    Ok((builder.with_layer(&noting).build(), reach))
 }
 
 /// How everything is watched: what the API server has in its cache will do, and a hundred agents

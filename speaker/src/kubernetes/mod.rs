@@ -13,6 +13,7 @@ pub mod follow;
 mod invalid;
 mod pool;
 pub mod publish;
+mod reach;
 mod selector;
 mod service_l2_status;
 
@@ -29,6 +30,7 @@ pub use configuration_state::{
 pub use field::{FieldPath, Step};
 pub use invalid::{Invalid, Reason};
 pub use pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
+pub use reach::{Away, Reach};
 pub use selector::{LabelSelector, LabelSelectorRequirement};
 pub use service_l2_status::{
     InterfaceInfo, ServiceL2Status, ServiceL2StatusBody, ServiceL2StatusSpec, ServiceL2StatusStatus,

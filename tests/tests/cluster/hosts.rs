@@ -105,6 +105,14 @@ fn a_vip_goes_where_its_subnet_is() {
             node.spawn()?;
         }
         assert_eq!(cluster.owner(vip)?, 1);
+        let excluded = cluster.nodes[0].explain(vip)?.excluded;
+        let names: Vec<&String> = excluded.keys().collect();
+        assert_eq!(names, ["node-a", "node-c"]);
+        let mut reasons = excluded.values();
+        assert!(
+            reasons.all(|it| it.contains("in the subnet of 10.0.9.5")),
+            "{excluded:?}"
+        );
         cluster.nodes[2]
             .host
             .ip("address add 10.0.9.2/24 dev eth0")?;

@@ -89,21 +89,14 @@ impl Intent {
         }
     }
 
-    /// What sets a node apart from others: see [`wanted_alike`](Self::wanted_alike).
+    /// What sets a node apart from others: nodes of one outlook are asked for
+    /// [the same](super::WantedVip::alike).
     pub fn outlook(&self, node: &Node) -> Outlook {
         Outlook::of(node, &self.terms, self.advertisements.values())
     }
 
     /// What a node is to announce, should it own it.
     pub fn wanted(&self, node: &Node) -> Wanted {
-        let mut wanted = self.wanted_alike(node);
-        wanted.only_served_by(&node.name.name);
-        wanted
-    }
-
-    /// What all nodes of this one's outlook are to announce, apart from where endpoints must be
-    /// ([`WantedVip::may_be_on`](super::WantedVip::may_be_on)).
-    pub fn wanted_alike(&self, node: &Node) -> Wanted {
         wanted::compute(&wanted::Configuration {
             terms: &self.terms,
             services: &self.services,

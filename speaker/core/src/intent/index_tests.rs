@@ -133,13 +133,16 @@ fn node(labels: &str) -> Node {
 }
 
 fn render(wanted: &Wanted) -> String {
+    let node = &wanted.node;
     let vips = wanted.vips.iter().map(|(vip, wanted)| {
         let services: Vec<_> = wanted.services.iter().map(ToString::to_string).collect();
         let services = services.join(" ");
-        let interfaces = match &wanted.here {
-            Ok(Interfaces::All) => "all".to_owned(),
-            Ok(Interfaces::Named(names)) => names.iter().cloned().collect::<Vec<_>>().join(","),
-            Err(reason) => return format!("{vip} for {services} elsewhere: {reason}"),
+        if let Some(reason) = wanted.refusal_on(node) {
+            return format!("{vip} for {services} elsewhere: {reason}");
+        }
+        let interfaces = match wanted.interfaces_on(node).expect("it is not refused") {
+            Interfaces::All => "all".to_owned(),
+            Interfaces::Named(names) => names.iter().cloned().collect::<Vec<_>>().join(","),
         };
         let preferred = match wanted.preference {
             0 => String::new(),

@@ -13,6 +13,8 @@ use super::{
 /// What the configuration asks of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
+    /// The node.
+    pub node: String,
     /// The VIPs of the cluster.
     pub vips: BTreeMap<IpAddr, WantedVip>,
     /// What is none, by Service and in the order of its addresses.
@@ -24,11 +26,12 @@ pub struct Wanted {
 pub struct WantedVip {
     /// The Services that it stands for.
     pub services: BTreeSet<ObjectName>,
-    /// Where this node announces it; or why it may not own it.
-    pub here: Result<Interfaces, NotAnnounced>,
+    /// Where nodes of this one's outlook announce it, wherever its endpoints are; or why none of
+    /// them may own it.
+    pub alike: Result<Interfaces, NotAnnounced>,
     /// The only nodes that may own it, if not all that the rest allows: those with endpoints.
     pub served_by: Option<BTreeSet<String>>,
-    /// How much this node is preferred to own the group.
+    /// How much such a node is preferred to own the group.
     pub preference: u32,
     /// The VIPs that it must sit together with.
     pub group: Group,
@@ -162,7 +165,10 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
                 .or_insert_with(|| (first, pools.preference(first, service, configuration)));
         }
     }
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted {
+        node: configuration.node.name.name.clone(),
+        ..Wanted::default()
+    };
     for service in configuration.services.values() {
         let mut refuse = |address, reason| {
             wanted.refused.push(Refusal {
@@ -195,7 +201,7 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
             let (first_ip, preference) = heads[&group];
             let vip = WantedVip {
                 services: BTreeSet::from([service.name.clone()]),
-                here: here(service, &advertisements, configuration),
+                alike: alike(service, &advertisements, configuration),
                 served_by: served_by(service, configuration),
                 preference,
                 group,
@@ -210,36 +216,34 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
     wanted
 }
 
-impl Wanted {
-    /// Says of the VIPs that only other nodes may own, for want of endpoints, why this one may not.
-    pub(super) fn only_served_by(&mut self, node: &str) {
-        for vip in self.vips.values_mut().filter(|vip| !vip.may_be_on(node)) {
-            let nowhere = vip.served_by.as_ref().is_some_and(BTreeSet::is_empty);
-            if vip.here.is_ok() {
-                vip.here = Err(match nowhere {
-                    true => NotAnnounced::EndpointsWithoutNode,
-                    false => NotAnnounced::NoEndpointHere {
-                        node: node.to_owned(),
-                    },
-                });
-            }
-        }
-    }
-}
-
 impl WantedVip {
-    /// Whether the node may own it as far as endpoints are concerned.
-    pub fn may_be_on(&self, node: &str) -> bool {
+    /// Where a node of this outlook announces it, if the configuration allows it to own it.
+    pub fn interfaces_on(&self, node: &str) -> Option<&Interfaces> {
         let nodes = self.served_by.as_ref();
-        nodes.is_none_or(|nodes| nodes.contains(node))
+        let is_served = nodes.is_none_or(|nodes| nodes.contains(node));
+        self.alike.as_ref().ok().filter(|_| is_served)
+    }
+
+    /// Why the configuration does not allow a node of this outlook to own it.
+    pub fn refusal_on(&self, node: &str) -> Option<NotAnnounced> {
+        if let Err(reason) = &self.alike {
+            return Some(reason.clone());
+        }
+        let nodes = self.served_by.as_ref()?;
+        if nodes.is_empty() {
+            return Some(NotAnnounced::EndpointsWithoutNode);
+        }
+        (!nodes.contains(node)).then(|| NotAnnounced::NoEndpointHere {
+            node: node.to_owned(),
+        })
     }
 
     /// Another Service has the same address.
     fn join(&mut self, other: Self) {
         self.services.extend(other.services);
-        match (&mut self.here, other.here) {
-            (Ok(here), Ok(more)) => here.add(&more),
-            (Err(_), Ok(here)) => self.here = Ok(here),
+        match (&mut self.alike, other.alike) {
+            (Ok(interfaces), Ok(more)) => interfaces.add(&more),
+            (Err(_), Ok(interfaces)) => self.alike = Ok(interfaces),
             (_, Err(_)) => {}
         }
         match (&mut self.served_by, other.served_by) {
@@ -250,8 +254,8 @@ impl WantedVip {
     }
 }
 
-/// Where the node announces a Service, whose endpoints it is not asked for.
-fn here(
+/// Where nodes of this one's outlook announce a Service, wherever its endpoints are.
+fn alike(
     service: &Service,
     advertisements: &[(usize, &Advertisement)],
     configuration: &Configuration<'_>,

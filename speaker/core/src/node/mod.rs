@@ -213,28 +213,6 @@ impl Node {
         places.map(|place| (place.address, self.link_name(place.link)))
     }
 
-    /// Why this node could not answer for a VIP if it owned it: what is wrong with its
-    /// configuration, its links, or the kernel.
-    pub fn obstacle(&self, vip: IpAddr) -> Option<String> {
-        let wanted = self.wanted.as_ref()?.vips.get(&vip)?;
-        if let Err(reason) = &wanted.here {
-            return Some(reason.to_string());
-        }
-        if let Some(absent) = self.plan.absent.get(&vip) {
-            return Some(absent.to_string());
-        }
-        let mut places = self.places_of(vip).into_iter();
-        places.find_map(|place| {
-            let placed = self.plan.places.get(&place)?;
-            let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
-            let failure = steps.iter().find_map(|step| self.failures.of(step));
-            let attached = self.held.attached.get(&placed.attached).cloned().flatten();
-            failure
-                .map(str::to_owned)
-                .or(attached.and_then(Result::err))
-        })
-    }
-
     /// A number that is another one whenever [`answered`](Self::answered) or
     /// [`obstacle`](Self::obstacle) may be.
     pub fn edition(&self) -> u64 {

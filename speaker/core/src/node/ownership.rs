@@ -42,7 +42,8 @@ impl Node {
         let group = match &self.wanted {
             Some(wanted) => {
                 let vip = wanted.vips.get(&entry.address);
-                vip.filter(|vip| vip.here.is_ok()).map(|vip| vip.group)
+                vip.filter(|vip| vip.interfaces_on(&wanted.node).is_some())
+                    .map(|vip| vip.group)
             }
             None => Some(Group(entry.address)),
         };

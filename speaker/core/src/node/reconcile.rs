@@ -22,8 +22,7 @@ impl Node {
         let (Some(wanted), Some(links)) = (&self.wanted, &self.links) else {
             return;
         };
-        let before =
-            std::mem::replace(&mut self.plan, Plan::new(&wanted.vips, links, &self.choice));
+        let before = std::mem::replace(&mut self.plan, Plan::new(wanted, links, &self.choice));
         self.remove_entries();
         self.leave_groups();
         self.keep_tags();

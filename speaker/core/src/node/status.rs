@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use speaker_common::layout::Action;
 
 use super::{Node, Place, Placed, Step};
-use crate::describe::mac_text;
+use crate::{
+    describe::mac_text,
+    intent::{Wanted, WantedVip},
+};
 
 /// How the program runs on an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,10 +93,7 @@ impl Node {
                 address: Some(address),
                 services: vip.services.iter().map(ToString::to_string).collect(),
                 places: self.statuses_of(address),
-                reason: match &vip.here {
-                    Ok(_) => self.plan.absent.get(&address).map(ToString::to_string),
-                    Err(reason) => Some(reason.to_string()),
-                },
+                reason: self.absence(wanted, address, vip),
             })
             .collect();
         vips.extend(wanted.refused.iter().map(|refused| VipStatus {
@@ -116,6 +116,36 @@ impl Node {
         Status { vips, links }
     }
 
+    /// Why this node could not answer for a VIP if it owned it: what is wrong with its
+    /// configuration, its links, or the kernel.
+    pub fn obstacle(&self, vip: IpAddr) -> Option<String> {
+        let wanted = self.wanted.as_ref()?;
+        self.absence(wanted, vip, wanted.vips.get(&vip)?)
+            .or_else(|| {
+                let places = self.places_of(vip);
+                let mut placed = places.iter().filter_map(|it| self.plan.places.get(it));
+                placed.find_map(|it| self.refusal(it)).map(str::to_owned)
+            })
+    }
+
+    /// Why a VIP is answered on no link.
+    fn absence(&self, wanted: &Wanted, address: IpAddr, vip: &WantedVip) -> Option<String> {
+        let refusal = vip.refusal_on(&wanted.node).map(|it| it.to_string());
+        let absent = || self.plan.absent.get(&address).map(ToString::to_string);
+        refusal.or_else(absent)
+    }
+
+    /// What the kernel has refused that an answer there takes.
+    fn refusal(&self, placed: &Placed) -> Option<&str> {
+        let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
+        let failure = steps.iter().find_map(|step| self.failures.of(step));
+        failure.or_else(|| self.attached(placed)?.as_ref().err().map(String::as_str))
+    }
+
+    fn attached(&self, placed: &Placed) -> Option<&Result<Attached, String>> {
+        self.held.attached.get(&placed.attached)?.as_ref()
+    }
+
     fn statuses_of(&self, address: IpAddr) -> Vec<PlaceStatus> {
         self.places_of(address)
             .iter()
@@ -124,18 +154,14 @@ impl Node {
     }
 
     fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
-        let attached = self.held.attached.get(&placed.attached).cloned().flatten();
+        let attached = self.attached(placed).and_then(|it| it.as_ref().ok());
         let held = self.held.vips.get(&placed.entry);
-        let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
-        let failure = steps.iter().find_map(|step| self.failures.of(step));
-        let state = match (&attached, held, failure) {
-            (_, _, Some(reason)) => reason.to_owned(),
-            (Some(Err(reason)), _, _) => reason.clone(),
-            (Some(Ok(_)), Some(vip), _) if vip.action == Action::Answer => {
-                if placed.up { "answering" } else { "no carrier" }.to_owned()
-            }
-            (Some(Ok(_)), Some(_), _) => "standby".to_owned(),
-            _ => "starting".to_owned(),
+        let state = match (self.refusal(placed), attached.and(held)) {
+            (Some(reason), _) => reason,
+            (None, Some(vip)) if vip.action == Action::Suppress => "standby",
+            (None, Some(_)) if placed.up => "answering",
+            (None, Some(_)) => "no carrier",
+            (None, None) => "starting",
         };
         let conflict = self.conflicts.get(&placed.entry);
         PlaceStatus {
@@ -143,8 +169,8 @@ impl Node {
             interface: self.link_name(placed.attached),
             mac: mac_text(&placed.mac),
             vlan: placed.entry.vlan.id,
-            state,
-            mode: attached.and_then(Result::ok).map(|attached| attached.mode),
+            state: state.to_owned(),
+            mode: attached.map(|attached| attached.mode.clone()),
             slot: held.map(|vip| vip.slot),
             announced: self.announced.get(place).copied().unwrap_or_default(),
             conflicts: conflict.map_or(0, |conflict| conflict.claims),

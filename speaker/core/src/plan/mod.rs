@@ -17,7 +17,7 @@ use speaker_common::{layout, wire::Mac};
 
 use crate::{
     cluster::LinkInfo,
-    intent::{Interfaces, WantedVip},
+    intent::{Interfaces, Wanted},
     link::{IPV6_MTU_MIN, Link},
     links::Links,
 };
@@ -116,7 +116,7 @@ pub fn usable(links: &Links, choice: &Choice) -> Vec<LinkInfo> {
 
 impl Plan {
     /// Places what is wanted on the links there are.
-    pub fn new(wanted: &BTreeMap<IpAddr, WantedVip>, links: &Links, choice: &Choice) -> Self {
+    pub fn new(wanted: &Wanted, links: &Links, choice: &Choice) -> Self {
         let mut usable = BTreeMap::new();
         let mut unusable = BTreeMap::new();
         for link in links.iter().filter(|link| choice.admits(link)) {
@@ -131,7 +131,7 @@ impl Plan {
         }
 
         let mut plan = Self::default();
-        for (&address, vip) in wanted {
+        for (&address, vip) in &wanted.vips {
             let all: Vec<&Link> = usable
                 .keys()
                 .filter_map(|index| links.get(*index))
@@ -143,7 +143,7 @@ impl Plan {
                     plan.silent.insert(entry);
                 }
             }
-            let Ok(interfaces) = &vip.here else {
+            let Some(interfaces) = vip.interfaces_on(&wanted.node) else {
                 continue;
             };
             let mut places: Vec<&Link> = match interfaces {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    intent::Group,
+    intent::{Group, WantedVip},
     link::{Kind, LinkChange},
 };
 
@@ -46,17 +46,21 @@ fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> 
         [] => Interfaces::All,
         names => Interfaces::Named(names.iter().map(ToString::to_string).collect()),
     };
-    let wanted = BTreeMap::from([(
+    let vips = BTreeMap::from([(
         vip,
         WantedVip {
             services: BTreeSet::new(),
-            here: Ok(interfaces),
+            alike: Ok(interfaces),
             served_by: None,
             preference: 0,
             group: Group(vip),
             first_ip: vip,
         },
     )]);
+    let wanted = Wanted {
+        vips,
+        ..Wanted::default()
+    };
     let links: Links = links.iter().cloned().collect();
     let name = |index| links.get(index).unwrap().name.clone();
     let plan = Plan::new(&wanted, &links, choice);

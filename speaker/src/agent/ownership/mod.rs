@@ -1,5 +1,6 @@
 //! This node's part in the cluster: carries [`Cluster`]'s commands out.
 
+mod groups;
 mod hands;
 mod net;
 mod verbs;
@@ -17,20 +18,20 @@ use std::{
 use anyhow::Result;
 use speaker_common::wire::Mac;
 use speaker_core::{
-    candidates::{Host, candidates},
     cluster::{
         self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, GroupName, Input,
         Life, LinkInfo, Member, NodeName, Settings, Stop, Timing,
     },
-    intent::{Group, Intent, Outlook, Wanted},
+    intent::Group,
     node,
 };
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
     announce,
-    peers::{Datagram, Keys, endpoint},
+    peers::{Datagram, endpoint},
+    timer::until,
 };
 use hands::{group_of, name_of};
 use net::Net;
@@ -39,8 +40,6 @@ use net::Net;
 const DRAINED: &str = "drained";
 /// How often the key file is read anew.
 const KEYS: Duration = Duration::from_secs(5);
-/// Nodes that have been members for this long have told whom else they know.
-const ACQUAINTED: Duration = Duration::from_secs(1);
 
 /// How this node takes part.
 #[derive(Clone, Debug)]
@@ -332,124 +331,6 @@ impl Ownership {
         });
     }
 
-    /// Tells the others of the links that this node can answer on. Whether these are others than
-    /// before.
-    pub(super) fn tell_links(&mut self, hands: &mut Hands) -> bool {
-        let links = hands.node.usable_links();
-        let others = links != self.links;
-        if others {
-            self.links.clone_from(&links);
-            self.handle(Input::Links(links), hands);
-        }
-        others
-    }
-
-    /// Whether the candidates may have changed by what other nodes tell, since this was last asked.
-    pub(super) fn has_news(&mut self) -> bool {
-        let news = self.cluster.news();
-        std::mem::replace(&mut self.news, news) != news
-    }
-
-    /// Finds out which nodes may own which groups, for [`tell_groups`](Self::tell_groups).
-    pub(super) fn plan(&mut self, intent: &Intent, hands: &Hands) {
-        let Some(wanted) = hands.node.wanted() else {
-            return;
-        };
-        let members: Vec<Member> = self.cluster.members().collect();
-        // Nodes that are asked for the same have it computed once.
-        let mut alike: BTreeMap<Outlook, Wanted> = BTreeMap::new();
-        let outlooks: Vec<Outlook> = members
-            .iter()
-            .map(|member| {
-                let node = intent.node(member.name.as_str());
-                let outlook = intent.outlook(&node);
-                alike
-                    .entry(outlook.clone())
-                    .or_insert_with(|| intent.wanted_alike(&node));
-                outlook
-            })
-            .collect();
-        let own = Host {
-            name: &self.name,
-            wanted,
-            links: &self.links,
-        };
-        let others = members.iter().zip(&outlooks).map(|(member, outlook)| Host {
-            name: &member.name,
-            wanted: &alike[outlook],
-            links: &member.links,
-        });
-        let groups = candidates(&[own].into_iter().chain(others).collect::<Vec<_>>());
-        let gone = self.told.keys().filter(|group| !groups.contains_key(group));
-        let changed = groups
-            .iter()
-            .filter(|(group, it)| self.told.get(group) != Some(it))
-            .map(|(group, _)| group);
-        self.untold = gone.chain(changed).copied().collect();
-        self.groups = groups;
-    }
-
-    /// Whether the cluster has yet to be told of groups.
-    pub(super) fn has_untold(&self) -> bool {
-        !self.untold.is_empty()
-    }
-
-    /// Tells the cluster of some groups. There may be as many as the maps hold, and the lease must
-    /// be renewed in between.
-    pub(super) fn tell_groups(&mut self, hands: &mut Hands) {
-        const AT_ONCE: usize = 256;
-        let some = self.untold.len().min(AT_ONCE);
-        let mut changes = Vec::with_capacity(some);
-        for group in self.untold.drain(..some) {
-            let now = self.groups.get(&group).cloned();
-            match &now {
-                Some(now) => drop(self.told.insert(group, now.clone())),
-                None => drop(self.told.remove(&group)),
-            }
-            self.edition += 1;
-            changes.push((name_of(group), now));
-        }
-        if !changes.is_empty() {
-            self.handle(Input::Groups(changes), hands);
-        }
-        if self.untold.is_empty() {
-            self.take_part(hands);
-        }
-    }
-
-    /// Whether all that this node is to own now, as far as it knows, it owns: a node that is alone
-    /// owns all, and others may take a while to agree.
-    pub(super) fn is_settled(&self) -> bool {
-        let mine = || {
-            let groups = self.told.values();
-            groups.filter(|group| group.candidates.iter().any(|(name, _)| *name == self.name))
-        };
-        self.planned
-            && self.untold.is_empty()
-            && (self.net.is_some()
-                || self.draining
-                || self.cluster.owned().count() == mine().count())
-    }
-
-    /// Takes part once the groups have been told, but claims nothing while the only nodes that it
-    /// hears are such as it cannot talk to: this node's key is the wrong one, and another owns the
-    /// VIPs.
-    fn take_part(&mut self, hands: &mut Hands) {
-        if self.planned || !self.joined {
-            return;
-        }
-        let strangers = self.net.as_ref().is_some_and(Net::hears_strangers);
-        let met = |member: Member| {
-            use cluster::CandidateStanding::{Draining, Ready, Restarting};
-            matches!(member.standing, Draining | Ready | Restarting)
-                && member.since.elapsed() > ACQUAINTED
-        };
-        if !strangers || self.cluster.members().any(met) {
-            self.planned = true;
-            self.handle(Input::Planned, hands);
-        }
-    }
-
     /// Somebody else claims a VIP that this node knows of. Whether it is none of the cluster.
     pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands) -> bool {
         let Some(group) = hands.node.group(vip) else {
@@ -483,31 +364,13 @@ impl Ownership {
         let Some(net) = &mut self.net else {
             return;
         };
-        net.read = Instant::now();
-        match Keys::read(&net.key_file) {
-            Ok(keys) if keys.probes() == net.keys.probes() => {}
-            Ok(keys) => {
-                info!("the cluster's keys have changed");
-                net.keys = keys;
-                let keys = net.probe_keys();
-                if let Err(error) = hands.answer_probes(&self.name, self.net.as_ref()) {
-                    warn!("{error:#}");
-                }
-                self.handle(Input::Keys(keys), hands);
+        if net.read_keys() {
+            let keys = net.probe_keys();
+            if let Err(error) = hands.answer_probes(&self.name, self.net.as_ref()) {
+                warn!("{error:#}");
             }
-            Err(error) => warn!(
-                "{}: {error}; the keys that were read before stay (--cluster-key-file)",
-                net.key_file.display()
-            ),
+            self.handle(Input::Keys(keys), hands);
         }
-    }
-}
-
-/// Waits for a time that may never come.
-pub(super) async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => pending().await,
     }
 }
 

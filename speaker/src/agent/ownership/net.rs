@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use speaker_common::probe;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::peers::{Keys, Sockets};
 
@@ -57,6 +57,26 @@ impl Net {
             last_unreadable: None,
             told: BTreeMap::new(),
         })
+    }
+
+    /// Reads the key file anew. Whether it holds other keys than before.
+    pub(super) fn read_keys(&mut self) -> bool {
+        self.read = Instant::now();
+        match Keys::read(&self.key_file) {
+            Ok(keys) if keys.probes() == self.keys.probes() => false,
+            Ok(keys) => {
+                info!("the cluster's keys have changed");
+                self.keys = keys;
+                true
+            }
+            Err(error) => {
+                warn!(
+                    "{}: {error}; the keys that were read before stay (--cluster-key-file)",
+                    self.key_file.display()
+                );
+                false
+            }
+        }
     }
 
     pub(super) fn probe_keys(&self) -> Vec<probe::Key> {

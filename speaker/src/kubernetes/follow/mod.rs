@@ -17,13 +17,10 @@ use std::{path::PathBuf, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::Client;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::mpsc, time::Instant};
 use tracing::{info, warn};
 
-use crate::source::Change;
+use crate::{source::Change, timer::until};
 use objects::{News, Objects};
 use store::Store;
 
@@ -119,12 +116,5 @@ impl Follower {
                 }
             }
         }
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }

@@ -25,13 +25,11 @@ use kube::{
     },
 };
 use speaker_core::intent::ObjectName;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use super::{ServiceL2Status, client::watch_config};
+use crate::timer::until;
 use steps::{Record, Step, Told};
 use write::Writer;
 
@@ -86,19 +84,12 @@ pub async fn publish(
         .filter_map(|event| std::future::ready(event.ok()))
         .boxed();
     loop {
-        let retry_at = publisher.retry_at;
-        let retry = async {
-            match retry_at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             changed = publications.changed() => if changed.is_err() {
                 return;
             },
             Some(event) = statuses.next() => publisher.hear(event),
-            () = retry => publisher.retry_at = None,
+            () = until(publisher.retry_at) => publisher.retry_at = None,
         }
         let publication = publications.borrow_and_update().clone();
         if let Some(publication) = publication

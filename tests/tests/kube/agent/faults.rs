@@ -75,12 +75,17 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
             said[0].contains("going by the configuration of"),
             "{said:?}"
         );
+        let away = "the API server has not answered for";
+        let status = site.nodes[owner].ask("status")?;
+        assert!(status.contains(away), "{status}");
 
         // And what has changed in between is heard of when it is back.
         site.kube.start_api()?;
         let delete = ["delete", "service", "web"];
         site.kube.kubectl(delete).unheard().run()?;
         site.announced_by("web", None)?;
+        let status = site.nodes[owner].ask("status")?;
+        assert!(!status.contains(away), "{status}");
         Ok(())
     });
 }

@@ -1,0 +1,69 @@
+//! A VIP that the node's own kernel holds, as kube-proxy has it in IPVS mode.
+
+use super::*;
+
+/// kube-proxy in IPVS mode puts every VIP on an interface of its own, of all nodes.
+fn ipvs(address: &str) -> Link {
+    Link {
+        index: 9,
+        name: "kube-ipvs0".into(),
+        carrier: false,
+        kind: Kind::Other("dummy".into()),
+        addresses: BTreeSet::from([(address.parse().unwrap(), 32)]),
+        ..eth0()
+    }
+}
+
+fn refused(vip: &str) -> Input {
+    let Input::Wanted(mut wanted) = wanted(&[vip]) else {
+        unreachable!("it is what is wanted");
+    };
+    for vip in wanted.vips.values_mut() {
+        vip.alike = Err(NotAnnounced::NoEndpoint);
+    }
+    Input::Wanted(wanted)
+}
+
+#[test]
+fn a_vip_that_the_nodes_own_kernel_holds_is_silent_where_it_may_not_be_owned() {
+    let mut bench = Bench::new();
+    bench.handle(refused("10.0.0.5")).expect(&[]);
+    bench.handle(links([eth0(), ipvs("10.0.0.5")])).expect(&[
+        "set link 2",
+        "reset 0",
+        "put 10.0.0.5 Suppress 0",
+        "attach 2",
+    ]);
+}
+
+#[test]
+fn a_vip_that_may_not_be_owned_is_none_of_the_programs_business() {
+    let mut bench = Bench::new();
+    bench.handle(refused("10.0.0.5")).expect(&[]);
+    bench.handle(links([eth0()])).expect(&[]);
+    assert!(bench.state().contains("no endpoint"), "{}", bench.state());
+}
+
+#[test]
+fn a_vip_that_the_nodes_own_kernel_holds_is_silent_on_the_links_that_are_not_named() {
+    let mut bench = Bench::new();
+    let Input::Wanted(mut named) = wanted(&["10.0.0.5"]) else {
+        unreachable!("it is what is wanted");
+    };
+    for vip in named.vips.values_mut() {
+        vip.alike = Ok(Interfaces::Named(BTreeSet::from(["eth1".to_owned()])));
+    }
+    bench.handle(Input::Wanted(named));
+    let eth1 = Link {
+        index: 3,
+        name: "eth1".into(),
+        ..eth0()
+    };
+    bench.handle(links([eth0(), eth1, ipvs("10.0.0.5")]));
+    let entry = |port| Entry {
+        port,
+        ..entry("10.0.0.5")
+    };
+    let actions = [2, 3].map(|port| bench.node.held.vips[&entry(port)].action);
+    assert_eq!(actions, [Action::Suppress, Action::Answer]);
+}

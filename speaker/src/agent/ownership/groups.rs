@@ -1,0 +1,162 @@
+//! What the cluster is told of: this node's links, and the groups of VIPs with the nodes that may
+//! own them.
+
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::Duration};
+
+use speaker_core::{
+    candidates::{Excluded, Host, candidates, excluded},
+    cluster::{self, Input, Member, NodeName},
+    intent::{Intent, Outlook},
+};
+
+use super::{
+    Ownership,
+    hands::{Hands, name_of},
+    net::Net,
+};
+
+/// Nodes that have been members for this long have told whom else they know.
+const ACQUAINTED: Duration = Duration::from_secs(1);
+
+impl Ownership {
+    /// Tells the others of the links that this node can answer on. Whether these are others than
+    /// before.
+    pub(in super::super) fn tell_links(&mut self, hands: &mut Hands) -> bool {
+        let links = hands.node.usable_links();
+        let others = links != self.links;
+        if others {
+            self.links.clone_from(&links);
+            self.handle(Input::Links(links), hands);
+        }
+        others
+    }
+
+    /// Whether the candidates may have changed by what other nodes tell, since this was last asked.
+    pub(in super::super) fn has_news(&mut self) -> bool {
+        let news = self.cluster.news();
+        std::mem::replace(&mut self.news, news) != news
+    }
+
+    /// Finds out which nodes may own which groups, for [`tell_groups`](Self::tell_groups).
+    pub(in super::super) fn plan(&mut self, intent: &Intent, hands: &Hands) {
+        let Some(groups) = self.of_hosts(intent, hands, candidates) else {
+            return;
+        };
+        let gone = self.told.keys().filter(|group| !groups.contains_key(group));
+        let changed = groups
+            .iter()
+            .filter(|(group, it)| self.told.get(group) != Some(it))
+            .map(|(group, _)| group);
+        self.untold = gone.chain(changed).copied().collect();
+        self.groups = groups;
+    }
+
+    /// The nodes that may not own a VIP, and why.
+    pub(in super::super) fn excluded(
+        &self,
+        vip: IpAddr,
+        intent: &Intent,
+        hands: &Hands,
+    ) -> BTreeMap<NodeName, Excluded> {
+        self.of_hosts(intent, hands, |hosts| excluded(hosts, vip))
+            .unwrap_or_default()
+    }
+
+    /// What all nodes come to, once it is known what is wanted.
+    fn of_hosts<R>(
+        &self,
+        intent: &Intent,
+        hands: &Hands,
+        ask: impl FnOnce(&[Host<'_>]) -> R,
+    ) -> Option<R> {
+        let wanted = hands.node.wanted()?;
+        let members: Vec<Member> = self.cluster.members().collect();
+        // Nodes that are asked for the same have it computed once.
+        let own = intent.outlook(&intent.node(self.name.as_str()));
+        let mut alike = BTreeMap::from([(own, Cow::Borrowed(wanted))]);
+        let outlooks: Vec<Outlook> = members
+            .iter()
+            .map(|member| {
+                let node = intent.node(member.name.as_str());
+                let outlook = intent.outlook(&node);
+                alike
+                    .entry(outlook.clone())
+                    .or_insert_with(|| Cow::Owned(intent.wanted(&node)));
+                outlook
+            })
+            .collect();
+        let own = Host {
+            name: &self.name,
+            wanted,
+            links: &self.links,
+        };
+        let others = members.iter().zip(&outlooks).map(|(member, outlook)| Host {
+            name: &member.name,
+            wanted: &alike[outlook],
+            links: &member.links,
+        });
+        let hosts: Vec<Host<'_>> = [own].into_iter().chain(others).collect();
+        Some(ask(&hosts))
+    }
+
+    /// Whether the cluster has yet to be told of groups.
+    pub(in super::super) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Tells the cluster of some groups. There may be as many as the maps hold, and the lease must
+    /// be renewed in between.
+    pub(in super::super) fn tell_groups(&mut self, hands: &mut Hands) {
+        const AT_ONCE: usize = 256;
+        let some = self.untold.len().min(AT_ONCE);
+        let mut changes = Vec::with_capacity(some);
+        for group in self.untold.drain(..some) {
+            let now = self.groups.get(&group).cloned();
+            match &now {
+                Some(now) => drop(self.told.insert(group, now.clone())),
+                None => drop(self.told.remove(&group)),
+            }
+            self.edition += 1;
+            changes.push((name_of(group), now));
+        }
+        if !changes.is_empty() {
+            self.handle(Input::Groups(changes), hands);
+        }
+        if self.untold.is_empty() {
+            self.take_part(hands);
+        }
+    }
+
+    /// Whether all that this node is to own now, as far as it knows, it owns: a node that is alone
+    /// owns all, and others may take a while to agree.
+    pub(in super::super) fn is_settled(&self) -> bool {
+        let mine = || {
+            let groups = self.told.values();
+            groups.filter(|group| group.candidates.iter().any(|(name, _)| *name == self.name))
+        };
+        self.planned
+            && self.untold.is_empty()
+            && (self.net.is_some()
+                || self.draining
+                || self.cluster.owned().count() == mine().count())
+    }
+
+    /// Takes part once the groups have been told, but claims nothing while the only nodes that it
+    /// hears are such as it cannot talk to: this node's key is the wrong one, and another owns the
+    /// VIPs.
+    fn take_part(&mut self, hands: &mut Hands) {
+        if self.planned || !self.joined {
+            return;
+        }
+        let strangers = self.net.as_ref().is_some_and(Net::hears_strangers);
+        let met = |member: Member| {
+            use cluster::CandidateStanding::{Draining, Ready, Restarting};
+            matches!(member.standing, Draining | Ready | Restarting)
+                && member.since.elapsed() > ACQUAINTED
+        };
+        if !strangers || self.cluster.members().any(met) {
+            self.planned = true;
+            self.handle(Input::Planned, hands);
+        }
+    }
+}

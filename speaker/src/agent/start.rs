@@ -1,0 +1,199 @@
+//! What the agent is started with, and how.
+
+use std::{
+    collections::BTreeSet,
+    fs::DirBuilder,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use speaker_core::{
+    announce::{Announcer, Config},
+    intent::Terms,
+    node::{Input, Node},
+    plan::Choice,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::warn;
+
+use super::{
+    Agent, Membership,
+    configuration::Configuration,
+    frames::Taps,
+    ownership::{Hands, Ownership},
+    publication::Publisher,
+    shell::Shell,
+};
+use crate::{
+    api,
+    kernel::{self, Kernel, ModeChoice},
+    kubernetes::{self, follow, publish},
+    manifests,
+    netlink::{self, Watch},
+};
+
+/// What the agent is told on its command line.
+#[derive(Debug)]
+pub struct Options {
+    /// This node's name.
+    pub node_name: String,
+    /// Where the configuration is.
+    pub source: Source,
+    /// What is decided apart from any object.
+    pub terms: Terms,
+    /// The interfaces to use; none: the usual ones.
+    pub interfaces: BTreeSet<String>,
+    /// Where the program runs.
+    pub mode: ModeChoice,
+    /// The bpf file system.
+    pub bpffs: PathBuf,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Where HTTP is served.
+    pub http: Option<SocketAddr>,
+    /// Between two announcements of a VIP.
+    pub refresh: Duration,
+    /// The level of the traced build; none: the normal one.
+    pub ebpf_log_level: Option<tracing::Level>,
+    /// How this node takes part in the cluster.
+    pub membership: Membership,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// The API server of a cluster.
+    Cluster {
+        /// How it is reached; none: as from a pod of the cluster.
+        kubeconfig: Option<PathBuf>,
+        /// The namespace of the installation.
+        namespace: String,
+    },
+}
+
+impl Agent {
+    pub(super) async fn start(options: Options) -> Result<Self> {
+        let Options {
+            node_name,
+            source,
+            terms,
+            interfaces,
+            mode,
+            bpffs,
+            state_dir,
+            http,
+            refresh,
+            ebpf_log_level,
+            membership,
+        } = options;
+        // Before what only fails because of it.
+        kernel::check()?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&state_dir)
+            .with_context(|| format!("cannot make {} (--state-dir)", state_dir.display()))?;
+        let kernel = Kernel::open(&kernel::Options {
+            bpffs,
+            ebpf_log_level,
+        })?;
+        let events = kernel.events()?;
+        let shell = Shell::new(kernel, mode)?;
+
+        let (sender, requests) = mpsc::channel(16);
+        api::serve_socket(&api::socket(&state_dir), sender.clone())?;
+        if let Some(address) = http {
+            api::serve_http(address, sender).await?;
+        }
+
+        let Watch {
+            links,
+            changes: link_changes,
+        } = netlink::watch().await?;
+        for name in &interfaces {
+            if !links.iter().any(|link| link.name == *name) {
+                warn!("there is no interface {name} (--interface) yet: waiting for it");
+            }
+        }
+        let choice = if interfaces.is_empty() {
+            Choice::Usual
+        } else {
+            Choice::Named(interfaces)
+        };
+        let now = Instant::now();
+        let config = Config {
+            refresh,
+            seed: seed(&node_name),
+            ..Config::default()
+        };
+        let mut node = Node::new(choice, Announcer::new(&config, now));
+        node.handle(Input::Adopted(shell.adopted()?), now);
+        let mut hands = Hands { node, shell };
+        let mut ownership = Ownership::start(&node_name, membership, &state_dir, &mut hands)?;
+        let links = links.into_iter().collect();
+        hands.node.handle(Input::Links(links), now);
+        // Others are to count on this node from the moment that they meet it.
+        ownership.tell_links(&mut hands);
+        let (changed, changes) = mpsc::channel(1);
+        let cluster = match source {
+            Source::Manifests(directory) => {
+                tokio::spawn(manifests::watch(directory, state_dir, changed));
+                None
+            }
+            Source::Cluster {
+                kubeconfig,
+                namespace,
+            } => {
+                let (client, reach) = kubernetes::connect(kubeconfig.as_deref()).await?;
+                let options = follow::Options {
+                    namespace: namespace.clone(),
+                    state_dir,
+                };
+                tokio::spawn(follow::follow(client.clone(), options, changed));
+                let options = publish::Options {
+                    node: node_name.clone(),
+                    namespace,
+                };
+                let (publications, published) = watch::channel(None);
+                tokio::spawn(publish::publish(client, options, published));
+                Some((Publisher::new(publications), reach))
+            }
+        };
+        let (publisher, reach) = cluster.unzip();
+        Ok(Self {
+            hands,
+            name: node_name,
+            configuration: Configuration::new(terms),
+            ownership,
+            replan: false,
+            taps: Taps::new(),
+            publisher,
+            reach,
+            publish_at: None,
+            settled: false,
+            adopted: false,
+            links: link_changes,
+            changes,
+            events,
+            requests,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// What sets this node's refreshes apart from those of others.
+fn seed(node_name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    node_name.hash(&mut hasher);
+    hasher.finish()
+}

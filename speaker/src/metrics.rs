@@ -1,0 +1,87 @@
+//! Prometheus metrics: the text that is scraped, and what agents and controllers both tell.
+
+use std::fmt;
+
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is scraped (OpenMetrics 1.0).
+pub(crate) fn exposition(collector: impl Collector) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], encode(collector)).into_response()
+}
+
+/// The text of an exposition.
+pub(crate) fn encode(collector: impl Collector) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector));
+    let mut text = String::new();
+    text::encode(&mut text, &registry).expect("writing to a string cannot fail");
+    text
+}
+
+/// A metric without labels.
+pub(crate) fn one(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    metric: &impl EncodeMetric,
+) -> fmt::Result {
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+/// A gauge that is 1 or 0.
+pub(crate) fn flag(holds: bool) -> ConstGauge<i64> {
+    ConstGauge::new(i64::from(holds))
+}
+
+/// How the configuration comes in, by the names that MetalLB's users graph.
+pub(crate) struct Intake {
+    /// How often something of it was told.
+    pub(crate) updates: u64,
+    /// How often that failed, wholly or in part.
+    pub(crate) errors: u64,
+    /// A configuration is known.
+    pub(crate) is_loaded: bool,
+    /// Something of the newest one is refused, and the last valid one in force.
+    pub(crate) is_stale: bool,
+}
+
+impl Intake {
+    pub(crate) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        one(
+            encoder,
+            "metallb_k8s_client_updates",
+            "Updates of the configuration",
+            &ConstCounter::new(self.updates),
+        )?;
+        one(
+            encoder,
+            "metallb_k8s_client_update_errors",
+            "Updates of the configuration that failed or of which something was refused",
+            &ConstCounter::new(self.errors),
+        )?;
+        one(
+            encoder,
+            "metallb_k8s_client_config_loaded_bool",
+            "Whether a configuration has been loaded",
+            &flag(self.is_loaded),
+        )?;
+        one(
+            encoder,
+            "metallb_k8s_client_config_stale_bool",
+            "Whether something of the newest configuration is refused and the last valid one in \
+             force",
+            &flag(self.is_stale),
+        )
+    }
+}
