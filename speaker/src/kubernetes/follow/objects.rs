@@ -54,14 +54,21 @@ pub(super) enum What {
 /// What an object comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
-    /// A valid object.
-    Object(Object),
-    /// An agent at this address.
-    Agent(IpAddr),
+    /// Something that counts.
+    Valid(Valid),
     /// Nothing that counts.
     Nothing,
     /// It cannot be, for this reason. Its last valid version stays.
     Invalid(String),
+}
+
+/// What counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Valid {
+    /// An object of the configuration.
+    Object(Object),
+    /// An agent at this address.
+    Agent(IpAddr),
 }
 
 /// See the module.
@@ -70,7 +77,7 @@ pub(super) struct Objects {
     listed: BTreeSet<Resource>,
     /// What a list that has begun has named so far.
     listing: BTreeMap<Resource, BTreeSet<ObjectName>>,
-    known: BTreeMap<(Resource, ObjectName), Item>,
+    known: BTreeMap<(Resource, ObjectName), Valid>,
     refused: BTreeMap<(Resource, ObjectName), String>,
     /// What stands in for the API server is to be told, though nothing is listed.
     standing_in: bool,
@@ -120,16 +127,19 @@ impl Objects {
 
     fn learn(&mut self, of: Resource, name: ObjectName, item: Item) -> Option<String> {
         let key = (of, name);
-        if let Item::Invalid(reason) = item {
-            let before = self.refused.insert(key, reason.clone());
-            return (before.as_ref() != Some(&reason)).then_some(reason);
-        }
-        self.refused.remove(&key);
-        if item == Item::Nothing {
-            self.forget(key.0, key.1);
-        } else if self.known.get(&key) != Some(&item) {
-            self.known.insert(key.clone(), item);
-            self.changed.insert(key);
+        let refused = self.refused.remove(&key);
+        match item {
+            Item::Invalid(reason) => {
+                let is_news = refused.as_ref() != Some(&reason);
+                self.refused.insert(key, reason.clone());
+                return is_news.then_some(reason);
+            }
+            Item::Nothing => self.forget(key.0, key.1),
+            Item::Valid(it) if self.known.get(&key) == Some(&it) => {}
+            Item::Valid(it) => {
+                self.known.insert(key.clone(), it);
+                self.changed.insert(key);
+            }
         }
         None
     }
@@ -151,11 +161,11 @@ impl Objects {
                 Object::Pool(_) => Resource::Pools,
                 Object::Advertisement(_) => Resource::Advertisements,
             };
-            ((of, object.name().clone()), Item::Object(object))
+            ((of, object.name().clone()), Valid::Object(object))
         });
         let peers = peers.into_iter().map(|peer| {
             let name = ObjectName::new("", peer.to_string());
-            ((Resource::Agents, name), Item::Agent(peer))
+            ((Resource::Agents, name), Valid::Agent(peer))
         });
         let known: Vec<_> = objects
             .chain(peers)
@@ -193,11 +203,11 @@ impl Objects {
         };
         for key in mem::take(&mut self.changed) {
             match self.known.get(&key) {
-                Some(Item::Object(object)) => {
+                Some(Valid::Object(object)) => {
                     self.told.insert(object.key());
                     change.apply.push(object.clone());
                 }
-                Some(Item::Agent(_) | Item::Nothing | Item::Invalid(_)) => {}
+                Some(Valid::Agent(_)) => {}
                 None => change.delete.extend(self.told_key(key)),
             }
         }
@@ -230,8 +240,8 @@ impl Objects {
         let items = self.known.values();
         items
             .filter_map(|item| match item {
-                Item::Agent(address) => Some(*address),
-                _ => None,
+                Valid::Agent(address) => Some(*address),
+                Valid::Object(_) => None,
             })
             .collect()
     }
@@ -239,8 +249,8 @@ impl Objects {
     /// All that is known, to be kept.
     pub(super) fn known(&self) -> (Vec<Object>, BTreeSet<IpAddr>) {
         let objects = self.known.values().filter_map(|item| match item {
-            Item::Object(object) => Some(object.clone()),
-            _ => None,
+            Valid::Object(object) => Some(object.clone()),
+            Valid::Agent(_) => None,
         });
         (objects.collect(), self.peers())
     }

@@ -33,21 +33,21 @@ fn hear(objects: &mut Objects, lines: &str) {
             ["gone", _, name] => What::Gone(ObjectName::new("", name)),
             ["there", "pods", address] => {
                 let name = ObjectName::new("ns", format!("pod-{address}"));
-                What::There(name, Item::Agent(address.parse().unwrap()))
+                What::There(name, Item::Valid(Valid::Agent(address.parse().unwrap())))
             }
             ["there", _, name, ref options @ ..] => {
                 let name_of = ObjectName::new("", name);
                 let item = match options {
                     ["invalid"] => Item::Invalid(format!("{name} is invalid")),
                     ["nothing"] => Item::Nothing,
-                    labels => Item::Object(Object::Node(Node {
+                    labels => Item::Valid(Valid::Object(Object::Node(Node {
                         labels: labels
                             .iter()
                             .map(|label| label.split_once('=').unwrap())
                             .map(|(key, value)| (key.to_owned(), value.to_owned()))
                             .collect(),
                         ..Node::standalone(name)
-                    })),
+                    }))),
                 };
                 What::There(name_of, item)
             }

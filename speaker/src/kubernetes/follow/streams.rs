@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use speaker_core::intent::{Object, ObjectName};
 use tracing::{info, warn};
 
-use super::objects::{Item, News, Resource, What};
+use super::objects::{Item, News, Resource, Valid, What};
 use crate::kubernetes::{
     IPAddressPool, Invalid, L2Advertisement,
     client::watch_config,
@@ -58,31 +58,31 @@ pub(super) fn all(client: &Client, namespace: &str) -> impl Stream<Item = News> 
 
 fn service(service: &Service) -> Item {
     match convert::service(service, Source::Cluster) {
-        Ok(service) => service.map_or(Item::Nothing, |it| Item::Object(Object::Service(it))),
-        Err(invalid) => invalid_item(&invalid),
+        Ok(service) => service.map_or(Item::Nothing, |it| valid(Object::Service(it))),
+        Err(reason) => invalid(&reason),
     }
 }
 
 fn endpoints(slice: &EndpointSlice) -> Item {
     let slice = convert::endpoints(slice);
-    slice.map_or(Item::Nothing, |it| Item::Object(Object::Endpoints(it)))
+    slice.map_or(Item::Nothing, |it| valid(Object::Endpoints(it)))
 }
 
 fn node(node: &Node) -> Item {
-    Item::Object(Object::Node(convert::node(node)))
+    valid(Object::Node(convert::node(node)))
 }
 
 fn pool(pool: &IPAddressPool) -> Item {
     match convert::pool(&pool.metadata, &pool.spec) {
-        Ok(pool) => Item::Object(Object::Pool(pool)),
-        Err(invalid) => invalid_item(&invalid),
+        Ok(pool) => valid(Object::Pool(pool)),
+        Err(reason) => invalid(&reason),
     }
 }
 
 fn advertisement(advertisement: &L2Advertisement) -> Item {
     match convert::advertisement(&advertisement.metadata, &advertisement.spec.spec) {
-        Ok(advertisement) => Item::Object(Object::Advertisement(advertisement)),
-        Err(invalid) => invalid_item(&invalid),
+        Ok(advertisement) => valid(Object::Advertisement(advertisement)),
+        Err(reason) => invalid(&reason),
     }
 }
 
@@ -92,13 +92,17 @@ fn agent(pod: &Pod) -> Item {
     let runs = status.is_some_and(|it| !it.phase.as_deref().is_some_and(ended));
     let address = status.and_then(|it| it.pod_ip.as_ref()?.parse::<IpAddr>().ok());
     match address {
-        Some(address) if runs => Item::Agent(address),
+        Some(address) if runs => Item::Valid(Valid::Agent(address)),
         _ => Item::Nothing,
     }
 }
 
-fn invalid_item(invalid: &Invalid) -> Item {
-    Item::Invalid(invalid.to_string())
+fn valid(object: Object) -> Item {
+    Item::Valid(Valid::Object(object))
+}
+
+fn invalid(reason: &Invalid) -> Item {
+    Item::Invalid(reason.to_string())
 }
 
 /// What the watch of one kind tells. Its failures are for the log: what was known stays.
