@@ -338,6 +338,33 @@ fn a_move_without_cause_is_noticed() {
     );
 }
 
+/// Two VIPs that are to be together, of which somebody moves the first.
+fn two_together() -> Scenario {
+    let mut scenario = Scenario::quiet(1, 3);
+    scenario.vips = 2;
+    scenario.candidates = vec![vec![Some(0); 3]; 2];
+    scenario.follows = [(1, 0)].into();
+    for to in 0..3 {
+        let at = 10_000 + 1_000 * to as u64;
+        scenario = scenario.with(
+            at,
+            Fault::Move {
+                asked: 0,
+                vip: 0,
+                to,
+            },
+        );
+    }
+    scenario
+}
+
+#[test]
+fn vips_that_are_not_brought_together_are_noticed() {
+    play(two_together());
+    let broken = broken_by(Sabotage::Apart, two_together());
+    assert_eq!(broken, Invariant::Together);
+}
+
 #[test]
 fn a_missing_announcement_is_noticed() {
     let scenario = Scenario::quiet(1, 3);

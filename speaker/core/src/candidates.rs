@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{self, LinkInfo, NodeName},
+    cluster::{LinkInfo, NodeName, Placement},
     intent::{Group, NotAnnounced, Wanted},
     links::same_subnet,
 };
@@ -23,13 +23,13 @@ pub struct Host<'a> {
     pub links: &'a [LinkInfo],
 }
 
-/// The groups of all VIPs, each with the nodes that may own it.
+/// All VIPs, each with the nodes that may own it, and the VIP that it is to be with.
 ///
 /// A node may own a VIP if the configuration asks it of the node and the node has a link for it;
 /// if any such node has a link with carrier, only those that have, and if any such link is in the
-/// VIP's subnet, only those with one there. It may own a group if it
-/// may own all its VIPs; where no node may, as many of them as any node may.
-pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
+/// VIP's subnet, only those with one there. It may own the VIPs of a group if it may own all of
+/// them; where no node may, as many of them as any node may.
+pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
     for host in hosts {
         for (&address, vip) in &host.wanted.vips {
@@ -39,26 +39,29 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
             addresses.insert(address);
         }
     }
-    groups
-        .into_iter()
-        .map(|(group, (first_ip, addresses))| {
-            let judged = judge(hosts, &addresses);
-            let mut candidates: Vec<_> = judged
-                .into_iter()
-                .filter(|it| it.is_candidate)
-                .map(|it| (it.host.name.clone(), i64::from(it.preference)))
-                .collect();
-            candidates.sort();
-            let group_of_cluster = cluster::Group {
+    let mut vips = BTreeMap::new();
+    for (first_ip, addresses) in groups.into_values() {
+        let judged = judge(hosts, &addresses);
+        let mut candidates: Vec<_> = judged
+            .into_iter()
+            .filter(|it| it.is_candidate)
+            .map(|it| (it.host.name.clone(), i64::from(it.preference)))
+            .collect();
+        candidates.sort();
+        let leader = addresses.first().map(ToString::to_string);
+        for (index, address) in addresses.iter().enumerate() {
+            let placement = Placement {
                 first_ip,
-                candidates,
+                candidates: candidates.clone(),
+                follows: leader.clone().filter(|_| index > 0).map(Into::into),
             };
-            (group, group_of_cluster)
-        })
-        .collect()
+            vips.insert(*address, placement);
+        }
+    }
+    vips
 }
 
-/// The nodes that may not own a VIP's group, and why.
+/// The nodes that may not own a VIP, and why.
 pub fn excluded(hosts: &[Host<'_>], vip: IpAddr) -> BTreeMap<NodeName, Excluded> {
     let all = || hosts.iter().flat_map(|host| &host.wanted.vips);
     let group = all().find(|(address, _)| **address == vip);
@@ -72,7 +75,7 @@ pub fn excluded(hosts: &[Host<'_>], vip: IpAddr) -> BTreeMap<NodeName, Excluded>
         .collect()
 }
 
-/// Why a node may not own a group.
+/// Why a node may not own the VIPs of a group.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Excluded {
     /// By the configuration.
@@ -89,7 +92,7 @@ pub enum Excluded {
     OtherSubnet(IpAddr),
 }
 
-/// How well a node is placed to own a group.
+/// How well a node is placed to own the VIPs of a group.
 struct Judged<'a> {
     host: Host<'a>,
     /// The VIPs that it may own.
@@ -233,11 +236,11 @@ mod tests {
         ask(&hosts.collect::<Vec<_>>())
     }
 
-    /// The candidates of the first group, as text.
+    /// The candidates of the first VIP, as text.
     fn names(hosts: &[Given<'_>]) -> String {
-        let groups = of(hosts, candidates);
-        let (_, group) = groups.first_key_value().unwrap();
-        let names = group.candidates.iter().map(|(name, _)| name.as_str());
+        let vips = of(hosts, candidates);
+        let (_, vip) = vips.first_key_value().unwrap();
+        let names = vip.candidates.iter().map(|(name, _)| name.as_str());
         names.collect::<Vec<_>>().join(" ")
     }
 
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_knows_of_groups_that_it_may_not_own() {
+    fn every_node_knows_of_vips_that_it_may_not_own() {
         let mut refused = wanted(&[&["10.9.0.1"]], &Interfaces::All);
         for vip in refused.vips.values_mut() {
             vip.alike = Err(NotAnnounced::NoEndpoint);
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_by_the_first_address_of_the_service() {
+    fn the_order_is_by_the_first_address_of_the_service_and_all_follow_the_smallest() {
         let wanted = wanted(&[&["fd09::1", "10.9.0.1"]], &Interfaces::All);
         let name = "a".into();
         let host = Host {
@@ -339,10 +342,12 @@ mod tests {
             wanted: &wanted,
             links: &[],
         };
-        let groups = candidates(&[host]);
-        let (group, owned) = groups.first_key_value().unwrap();
-        assert_eq!(group.0, "10.9.0.1".parse::<IpAddr>().unwrap());
-        assert_eq!(owned.first_ip, "fd09::1".parse::<IpAddr>().unwrap());
+        let vips = candidates(&[host]);
+        let [leader, follower] = ["10.9.0.1", "fd09::1"].map(|vip| &vips[&vip.parse().unwrap()]);
+        assert_eq!(leader.first_ip, "fd09::1".parse::<IpAddr>().unwrap());
+        assert_eq!(leader.follows, None);
+        assert_eq!(follower.first_ip, leader.first_ip);
+        assert_eq!(follower.follows, Some("10.9.0.1".into()));
     }
 
     #[test]

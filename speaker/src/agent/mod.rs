@@ -265,7 +265,7 @@ impl Agent {
         if std::mem::take(&mut self.replan) || news {
             self.ownership.plan(&self.configuration.intent, &self.hands);
         }
-        self.ownership.tell_groups(&mut self.hands);
+        self.ownership.tell_vips(&mut self.hands);
     }
 
     /// Opens the tap while somebody watches, and closes it when the last one is gone.
@@ -327,7 +327,7 @@ impl Agent {
     }
 
     fn explain(&self, vip: IpAddr) -> Option<api::Explanation> {
-        let explanation = self.ownership.explain(vip, &self.hands.node)?;
+        let explanation = self.ownership.explain(vip)?;
         let intent = &self.configuration.intent;
         let excluded = self.ownership.excluded(vip, intent, &self.hands);
         Some(report::explanation(vip, &self.name, explanation, excluded))

@@ -101,7 +101,7 @@ fn publication(
     let mut failed = BTreeMap::new();
     let speaks = live.first().is_some_and(|first| first == name);
     for (&vip, it) in &wanted.vips {
-        let owner = ownership.owner(vip, &hands.node);
+        let owner = ownership.owner(vip);
         let is_own = owner.as_ref().is_some_and(|owner| owner.as_str() == name);
         if owner.is_some() && !is_own {
             elsewhere.extend(it.services.iter().cloned());
@@ -109,7 +109,7 @@ fn publication(
         }
         // That nobody serves it is no failure of announcing it.
         let unserved = it.refusal_on(name) == Some(NotAnnounced::NoEndpoint);
-        let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip, &hands.node);
+        let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip);
         if (is_own || is_vacant)
             && !unserved
             && let Some(obstacle) = hands.node.obstacle(vip)

@@ -10,7 +10,7 @@ use speaker_common::{
 };
 use speaker_core::{
     candidates::Excluded,
-    cluster::{self, GroupState, Member, NodeName},
+    cluster::{self, Member, NodeName, VipState},
     describe::mac_text,
     node::{Attached, LinkStatus, PlaceStatus, Status, VipStatus},
 };
@@ -39,7 +39,7 @@ pub(super) fn report(
     let maps = shell.kernel.maps();
     let Status { vips, links } = node.status();
     let owned = |status: VipStatus| {
-        let owner = status.address.and_then(|vip| ownership.owner(vip, node));
+        let owner = status.address.and_then(|vip| ownership.owner(vip));
         counted(status, owner.map(Into::into), maps)
     };
     Ok(Report {
@@ -200,9 +200,9 @@ pub(super) fn explanation(
         vip,
         node: node.to_owned(),
         state: match &it.state {
-            Some(GroupState::Answer { .. }) => "answering".to_owned(),
-            Some(GroupState::Suppress { owner }) => format!("standby: {owner} owns it"),
-            Some(GroupState::Silent(why)) => format!("silent: {why}"),
+            Some(VipState::Answer { .. }) => "answering".to_owned(),
+            Some(VipState::Suppress { owner }) => format!("standby: {owner} owns it"),
+            Some(VipState::Silent(why)) => format!("silent: {why}"),
             None => "starting".to_owned(),
         },
         owner: it.owner.map(Into::into),

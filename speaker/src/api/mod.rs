@@ -146,7 +146,7 @@ pub enum Verb {
     Drain,
     /// Take part again.
     Undrain,
-    /// Give a VIP, and those that must sit with it, to a node.
+    /// Give a VIP, and those that belong together with it, to a node.
     Move {
         /// The VIP.
         vip: IpAddr,

@@ -33,7 +33,7 @@ pub(super) struct Undrain {
     places: Places,
 }
 
-/// Give a VIP, and those that must sit with it, to a node
+/// Give a VIP, and those that belong together with it, to a node
 ///
 /// Returns when that node owns it.
 #[derive(Debug, Args)]

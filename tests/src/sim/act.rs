@@ -23,8 +23,8 @@ impl World {
             Some(Sabotage::Restless) => {
                 // Not by `begin`, which would be a cause.
                 for to in 0..self.nodes.len() {
-                    let (group, to) = (name_of(0), self.nodes[to].name.clone());
-                    let input = Input::Move { group, to };
+                    let (vip, to) = (name_of(0), self.nodes[to].name.clone());
+                    let input = Input::Move { vip, to };
                     let at = 10_000 * MS;
                     self.at(
                         at,
@@ -37,7 +37,11 @@ impl World {
                 }
             }
             Some(
-                Sabotage::Mute | Sabotage::Unannounced | Sabotage::Usurper | Sabotage::DrainIgnored,
+                Sabotage::Mute
+                | Sabotage::Unannounced
+                | Sabotage::Usurper
+                | Sabotage::DrainIgnored
+                | Sabotage::Apart,
             )
             | None => {}
         }
@@ -88,12 +92,16 @@ impl World {
                 self.feed(node, Input::Drain(true));
             }
             Fault::Move { asked, vip, to } => {
-                let (group, to) = (name_of(vip), self.nodes[to].name.clone());
-                self.feed(asked, Input::Move { group, to });
+                let (vip, to) = (name_of(vip), self.nodes[to].name.clone());
+                self.feed(asked, Input::Move { vip, to });
             }
             Fault::Rebalance { asked } => self.feed(asked, Input::Rebalance),
             Fault::Withdraw { vip, .. } => {
                 self.withdrawn[vip] = true;
+                self.tell_all(vip);
+            }
+            Fault::Separate { vip, .. } => {
+                self.separate[vip] = true;
                 self.tell_all(vip);
             }
             Fault::Storm { loss, .. } => self.net.weather.loss += loss,
@@ -131,6 +139,10 @@ impl World {
             }
             Fault::Withdraw { vip, .. } => {
                 self.withdrawn[vip] = false;
+                self.tell_all(vip);
+            }
+            Fault::Separate { vip, .. } => {
+                self.separate[vip] = false;
                 self.tell_all(vip);
             }
             Fault::Storm { loss, .. } => self.net.weather.loss -= loss,
@@ -260,9 +272,15 @@ impl World {
         }
     }
 
+    /// Tells all nodes of a VIP and of those that follow it, each in its own time.
     fn tell_all(&mut self, vip: usize) {
-        for node in 0..self.nodes.len() {
-            self.tell_intent(node, vip, 200);
+        let follows = self.scenario.follows.iter();
+        let followers = follows.filter(|(_, leader)| **leader == vip);
+        let concerned: Vec<usize> = followers.map(|(vip, _)| *vip).chain([vip]).collect();
+        for vip in concerned {
+            for node in 0..self.nodes.len() {
+                self.tell_intent(node, vip, 200);
+            }
         }
     }
 

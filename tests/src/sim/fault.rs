@@ -53,6 +53,8 @@ pub enum Fault {
     Rebalance { asked: usize },
     /// A VIP goes, and comes back.
     Withdraw { vip: usize, span: u64 },
+    /// A VIP is not to be with the one that it follows, and then is again.
+    Separate { vip: usize, span: u64 },
 }
 
 impl Fault {
@@ -73,7 +75,8 @@ impl Fault {
             | Self::NoProbes { span }
             | Self::LinkDown { span, .. }
             | Self::Drain { span, .. }
-            | Self::Withdraw { span, .. } => span,
+            | Self::Withdraw { span, .. }
+            | Self::Separate { span, .. } => span,
             Self::Move { .. } | Self::Rebalance { .. } => 0,
         }
     }

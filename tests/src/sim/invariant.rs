@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use speaker_core::cluster::{Cause, Downfall, GroupState, Life, Partition, Reason, Timing};
+use speaker_core::cluster::{Cause, Downfall, Life, Partition, Reason, Timing, VipState};
 
 use super::{Scenario, fault::Fault, node::MS, world::World};
 
@@ -22,6 +22,8 @@ pub enum Invariant {
     Announced,
     /// No answer from a node that is drained, left, or held to be down.
     Excluded,
+    /// After calm, VIPs that are to be together are.
+    Together,
 }
 
 /// An invariant that was broken.
@@ -123,7 +125,8 @@ impl Watchdog {
             | Fault::NoProbes { .. }
             | Fault::Move { .. }
             | Fault::Rebalance { .. }
-            | Fault::Withdraw { .. } => (0..nodes).collect(),
+            | Fault::Withdraw { .. }
+            | Fault::Separate { .. } => (0..nodes).collect(),
         };
         for node in concerned {
             self.troubled[node] = Some(now);
@@ -185,10 +188,10 @@ impl Watchdog {
     }
 
     /// A node's map says from now on that it answers.
-    pub(super) fn took_over(&mut self, node: usize, vip: usize, state: &GroupState, now: u64) {
+    pub(super) fn took_over(&mut self, node: usize, vip: usize, state: &VipState, now: u64) {
         let last = self.owners[vip].replace((node, now));
         self.unannounced.insert((node, vip), now);
-        let GroupState::Answer { cause, .. } = state else {
+        let VipState::Answer { cause, .. } = state else {
             return;
         };
         let Some((last, since)) = last.filter(|(last, _)| *last != node) else {
@@ -199,7 +202,7 @@ impl Watchdog {
         let recent = |at: Option<u64>| at.is_some_and(|at| at + self.settle >= since);
         let excused = match cause {
             Cause::HandedOver {
-                why: Reason::Failback,
+                why: Reason::Failback | Reason::Together,
                 ..
             } => true,
             Cause::HandedOver { .. }
@@ -277,6 +280,13 @@ impl World {
             if settled && let Some(how) = self.unsettled(vip, &answering) {
                 return Some((Invariant::Settled, how));
             }
+            if settled
+                && let (Some(leader), [node]) = (self.leader(vip), &answering[..])
+                && !self.nodes[*node].answers(leader, now)
+            {
+                let how = format!("node-{node} answers for VIP {vip}, and not for VIP {leader}");
+                return Some((Invariant::Together, how));
+            }
         }
         None
     }
@@ -315,7 +325,7 @@ impl World {
                 && !node.draining
                 && !node.left
                 && !self.withdrawn[vip]
-                && self.scenario.candidates[vip][at].is_some()
+                && self.scenario.candidates[self.leader(vip).unwrap_or(vip)][at].is_some()
         };
         let running = self.nodes.iter().filter(|node| node.runs()).count();
         let majority = 2 * running > self.nodes.len();

@@ -52,8 +52,10 @@ pub enum Sabotage {
     Usurper,
     /// Commands to stop answering are not carried out on a node that is drained.
     DrainIgnored,
-    /// Owners are told to hand their groups to others, and nobody asked for it.
+    /// Owners are told to hand their VIPs to others, and nobody asked for it.
     Restless,
+    /// Nodes are not told which VIPs are to be together.
+    Apart,
 }
 
 /// What a run came to. Times are in nanoseconds.

@@ -1,6 +1,6 @@
 //! What one seed plays.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use fastrand::Rng;
 use speaker_core::cluster::{Failback, Partition};
@@ -18,6 +18,8 @@ pub struct Scenario {
     pub vips: usize,
     /// For each VIP, each node's preference; none if it is no candidate.
     pub candidates: Vec<Vec<Option<i64>>>,
+    /// VIPs that are to be with another one; then that one's candidates are theirs.
+    pub follows: BTreeMap<usize, usize>,
     /// What a split does.
     pub partition: Partition,
     /// When VIPs go back.
@@ -72,6 +74,16 @@ impl Scenario {
             at += rng.u64(0..wait);
             scenario.faults.push((at, fault));
         }
+        // Drawn last: the rest of a seed is what it was without.
+        if rng.bool() {
+            scenario.follows = follows(&mut rng, scenario.vips);
+        }
+        let followers: Vec<usize> = scenario.follows.keys().copied().collect();
+        if !followers.is_empty() && rng.bool() {
+            let vip = *pick(&mut rng, &followers);
+            let span = rng.u64(1..12_000);
+            return scenario.with(rng.u64(4_000 + spread..=at), Fault::Separate { vip, span });
+        }
         scenario
     }
 
@@ -82,6 +94,7 @@ impl Scenario {
             nodes,
             vips: 1,
             candidates: vec![vec![Some(0); nodes]],
+            follows: BTreeMap::new(),
             partition: Partition::Available,
             failback: Failback::Never,
             drift: vec![0; nodes],
@@ -133,6 +146,9 @@ impl fmt::Display for Scenario {
         for (vip, candidates) in self.candidates.iter().enumerate() {
             writeln!(f, "  VIP {vip}: {candidates:?}")?;
         }
+        if !self.follows.is_empty() {
+            writeln!(f, "  follows: {:?}", self.follows)?;
+        }
         for (at, fault) in &self.faults {
             writeln!(f, "  {at} ms: {fault}")?;
         }
@@ -154,6 +170,17 @@ fn candidates(rng: &mut Rng, nodes: usize) -> Vec<Option<i64>> {
             candidate.then_some(score)
         })
         .collect()
+}
+
+fn follows(rng: &mut Rng, vips: usize) -> BTreeMap<usize, usize> {
+    let mut follows = BTreeMap::new();
+    for vip in 1..vips {
+        let leader = rng.usize(0..vip);
+        if rng.bool() && !follows.contains_key(&leader) {
+            follows.insert(vip, leader);
+        }
+    }
+    follows
 }
 
 fn fault(rng: &mut Rng, nodes: usize, vips: usize) -> Fault {

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use speaker_common::probe::{AgentLease, LENGTH};
 use speaker_core::cluster::{
-    Adopted, Claimant, Cluster, Command, Config, Group, GroupName, GroupState, Input, KernelLease,
-    Life, describe_message, lease_flags,
+    Adopted, Claimant, Cluster, Command, Config, Input, KernelLease, Life, Placement, VipName,
+    VipState, describe_message, lease_flags,
 };
 
 use super::{
@@ -184,16 +184,17 @@ impl World {
                 inputs.push_back(Input::Kernel(self.read_kernel(at)));
                 self.announce(at);
             }
-            Command::Set { group, state } => self.set(at, &group, &state),
-            Command::Announce(group) => {
-                self.nodes[at].unannounced.insert(vip_of(&group));
+            Command::Set { vip, state } => self.set(at, &vip, &state),
+            Command::Announce(vip) => {
+                self.nodes[at].unannounced.insert(vip_of(&vip));
                 self.announce(at);
             }
-            Command::Check(group) => {
-                let vip = vip_of(&group);
-                let taken = |other: usize| other != at && self.nodes[other].answers(vip, self.now);
+            Command::Check(vip) => {
+                let number = vip_of(&vip);
+                let taken =
+                    |other: usize| other != at && self.nodes[other].answers(number, self.now);
                 let free = !self.scenario.wired || !(0..self.nodes.len()).any(taken);
-                let input = Input::Checked { group, free };
+                let input = Input::Checked { vip, free };
                 let boots = self.nodes[at].boots;
                 self.at(
                     self.now + 200 * MS,
@@ -233,7 +234,7 @@ impl World {
             let node = &self.nodes[other];
             if other != at && node.kernel.answer.contains(&vip) {
                 let input = Input::WireClaim {
-                    group: name_of(vip),
+                    vip: name_of(vip),
                     by: Claimant::Node(self.nodes[at].name.clone()),
                 };
                 let boots = node.boots;
@@ -249,16 +250,16 @@ impl World {
         }
     }
 
-    fn set(&mut self, at: usize, group: &GroupName, state: &GroupState) {
-        let vip = vip_of(group);
+    fn set(&mut self, at: usize, vip: &VipName, state: &VipState) {
+        let vip = vip_of(vip);
         let answer = match self.sabotage {
             Some(Sabotage::Mute) => false,
-            Some(Sabotage::Usurper) => !matches!(state, GroupState::Silent(_)),
+            Some(Sabotage::Usurper) => !matches!(state, VipState::Silent(_)),
             Some(Sabotage::DrainIgnored) if self.nodes[at].draining => {
-                matches!(state, GroupState::Answer { .. })
+                matches!(state, VipState::Answer { .. })
                     || self.nodes[at].kernel.answer.contains(&vip)
             }
-            Some(_) | None => matches!(state, GroupState::Answer { .. }),
+            Some(_) | None => matches!(state, VipState::Answer { .. }),
         };
         let answers = &mut self.nodes[at].kernel.answer;
         if !answer {
@@ -324,7 +325,7 @@ impl World {
                 lease: kernel,
                 deadline: now + Duration::from_nanos(until_deadline),
                 alone: lease.alone,
-                groups: node.kernel.answer.iter().map(|vip| name_of(*vip)).collect(),
+                vips: node.kernel.answer.iter().map(|vip| name_of(*vip)).collect(),
             })
             .filter(|_| lease.life != 0),
             keys: vec![KEY],
@@ -364,17 +365,27 @@ impl World {
         self.at(self.now + delay, What::Intent { node: at, vip });
     }
 
+    /// The VIP that this one is to be with now.
+    pub(super) fn leader(&self, vip: usize) -> Option<usize> {
+        let leader = self.scenario.follows.get(&vip).copied()?;
+        (!self.separate[vip] && !self.withdrawn[leader]).then_some(leader)
+    }
+
     pub(super) fn learn_intent(&mut self, at: usize, vip: usize) {
-        let group = (!self.withdrawn[vip]).then(|| Group {
-            first_ip: std::net::Ipv4Addr::from(0x0a00_0001 + vip as u32).into(),
+        let leader = self.leader(vip);
+        let as_of = leader.unwrap_or(vip);
+        let told = leader.filter(|_| self.sabotage != Some(Sabotage::Apart));
+        let placement = (!self.withdrawn[vip]).then(|| Placement {
+            first_ip: std::net::Ipv4Addr::from(0x0a00_0001 + as_of as u32).into(),
+            follows: told.map(name_of),
             candidates: self
                 .nodes
                 .iter()
-                .zip(&self.scenario.candidates[vip])
+                .zip(&self.scenario.candidates[as_of])
                 .filter(|(node, _)| node.linked)
                 .filter_map(|(node, score)| Some((node.name.clone(), (*score)?)))
                 .collect(),
         });
-        self.feed(at, Input::Groups(vec![(name_of(vip), group)]));
+        self.feed(at, Input::Vips(vec![(name_of(vip), placement)]));
     }
 }

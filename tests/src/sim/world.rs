@@ -6,7 +6,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use speaker_core::cluster::{GroupName, Input, Settings, Timing};
+use speaker_core::cluster::{Input, Settings, Timing, VipName};
 
 use super::{
     Sabotage, Scenario, Tally,
@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) frozen_until: Vec<u64>,
     pub(super) stopped_until: Vec<u64>,
     pub(super) withdrawn: Vec<bool>,
+    /// VIPs that follow none for now.
+    pub(super) separate: Vec<bool>,
     pub(super) timing: Timing,
     pub(super) watchdog: Watchdog,
     pub(super) tally: Tally,
@@ -108,6 +110,7 @@ impl World {
             net: Net::new(count, scenario.weather),
             watchdog: Watchdog::new(&scenario, &timing),
             withdrawn: vec![false; scenario.vips],
+            separate: vec![false; scenario.vips],
             trouble: scenario.trouble() * MS,
             calm: scenario.calm() * MS,
             scenario,
@@ -225,11 +228,11 @@ impl World {
     }
 }
 
-pub(super) fn name_of(vip: usize) -> GroupName {
-    GroupName::from(format!("vip-{vip}"))
+pub(super) fn name_of(vip: usize) -> VipName {
+    VipName::from(format!("vip-{vip}"))
 }
 
-pub(super) fn vip_of(group: &GroupName) -> usize {
-    let number = group.as_str().trim_start_matches("vip-").parse();
-    number.expect("all groups are named by `name_of`")
+pub(super) fn vip_of(vip: &VipName) -> usize {
+    let number = vip.as_str().trim_start_matches("vip-").parse();
+    number.expect("all vips are named by `name_of`")
 }

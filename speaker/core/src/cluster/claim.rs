@@ -1,4 +1,4 @@
-//! Claims: asking everybody for consent, giving it, and owning a group once all have.
+//! Claims: asking everybody for consent, giving it, and owning a VIP once all have.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -6,17 +6,17 @@ use super::{
     Cluster,
     io::{Cause, Command, Reason},
     message::{BATCH, Body, Denial, Refusal},
-    name::{Epoch, GroupKey, Life, NodeName},
+    name::{Epoch, Life, NodeName, VipKey},
     order::weight,
     rounds::Kind,
     table::Mine,
     timing::Timing,
 };
 
-/// A group that this node is about to claim.
+/// A VIP that this node is about to claim.
 #[derive(Debug)]
 pub(super) struct Wish {
-    pub(super) key: GroupKey,
+    pub(super) key: VipKey,
     pub(super) cause: Cause,
     /// The owner that hands it over.
     pub(super) from: Option<NodeName>,
@@ -25,7 +25,7 @@ pub(super) struct Wish {
 impl Cluster {
     /// Turns the wishes of one moment into as few rounds as can be.
     pub(super) fn flush_wishes(&mut self, now: Instant) {
-        let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<GroupKey, Epoch>> =
+        let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<VipKey, Epoch>> =
             BTreeMap::new();
         let wishes = std::mem::take(&mut self.wishes);
         let strangers = if wishes.is_empty() {
@@ -42,11 +42,11 @@ impl Cluster {
             batches.entry((cause, from)).or_default().insert(key, epoch);
         }
         for ((cause, from), entries) in batches {
-            let mut entries: Vec<(GroupKey, Epoch)> = entries.into_iter().collect();
+            let mut entries: Vec<(VipKey, Epoch)> = entries.into_iter().collect();
             while !entries.is_empty() {
                 let rest = entries.split_off(entries.len().min(BATCH));
-                let batch: BTreeMap<GroupKey, Epoch> = entries.into_iter().collect();
-                let keys: Vec<GroupKey> = batch.keys().copied().collect();
+                let batch: BTreeMap<VipKey, Epoch> = entries.into_iter().collect();
+                let keys: Vec<VipKey> = batch.keys().copied().collect();
                 let kind = Kind::Claim {
                     cause: cause.clone(),
                     entries: batch,
@@ -64,7 +64,7 @@ impl Cluster {
 
     /// A member whose agent restarts cannot be asked. It consents to every claim of what it does
     /// not own; and what it may own this node knows, having met it and consented since.
-    fn may_be_held_by_the_paused(&self, key: GroupKey) -> bool {
+    fn may_be_held_by_the_paused(&self, key: VipKey) -> bool {
         self.live().any(|(name, peer)| {
             let holds =
                 |record: &super::Record| record.holders.contains(&(name.clone(), peer.life));
@@ -75,7 +75,7 @@ impl Cluster {
 
     /// The agent of a member restarts, and this node may be waiting for its consent.
     pub(super) fn abandon_claims_against_the_paused(&mut self) {
-        let claims: Vec<(GroupKey, u64)> = self
+        let claims: Vec<(VipKey, u64)> = self
             .seats
             .iter()
             .filter_map(|(key, seat)| match seat.mine {
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// Takes a claim back before it is agreed to.
-    fn abandon(&mut self, key: GroupKey, round: u64) {
+    fn abandon(&mut self, key: VipKey, round: u64) {
         self.drop_from_claim(round, key);
         if let Some(seat) = self.seats.get_mut(&key) {
             seat.mine = Mine::No;
@@ -105,7 +105,7 @@ impl Cluster {
         life: Life,
         round: u64,
         cause: &Cause,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
         now: Instant,
     ) {
         let mut denied = Vec::new();
@@ -125,11 +125,11 @@ impl Cluster {
         self.reply(from, Body::Verdict { round, denied });
     }
 
-    /// Consents for this node alone: it does not own the group, and will not without `from`'s
+    /// Consents for this node alone: it does not own the VIP, and will not without `from`'s
     /// consent.
     fn consent(
         &mut self,
-        key: GroupKey,
+        key: VipKey,
         from: &NodeName,
         epoch: Epoch,
         now: Instant,
@@ -171,7 +171,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn claimed_epoch(&self, round: u64, key: GroupKey) -> Option<Epoch> {
+    fn claimed_epoch(&self, round: u64, key: VipKey) -> Option<Epoch> {
         match &self.rounds.get(&round)?.kind {
             Kind::Claim { entries, .. } => entries.get(&key).copied(),
             Kind::Owned(_)
@@ -184,16 +184,16 @@ impl Cluster {
     }
 
     /// Of two claims, the higher epoch wins, then the better place in the hash's order.
-    pub(super) fn yields(&self, key: GroupKey, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
+    pub(super) fn yields(&self, key: VipKey, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
         let first_ip = self.seats.get(&key).and_then(|seat| seat.first_ip);
         let weigh = |name: &NodeName| first_ip.map(|first_ip| weight(name, first_ip));
         let better = || (weigh(from), from) < (weigh(&self.name), &self.name);
         epoch > ours || epoch == ours && better()
     }
 
-    /// Says to all that this node owns a group after somebody else claimed it: those that
+    /// Says to all that this node owns a VIP after somebody else claimed it: those that
     /// consented have another owner in mind.
-    pub(super) fn reassert(&mut self, key: GroupKey, epoch: Epoch, now: Instant) {
+    pub(super) fn reassert(&mut self, key: VipKey, epoch: Epoch, now: Instant) {
         let record = self.record(key, now);
         record.epoch = record.epoch.max(epoch) + 1;
         let entries = vec![(key, record.epoch)];
@@ -214,7 +214,7 @@ impl Cluster {
         let Kind::Claim { entries, .. } = &round.kind else {
             return;
         };
-        let mut agreed: Vec<GroupKey> = entries.keys().copied().collect();
+        let mut agreed: Vec<VipKey> = entries.keys().copied().collect();
         let life = self.peers[from].life;
         for Denial { key, epoch, why } in denied {
             if !agreed.contains(&key) {
@@ -253,12 +253,12 @@ impl Cluster {
                 continue;
             };
             if let Kind::Claim { cause, entries } = round.kind {
-                self.own_groups(&cause, entries, now);
+                self.own_vips(&cause, entries, now);
             }
         }
     }
 
-    fn own_groups(&mut self, cause: &Cause, entries: BTreeMap<GroupKey, Epoch>, now: Instant) {
+    fn own_vips(&mut self, cause: &Cause, entries: BTreeMap<VipKey, Epoch>, now: Instant) {
         let own = (self.name.clone(), self.own.life);
         for (key, epoch) in &entries {
             let Some(seat) = self.seats.get_mut(key) else {
@@ -277,12 +277,12 @@ impl Cluster {
                     ..
                 }
             );
-            let group = seat.name.clone();
+            let vip = seat.name.clone();
             let record = self.record(*key, now);
             record.holders.clear();
             record.set(own.clone(), *epoch, cause, now);
             self.show_owned(*key);
-            self.commands.push_back(Command::Announce(group));
+            self.commands.push_back(Command::Announce(vip));
             self.dirty.insert(*key);
         }
         self.start_round(Kind::Owned(entries.into_iter().collect()), None, now);
@@ -294,7 +294,7 @@ impl Cluster {
         from: &NodeName,
         life: Life,
         round: u64,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
         now: Instant,
     ) {
         self.reply(from, Body::Ack { round });

@@ -1,4 +1,4 @@
-//! What this node does for each group: keep it, claim it, or leave it to another.
+//! What this node does for each VIP: keep it, claim it, or leave it to another.
 
 use std::{
     collections::BTreeSet,
@@ -8,14 +8,14 @@ use std::{
 use super::{
     Cluster,
     claim::Wish,
-    io::{Cause, Downfall, Failback, GroupState, Reason, Silence},
-    name::{GroupKey, NodeName},
+    io::{Cause, Downfall, Failback, Reason, Silence, VipState},
+    name::{NodeName, VipKey},
     peer::State,
     table::{Mine, Record, Seat},
     timing::Timing,
 };
 
-/// Groups that are decided about before anything else is looked at: there may be as many as the
+/// VIPs that are decided about before anything else is looked at: there may be as many as the
 /// maps hold, and this node's lease must be renewed in between.
 const AT_ONCE: usize = 512;
 
@@ -25,7 +25,7 @@ impl Cluster {
             self.due.remove(&(at, key));
             self.dirty.insert(key);
         }
-        // A decision that makes another necessary makes it here, but no group is looked at twice.
+        // A decision that makes another necessary makes it here, but no VIP is looked at twice.
         let rest = match self.dirty.iter().nth(AT_ONCE).copied() {
             Some(next) => self.dirty.split_off(&next),
             None => BTreeSet::new(),
@@ -35,10 +35,12 @@ impl Cluster {
         }
     }
 
-    fn decide(&mut self, key: GroupKey, now: Instant) {
+    fn decide(&mut self, key: VipKey, now: Instant) {
         let Some(seat) = self.seats.get(&key) else {
             return;
         };
+        self.dirty
+            .extend(self.followers.get(&key).into_iter().flatten());
         match seat.mine.clone() {
             Mine::Yes | Mine::Offered(..) => {
                 self.tend_contest(key, now);
@@ -53,18 +55,18 @@ impl Cluster {
                 } else {
                     Silence::Joining
                 };
-                self.show(key, GroupState::Silent(why));
+                self.show(key, VipState::Silent(why));
             }
             Mine::No => self.decide_to_claim(key, now),
         }
     }
 
-    /// Whether a node could take a group now.
+    /// Whether a node could take a VIP now.
     pub(super) fn may_own(&self, name: &NodeName, seat: &Seat) -> bool {
         seat.has_candidate(name) && self.is_fit(name)
     }
 
-    /// Whether a node takes groups at all.
+    /// Whether a node takes VIPs at all.
     pub(super) fn is_fit(&self, name: &NodeName) -> bool {
         if *name == self.name {
             return self.own.is_joined()
@@ -87,7 +89,7 @@ impl Cluster {
         live.then(|| name.clone())
     }
 
-    fn decide_to_claim(&mut self, key: GroupKey, now: Instant) {
+    fn decide_to_claim(&mut self, key: VipKey, now: Instant) {
         let owner = self
             .records
             .get(&key)
@@ -100,7 +102,7 @@ impl Cluster {
             return;
         };
         let fit = self.may_own(&self.name, seat);
-        let first = self.line(seat, None).first() == Some(&self.name);
+        let first = self.line(key, seat, None).first() == Some(&self.name);
         let doubtful = seat.first_ip.is_some() && !seat.has_candidate(&owner);
         let offered = seat.offered.clone().filter(|(by, _)| *by == owner);
         let Some(seat) = self.seats.get_mut(&key) else {
@@ -139,22 +141,40 @@ impl Cluster {
                 });
             }
         }
-        self.show(key, GroupState::Suppress { owner });
+        self.show(key, VipState::Suppress { owner });
     }
 
-    /// The nodes that may take a vacant group, in the order in which they get the chance: the last
-    /// owner, if it is there, then the best candidate.
-    pub(super) fn line(&self, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
-        let last = last.filter(|last| self.may_own(last, seat));
-        let rest = seat
-            .order
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| Some(*name) != last && self.is_fit(name));
-        last.into_iter().chain(rest).cloned().collect()
+    /// The nodes that may take a vacant VIP, in the order in which they get the chance: whoever
+    /// owns what it is to be with, the last owner, then the best candidate.
+    fn line(&self, key: VipKey, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
+        let companion = self.companion(key, seat);
+        let mut first: Vec<&NodeName> = companion.iter().chain(last).collect();
+        first.retain(|name| self.may_own(name, seat));
+        first.dedup();
+        let order = seat.order.iter().map(|(name, _)| name);
+        let rest = order.filter(|name| !first.contains(name) && self.is_fit(name));
+        first.iter().copied().chain(rest).cloned().collect()
     }
 
-    fn decide_on_a_vacancy(&mut self, key: GroupKey, now: Instant) {
+    /// The owner of the VIP that this one follows, or of the first that follows it.
+    fn companion(&self, key: VipKey, seat: &Seat) -> Option<NodeName> {
+        match seat.follows {
+            Some(leader) => self.owner_of(leader),
+            None => {
+                let mut followers = self.followers.get(&key)?.iter();
+                followers.find_map(|follower| self.owner_of(*follower))
+            }
+        }
+    }
+
+    /// The owner of the VIP that this one follows, if that is another node and would take it.
+    fn leaders_owner(&self, key: VipKey) -> Option<NodeName> {
+        let leader = self.seats.get(&key)?.follows?;
+        self.owner_of(leader)
+            .filter(|owner| self.can_offer(key, owner))
+    }
+
+    fn decide_on_a_vacancy(&mut self, key: VipKey, now: Instant) {
         let last = self
             .records
             .get(&key)
@@ -166,10 +186,10 @@ impl Cluster {
         if seat.wire.is_in_use(now) {
             let again = seat.wire.next_look();
             self.due.extend(again.map(|at| (at, key)));
-            self.show(key, GroupState::Silent(Silence::InUse));
+            self.show(key, VipState::Silent(Silence::InUse));
             return;
         }
-        let line = self.line(seat, last.as_ref());
+        let line = self.line(key, seat, last.as_ref());
         let place = line.iter().position(|name| *name == self.name);
         let silence = if line.is_empty() {
             Silence::NoCandidate
@@ -180,7 +200,7 @@ impl Cluster {
             return;
         };
         let since = *seat.vacant.get_or_insert(now);
-        self.show(key, GroupState::Silent(silence));
+        self.show(key, VipState::Silent(silence));
         let Some(place) = place else {
             return;
         };
@@ -216,15 +236,15 @@ impl Cluster {
         self.wishes.push(Wish { key, cause, from });
     }
 
-    fn last_given_up(&self, key: GroupKey) -> Cause {
+    fn last_given_up(&self, key: VipKey) -> Cause {
         self.records
             .get(&key)
             .and_then(|record| record.history.front())
             .map_or(Cause::First, |(name, _)| Cause::GivenUp(name.clone()))
     }
 
-    /// Why this node cannot keep a group that it owns, if so.
-    pub(super) fn must_go(&self, key: GroupKey) -> Option<Reason> {
+    /// Why this node cannot keep a VIP that it owns, if so.
+    pub(super) fn must_go(&self, key: VipKey) -> Option<Reason> {
         let seat = self.seats.get(&key)?;
         if self.card.draining {
             Some(Reason::Drain)
@@ -235,7 +255,7 @@ impl Cluster {
         }
     }
 
-    fn decide_to_keep(&mut self, key: GroupKey, now: Instant) {
+    fn decide_to_keep(&mut self, key: VipKey, now: Instant) {
         self.show_owned(key);
         if !self.own.is_joined() || !self.planned || self.own.restarting {
             return;
@@ -260,11 +280,13 @@ impl Cluster {
             self.due.insert((again, key));
             seat.mine = Mine::Yes;
         }
+        let follows = seat.follows.is_some();
         let must = self.must_go(key);
         let bound = seat_bound(&self.seats, key).filter(|(to, _)| self.can_offer(key, to));
         let target = match (must, bound) {
             (_, Some(bound)) => Some(bound),
             (Some(why), None) => self.successor(key).map(|to| (to, why)),
+            (None, None) if follows => self.leaders_owner(key).map(|to| (to, Reason::Together)),
             (None, None) => self
                 .fails_back_to(key, now)
                 .map(|to| (to, Reason::Failback)),
@@ -280,20 +302,21 @@ impl Cluster {
         }
     }
 
-    pub(super) fn can_offer(&self, key: GroupKey, to: &NodeName) -> bool {
+    pub(super) fn can_offer(&self, key: VipKey, to: &NodeName) -> bool {
         self.seats.get(&key).is_some_and(|seat| {
             *to != self.name && !seat.tried.contains_key(to) && self.may_own(to, seat)
         })
     }
 
-    fn successor(&self, key: GroupKey) -> Option<NodeName> {
+    fn successor(&self, key: VipKey) -> Option<NodeName> {
         let seat = self.seats.get(&key)?;
         let mut order = seat.order.iter().map(|(name, _)| name);
-        order.find(|name| self.can_offer(key, name)).cloned()
+        let best = || order.find(|name| self.can_offer(key, name)).cloned();
+        self.leaders_owner(key).or_else(best)
     }
 
     /// A better candidate that has been there for long enough.
-    fn fails_back_to(&mut self, key: GroupKey, now: Instant) -> Option<NodeName> {
+    fn fails_back_to(&mut self, key: VipKey, now: Instant) -> Option<NodeName> {
         let patience = match self.failback {
             Failback::Never => return None,
             Failback::Immediate => Duration::ZERO,
@@ -316,8 +339,8 @@ impl Cluster {
 }
 
 fn seat_bound(
-    seats: &std::collections::BTreeMap<GroupKey, Seat>,
-    key: GroupKey,
+    seats: &std::collections::BTreeMap<VipKey, Seat>,
+    key: VipKey,
 ) -> Option<(NodeName, Reason)> {
     seats.get(&key)?.bound.clone()
 }

@@ -1,20 +1,20 @@
-//! Who owns a group, since when, why that node and why not another.
+//! Who owns a VIP, since when, why that node and why not another.
 
 use std::time::Instant;
 
 use super::{
     Cluster,
-    io::{Cause, Claimant, GroupState, LinkInfo},
-    name::{Endpoints, Epoch, GroupName, Life, NodeName},
+    io::{Cause, Claimant, LinkInfo, VipState},
+    name::{Endpoints, Epoch, Life, NodeName, VipKey, VipName},
     peer::State,
     table::Mine,
 };
 
-/// All that this node knows of a group.
+/// All that this node knows of a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What this node does for it; none, if its intent does not name the group.
-    pub state: Option<GroupState>,
+    /// What this node does for it; none, if its intent does not name the VIP.
+    pub state: Option<VipState>,
     /// The owner, if it is alive.
     pub owner: Option<NodeName>,
     /// Counts its owners.
@@ -31,7 +31,7 @@ pub struct Explanation {
     pub conflict: Option<(Claimant, Instant)>,
 }
 
-/// A node that may own a group by configuration, links and subnets.
+/// A node that may own a VIP by configuration, links and subnets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Its name.
@@ -45,9 +45,9 @@ pub struct Candidate {
 /// How a candidate stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// It owns the group.
+    /// It owns the VIP.
     Owner,
-    /// It would take the group if it were vacant, after those before it.
+    /// It would take the VIP if it were vacant, after those before it.
     Ready,
     /// It is being drained.
     Draining,
@@ -74,7 +74,7 @@ pub struct Member {
     pub endpoints: Endpoints,
     /// Its links, as it tells them.
     pub links: Vec<LinkInfo>,
-    /// How it stands, whatever the group.
+    /// How it stands, whatever the VIP.
     pub standing: Standing,
     /// Since when it has been a member, or not.
     pub since: Instant,
@@ -83,9 +83,12 @@ pub struct Member {
 }
 
 impl Cluster {
-    /// The live owner of a group, as far as this node knows.
-    pub fn owner(&self, group: &GroupName) -> Option<NodeName> {
-        let key = group.key();
+    /// The live owner of a VIP, as far as this node knows.
+    pub fn owner(&self, vip: &VipName) -> Option<NodeName> {
+        self.owner_of(vip.key())
+    }
+
+    pub(super) fn owner_of(&self, key: VipKey) -> Option<NodeName> {
         let seat = self.seats.get(&key);
         if seat.is_some_and(|seat| seat.mine.is_owned()) {
             return Some(self.name.clone());
@@ -93,13 +96,13 @@ impl Cluster {
         self.live_owner(self.records.get(&key)?)
     }
 
-    /// What this node knows of a group. One that its intent does not name has neither state nor
+    /// What this node knows of a VIP. One that its intent does not name has neither state nor
     /// candidates; none comes back if no member owns it either: nobody knows of it.
-    pub fn explain(&self, group: &GroupName) -> Option<Explanation> {
-        let key = group.key();
+    pub fn explain(&self, vip: &VipName) -> Option<Explanation> {
+        let key = vip.key();
         let seat = self.seats.get(&key);
         let record = self.records.get(&key);
-        let owner = self.owner(group);
+        let owner = self.owner(vip);
         if seat.is_none() && owner.is_none() {
             return None;
         }
@@ -148,8 +151,8 @@ impl Cluster {
         self.news
     }
 
-    /// The groups that this node owns.
-    pub fn owned(&self) -> impl Iterator<Item = &GroupName> {
+    /// The VIPs that this node owns.
+    pub fn owned(&self) -> impl Iterator<Item = &VipName> {
         self.seats
             .values()
             .filter(|seat| matches!(seat.mine, Mine::Yes | Mine::Offered(..)))

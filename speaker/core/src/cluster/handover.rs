@@ -1,4 +1,4 @@
-//! Planned moves: the owner offers a group, the successor claims it, and the owner stops answering
+//! Planned moves: the owner offers a VIP, the successor claims it, and the owner stops answering
 //! at the moment when its own consent is all that the claim still needs.
 
 use std::time::Instant;
@@ -7,13 +7,13 @@ use super::{
     Cluster,
     io::{Event, Reason},
     message::{BATCH, Body},
-    name::{Epoch, GroupKey, GroupName, NodeName},
+    name::{Epoch, NodeName, VipKey, VipName},
     table::Mine,
     timing::Timing,
 };
 
 impl Cluster {
-    pub(super) fn offer(&mut self, key: GroupKey, to: NodeName, why: Reason, now: Instant) {
+    pub(super) fn offer(&mut self, key: VipKey, to: NodeName, why: Reason, now: Instant) {
         let until = now + Timing::OFFER;
         if let Some(seat) = self.seats.get_mut(&key) {
             seat.mine = Mine::Offered(to.clone(), until);
@@ -38,7 +38,7 @@ impl Cluster {
     pub(super) fn on_offer(
         &mut self,
         from: &NodeName,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
         why: Reason,
         now: Instant,
     ) {
@@ -65,7 +65,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn on_decline(&mut self, from: &NodeName, keys: Vec<GroupKey>, now: Instant) {
+    pub(super) fn on_decline(&mut self, from: &NodeName, keys: Vec<VipKey>, now: Instant) {
         for key in keys {
             if let Some(seat) = self.seats.get_mut(&key)
                 && let Mine::Offered(to, until) = &mut seat.mine
@@ -77,8 +77,10 @@ impl Cluster {
         }
     }
 
-    pub(super) fn on_move(&mut self, group: GroupName, to: NodeName) {
-        let key = group.key();
+    pub(super) fn on_move(&mut self, vip: VipName, to: NodeName) {
+        let key = vip.key();
+        let leader = self.seats.get(&key).and_then(|seat| seat.follows);
+        let key = leader.unwrap_or(key);
         let asked = self
             .records
             .get(&key)
@@ -90,24 +92,24 @@ impl Cluster {
                 if self.can_offer(key, &to) {
                     self.bind(key, to, Reason::Move);
                 } else {
-                    self.event(Event::MoveRefused(group, to));
+                    self.event(Event::MoveRefused(vip, to));
                 }
             }
             (_, Some(owner)) => {
                 let (keys, why) = (vec![key], Reason::Move);
                 self.send(&owner, Body::Move { keys, to, why });
             }
-            (_, None) => self.event(Event::MoveRefused(group, to)),
+            (_, None) => self.event(Event::MoveRefused(vip, to)),
         }
     }
 
-    pub(super) fn on_move_asked(&mut self, keys: Vec<GroupKey>, to: &NodeName, why: Reason) {
+    pub(super) fn on_move_asked(&mut self, keys: Vec<VipKey>, to: &NodeName, why: Reason) {
         for key in keys {
             self.bind(key, to.clone(), why);
         }
     }
 
-    fn bind(&mut self, key: GroupKey, to: NodeName, why: Reason) {
+    fn bind(&mut self, key: VipKey, to: NodeName, why: Reason) {
         if let Some(seat) = self.seats.get_mut(&key)
             && seat.mine.is_owned()
         {

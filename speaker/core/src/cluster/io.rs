@@ -12,7 +12,7 @@ use speaker_common::{
     wire::Mac,
 };
 
-use super::name::{Endpoints, Epoch, GroupName, Life, NodeName};
+use super::name::{Endpoints, Epoch, Life, NodeName, VipName};
 
 /// Something happened.
 ///
@@ -45,32 +45,32 @@ pub enum Input {
     Keys(Vec<Key>),
     /// What other nodes should know of this one's links.
     Links(Vec<LinkInfo>),
-    /// Groups are as given, or gone.
-    Groups(Vec<(GroupName, Option<Group>)>),
+    /// VIPs are as given, or gone.
+    Vips(Vec<(VipName, Option<Placement>)>),
     /// Links and intent have been loaded: before, nothing is claimed.
     Planned,
     /// Hand everything over and take nothing, or take part again.
     Drain(bool),
-    /// Give one group to a node.
+    /// Give one VIP to a node.
     Move {
         /// Which.
-        group: GroupName,
+        vip: VipName,
         /// To whom.
         to: NodeName,
     },
-    /// Spread the groups evenly over their candidates, with the fewest moves.
+    /// Spread the VIPs evenly over their candidates, with the fewest moves.
     Rebalance,
-    /// Somebody else claims a VIP of this group on the wire.
+    /// Somebody else claims this VIP on the wire.
     WireClaim {
         /// Whose VIP it is.
-        group: GroupName,
+        vip: VipName,
         /// Who claims it.
         by: Claimant,
     },
     /// What came of [`Command::Check`].
     Checked {
-        /// The group.
-        group: GroupName,
+        /// The VIP.
+        vip: VipName,
         /// Nobody answered for it.
         free: bool,
     },
@@ -106,18 +106,18 @@ pub enum Command {
     /// Write the agent's side of the lease into the kernel, then read the peers' side
     /// ([`Input::Kernel`]). The deadline is absolute: a late write must not extend it.
     Lease(AgentLease),
-    /// Make the maps say this of a group.
+    /// Make the maps say this of a VIP.
     Set {
-        /// The group.
-        group: GroupName,
+        /// The VIP.
+        vip: VipName,
         /// What to do when somebody asks for its VIPs.
-        state: GroupState,
+        state: VipState,
     },
-    /// Announce a group's VIPs, as after a take-over, as soon as the lease stands; to be forgotten
-    /// when the group's state is another.
-    Announce(GroupName),
-    /// Ask the wire whether anybody answers for this group's VIPs.
-    Check(GroupName),
+    /// Announce a VIP, as after a take-over, as soon as the lease stands; to be forgotten when its
+    /// state is another.
+    Announce(VipName),
+    /// Ask the wire whether anybody answers for this VIP.
+    Check(VipName),
     /// Tell whoever listens.
     Event(Event),
     /// After [`Input::Stop`]: all is said, the process may end.
@@ -170,13 +170,16 @@ pub enum Claimant {
     Foreign(Mac),
 }
 
-/// VIPs that have one owner together.
+/// Who may own a VIP, and where it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct Placement {
     /// The first ingress IP of its Service: MetalLB's order is a hash of its text.
     pub first_ip: IpAddr,
     /// The nodes that may own it, by configuration, links and subnets, each with its preference.
     pub candidates: Vec<(NodeName, i64)>,
+    /// The VIP that it is to be with whenever it can: one with the same candidates, which follows
+    /// no other.
+    pub follows: Option<VipName>,
 }
 
 /// A network interface, as the other nodes know it.
@@ -192,10 +195,10 @@ pub struct LinkInfo {
     pub subnets: Vec<(IpAddr, u8)>,
 }
 
-/// What this node does for a group.
+/// What this node does for a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupState {
-    /// It owns the group.
+pub enum VipState {
+    /// It owns the VIP.
     Answer {
         /// Since this many owners.
         epoch: Epoch,
@@ -250,7 +253,7 @@ pub enum Cause {
     },
 }
 
-/// Why an owner hands a group over.
+/// Why an owner hands a VIP over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     /// It is being drained, or stopped for good.
@@ -263,6 +266,8 @@ pub enum Reason {
     Move,
     /// Somebody asked for an even spread.
     Rebalance,
+    /// It is to be with another VIP, which is at the other node.
+    Together,
 }
 
 /// Why a node is held to be down.
@@ -293,10 +298,10 @@ pub enum Event {
     NameTaken(SocketAddr),
     /// A message could not be read: another version, or not ours.
     Unreadable(SocketAddr),
-    /// A group was asked for that this node cannot give to that node.
-    MoveRefused(GroupName, NodeName),
-    /// Somebody else claims a VIP of a group that this node owns.
-    Conflict(GroupName, Claimant),
+    /// A VIP was asked for that this node cannot give to that node.
+    MoveRefused(VipName, NodeName),
+    /// Somebody else claims a VIP that this node owns.
+    Conflict(VipName, Claimant),
 }
 
 /// Why a life ended.
@@ -310,7 +315,7 @@ pub enum LifeOver {
     Minority,
 }
 
-/// When a group goes back to a better candidate.
+/// When a VIP goes back to a better candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failback {
     /// Not unless asked.
@@ -340,16 +345,16 @@ pub struct Config {
     pub peers: Option<BTreeSet<SocketAddr>>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,
-    /// When a group goes back to a better candidate.
+    /// When a VIP goes back to a better candidate.
     pub failback: Failback,
-    /// Ask the wire before a group is claimed that nobody has owned.
+    /// Ask the wire before a VIP is claimed that nobody has owned.
     pub check_first: bool,
     /// Seeds what is left to chance: ties in time, and numbers that must not repeat.
     pub seed: u64,
 }
 
 /// What a former agent of this node left in the kernel, read before anything is written. It is
-/// gone on with if its lease still stands; if not, its groups are the first to be set silent.
+/// gone on with if its lease still stands; if not, its VIPs are the first to be set silent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
     /// The lease.
@@ -358,8 +363,8 @@ pub struct Adopted {
     pub deadline: Instant,
     /// Its count of times alone; zero if it is in company.
     pub alone: u32,
-    /// The groups that the kernel answers for while the lease stands.
-    pub groups: BTreeSet<GroupName>,
+    /// The VIPs that the kernel answers for while the lease stands.
+    pub vips: BTreeSet<VipName>,
 }
 
 /// The flags of the agent's side of the lease, as the kernel holds them.

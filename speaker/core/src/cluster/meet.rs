@@ -14,7 +14,7 @@ use super::{
     Cluster,
     io::{Cause, Downfall, Event, LifeOver},
     message::{Body, Card, Cursor, Page, ROOM, Standing},
-    name::{GroupKey, Life, NodeName},
+    name::{Life, NodeName, VipKey},
     peer::{Peer, Retry, Silence, State},
     timing::Timing,
 };
@@ -289,7 +289,7 @@ impl Cluster {
         match after {
             Cursor::Members(after) => {
                 let mut room = ROOM;
-                page.next = Some(Cursor::Groups(None));
+                page.next = Some(Cursor::Vips(None));
                 for (name, peer) in self.live() {
                     if name == from || after.as_ref().is_some_and(|after| name <= after) {
                         continue;
@@ -306,7 +306,7 @@ impl Cluster {
                     page.members.push((name.clone(), peer.life, endpoints));
                 }
             }
-            Cursor::Groups(after) => self.fill_page(from, after, &mut page),
+            Cursor::Vips(after) => self.fill_page(from, after, &mut page),
         }
         self.reply(from, Body::Page(page));
     }
@@ -519,7 +519,7 @@ impl Cluster {
         self.invite_all(now);
     }
 
-    pub(super) fn after_key(key: Option<GroupKey>) -> std::ops::Bound<GroupKey> {
+    pub(super) fn after_key(key: Option<VipKey>) -> std::ops::Bound<VipKey> {
         key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
     }
 }

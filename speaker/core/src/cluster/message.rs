@@ -9,7 +9,7 @@ use speaker_common::probe;
 
 use super::{
     io::{Cause, LinkInfo, Reason},
-    name::{Endpoints, Epoch, GroupKey, Life, NodeName},
+    name::{Endpoints, Epoch, Life, NodeName, VipKey},
 };
 
 /// The longest message, but for one that is passed on, which may be fragmented: with what encryption
@@ -17,7 +17,7 @@ use super::{
 pub const MESSAGE_LENGTH: usize = 1_200;
 /// The first byte of every message.
 const VERSION: u8 = 1;
-/// Groups per message: with keys, epochs and two node names as long as can be, it fits.
+/// VIPs per message: with keys, epochs and two node names as long as can be, it fits.
 pub(super) const BATCH: usize = 24;
 /// Nodes per message, for the same reason.
 pub(super) const BATCH_NODES: usize = 3;
@@ -88,7 +88,7 @@ pub(super) enum Body {
     Claim {
         round: u64,
         cause: Cause,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
     },
     Verdict {
         round: u64,
@@ -97,12 +97,12 @@ pub(super) enum Body {
     /// I own these: everybody consented.
     Owned {
         round: u64,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
     },
     /// I own these no more, and nobody does.
     Release {
         round: u64,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
     },
     /// I restart, and claim and renew nothing until I say hello again.
     Pause {
@@ -117,15 +117,15 @@ pub(super) enum Body {
     },
     /// Take these from me.
     Offer {
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
         why: Reason,
     },
     Decline {
-        keys: Vec<GroupKey>,
+        keys: Vec<VipKey>,
     },
     /// Give these to that node.
     Move {
-        keys: Vec<GroupKey>,
+        keys: Vec<VipKey>,
         to: NodeName,
         why: Reason,
     },
@@ -179,7 +179,7 @@ pub(super) struct Card {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cursor {
     Members(Option<NodeName>),
-    Groups(Option<GroupKey>),
+    Vips(Option<VipKey>),
 }
 
 /// A part of what a node knows: its members, what it owns, and what it holds the reader to own.
@@ -187,8 +187,8 @@ pub(super) enum Cursor {
 pub(super) struct Page {
     pub(super) after: Cursor,
     pub(super) members: Vec<(NodeName, Life, Endpoints)>,
-    pub(super) mine: Vec<(GroupKey, Epoch)>,
-    pub(super) yours: Vec<(GroupKey, Epoch)>,
+    pub(super) mine: Vec<(VipKey, Epoch)>,
+    pub(super) yours: Vec<(VipKey, Epoch)>,
     pub(super) next: Option<Cursor>,
 }
 
@@ -213,7 +213,7 @@ pub(super) struct Absent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Denial {
-    pub(super) key: GroupKey,
+    pub(super) key: VipKey,
     /// The epoch that the claim must exceed.
     pub(super) epoch: Epoch,
     pub(super) why: Refusal,

@@ -7,10 +7,10 @@
 //!
 //! # Why there is never more than one answer
 //!
-//! *A node that would own a group asks every member for consent* (`claim`), and a member consents
-//! only if it does not own the group itself, will not go on with a claim of its own, and has
+//! *A node that would own a VIP asks every member for consent* (`claim`), and a member consents
+//! only if it does not own the VIP itself, will not go on with a claim of its own, and has
 //! stopped answering if it did. A consent speaks for the speaker alone; so any two members, one of
-//! which knows of the other, cannot both own a group (Ricart and Agrawala, 1981). A node claims
+//! which knows of the other, cannot both own a VIP (Ricart and Agrawala, 1981). A node claims
 //! nothing before it has met all members that any member knows of (`meet`), and so of any two one
 //! knows of the other.
 //!
@@ -21,6 +21,11 @@
 //!
 //! *Nothing depends on an agent noticing anything in time.* The kernel stops by itself; a claim
 //! that was gathered before a freeze takes effect in a life that is over.
+//!
+//! *Each VIP has an owner of its own*, also where several are to be together: nodes that do not agree
+//! on which these are, since one has yet to hear of a change, cannot both own one of them. VIPs that
+//! belong together follow the first of them ([`Placement::follows`]): a vacant one goes to the owner
+//! of the first, and any other owner hands it to that one.
 //!
 //! After a split, each side holds the lives of the other to be over. When they meet, the nodes of
 //! the smaller side end their lives and join the larger one as if new: there is nothing to
@@ -65,18 +70,18 @@ use speaker_common::probe::Key;
 
 pub use explain::{Candidate, Explanation, Member, Standing as CandidateStanding};
 pub use io::{
-    Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Group,
-    GroupState, Input, KernelLease, LifeOver, LinkInfo, Reason, Silence, Stop, lease_flags,
+    Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Input,
+    KernelLease, LifeOver, LinkInfo, Placement, Reason, Silence, Stop, VipState, lease_flags,
 };
 pub use message::{MESSAGE_LENGTH, describe_message};
-pub use name::{Endpoints, Epoch, GroupName, Life, NodeName};
+pub use name::{Endpoints, Epoch, Life, NodeName, VipName};
 pub use order::metallb_order;
 pub use timing::{Partition, Settings, Timing, TimingError};
 
 use claim::Wish;
 use lease::Own;
 use message::{Body, Card, Envelope};
-use name::GroupKey;
+use name::VipKey;
 use peer::{Peer, Retry};
 use rounds::Round;
 use scout::Scouts;
@@ -114,13 +119,15 @@ pub struct Cluster {
     poll: Retry,
 
     rounds: BTreeMap<u64, Round>,
-    seats: BTreeMap<GroupKey, Seat>,
-    records: BTreeMap<GroupKey, Record>,
-    /// Groups to decide about now, and later.
-    dirty: BTreeSet<GroupKey>,
-    due: BTreeSet<(Instant, GroupKey)>,
+    seats: BTreeMap<VipKey, Seat>,
+    records: BTreeMap<VipKey, Record>,
+    /// The VIPs that follow another.
+    followers: BTreeMap<VipKey, BTreeSet<VipKey>>,
+    /// VIPs to decide about now, and later.
+    dirty: BTreeSet<VipKey>,
+    due: BTreeSet<(Instant, VipKey)>,
     wishes: Vec<Wish>,
-    offers: BTreeMap<(NodeName, Reason), Vec<GroupKey>>,
+    offers: BTreeMap<(NodeName, Reason), Vec<VipKey>>,
 
     stopping: Option<Stopping>,
 
@@ -181,6 +188,7 @@ impl Cluster {
             rounds: BTreeMap::new(),
             seats: BTreeMap::new(),
             records: BTreeMap::new(),
+            followers: BTreeMap::new(),
             dirty: BTreeSet::new(),
             due: BTreeSet::new(),
             wishes: Vec::new(),
@@ -217,9 +225,9 @@ impl Cluster {
                     self.reintroduce(now);
                 }
             }
-            Input::Groups(groups) => {
-                for (name, group) in groups {
-                    self.on_group(name, group, now);
+            Input::Vips(vips) => {
+                for (name, placement) in vips {
+                    self.on_vip(name, placement, now);
                 }
             }
             Input::Planned => {
@@ -227,10 +235,10 @@ impl Cluster {
                 self.all_dirty();
             }
             Input::Drain(draining) => self.on_drain(draining, now),
-            Input::Move { group, to } => self.on_move(group, to),
+            Input::Move { vip, to } => self.on_move(vip, to),
             Input::Rebalance => self.on_rebalance(),
-            Input::WireClaim { group, by } => self.on_wire_claim(group, by, now),
-            Input::Checked { group, free } => self.on_checked(&group, free, now),
+            Input::WireClaim { vip, by } => self.on_wire_claim(vip, by, now),
+            Input::Checked { vip, free } => self.on_checked(&vip, free, now),
             Input::Stop(stop) => self.on_stop(stop, now),
         }
         self.run(now);

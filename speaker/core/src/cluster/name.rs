@@ -1,4 +1,4 @@
-//! What nodes, groups and lives are called.
+//! What nodes, VIPs and lives are called.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 #[serde(from = "String", into = "String")]
 pub struct NodeName(Arc<str>);
 
-/// A group's name: VIPs that sit together, as the planning code calls them.
+/// A VIP's name, as the planning code calls it: its address as text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct GroupName(Arc<str>);
+pub struct VipName(Arc<str>);
 
 macro_rules! name {
     ($name:ident) => {
@@ -57,7 +57,7 @@ macro_rules! name {
 }
 
 name!(NodeName);
-name!(GroupName);
+name!(VipName);
 
 impl NodeName {
     /// The number that stands for the node in probes: the first eight bytes of its name's SHA-256,
@@ -68,17 +68,17 @@ impl NodeName {
     }
 }
 
-impl GroupName {
-    pub(super) fn key(&self) -> GroupKey {
+impl VipName {
+    pub(super) fn key(&self) -> VipKey {
         let hash: [u8; 32] = Sha256::digest(self.as_str()).into();
-        GroupKey(*hash.first_chunk().expect("a SHA-256 has 32 bytes"))
+        VipKey(*hash.first_chunk().expect("a SHA-256 has 32 bytes"))
     }
 }
 
-/// What stands for a group in messages: the first half of its name's SHA-256. A node may hear of
-/// a group's owner before its own intent names the group.
+/// What stands for a VIP in messages: the first half of its name's SHA-256. A node may hear of
+/// a VIP's owner before its own intent names the VIP.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub(super) struct GroupKey(pub(super) [u8; 16]);
+pub(super) struct VipKey(pub(super) [u8; 16]);
 
 /// The span in which a node holds its lease without interruption. Later lives have higher numbers.
 #[derive(
@@ -86,7 +86,7 @@ pub(super) struct GroupKey(pub(super) [u8; 16]);
 )]
 pub struct Life(pub u64);
 
-/// Counts the owners that a group has had; a later owner has a higher number.
+/// Counts the owners that a VIP has had; a later owner has a higher number.
 pub type Epoch = u64;
 
 /// Where a node is reached.

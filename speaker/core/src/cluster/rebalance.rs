@@ -6,10 +6,10 @@ use super::{
     Cluster,
     io::Reason,
     message::{BATCH, Body},
-    name::{GroupKey, NodeName},
+    name::{NodeName, VipKey},
 };
 
-/// A group's owner, and the nodes that could own it as well as it does.
+/// A VIP's owner, and the nodes that could own it as well as it does.
 pub(super) struct Placed {
     pub(super) owner: NodeName,
     pub(super) equals: BTreeSet<NodeName>,
@@ -18,15 +18,10 @@ pub(super) struct Placed {
 impl Cluster {
     pub(super) fn on_rebalance(&mut self) {
         let mut placed = BTreeMap::new();
-        for (key, seat) in &self.seats {
-            let owner = if seat.mine.is_owned() {
-                Some(self.name.clone())
-            } else {
-                self.records
-                    .get(key)
-                    .and_then(|record| self.live_owner(record))
-            };
-            let Some(owner) = owner else {
+        // The others follow by themselves.
+        let leaders = self.seats.iter().filter(|(_, it)| it.follows.is_none());
+        for (key, seat) in leaders {
+            let Some(owner) = self.owner_of(*key) else {
                 continue;
             };
             let score = seat.order.iter().find(|(name, _)| *name == owner);
@@ -41,7 +36,7 @@ impl Cluster {
                 .collect();
             placed.insert(*key, Placed { owner, equals });
         }
-        let mut orders: BTreeMap<(NodeName, NodeName), Vec<GroupKey>> = BTreeMap::new();
+        let mut orders: BTreeMap<(NodeName, NodeName), Vec<VipKey>> = BTreeMap::new();
         for (key, to) in spread(&placed) {
             let from = placed[&key].owner.clone();
             orders.entry((from, to)).or_default().push(key);
@@ -61,10 +56,10 @@ impl Cluster {
     }
 }
 
-/// The moves after which no node could be relieved of a group by one with two fewer: one at a
-/// time, along the shortest chain from a node to one that has at least two groups fewer.
-pub(super) fn spread(placed: &BTreeMap<GroupKey, Placed>) -> BTreeMap<GroupKey, NodeName> {
-    let mut owners: BTreeMap<GroupKey, NodeName> = placed
+/// The moves after which no node could be relieved of a VIP by one with two fewer: one at a
+/// time, along the shortest chain from a node to one that has at least two VIPs fewer.
+pub(super) fn spread(placed: &BTreeMap<VipKey, Placed>) -> BTreeMap<VipKey, NodeName> {
+    let mut owners: BTreeMap<VipKey, NodeName> = placed
         .iter()
         .map(|(key, placed)| (*key, placed.owner.clone()))
         .collect();
@@ -76,10 +71,10 @@ pub(super) fn spread(placed: &BTreeMap<GroupKey, Placed>) -> BTreeMap<GroupKey, 
 }
 
 fn shortest_chain(
-    placed: &BTreeMap<GroupKey, Placed>,
-    owners: &BTreeMap<GroupKey, NodeName>,
-) -> Option<Vec<(GroupKey, NodeName)>> {
-    let mut owned: BTreeMap<&NodeName, Vec<GroupKey>> = BTreeMap::new();
+    placed: &BTreeMap<VipKey, Placed>,
+    owners: &BTreeMap<VipKey, NodeName>,
+) -> Option<Vec<(VipKey, NodeName)>> {
+    let mut owned: BTreeMap<&NodeName, Vec<VipKey>> = BTreeMap::new();
     for name in placed.values().flat_map(|placed| &placed.equals) {
         owned.entry(name).or_default();
     }
@@ -90,7 +85,7 @@ fn shortest_chain(
     fullest.sort_by_key(|name| std::cmp::Reverse(owned[name].len()));
     for start in fullest {
         let load = owned[start].len();
-        let mut reached: BTreeMap<&NodeName, (GroupKey, &NodeName)> = BTreeMap::new();
+        let mut reached: BTreeMap<&NodeName, (VipKey, &NodeName)> = BTreeMap::new();
         let mut queue = VecDeque::from([start]);
         while let Some(at) = queue.pop_front() {
             if owned[at].len() + 2 <= load {
@@ -119,16 +114,16 @@ fn shortest_chain(
 mod tests {
     use super::*;
 
-    /// Groups by owner and equals: `"a:ab"` is owned by a, and could be by b.
-    fn moves(groups: &[&str]) -> Vec<(usize, String)> {
-        let placed = groups
+    /// VIPs by owner and equals: `"a:ab"` is owned by a, and could be by b.
+    fn moves(vips: &[&str]) -> Vec<(usize, String)> {
+        let placed = vips
             .iter()
             .enumerate()
-            .map(|(at, group)| {
-                let (owner, equals) = group.split_once(':').unwrap();
+            .map(|(at, vip)| {
+                let (owner, equals) = vip.split_once(':').unwrap();
                 let equals = equals.chars().map(|name| name.to_string().into()).collect();
                 let owner = owner.into();
-                (GroupKey([at as u8; 16]), Placed { owner, equals })
+                (VipKey([at as u8; 16]), Placed { owner, equals })
             })
             .collect();
         spread(&placed)

@@ -9,7 +9,7 @@ use super::{
     Cluster,
     io::Cause,
     message::Body,
-    name::{Epoch, GroupKey, Life, NodeName},
+    name::{Epoch, Life, NodeName, VipKey},
     peer::Retry,
     timing::Timing,
 };
@@ -23,7 +23,7 @@ pub(super) struct Round {
     /// Members that have not answered yet.
     waiting: BTreeSet<NodeName>,
     /// The present owner: asked when all others have answered, since it stops answering for the
-    /// groups at that moment.
+    /// VIPs at that moment.
     last: Option<NodeName>,
     started: Instant,
     attempts: u32,
@@ -34,10 +34,10 @@ pub(super) struct Round {
 pub(super) enum Kind {
     Claim {
         cause: Cause,
-        entries: BTreeMap<GroupKey, Epoch>,
+        entries: BTreeMap<VipKey, Epoch>,
     },
-    Owned(Vec<(GroupKey, Epoch)>),
-    Release(Vec<(GroupKey, Epoch)>),
+    Owned(Vec<(VipKey, Epoch)>),
+    Release(Vec<(VipKey, Epoch)>),
     Lapsed {
         name: NodeName,
         life: Life,
@@ -166,7 +166,7 @@ impl Cluster {
         let expected = round.waiting.remove(from);
         round.turn_to_the_owner(now);
         if let Kind::Owned(entries) = &round.kind {
-            let keys: Vec<GroupKey> = entries.iter().map(|(key, _)| *key).collect();
+            let keys: Vec<VipKey> = entries.iter().map(|(key, _)| *key).collect();
             self.end_contests(from, &keys);
         }
         self.finish_rounds(now);
@@ -211,8 +211,8 @@ impl Cluster {
         }
     }
 
-    /// Takes a group out of a claim.
-    pub(super) fn drop_from_claim(&mut self, id: u64, key: GroupKey) {
+    /// Takes a VIP out of a claim.
+    pub(super) fn drop_from_claim(&mut self, id: u64, key: VipKey) {
         if let Some(round) = self.rounds.get_mut(&id)
             && let Kind::Claim { entries, .. } = &mut round.kind
         {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Cluster,
     io::{Command, Silence, Stop},
-    name::GroupKey,
+    name::VipKey,
     rounds::Kind,
     table::Mine,
     timing::Timing,
@@ -34,7 +34,7 @@ impl Cluster {
                 self.stopping = Some(Stopping::HandingOver(now + Timing::STOP));
             }
             Stop::Return(grace) => {
-                let claims: Vec<GroupKey> = self.keys(|mine| matches!(mine, Mine::Claiming(_)));
+                let claims: Vec<VipKey> = self.keys(|mine| matches!(mine, Mine::Claiming(_)));
                 self.let_go(&claims, Silence::Vacant, now);
                 let grace = grace.min(self.timing.settings().restart_grace);
                 self.own.restarting = true;
@@ -46,7 +46,7 @@ impl Cluster {
         }
     }
 
-    fn keys(&self, which: impl Fn(&Mine) -> bool) -> Vec<GroupKey> {
+    fn keys(&self, which: impl Fn(&Mine) -> bool) -> Vec<VipKey> {
         self.seats
             .iter()
             .filter(|(_, seat)| which(&seat.mine))

@@ -1,4 +1,4 @@
-//! What this node knows of each group: its intent (`Seat`) and its owner (`Record`).
+//! What this node knows of each VIP: its intent (`Seat`) and its owner (`Record`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -8,28 +8,30 @@ use std::{
 
 use super::{
     Cluster,
-    io::{Adopted, Cause, Command, Group, GroupState, Reason, Silence},
+    io::{Adopted, Cause, Command, Placement, Reason, Silence, VipState},
     message::{BATCH, Cursor, Page},
-    name::{Epoch, GroupKey, GroupName, Life, NodeName},
+    name::{Epoch, Life, NodeName, VipKey, VipName},
     order::metallb_order,
     rounds::Kind,
     wire::Wire,
 };
 
-/// Groups per page of what a node owns.
+/// VIPs per page of what a node owns.
 const PAGE: usize = 2 * BATCH;
 
-/// A group that this node's intent names, or that its kernel answers for.
+/// A VIP that this node's intent names, or that its kernel answers for.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub(super) name: GroupName,
+    pub(super) name: VipName,
     /// None while only the kernel has named it.
     pub(super) first_ip: Option<IpAddr>,
     /// Who may own it, the best first.
     pub(super) order: Vec<(NodeName, i64)>,
+    /// The VIP that it is to be with.
+    pub(super) follows: Option<VipKey>,
     pub(super) mine: Mine,
     /// What the shell was last told.
-    pub(super) shown: Option<GroupState>,
+    pub(super) shown: Option<VipState>,
     /// Nobody owns it since then.
     pub(super) vacant: Option<Instant>,
     /// Somebody owns it who is no candidate, since then.
@@ -46,7 +48,7 @@ pub(super) struct Seat {
     pub(super) wire: Wire,
 }
 
-/// Whether this node owns the group.
+/// Whether this node owns the VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mine {
     No,
@@ -119,11 +121,12 @@ impl Record {
 }
 
 impl Seat {
-    pub(super) fn new(name: GroupName) -> Self {
+    pub(super) fn new(name: VipName) -> Self {
         Self {
             name,
             first_ip: None,
             order: Vec::new(),
+            follows: None,
             mine: Mine::No,
             shown: None,
             vacant: None,
@@ -148,43 +151,45 @@ impl Cluster {
 
     /// Goes on with what a former agent of this node owned, or sees to it that it is not answered.
     pub(super) fn adopt(&mut self, adopted: Option<Adopted>, now: Instant) {
-        let Some(Adopted { lease, groups, .. }) = adopted else {
+        let Some(Adopted { lease, vips, .. }) = adopted else {
             return;
         };
-        for group in groups {
+        for vip in vips {
             if lease.life != self.own.life {
-                let state = GroupState::Silent(Silence::Joining);
-                self.commands.push_back(Command::Set { group, state });
+                let state = VipState::Silent(Silence::Joining);
+                self.commands.push_back(Command::Set { vip, state });
                 continue;
             }
-            let key = group.key();
-            let mut seat = Seat::new(group);
+            let key = vip.key();
+            let mut seat = Seat::new(vip);
             seat.mine = Mine::Yes;
             self.seats.insert(key, seat);
             let own = (self.name.clone(), self.own.life);
             self.record(key, now).set(own, 0, &Cause::Adopted, now);
             self.show_owned(key);
             // The former agent may have ended before it did.
-            let group = self.seats[&key].name.clone();
-            self.commands.push_back(Command::Announce(group));
+            let vip = self.seats[&key].name.clone();
+            self.commands.push_back(Command::Announce(vip));
         }
     }
 
-    pub(super) fn record(&mut self, key: GroupKey, now: Instant) -> &mut Record {
+    pub(super) fn record(&mut self, key: VipKey, now: Instant) -> &mut Record {
         self.records.entry(key).or_insert_with(|| Record::new(now))
     }
 
-    pub(super) fn on_group(&mut self, name: GroupName, group: Option<Group>, now: Instant) {
+    pub(super) fn on_vip(&mut self, name: VipName, placement: Option<Placement>, now: Instant) {
         let key = name.key();
-        match group {
-            Some(group) => {
+        match placement {
+            Some(placement) => {
                 let seat = self.seats.entry(key).or_insert_with(|| Seat::new(name));
-                seat.order = metallb_order(group.first_ip, &group.candidates);
-                seat.first_ip = Some(group.first_ip);
+                seat.order = metallb_order(placement.first_ip, &placement.candidates);
+                seat.first_ip = Some(placement.first_ip);
                 seat.tried.clear();
                 self.dirty.insert(key);
+                self.follow(key, placement.follows.map(|leader| leader.key()));
             }
             None => {
+                self.follow(key, None);
                 if self
                     .seats
                     .get(&key)
@@ -195,33 +200,54 @@ impl Cluster {
                 self.seats.remove(&key);
                 self.dirty.remove(&key);
                 self.commands.push_back(Command::Set {
-                    group: name,
-                    state: GroupState::Silent(Silence::NoCandidate),
+                    vip: name,
+                    state: VipState::Silent(Silence::NoCandidate),
                 });
             }
         }
     }
 
-    /// Tells the shell what to do for a group, if that is new.
-    pub(super) fn show(&mut self, key: GroupKey, state: GroupState) {
+    fn follow(&mut self, key: VipKey, leader: Option<VipKey>) {
+        let Some(seat) = self.seats.get_mut(&key) else {
+            return;
+        };
+        let before = std::mem::replace(&mut seat.follows, leader);
+        if before == leader {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(followers) = self.followers.get_mut(&before)
+        {
+            followers.remove(&key);
+            if followers.is_empty() {
+                self.followers.remove(&before);
+            }
+        }
+        if let Some(leader) = leader {
+            self.followers.entry(leader).or_default().insert(key);
+        }
+    }
+
+    /// Tells the shell what to do for a VIP, if that is new.
+    pub(super) fn show(&mut self, key: VipKey, state: VipState) {
         if let Some(seat) = self.seats.get_mut(&key)
             && seat.shown.as_ref() != Some(&state)
         {
             seat.shown = Some(state.clone());
-            let group = seat.name.clone();
-            self.commands.push_back(Command::Set { group, state });
+            let vip = seat.name.clone();
+            self.commands.push_back(Command::Set { vip, state });
         }
     }
 
-    pub(super) fn show_owned(&mut self, key: GroupKey) {
+    pub(super) fn show_owned(&mut self, key: VipKey) {
         if let Some(record) = self.records.get(&key) {
             let (epoch, cause) = (record.epoch, record.cause.clone());
-            self.show(key, GroupState::Answer { epoch, cause });
+            self.show(key, VipState::Answer { epoch, cause });
         }
     }
 
-    /// Stops answering for groups, and tells everybody that nobody owns them.
-    pub(super) fn let_go(&mut self, keys: &[GroupKey], silence: Silence, now: Instant) {
+    /// Stops answering for VIPs, and tells everybody that nobody owns them.
+    pub(super) fn let_go(&mut self, keys: &[VipKey], silence: Silence, now: Instant) {
         let mut released = Vec::new();
         for key in keys {
             let Some(seat) = self.seats.get_mut(key) else {
@@ -233,7 +259,7 @@ impl Cluster {
             if let Mine::Claiming(round) = was {
                 self.drop_from_claim(round, *key);
             }
-            self.show(*key, GroupState::Silent(silence));
+            self.show(*key, VipState::Silent(silence));
             let name = self.name.clone();
             let record = self.record(*key, now);
             record.owner = None;
@@ -248,7 +274,7 @@ impl Cluster {
 
     /// The end of a life: nothing is owned, and nobody need be told, since they know or will.
     pub(super) fn give_up_everything(&mut self) {
-        let keys: Vec<GroupKey> = self.seats.keys().copied().collect();
+        let keys: Vec<VipKey> = self.seats.keys().copied().collect();
         for key in keys {
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.mine = Mine::No;
@@ -257,7 +283,7 @@ impl Cluster {
                 seat.vacant = None;
                 seat.tried.clear();
             }
-            self.show(key, GroupState::Silent(Silence::Joining));
+            self.show(key, VipState::Silent(Silence::Joining));
         }
         self.rounds.clear();
         self.wishes.clear();
@@ -265,7 +291,7 @@ impl Cluster {
         self.all_dirty();
     }
 
-    /// Forgets the owners of groups that neither this node's intent names nor anybody owns.
+    /// Forgets the owners of VIPs that neither this node's intent names nor anybody owns.
     pub(super) fn forget_records(&mut self) {
         let seats = &self.seats;
         let peers = &self.peers;
@@ -283,7 +309,7 @@ impl Cluster {
         &mut self,
         from: &NodeName,
         round: u64,
-        entries: Vec<(GroupKey, Epoch)>,
+        entries: Vec<(VipKey, Epoch)>,
         now: Instant,
     ) {
         for (key, epoch) in entries {
@@ -312,7 +338,7 @@ impl Cluster {
     }
 
     /// What this node owns and what it holds the reader to own, in the order of keys.
-    pub(super) fn fill_page(&self, reader: &NodeName, after: Option<GroupKey>, page: &mut Page) {
+    pub(super) fn fill_page(&self, reader: &NodeName, after: Option<VipKey>, page: &mut Page) {
         let from = (Self::after_key(after), std::ops::Bound::Unbounded);
         for (key, record) in self.records.range(from) {
             let owned = self.seats.get(key).is_some_and(|seat| seat.mine.is_owned());
@@ -327,16 +353,16 @@ impl Cluster {
             };
             list.push((*key, record.epoch));
             if page.mine.len() + page.yours.len() == PAGE {
-                page.next = Some(Cursor::Groups(Some(*key)));
+                page.next = Some(Cursor::Vips(Some(*key)));
                 return;
             }
         }
     }
 
-    /// A member says that it owns a group. If this node does too, the higher epoch stays.
+    /// A member says that it owns a VIP. If this node does too, the higher epoch stays.
     pub(super) fn learn_owner(
         &mut self,
-        key: GroupKey,
+        key: VipKey,
         from: &NodeName,
         life: Life,
         epoch: Epoch,
@@ -364,8 +390,8 @@ impl Cluster {
         self.dirty.insert(key);
     }
 
-    /// A member holds this node to own a group at this epoch.
-    pub(super) fn learn_own_epoch(&mut self, key: GroupKey, epoch: Epoch) {
+    /// A member holds this node to own a VIP at this epoch.
+    pub(super) fn learn_own_epoch(&mut self, key: VipKey, epoch: Epoch) {
         let owned = self
             .seats
             .get(&key)
@@ -375,8 +401,8 @@ impl Cluster {
         }
     }
 
-    /// Stops answering for a group that another node owns.
-    pub(super) fn lose(&mut self, key: GroupKey, owner: &NodeName) {
+    /// Stops answering for a VIP that another node owns.
+    pub(super) fn lose(&mut self, key: VipKey, owner: &NodeName) {
         let name = self.name.clone();
         if let Some(record) = self.records.get_mut(&key) {
             record.lets_go(&name);
@@ -389,7 +415,7 @@ impl Cluster {
             seat.vacant = None;
         }
         let owner = owner.clone();
-        self.show(key, GroupState::Suppress { owner });
+        self.show(key, VipState::Suppress { owner });
         self.dirty.insert(key);
     }
 }

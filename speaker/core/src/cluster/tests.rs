@@ -18,8 +18,8 @@ struct Node {
     agent: Cluster,
     lease: probe::AgentLease,
     peers: PeersLease,
-    answers: BTreeSet<GroupName>,
-    announced: Vec<GroupName>,
+    answers: BTreeSet<VipName>,
+    announced: Vec<VipName>,
 }
 
 /// Nodes by their number, which is also their address, and the time since the origin.
@@ -62,10 +62,11 @@ fn timing() -> Timing {
     Timing::new(Settings::new(Partition::Available)).unwrap()
 }
 
-fn group(nodes: usize) -> Group {
-    Group {
+fn placement(nodes: usize) -> Placement {
+    Placement {
         first_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
         candidates: (0..nodes).map(|node| (name(node), 0)).collect(),
+        follows: None,
     }
 }
 
@@ -98,7 +99,7 @@ impl Lab {
         for node in 0..nodes {
             lab.feed(
                 node,
-                Input::Groups(vec![("vip".into(), Some(group(nodes)))]),
+                Input::Vips(vec![("vip".into(), Some(placement(nodes)))]),
             );
             lab.feed(node, Input::Planned);
         }
@@ -150,15 +151,15 @@ impl Lab {
                     let kernel = self.kernel(at);
                     self.inputs.push_back((at, Input::Kernel(kernel)));
                 }
-                Command::Set { group, state } => {
+                Command::Set { vip, state } => {
                     let answers = &mut self.nodes[at].answers;
-                    if matches!(state, GroupState::Answer { .. }) {
-                        answers.insert(group);
+                    if matches!(state, VipState::Answer { .. }) {
+                        answers.insert(vip);
                     } else {
-                        answers.remove(&group);
+                        answers.remove(&vip);
                     }
                 }
-                Command::Announce(group) => self.nodes[at].announced.push(group),
+                Command::Announce(vip) => self.nodes[at].announced.push(vip),
                 Command::AnswerProbe { .. } | Command::Check(_) => unreachable!("no need here"),
                 Command::Event(_) | Command::Stopped => {}
             }
@@ -210,7 +211,11 @@ impl Lab {
     }
 
     fn answering(&self) -> Vec<usize> {
-        let vip = GroupName::from("vip");
+        self.owners("vip")
+    }
+
+    fn owners(&self, vip: &str) -> Vec<usize> {
+        let vip = VipName::from(vip);
         (0..self.nodes.len())
             .filter(|node| {
                 self.nodes[*node].answers.contains(&vip)
@@ -241,7 +246,7 @@ fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
     lab.nodes.truncate(1);
     lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
     lab.obey(0);
-    lab.feed(0, Input::Groups(vec![("vip".into(), Some(group(1)))]));
+    lab.feed(0, Input::Vips(vec![("vip".into(), Some(placement(1)))]));
     lab.feed(0, Input::Planned);
     lab.run(Duration::from_secs(5));
     assert!(lab.answering().is_empty());
@@ -270,7 +275,7 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
         lease: lab.kernel(0),
         deadline: lab.origin + Duration::from_nanos(node.lease.agent_deadline_ns),
         alone: node.lease.alone,
-        groups: node.answers.clone(),
+        vips: node.answers.clone(),
     };
     lab.nodes[0].agent = Cluster::new(config(0, 0, Some(adopted)), timing(), lab.now);
     lab.obey(0);
@@ -279,7 +284,7 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
     lab.run(Duration::from_secs(5));
     // The intent takes its time.
     assert_eq!(lab.answering(), [0]);
-    lab.feed(0, Input::Groups(vec![("vip".into(), Some(group(1)))]));
+    lab.feed(0, Input::Vips(vec![("vip".into(), Some(placement(1)))]));
     lab.feed(0, Input::Planned);
     lab.run(Duration::from_secs(5));
     assert_eq!(lab.answering(), [0]);
@@ -299,28 +304,101 @@ fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
         lab.nodes[node].answers.clear();
         lab.obey(node);
     }
-    let intent = |group: Group| Input::Groups(vec![("vip".into(), Some(group))]);
+    let intent = |it: Placement| Input::Vips(vec![("vip".into(), Some(it))]);
     for node in 0..2 {
-        lab.feed(node, intent(group(2)));
+        lab.feed(node, intent(placement(2)));
         lab.feed(node, Input::Planned);
     }
     lab.run(Duration::from_secs(5));
     let better = lab.answering()[0];
     let worse = 1 - better;
-    let only_worse = Group {
+    let only_worse = Placement {
         candidates: vec![(name(worse), 0)],
-        ..group(2)
+        ..placement(2)
     };
     for node in 0..2 {
         lab.feed(node, intent(only_worse.clone()));
     }
     lab.run(Duration::from_secs(5));
     assert_eq!(lab.answering(), [worse]);
-    lab.feed(worse, intent(group(2)));
+    lab.feed(worse, intent(placement(2)));
     lab.run(Duration::from_millis(200));
-    lab.feed(better, intent(group(2)));
+    lab.feed(better, intent(placement(2)));
     lab.run(Duration::from_secs(3));
     assert_eq!(lab.answering(), [better]);
+}
+
+/// What is to be together with what is a matter of configuration, and one node may have yet to hear
+/// of it: nobody ever owns what another one does.
+#[test]
+fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let [owner] = lab.answering()[..] else {
+        panic!("{:?} answer", lab.answering());
+    };
+    let other = 1 - owner;
+    // `vip` is to be with `first`, of which its owner does not know.
+    let follows = Some("first".into());
+    let changes = || {
+        let first = ("first".into(), Some(placement(2)));
+        let follows = follows.clone();
+        let vip = (
+            "vip".into(),
+            Some(Placement {
+                follows,
+                ..placement(2)
+            }),
+        );
+        Input::Vips(vec![first, vip])
+    };
+    lab.feed(other, changes());
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.owners("first"), [other]);
+    assert_eq!(lab.owners("vip"), [owner]);
+    lab.feed(owner, changes());
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.owners("first"), [other]);
+    assert_eq!(lab.owners("vip"), [other]);
+}
+
+#[test]
+fn what_is_new_goes_to_the_owner_of_what_it_is_to_be_with() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let first = lab.answering()[0];
+    for to in (0..3).filter(|node| *node != first) {
+        let (vip, to) = ("vip".into(), name(to));
+        lab.feed(first, Input::Move { vip, to });
+        lab.run(Duration::from_secs(2));
+    }
+    let owner = lab.answering()[0];
+    // One that is new and leads, and one that is new and follows.
+    for node in 0..3 {
+        let of = |leader: &str| Placement {
+            follows: Some(leader.into()),
+            ..placement(3)
+        };
+        lab.feed(
+            node,
+            Input::Vips(vec![
+                ("leader".into(), Some(placement(3))),
+                ("vip".into(), Some(of("leader"))),
+                ("third".into(), Some(of("leader"))),
+            ]),
+        );
+    }
+    lab.run(Duration::from_secs(2));
+    for vip in ["leader", "vip", "third"] {
+        assert_eq!(lab.owners(vip), [owner], "{vip}");
+    }
+    lab.feed(owner, Input::Drain(true));
+    lab.run(Duration::from_secs(2));
+    let next = lab.answering();
+    assert_ne!(next, [owner]);
+    for vip in ["leader", "third"] {
+        assert_eq!(lab.owners(vip), next, "{vip}");
+    }
 }
 
 #[test]
@@ -331,7 +409,7 @@ fn explain_names_the_owner_and_why_each_candidate_is_or_is_not() {
     let [owner] = answering[..] else {
         panic!("{answering:?} answer");
     };
-    let order = metallb_order(group(3).first_ip, &group(3).candidates);
+    let order = metallb_order(placement(3).first_ip, &placement(3).candidates);
     for node in 0..3 {
         let told = lab.explain(node);
         assert_eq!(told.owner, Some(name(owner)));
@@ -367,11 +445,11 @@ fn explain_names_the_owner_and_why_each_candidate_is_or_is_not() {
 fn explain_tells_a_group_that_only_others_name_from_one_that_nobody_knows() {
     let mut lab = Lab::new(3);
     let only = vec![(name(0), 0)];
-    let mine = Group {
+    let mine = Placement {
         candidates: only,
-        ..group(3)
+        ..placement(3)
     };
-    lab.feed(0, Input::Groups(vec![("elsewhere".into(), Some(mine))]));
+    lab.feed(0, Input::Vips(vec![("elsewhere".into(), Some(mine))]));
     lab.run(Duration::from_secs(2));
     let told = lab.nodes[1].agent.explain(&"elsewhere".into()).unwrap();
     assert_eq!((told.owner, told.state), (Some(name(0)), None));

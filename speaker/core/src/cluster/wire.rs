@@ -1,7 +1,7 @@
 //! What the wire itself says of who owns a VIP.
 //!
 //! Two nodes that can neither probe nor talk to each other, and yet share a wire, see each other's
-//! announcements. No epoch is in them, but it can be told: whoever took a group over while the
+//! announcements. No epoch is in them, but it can be told: whoever took a VIP over while the
 //! other was already down in its eyes has the higher one, and mostly both know which of them that
 //! is. Should both go on all the same, the hash's order settles it.
 
@@ -10,13 +10,13 @@ use std::time::Instant;
 use super::{
     Cluster,
     io::{Cause, Claimant, Command, Event},
-    name::{GroupKey, GroupName, NodeName},
+    name::{NodeName, VipKey, VipName},
     peer::State,
     table::Mine,
     timing::Timing,
 };
 
-/// What the wire has shown of a group.
+/// What the wire has shown of a VIP.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     contest: Option<Contest>,
@@ -32,14 +32,14 @@ pub(super) struct Wire {
 struct Contest {
     with: NodeName,
     since: Instant,
-    /// When this node last announced the group because of that.
+    /// When this node last announced the VIP because of that.
     answered: Option<Instant>,
     /// It has done so at the end of the time in which words could have settled it.
     challenged: bool,
 }
 
 impl Contest {
-    /// When the other one is made to say whether it still claims the group. It noticed the contest
+    /// When the other one is made to say whether it still claims the VIP. It noticed the contest
     /// a little later.
     fn challenge(&self) -> Instant {
         self.since + Timing::WIRE + Timing::WIRE / 5
@@ -79,8 +79,8 @@ impl Wire {
 }
 
 impl Cluster {
-    /// Whether the wire need not be asked, or has been, before a vacant group is claimed.
-    pub(super) fn is_checked(&mut self, key: GroupKey, now: Instant) -> bool {
+    /// Whether the wire need not be asked, or has been, before a vacant VIP is claimed.
+    pub(super) fn is_checked(&mut self, key: VipKey, now: Instant) -> bool {
         let new = self
             .records
             .get(&key)
@@ -102,15 +102,15 @@ impl Cluster {
             Check::Asked => {}
             Check::Unknown | Check::InUse(_) => {
                 seat.wire.check = Check::Asked;
-                let group = seat.name.clone();
-                self.commands.push_back(Command::Check(group));
+                let vip = seat.name.clone();
+                self.commands.push_back(Command::Check(vip));
             }
         }
         false
     }
 
-    pub(super) fn on_checked(&mut self, group: &GroupName, free: bool, now: Instant) {
-        let key = group.key();
+    pub(super) fn on_checked(&mut self, vip: &VipName, free: bool, now: Instant) {
+        let key = vip.key();
         if let Some(seat) = self.seats.get_mut(&key)
             && seat.wire.check == Check::Asked
         {
@@ -123,8 +123,8 @@ impl Cluster {
         }
     }
 
-    pub(super) fn on_wire_claim(&mut self, group: GroupName, by: Claimant, now: Instant) {
-        let key = group.key();
+    pub(super) fn on_wire_claim(&mut self, vip: VipName, by: Claimant, now: Instant) {
+        let key = vip.key();
         let Some(seat) = self.seats.get_mut(&key) else {
             return;
         };
@@ -140,7 +140,7 @@ impl Cluster {
             return;
         }
         if news {
-            self.event(Event::Conflict(group, by.clone()));
+            self.event(Event::Conflict(vip, by.clone()));
         }
         match by {
             // The shell defends it: RFC 5227 §2.4 allows one announcement, not a burst.
@@ -149,7 +149,7 @@ impl Cluster {
         }
     }
 
-    fn settle(&mut self, key: GroupKey, name: &NodeName, now: Instant) {
+    fn settle(&mut self, key: VipKey, name: &NodeName, now: Instant) {
         let Some(record) = self.records.get(&key) else {
             return;
         };
@@ -159,10 +159,10 @@ impl Cluster {
         let yields = match self.peers.get(name).map(|peer| (peer.state, peer.since)) {
             // A frame may have been late; and whoever can be talked to settles it by epoch.
             Some((State::Live, _)) => None,
-            // It was down before this node took the group: from it, or from a third one while it
+            // It was down before this node took the VIP: from it, or from a third one while it
             // may have done the same.
             Some((State::Down(_), down)) if down <= record.since => Some(!taken_from && better),
-            // It was a member when this node took the group, and would not have consented to two
+            // It was a member when this node took the VIP, and would not have consented to two
             // owners: it has given this node up since, and its epoch is higher.
             Some((State::Down(_), _)) => Some(true),
             Some((State::Stranger | State::Left, _)) | None => Some(better),
@@ -199,7 +199,7 @@ impl Cluster {
     }
 
     /// Not every frame draws one, or two that both go on would answer each other without end.
-    fn may_answer_contest(&self, key: GroupKey, now: Instant) -> bool {
+    fn may_answer_contest(&self, key: VipKey, now: Instant) -> bool {
         let contest = self
             .seats
             .get(&key)
@@ -211,18 +211,18 @@ impl Cluster {
         })
     }
 
-    fn answer_contest(&mut self, key: GroupKey, now: Instant) {
+    fn answer_contest(&mut self, key: VipKey, now: Instant) {
         if let Some(seat) = self.seats.get_mut(&key)
             && let Some(contest) = &mut seat.wire.contest
         {
             contest.answered = Some(now);
-            let group = seat.name.clone();
-            self.commands.push_back(Command::Announce(group));
+            let vip = seat.name.clone();
+            self.commands.push_back(Command::Announce(vip));
         }
     }
 
-    /// An owned group that another node claims on the wire, and no word has settled it.
-    pub(super) fn tend_contest(&mut self, key: GroupKey, now: Instant) {
+    /// An owned VIP that another node claims on the wire, and no word has settled it.
+    pub(super) fn tend_contest(&mut self, key: VipKey, now: Instant) {
         if let Some(seat) = self.seats.get_mut(&key)
             && let Some(contest) = &mut seat.wire.contest
             && !contest.challenged
@@ -238,7 +238,7 @@ impl Cluster {
     }
 
     /// A member has heard who owns these, so it is settled whatever the wire showed before.
-    pub(super) fn end_contests(&mut self, with: &NodeName, keys: &[GroupKey]) {
+    pub(super) fn end_contests(&mut self, with: &NodeName, keys: &[VipKey]) {
         for key in keys {
             if let Some(seat) = self.seats.get_mut(key)
                 && let Some(contest) = &seat.wire.contest
@@ -249,7 +249,7 @@ impl Cluster {
         }
     }
 
-    fn concede(&mut self, key: GroupKey, to: &NodeName, now: Instant) {
+    fn concede(&mut self, key: VipKey, to: &NodeName, now: Instant) {
         let life = self.peers.get(to).map(|peer| peer.life).unwrap_or_default();
         let record = self.record(key, now);
         let epoch = record.epoch + 1;

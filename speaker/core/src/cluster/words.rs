@@ -30,6 +30,7 @@ impl Display for Reason {
             Self::Failback => "a better candidate was back",
             Self::Move => "somebody asked for the move",
             Self::Rebalance => "somebody asked for an even spread",
+            Self::Together => "it is to be with the other VIPs of its Service",
         })
     }
 }
@@ -106,13 +107,13 @@ impl Display for Event {
                 f,
                 "a message from {address} cannot be read: it is of another version"
             ),
-            Self::MoveRefused(group, node) => {
+            Self::MoveRefused(vip, node) => {
                 write!(
                     f,
-                    "{group} cannot be moved to {node}, which may not own it now"
+                    "{vip} cannot be moved to {node}, which may not own it now"
                 )
             }
-            Self::Conflict(group, by) => write!(f, "{by} also claims {group}"),
+            Self::Conflict(vip, by) => write!(f, "{by} also claims {vip}"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which VIPs must sit together.
+//! Which VIPs belong together.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// VIPs that one node must own together: the addresses of one Service, and those that share a
+/// VIPs that are to have one owner: the addresses of one Service, and those that share a
 /// Service with them, and so on. Named after its smallest address, so that all nodes name it alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub IpAddr);

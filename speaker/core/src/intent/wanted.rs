@@ -31,9 +31,9 @@ pub struct WantedVip {
     pub alike: Result<Interfaces, NotAnnounced>,
     /// The only nodes that may own it, if not all that the rest allows: those with endpoints.
     pub served_by: Option<BTreeSet<String>>,
-    /// How much such a node is preferred to own the group.
+    /// How much such a node is preferred to own them.
     pub preference: u32,
-    /// The VIPs that it must sit together with.
+    /// The VIPs that it belongs together with.
     pub group: Group,
     /// The first address of the group's first Service by name: what the order of candidates is a
     /// hash of.

@@ -11,12 +11,7 @@ use speaker_common::{
 };
 
 use super::Attached;
-use crate::{
-    intent::{Group, Wanted},
-    link::LinkChange,
-    links::Links,
-    plan::Entry,
-};
+use crate::{intent::Wanted, link::LinkChange, links::Links, plan::Entry};
 
 /// Everything that can make the node act.
 #[derive(Debug)]
@@ -25,19 +20,19 @@ pub enum Input {
     Adopted(Adopted),
     /// What is to be announced, should this node own it, has changed.
     Wanted(Wanted),
-    /// Answer for a group of VIPs from now on, or keep this host from answering for it. The
-    /// commands of it come before all others.
+    /// Answer for a VIP from now on, or keep this host from answering for it. The commands of it
+    /// come before all others.
     Answer {
-        /// The group.
-        group: Group,
+        /// The VIP.
+        vip: IpAddr,
         /// Whether to answer.
         answer: bool,
     },
     /// What this node owns is settled: the program may take the place of an earlier agent's, which
     /// may answer by other maps until then.
     Settled,
-    /// Announce a group's VIPs as after a take-over, if they are answered here.
-    Announce(Group),
+    /// Announce a VIP as after a take-over, if it is answered here.
+    Announce(IpAddr),
     /// All links that there are, once at the start.
     Links(Links),
     /// A link has changed.

@@ -30,7 +30,7 @@ use speaker_common::{
 use crate::{
     announce::{Announcement, Announcer, Outcome},
     cluster::LinkInfo,
-    intent::{Group, Wanted},
+    intent::Wanted,
     link::{Kind, Link, LinkChange},
     links::Links,
     plan::{self, Choice, Entry, Place, Placed, Plan},
@@ -49,10 +49,8 @@ pub struct Node {
     slots: Slots,
 
     wanted: Option<Wanted>,
-    /// The wanted VIPs by group.
-    groups: BTreeMap<Group, BTreeSet<IpAddr>>,
-    /// The groups that this node owns.
-    owned: BTreeSet<Group>,
+    /// The VIPs that this node owns.
+    owned: BTreeSet<IpAddr>,
     settled: bool,
     links: Option<Links>,
     plan: Plan,
@@ -105,7 +103,6 @@ impl Node {
             announcer,
             slots: Slots::default(),
             wanted: None,
-            groups: BTreeMap::new(),
             owned: BTreeSet::new(),
             settled: false,
             links: None,
@@ -135,8 +132,8 @@ impl Node {
         match input {
             Input::Adopted(adopted) => self.adopt(adopted),
             Input::Wanted(wanted) => self.want(wanted),
-            Input::Answer { group, answer } => self.own(group, answer, now),
-            Input::Announce(group) => self.announce_group(group, now),
+            Input::Answer { vip, answer } => self.own(vip, answer, now),
+            Input::Announce(vip) => self.take_over(vip, now),
             Input::Settled => {
                 self.stale |= !self.settled;
                 self.settled = true;
@@ -192,16 +189,9 @@ impl Node {
         links.map_or_else(Vec::new, |links| plan::usable(links, &self.choice))
     }
 
-    /// The group that a VIP is of.
-    pub fn group(&self, vip: IpAddr) -> Option<Group> {
-        let wanted = self.wanted.as_ref()?;
-        wanted.vips.get(&vip).map(|vip| vip.group)
-    }
-
-    /// A group's VIPs on their links, and the MACs that they would be announced with.
-    pub fn places(&self, group: Group) -> Vec<(Place, Mac)> {
-        let addresses = self.groups.get(&group).into_iter().flatten();
-        let places = addresses.flat_map(|address| self.places_of(*address));
+    /// A VIP on its links, and the MACs that it would be announced with.
+    pub fn places(&self, vip: IpAddr) -> Vec<(Place, Mac)> {
+        let places = self.places_of(vip).into_iter();
         places
             .filter_map(|place| Some((place, self.plan.places.get(&place)?.mac)))
             .collect()

@@ -1,28 +1,20 @@
 //! What follows from who owns a VIP: one write for each of its entries, before anything else.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{net::IpAddr, time::Instant};
 
 use speaker_common::layout::{self, Action, Vip};
 
 use super::{Command, Node};
 use crate::{
-    intent::{Group, Wanted},
+    intent::Wanted,
     plan::{Entry, Place},
 };
 
 impl Node {
     pub(super) fn want(&mut self, wanted: Wanted) {
-        self.groups = BTreeMap::new();
-        for (&address, vip) in &wanted.vips {
-            self.groups.entry(vip.group).or_default().insert(address);
-        }
         self.wanted = Some(wanted);
         self.stale = true;
-        // A VIP may now be of a group that another node owns.
+        // The configuration may no longer allow this node to own a VIP.
         let lost: Vec<Entry> = self
             .held
             .vips
@@ -39,48 +31,36 @@ impl Node {
 
     /// What the kernel is to do with requests that an entry is for.
     pub(super) fn action(&self, entry: &Entry) -> Action {
-        let group = match &self.wanted {
-            Some(wanted) => {
-                let vip = wanted.vips.get(&entry.address);
-                vip.filter(|vip| vip.interfaces_on(&wanted.node).is_some())
-                    .map(|vip| vip.group)
-            }
-            None => Some(Group(entry.address)),
-        };
-        match group {
-            Some(group) if self.owned.contains(&group) && !self.plan.silent.contains(entry) => {
-                Action::Answer
-            }
-            Some(_) | None => Action::Suppress,
+        let may = self.wanted.as_ref().is_none_or(|wanted| {
+            let vip = wanted.vips.get(&entry.address);
+            vip.is_some_and(|vip| vip.interfaces_on(&wanted.node).is_some())
+        });
+        if may && self.owned.contains(&entry.address) && !self.plan.silent.contains(entry) {
+            Action::Answer
+        } else {
+            Action::Suppress
         }
     }
 
-    pub(super) fn own(&mut self, group: Group, answer: bool, now: Instant) {
+    pub(super) fn own(&mut self, vip: IpAddr, answer: bool, now: Instant) {
         self.edition += 1;
         if answer {
-            self.owned.insert(group);
+            self.owned.insert(vip);
         } else {
-            self.owned.remove(&group);
+            self.owned.remove(&vip);
         }
-        let addresses = match &self.wanted {
-            Some(_) => self.groups.get(&group).cloned().unwrap_or_default(),
-            // What an earlier agent left is each by itself until the intent is known.
-            None => BTreeSet::from([group.0]),
-        };
-        for address in addresses {
-            let entries: Vec<Entry> = self
-                .held
-                .vips
-                .range(first_entry(address)..)
-                .map(|(entry, _)| *entry)
-                .take_while(|entry| entry.address == address)
-                .collect();
-            for entry in entries {
-                self.turn(entry, self.action(&entry));
-            }
-            for place in self.places_of(address) {
-                self.show(place, now);
-            }
+        let entries: Vec<Entry> = self
+            .held
+            .vips
+            .range(first_entry(vip)..)
+            .map(|(entry, _)| *entry)
+            .take_while(|entry| entry.address == vip)
+            .collect();
+        for entry in entries {
+            self.turn(entry, self.action(&entry));
+        }
+        for place in self.places_of(vip) {
+            self.show(place, now);
         }
     }
 
@@ -104,12 +84,10 @@ impl Node {
         places.map(|(place, _)| *place).collect()
     }
 
-    pub(super) fn announce_group(&mut self, group: Group, now: Instant) {
-        for address in self.groups.get(&group).into_iter().flatten() {
-            for place in self.places_of(*address) {
-                if self.live.contains_key(&place) {
-                    self.announcer.take_over(place.address, place.link, now);
-                }
+    pub(super) fn take_over(&mut self, vip: IpAddr, now: Instant) {
+        for place in self.places_of(vip) {
+            if self.live.contains_key(&place) {
+                self.announcer.take_over(place.address, place.link, now);
             }
         }
     }

@@ -39,8 +39,8 @@ impl Bench {
     fn handle(&mut self, input: Input) -> &mut Self {
         // This node is alone.
         if let Input::Wanted(wanted) = &input {
-            for vip in wanted.vips.values() {
-                self.own(vip.group, true);
+            for vip in wanted.vips.keys() {
+                self.own(*vip, true);
             }
         }
         // Longer than the announcer's batches are apart.
@@ -50,8 +50,8 @@ impl Bench {
         self
     }
 
-    fn own(&mut self, group: Group, answer: bool) {
-        self.node.handle(Input::Answer { group, answer }, self.now);
+    fn own(&mut self, vip: IpAddr, answer: bool) {
+        self.node.handle(Input::Answer { vip, answer }, self.now);
     }
 
     fn wait(&mut self, seconds: f64) -> &mut Self {
@@ -480,13 +480,13 @@ fn a_claim_is_told_once_in_ten_seconds_and_defended() {
     assert_eq!(bench.node.status().vips[0].places[0].conflicts, 3);
 }
 
-fn group(address: &str) -> Group {
-    Group(address.parse().unwrap())
+fn vip(address: &str) -> IpAddr {
+    address.parse().unwrap()
 }
 
 fn answer(address: &str, answer: bool) -> Input {
-    let group = group(address);
-    Input::Answer { group, answer }
+    let vip = vip(address);
+    Input::Answer { vip, answer }
 }
 
 #[test]
@@ -531,11 +531,11 @@ fn what_is_lost_is_silent_before_anything_else_is_done() {
 #[test]
 fn a_write_that_waited_says_who_owns_the_vip_by_then() {
     let mut bench = Bench::new();
-    bench.own(group("10.0.0.5"), true);
+    bench.own(vip("10.0.0.5"), true);
     bench.node.handle(wanted(&["10.0.0.5"]), bench.now);
     bench.node.handle(links([eth0()]), bench.now);
     bench.node.poll(bench.now);
-    bench.own(group("10.0.0.5"), false);
+    bench.own(vip("10.0.0.5"), false);
     bench.settle();
     let puts: Vec<&str> = bench.log.iter().map(String::as_str).collect();
     assert!(!puts.contains(&"put 10.0.0.5 Answer 0"), "{puts:?}");
@@ -545,7 +545,7 @@ fn a_write_that_waited_says_who_owns_the_vip_by_then() {
 #[test]
 fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known() {
     let mut bench = Bench::new();
-    bench.own(group("10.0.0.5"), true);
+    bench.own(vip("10.0.0.5"), true);
     bench
         .handle(adopted("10.0.0.5", true))
         .handle(answer("10.0.0.5", false))
@@ -553,13 +553,13 @@ fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known
 }
 
 #[test]
-fn a_group_that_is_to_be_announced_is_if_it_is_answered_here() {
+fn a_vip_that_is_to_be_announced_is_if_it_is_answered_here() {
     let mut bench = Bench::new();
     bench
         .handle(wanted(&["10.0.0.5"]))
         .handle(links([eth0()]))
         .quiet();
-    let announce = || Input::Announce(group("10.0.0.5"));
+    let announce = || Input::Announce(vip("10.0.0.5"));
     bench.handle(announce()).expect(&["announce 10.0.0.5"]);
     bench.quiet().handle(answer("10.0.0.5", false)).log.clear();
     bench.handle(announce()).expect(&[]);

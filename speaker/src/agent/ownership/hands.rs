@@ -1,6 +1,9 @@
 //! What ownership is carried out with: the node and its shell.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use speaker_common::{
@@ -8,8 +11,7 @@ use speaker_common::{
     lease,
 };
 use speaker_core::{
-    cluster::{self, Adopted, GroupName, GroupState, KernelLease, Life, NodeName, lease_flags},
-    intent::Group,
+    cluster::{self, Adopted, KernelLease, Life, NodeName, VipName, VipState, lease_flags},
     node::{self, Node},
 };
 use tracing::debug;
@@ -38,9 +40,9 @@ impl Hands {
             lease,
             deadline: Instant::now() + Duration::from_nanos(left),
             alone: agent.alone,
-            groups: vips
+            vips: vips
                 .filter(|(_, vip)| vip.action == Action::Answer)
-                .map(|(entry, _)| name_of(Group(entry.address)))
+                .map(|(entry, _)| name_of(entry.address))
                 .collect(),
         }))
     }
@@ -84,14 +86,14 @@ impl Hands {
         }
     }
 
-    pub(super) fn set(&mut self, group: &GroupName, state: &GroupState) {
-        debug!(%group, ?state, "set");
-        let Some(group) = group_of(group) else {
+    pub(super) fn set(&mut self, vip: &VipName, state: &VipState) {
+        debug!(%vip, ?state, "set");
+        let Some(vip) = vip_of(vip) else {
             return;
         };
-        let answer = matches!(state, GroupState::Answer { .. });
+        let answer = matches!(state, VipState::Answer { .. });
         let now = Instant::now();
-        self.node.handle(node::Input::Answer { group, answer }, now);
+        self.node.handle(node::Input::Answer { vip, answer }, now);
         self.hurry();
     }
 
@@ -105,11 +107,12 @@ impl Hands {
     }
 }
 
-pub(super) fn name_of(group: Group) -> GroupName {
-    GroupName::from(group.0.to_string())
+/// Each VIP is a VIP of its own to the cluster.
+pub(super) fn name_of(vip: IpAddr) -> VipName {
+    VipName::from(vip.to_string())
 }
 
-/// The group of a name that [`name_of`] made.
-pub(super) fn group_of(name: &GroupName) -> Option<Group> {
-    name.as_str().parse().ok().map(Group)
+/// The VIP of a name that [`name_of`] made.
+pub(super) fn vip_of(name: &VipName) -> Option<IpAddr> {
+    name.as_str().parse().ok()
 }

@@ -1,9 +1,9 @@
 //! This node's part in the cluster: carries [`Cluster`]'s commands out.
 
-mod groups;
 mod hands;
 mod net;
 mod verbs;
+mod vips;
 
 pub(super) use hands::Hands;
 
@@ -19,10 +19,9 @@ use anyhow::Result;
 use speaker_common::wire::Mac;
 use speaker_core::{
     cluster::{
-        self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, GroupName, Input,
-        Life, LinkInfo, Member, NodeName, Settings, Stop, Timing,
+        self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, Input, Life,
+        LinkInfo, Member, NodeName, Settings, Stop, Timing, VipName,
     },
-    intent::Group,
     node,
 };
 use tokio::sync::mpsc;
@@ -33,7 +32,7 @@ use crate::{
     peers::{Datagram, endpoint},
     timer::until,
 };
-use hands::{group_of, name_of};
+use hands::{name_of, vip_of};
 use net::Net;
 
 /// Where a drained node notes that it is.
@@ -62,8 +61,8 @@ pub struct Options {
     pub hand_over: bool,
 }
 
-/// A group that the wire was asked for, and whether nobody answered for it.
-type Checked = (GroupName, bool);
+/// A VIP that the wire was asked for, and whether nobody answered for it.
+type Checked = (VipName, bool);
 
 /// Everything about ownership that can happen by itself.
 #[derive(Debug)]
@@ -74,8 +73,8 @@ pub(super) enum Happening {
     Datagram(Datagram),
     /// It is time to look at the key file.
     Keys,
-    /// The wire has been asked for a group, which is free or not.
-    Checked(GroupName, bool),
+    /// The wire has been asked for a VIP, which is free or not.
+    Checked(VipName, bool),
 }
 
 pub(super) struct Ownership {
@@ -93,10 +92,10 @@ pub(super) struct Ownership {
     news: u64,
     /// The links that the others have been told of.
     links: Vec<LinkInfo>,
-    /// The groups as they are, those that the cluster has been told of, and where these differ.
-    groups: BTreeMap<Group, cluster::Group>,
-    told: BTreeMap<Group, cluster::Group>,
-    untold: VecDeque<Group>,
+    /// The VIPs as they are, those that the cluster has been told of, and where these differ.
+    vips: BTreeMap<IpAddr, cluster::Placement>,
+    told: BTreeMap<IpAddr, cluster::Placement>,
+    untold: VecDeque<IpAddr>,
     planned: bool,
     /// This node has met the others, at least once.
     joined: bool,
@@ -173,7 +172,7 @@ impl Ownership {
             edition: 0,
             news: 0,
             links: Vec::new(),
-            groups: BTreeMap::new(),
+            vips: BTreeMap::new(),
             told: BTreeMap::new(),
             untold: VecDeque::new(),
             planned: false,
@@ -210,7 +209,7 @@ impl Ownership {
         tokio::select! {
             biased;
             datagram = datagram => Happening::Datagram(datagram),
-            Some((group, free)) = self.checked.1.recv() => Happening::Checked(group, free),
+            Some((vip, free)) = self.checked.1.recv() => Happening::Checked(vip, free),
             () = due => Happening::Due,
             () = keys => Happening::Keys,
         }
@@ -223,8 +222,8 @@ impl Ownership {
         match happening {
             Happening::Due => self.handle(Input::Tick, hands),
             Happening::Keys => self.read_keys(hands),
-            Happening::Checked(group, free) => {
-                self.handle(Input::Checked { group, free }, hands);
+            Happening::Checked(vip, free) => {
+                self.handle(Input::Checked { vip, free }, hands);
             }
             Happening::Datagram(first) => {
                 let mut next = Some(first);
@@ -293,17 +292,17 @@ impl Ownership {
                     hands.write_lease(&lease);
                     inputs.push_back(Input::Kernel(hands.read_lease()));
                 }
-                Command::Set { group, state } => {
+                Command::Set { vip, state } => {
                     self.edition += 1;
-                    hands.set(&group, &state);
+                    hands.set(&vip, &state);
                 }
-                Command::Announce(group) => {
-                    if let Some(group) = group_of(&group) {
+                Command::Announce(vip) => {
+                    if let Some(vip) = vip_of(&vip) {
                         let now = Instant::now();
-                        hands.node.handle(node::Input::Announce(group), now);
+                        hands.node.handle(node::Input::Announce(vip), now);
                     }
                 }
-                Command::Check(group) => self.check(group, hands),
+                Command::Check(vip) => self.check(vip, hands),
                 Command::Event(event) => {
                     self.joined |= event == Event::Joined;
                     self.edition += 1;
@@ -314,34 +313,34 @@ impl Ownership {
         }
     }
 
-    /// Asks the wire whether anybody answers for a group, on a thread of its own.
-    fn check(&self, group: GroupName, hands: &Hands) {
-        let places = group_of(&group).map_or_else(Vec::new, |group| hands.node.places(group));
+    /// Asks the wire whether anybody answers for a VIP, on a thread of its own.
+    fn check(&self, vip: VipName, hands: &Hands) {
+        let places = vip_of(&vip).map_or_else(Vec::new, |vip| hands.node.places(vip));
         let checked = self.checked.0.clone();
         tokio::task::spawn_blocking(move || {
             let free = match announce::is_claimed(&places) {
                 Ok(claimed) => !claimed,
                 Err(error) => {
-                    warn!("cannot ask the network whether {group} is free: {error}");
+                    warn!("cannot ask the network whether {vip} is free: {error}");
                     false
                 }
             };
             // Nobody waits for it: the agent has ended.
-            let _ = checked.send((group, free));
+            let _ = checked.send((vip, free));
         });
     }
 
     /// Somebody else claims a VIP that this node knows of. Whether it is none of the cluster.
     pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands) -> bool {
-        let Some(group) = hands.node.group(vip) else {
+        if !self.told.contains_key(&vip) {
             return true;
-        };
+        }
         let has = |member: &Member| member.links.iter().any(|link| link.mac == by);
         let member = self.cluster.members().find(has);
         let foreign = member.is_none();
         let by = member.map_or(Claimant::Foreign(by), |member| Claimant::Node(member.name));
-        let group = name_of(group);
-        self.handle(Input::WireClaim { group, by }, hands);
+        let vip = name_of(vip);
+        self.handle(Input::WireClaim { vip, by }, hands);
         foreign
     }
 

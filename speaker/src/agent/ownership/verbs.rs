@@ -2,10 +2,7 @@
 
 use std::{io, net::IpAddr};
 
-use speaker_core::{
-    cluster::{CandidateStanding, Explanation, Input, Member, NodeName},
-    node::Node,
-};
+use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeName};
 
 use super::{
     Ownership,
@@ -52,7 +49,7 @@ impl Ownership {
         hands: &mut Hands,
     ) -> Result<(), Refused> {
         use CandidateStanding::{Owner, Ready};
-        let explanation = self.explain(vip, &hands.node);
+        let explanation = self.explain(vip);
         let explanation = explanation.ok_or(Refused::Unknown(vip))?;
         let to = NodeName::from(to);
         let mut candidates = explanation.candidates.iter();
@@ -63,26 +60,27 @@ impl Ownership {
             }
             Some(_) => {}
         }
-        let group = hands.node.group(vip).ok_or(Refused::Unknown(vip))?;
-        let group = name_of(group);
-        self.handle(Input::Move { group, to }, hands);
+        let vip = name_of(vip);
+        self.handle(Input::Move { vip, to }, hands);
         Ok(())
     }
 
-    /// Who owns a VIP, and why.
-    pub(in super::super) fn explain(&self, vip: IpAddr, node: &Node) -> Option<Explanation> {
-        self.cluster.explain(&name_of(node.group(vip)?))
+    /// Who owns a VIP, and why; none, if the configuration does not name it.
+    pub(in super::super) fn explain(&self, vip: IpAddr) -> Option<Explanation> {
+        self.told.get(&vip)?;
+        self.cluster.explain(&name_of(vip))
     }
 
-    /// The node that owns a VIP.
-    pub(in super::super) fn owner(&self, vip: IpAddr, node: &Node) -> Option<NodeName> {
-        self.cluster.owner(&name_of(node.group(vip)?))
+    /// The node that owns a VIP of the configuration.
+    pub(in super::super) fn owner(&self, vip: IpAddr) -> Option<NodeName> {
+        self.told.get(&vip)?;
+        self.cluster.owner(&name_of(vip))
     }
 
     /// Whether no node may own a VIP.
-    pub(in super::super) fn has_no_candidate(&self, vip: IpAddr, node: &Node) -> bool {
-        let group = node.group(vip).and_then(|group| self.told.get(&group));
-        group.is_some_and(|group| group.candidates.is_empty())
+    pub(in super::super) fn has_no_candidate(&self, vip: IpAddr) -> bool {
+        let vip = self.told.get(&vip);
+        vip.is_some_and(|vip| vip.candidates.is_empty())
     }
 
     /// A number that is another one whenever members or owners may be others.

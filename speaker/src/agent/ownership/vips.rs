@@ -1,5 +1,4 @@
-//! What the cluster is told of: this node's links, and the groups of VIPs with the nodes that may
-//! own them.
+//! What the cluster is told of: this node's links, and the VIPs with the nodes that may own them.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -37,18 +36,18 @@ impl Ownership {
         std::mem::replace(&mut self.news, news) != news
     }
 
-    /// Finds out which nodes may own which groups, for [`tell_groups`](Self::tell_groups).
+    /// Finds out which nodes may own which VIPs, for [`tell_vips`](Self::tell_vips).
     pub(in super::super) fn plan(&mut self, intent: &Intent, hands: &Hands) {
-        let Some(groups) = self.of_hosts(intent, hands, candidates) else {
+        let Some(vips) = self.of_hosts(intent, hands, candidates) else {
             return;
         };
-        let gone = self.told.keys().filter(|group| !groups.contains_key(group));
-        let changed = groups
+        let gone = self.told.keys().filter(|vip| !vips.contains_key(vip));
+        let changed = vips
             .iter()
-            .filter(|(group, it)| self.told.get(group) != Some(it))
-            .map(|(group, _)| group);
+            .filter(|(vip, it)| self.told.get(vip) != Some(it))
+            .map(|(vip, _)| vip);
         self.untold = gone.chain(changed).copied().collect();
-        self.groups = groups;
+        self.vips = vips;
     }
 
     /// The nodes that may not own a VIP, and why.
@@ -99,28 +98,28 @@ impl Ownership {
         Some(ask(&hosts))
     }
 
-    /// Whether the cluster has yet to be told of groups.
+    /// Whether the cluster has yet to be told of VIPs.
     pub(in super::super) fn has_untold(&self) -> bool {
         !self.untold.is_empty()
     }
 
-    /// Tells the cluster of some groups. There may be as many as the maps hold, and the lease must
+    /// Tells the cluster of some VIPs. There may be as many as the maps hold, and the lease must
     /// be renewed in between.
-    pub(in super::super) fn tell_groups(&mut self, hands: &mut Hands) {
+    pub(in super::super) fn tell_vips(&mut self, hands: &mut Hands) {
         const AT_ONCE: usize = 256;
         let some = self.untold.len().min(AT_ONCE);
         let mut changes = Vec::with_capacity(some);
-        for group in self.untold.drain(..some) {
-            let now = self.groups.get(&group).cloned();
+        for vip in self.untold.drain(..some) {
+            let now = self.vips.get(&vip).cloned();
             match &now {
-                Some(now) => drop(self.told.insert(group, now.clone())),
-                None => drop(self.told.remove(&group)),
+                Some(now) => drop(self.told.insert(vip, now.clone())),
+                None => drop(self.told.remove(&vip)),
             }
             self.edition += 1;
-            changes.push((name_of(group), now));
+            changes.push((name_of(vip), now));
         }
         if !changes.is_empty() {
-            self.handle(Input::Groups(changes), hands);
+            self.handle(Input::Vips(changes), hands);
         }
         if self.untold.is_empty() {
             self.take_part(hands);
@@ -131,8 +130,8 @@ impl Ownership {
     /// owns all, and others may take a while to agree.
     pub(in super::super) fn is_settled(&self) -> bool {
         let mine = || {
-            let groups = self.told.values();
-            groups.filter(|group| group.candidates.iter().any(|(name, _)| *name == self.name))
+            let vips = self.told.values();
+            vips.filter(|vip| vip.candidates.iter().any(|(name, _)| *name == self.name))
         };
         self.planned
             && self.untold.is_empty()
@@ -141,7 +140,7 @@ impl Ownership {
                 || self.cluster.owned().count() == mine().count())
     }
 
-    /// Takes part once the groups have been told, but claims nothing while the only nodes that it
+    /// Takes part once the VIPs have been told, but claims nothing while the only nodes that it
     /// hears are such as it cannot talk to: this node's key is the wrong one, and another owns the
     /// VIPs.
     fn take_part(&mut self, hands: &mut Hands) {
