@@ -8,6 +8,7 @@
 //!
 //! Nothing waits for this: an API server that is away or slow is told later, of what holds then.
 
+mod state;
 mod steps;
 mod write;
 
@@ -32,9 +33,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{ServiceL2Status, client::watch_config};
+pub(crate) use state::State;
 use steps::{Record, Step, Told};
 use write::Writer;
 
+/// Whose fields they are (server-side apply).
+const MANAGER: &str = "speaker";
 /// How long to wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(3);
 /// How many requests are under way at a time.
