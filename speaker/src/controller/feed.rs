@@ -101,7 +101,7 @@ fn pool(object: &IPAddressPool) -> Change {
         Ok(pool) => Change::Pool(pool, object.status.as_ref().map(usage)),
         Err(invalid) => {
             tracing::error!("{invalid}; its last valid version stays in force");
-            Change::PoolRefused(invalid.object.name.clone())
+            Change::PoolRefused(invalid.object.name.clone(), invalid.to_string())
         }
     }
 }

@@ -8,6 +8,7 @@ mod key;
 mod lease;
 mod report;
 mod service;
+mod verdict;
 mod webhook;
 mod writes;
 
@@ -33,6 +34,7 @@ use self::{
     feed::{Feed, Sources, WATCHES},
     lease::Leases,
     report::{Readiness, Report},
+    verdict::Verdict,
     writes::Writes,
 };
 
@@ -130,6 +132,7 @@ struct Controller {
     leader: Leader,
     leases: Leases,
     writes: Writes,
+    verdict: Verdict,
     sources: Sources,
     requests: Arc<Semaphore>,
     feed: Option<Feed>,
@@ -150,6 +153,7 @@ impl Controller {
             leader: Leader::new(identity, Timing::default(), Instant::now()),
             leases: Leases::new(client.clone(), &options.namespace),
             writes: Writes::new(client.clone(), options.identity.clone()),
+            verdict: Verdict::new(client.clone(), &options.namespace),
             sources: Sources {
                 client,
                 namespace: options.namespace.clone(),
@@ -200,6 +204,7 @@ impl Controller {
         while let Some(command) = self.leader.next_command() {
             self.carry_out(command);
         }
+        self.verdict.set(self.leader.allocator());
         match (was_leading, self.leader.is_leading()) {
             (false, true) => tracing::info!("leading: addresses are given by this controller"),
             (true, false) => tracing::info!("no longer leading"),

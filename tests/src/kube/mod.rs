@@ -62,7 +62,7 @@ pub use self::{
     backend::Backend,
     identity::Identity,
     site::Site,
-    visitor::{Reply, Visit, Visitor, Visits, get, get_udp},
+    visitor::{Reply, Visit, Visitor, Visits, ask, get, get_udp},
 };
 use self::{certificates::Authority, control_plane::ControlPlane};
 use crate::lab::{Host, Lab, Missing};

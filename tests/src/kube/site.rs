@@ -1,6 +1,10 @@
 //! A cluster as its users have it: what deploy/ installs, and agents with no other rights.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -36,13 +40,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Some nodes whose agents are yet to be started. There is a pool `lan` of all of 10.0.0.0/8
+    /// Some nodes whose agents are yet to be started, and no webhooks, since no controller runs
+    /// that would answer for them. There is a pool `lan` of all of 10.0.0.0/8
     /// and fd00::/8, and an advertisement of it.
     pub fn new(lab: &Lab, size: u8) -> Result<Self> {
         let kube = Kube::start(lab)?;
-        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-        kube.kustomize(&deploy)?;
-        // No controller runs: nobody would answer for it.
+        kube.kustomize(&deploy())?;
+        // Until somebody asks for them, by `webhooks`.
         let webhook = "delete validatingwebhookconfiguration speaker-webhook-configuration";
         kube.kubectl(webhook.split(' ')).unheard().run()?;
         let mut site = Self {
@@ -90,14 +94,50 @@ impl Site {
             format!("--gossip-bind={own}"),
             format!("--cluster-key-file={key}"),
         ];
+        self.nodes.push(node);
+        let number = self.nodes.len() - 1;
+        self.add_pod(number)?;
+        Ok(number)
+    }
+
+    /// Makes the pod of a node's agent, as the DaemonSet's controller and the kubelet do.
+    pub fn add_pod(&self, number: usize) -> Result<()> {
+        let host = &self.nodes[number].host;
+        let (name, own) = (host.name(), host.eth0.ipv4);
         self.kube.apply(&pod(name))?;
         let status = json!({ "phase": "Running", "podIP": own, "hostIP": own });
-        self.kube.patch_status(
-            &format!("pod/speaker-agent-{name} --namespace={NAMESPACE}"),
-            &status,
-        )?;
-        self.nodes.push(node);
-        Ok(self.nodes.len() - 1)
+        let pod = format!("pod/speaker-agent-{name} --namespace={NAMESPACE}");
+        self.kube.patch_status(&pod, &status)
+    }
+
+    /// Deletes the pod of a node's agent, as when a taint keeps it off the node.
+    pub fn delete_pod(&self, number: usize) -> Result<()> {
+        let pod = format!("pod/speaker-agent-{}", self.nodes[number].host.name());
+        let namespace = format!("--namespace={NAMESPACE}");
+        let delete = ["delete", &pod, &namespace, "--force", "--grace-period=0"];
+        self.kube.kubectl(delete).unheard().run().map(drop)
+    }
+
+    /// Has the API server ask the webhooks, as soon as a controller has made it trust them.
+    pub fn webhooks(&self) -> Result<()> {
+        self.kube.kustomize(&deploy())
+    }
+
+    /// Has the webhooks' Service lead to these ports of the control plane's host.
+    pub fn webhooks_at(&self, ports: &[u16]) -> Result<()> {
+        let address = self.kube.host.eth0.ipv4;
+        let subsets = ports.iter().map(|port| {
+            json!({
+                "addresses": [{ "ip": address }],
+                "ports": [{ "name": "webhook", "protocol": "TCP", "port": port }],
+            })
+        });
+        self.kube.apply(&json!({
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": { "name": "speaker-webhook", "namespace": NAMESPACE },
+            "subsets": subsets.collect::<Vec<_>>(),
+        }))
     }
 
     /// Starts kube-proxy on every node.
@@ -221,6 +261,10 @@ impl Site {
             .run()
             .map(drop)
     }
+}
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
 /// An advertisement of all pools.

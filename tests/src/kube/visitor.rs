@@ -151,7 +151,7 @@ fn visit(to: SocketAddr, limit: Duration) -> Result<Reply> {
 }
 
 /// The body of what an HTTP server answers, if that is a success.
-pub(super) fn ask(to: SocketAddr, path: &str, limit: Duration) -> Result<String> {
+pub fn ask(to: SocketAddr, path: &str, limit: Duration) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, limit).context("connecting")?;
     stream.set_read_timeout(Some(limit))?;
     write!(

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod chart;
+mod compatibility;
 mod image;
 mod manifests;
 mod migration;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use speaker_tests::{
     kube::{
-        Backend, Identity, Site, get, objects,
+        Backend, Identity, Site, ask, get, objects,
         site::{NAMESPACE, WEB},
     },
     lab::{self, Process},
@@ -21,20 +21,31 @@ use speaker_tests::{
 use crate::SOON;
 
 /// A controller on the host of the control plane, with no more rights than deploy/ gives it.
-fn controller(site: &Site, name: &str, port: u16) -> Result<Process> {
+pub(crate) fn controller(site: &Site, name: &str, port: u16) -> Result<Process> {
+    controller_with(site, name, port, &["--no-webhooks"])
+}
+
+/// The same, with these arguments.
+pub(crate) fn controller_with(
+    site: &Site,
+    name: &str,
+    port: u16,
+    arguments: &[&str],
+) -> Result<Process> {
     let account = Identity::ServiceAccount(NAMESPACE, "speaker-controller");
     let kubeconfig = site.kube.kubeconfig(account)?;
     let controller = site.kube.host.speaker()?.arg("controller");
     controller
         .arg("--kubeconfig")
         .arg(kubeconfig)
-        .args(["--identity", name, "--no-webhooks"])
+        .args(["--identity", name])
         .args(["--http", &format!("127.0.0.1:{port}")])
+        .args(arguments)
         .spawn()
 }
 
 /// The addresses that a Service has.
-fn addresses(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
     let service = site
         .kube
         .get(&format!("service {service} --namespace=default"))?;
@@ -43,11 +54,24 @@ fn addresses(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
     ingress.into_iter().flatten().map(parse).collect()
 }
 
-fn assigned(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
+/// The addresses that a Service is given.
+pub(crate) fn assigned(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
     wait_for(&format!("addresses of {service}"), SOON, || {
         let addresses = addresses(site, service)?;
         Ok((!addresses.is_empty()).then_some(addresses))
     })
+}
+
+/// How many addresses of the pool `lan` are in use, as the metrics of whoever leads say it.
+fn in_use(site: &Site) -> Option<u64> {
+    const SERIES: &str = "metallb_allocator_addresses_in_use_total{pool=\"lan\"} ";
+    let told = [7472, 7473].map(|port| {
+        let to = ([127, 0, 0, 1], port).into();
+        site.kube.host.run(|| ask(to, "/metrics", SOON))
+    });
+    let told: Vec<String> = told.into_iter().filter_map(Result::ok).collect();
+    let mut lines = told.iter().flat_map(|it| it.lines());
+    lines.find_map(|line| line.strip_prefix(SERIES)?.parse().ok())
 }
 
 #[test]
@@ -61,6 +85,7 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
         let _proxies = site.proxies()?;
         let _backend = Backend::start(&site.nodes[0].host, 8080)?;
         site.apply_pool("lan", &["10.0.0.240-10.0.0.241", "fd00::240/124"])?;
+        wait_until("an empty pool", SOON, || Ok(in_use(&site) == Some(0)))?;
         site.kube.apply(&objects::service("web", &WEB))?;
         site.endpoints("web", &[0])?;
         let given = assigned(&site, "web")?;
@@ -69,6 +94,7 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
             given, expected,
             "the lowest that are free, of both families"
         );
+        wait_until("a pool in use", SOON, || Ok(in_use(&site) == Some(2)))?;
         for vip in expected {
             site.owner(vip)?;
             let to = SocketAddr::new(vip, 80);
@@ -181,6 +207,10 @@ fn pools_and_annotations_decide_as_with_metallb() {
         let wants = json!({ "metallb.universe.tf/loadBalancerIPs": "10.0.0.7" });
         site.kube.apply(&service("wants", &wants))?;
         is("wants", &["10.0.0.7"])?;
+        wait_until("a word about the old annotation", SOON, || {
+            let events = site.events("wants", "DeprecatedAnnotation")?;
+            Ok(events.iter().any(|it| it.contains("loadBalancerIPs")))
+        })?;
         let mut foreign = service("foreign", &none);
         foreign["spec"]["loadBalancerClass"] = json!("example.com/other");
         site.kube.apply(&foreign)?;

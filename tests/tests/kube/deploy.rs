@@ -181,7 +181,7 @@ fn what_metallb_users_have_passes_unchanged() {
 /// Beyond what tests with the programs show, which is that they get along with it.
 #[test]
 fn nobody_has_rights_that_they_have_no_use_for() {
-    const DENIED: [(&str, &str); 16] = [
+    const DENIED: [(&str, &str); 17] = [
         ("speaker-agent", "get secrets --namespace=speaker-system"),
         ("speaker-agent", "list secrets --namespace=speaker-system"),
         ("speaker-agent", "patch services/status --namespace=default"),
@@ -219,8 +219,12 @@ fn nobody_has_rights_that_they_have_no_use_for() {
             "patch validatingwebhookconfigurations/other",
         ),
         ("speaker-controller", "list pods --namespace=speaker-system"),
+        (
+            "speaker-controller",
+            "delete configurationstates.metallb.io --namespace=speaker-system",
+        ),
     ];
-    const ALLOWED: [(&str, &str); 6] = [
+    const ALLOWED: [(&str, &str); 7] = [
         ("speaker-agent", "watch services --namespace=default"),
         (
             "speaker-agent",
@@ -233,6 +237,10 @@ fn nobody_has_rights_that_they_have_no_use_for() {
         (
             "speaker-controller",
             "patch services --subresource=status --namespace=default",
+        ),
+        (
+            "speaker-controller",
+            "patch configurationstates.metallb.io --subresource=status --namespace=speaker-system",
         ),
         (
             "speaker-controller",

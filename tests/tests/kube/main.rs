@@ -2,9 +2,12 @@
 //! parts fail.
 
 mod agent;
+mod configuration;
 mod controller;
 mod deploy;
+mod replaced;
 mod stand;
+mod webhooks;
 
 use std::time::Duration;
 

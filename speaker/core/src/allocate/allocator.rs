@@ -24,8 +24,8 @@ pub struct Allocator {
     namespaces: BTreeMap<String, Labels>,
     admission: Admission<ObjectName, Pool>,
     conflicts: BTreeMap<ObjectName, Conflict<ObjectName>>,
-    /// Pools that are invalid on their own.
-    refused: BTreeSet<ObjectName>,
+    /// Pools that are invalid on their own, and why.
+    refused: BTreeMap<ObjectName, String>,
     pools: Pools,
     holdings: Holdings,
     /// Whom the changes since [`Self::settle`] may concern.
@@ -104,7 +104,7 @@ impl Allocator {
     /// A pool is new or has changed.
     pub fn apply_pool(&mut self, pool: Pool) {
         let name = pool.name();
-        let was_refused = self.refused.remove(name);
+        let was_refused = self.refused.remove(name).is_some();
         let is_same = |(it, old): (&ObjectName, &Pool)| it == name && *old == pool;
         let is_known = self.admission.in_force().any(is_same);
         if !is_known || was_refused || !self.conflicts.is_empty() {
@@ -113,11 +113,11 @@ impl Allocator {
         }
     }
 
-    /// A pool has become invalid: its last valid version stays in force, and while there is none,
+    /// A pool has become invalid, for this reason: its last valid version stays in force, and while there is none,
     /// no Service loses an address for want of a pool.
-    pub fn refuse_pool(&mut self, name: &ObjectName) {
-        self.admission.retract(name);
-        self.refused.insert(name.clone());
+    pub fn refuse_pool(&mut self, name: ObjectName, why: String) {
+        self.admission.retract(&name);
+        self.refused.insert(name, why);
         self.are_pools_new = true;
     }
 
@@ -186,6 +186,12 @@ impl Allocator {
     /// Whether the newest version of some pool is not in force.
     pub fn is_stale(&self) -> bool {
         !self.conflicts.is_empty() || !self.refused.is_empty()
+    }
+
+    /// What of the pools is not in force, and why.
+    pub fn refused(&self) -> impl Iterator<Item = String> {
+        let conflicts = self.conflicts.values().map(ToString::to_string);
+        self.refused.values().cloned().chain(conflicts)
     }
 
     fn decide(&mut self, name: &ObjectName) {

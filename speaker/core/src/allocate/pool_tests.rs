@@ -187,20 +187,26 @@ fn a_pool_that_shrinks_moves_only_those_that_it_no_longer_holds() {
 fn an_invalid_pool_takes_nothing_away() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     let broken = ObjectName::new("speaker-system", "broken");
-    it.refuse_pool(&broken);
+    it.refuse_pool(broken.clone(), "no addresses".to_owned());
     it.apply(
         service("a")
             .showing("10.7.0.1")
             .with(|it| it.shown_pool = Some("broken".to_owned())),
     );
     check(&mut it, "a", "10.7.0.1 of broken");
+    assert_eq!(it.refused().collect::<Vec<_>>(), ["no addresses"]);
     // The pool is there after all, and overlaps with another: the same.
     it.apply_pool(pool("broken", "10.7.0.0/24 10.0.0.9/32"));
     check(&mut it, "a", "10.7.0.1 of broken");
     assert!(it.is_stale());
+    let refused: Vec<_> = it.refused().collect();
+    let expect = "IPAddressPool speaker-system/broken: 10.0.0.9/32 overlaps 10.0.0.0/24 of \
+                  IPAddressPool speaker-system/lan: give each address to one pool only";
+    assert_eq!(refused, [expect]);
     it.delete_pool(&broken);
     check(&mut it, "a", "10.0.0.0 of lan");
     assert!(!it.is_stale());
+    assert_eq!(it.refused().count(), 0);
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Which nodes may own what: endpoints, nodes, preferences.
 
 use super::*;
+use crate::{
+    candidates::{Host, candidates},
+    cluster::{LinkInfo, NodeName, metallb_order},
+};
 
 /// An index that is told of endpoints and nodes, as in a cluster.
 fn cluster(lines: &str) -> Intent {
@@ -21,6 +25,122 @@ fn on(intent: &Intent, node: &str) -> String {
 #[track_caller]
 fn check_node(node: &str, lines: &str, expect: Expect) {
     expect.assert_eq(&on(&cluster(lines), node));
+}
+
+/// The nodes that may own the VIP of the only Service, in order, if these are all nodes and each
+/// has `eth0` and `eth1`.
+fn may_own(intent: &Intent, nodes: &[&str]) -> String {
+    let links = ["eth0", "eth1"].map(|name| LinkInfo {
+        name: name.to_owned(),
+        mac: [2, 0, 0, 0, 0, 1],
+        up: true,
+        subnets: vec![("10.0.0.9".parse().unwrap(), 24)],
+    });
+    let names: Vec<NodeName> = nodes.iter().map(|it| (*it).into()).collect();
+    let wanted: Vec<Wanted> = nodes
+        .iter()
+        .map(|it| intent.wanted(&intent.node(it)))
+        .collect();
+    let hosts: Vec<Host<'_>> = names
+        .iter()
+        .zip(&wanted)
+        .map(|(name, wanted)| Host {
+            name,
+            wanted,
+            links: &links,
+        })
+        .collect();
+    let vips = candidates(&hosts);
+    let (_, vip) = vips.first_key_value().unwrap();
+    let order = metallb_order(vip.first_ip, &vip.candidates);
+    let names = order.iter().map(|(name, _)| name.as_str());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+const ABC: [&str; 3] = ["node-a", "node-b", "node-c"];
+
+#[test]
+fn the_number_of_endpoints_does_not_weigh() {
+    for policy in ["", "local"] {
+        let service = format!("service s 10.0.0.1 {policy}");
+        let few = cluster(&(service.clone() + "\n slice s-1 s node-a,node-b,node-c"));
+        let many = cluster(
+            &(service
+                + "
+                slice s-1 s node-a,node-b,node-c
+                slice s-2 s node-c
+                slice s-3 s node-c"),
+        );
+        assert_eq!(may_own(&few, &ABC), "node-b node-a node-c");
+        assert_eq!(may_own(&many, &ABC), "node-b node-a node-c");
+    }
+}
+
+#[test]
+fn nodes_of_different_advertisements_have_one_order_and_interfaces_of_their_own() {
+    let intent = cluster(
+        "delete advertise all
+         advertise zero node:rack=0 on:eth0
+         advertise one node:rack=1 on:eth1
+         node node-a rack=0
+         node node-b rack=1
+         node node-c rack=2
+         service s 10.0.0.1
+         slice s-1 s node-c",
+    );
+    assert_eq!(may_own(&intent, &ABC), "node-b node-a");
+    expect![[r#"
+        10.0.0.1 for ns/s on eth0, group 10.0.0.1
+        10.0.0.1 for ns/s on eth1, group 10.0.0.1
+    "#]]
+    .assert_eq(&(on(&intent, "node-a") + &on(&intent, "node-b")));
+}
+
+#[test]
+fn the_services_that_an_advertisement_selects_decide_which_nodes_it_brings() {
+    let intent = |labels: &str| {
+        cluster(&format!(
+            "delete advertise all
+             advertise web service:app=web node:rack=0
+             advertise db service:app=db node:rack=1
+             node node-a rack=0
+             node node-b rack=1
+             node node-c rack=0
+             service s 10.0.0.1 {labels}
+             slice s-1 s node-b"
+        ))
+    };
+    assert_eq!(may_own(&intent("app=web"), &ABC), "node-a node-c");
+    assert_eq!(may_own(&intent("app=db"), &ABC), "node-b");
+}
+
+#[test]
+fn the_next_preferred_node_follows_and_then_the_hash_decides() {
+    let mut intent = cluster(
+        "advertise some 60:ssd=yes 50:rack=1
+         node node-a ssd=yes rack=1
+         node node-b
+         node node-c rack=1
+         service s 10.0.0.1
+         slice s-1 s node-a",
+    );
+    assert_eq!(may_own(&intent, &ABC), "node-a node-c node-b");
+    assert_eq!(may_own(&intent, &ABC[1..]), "node-c node-b");
+    given(&mut intent, "delete advertise some");
+    assert_eq!(may_own(&intent, &ABC), "node-b node-a node-c");
+}
+
+#[test]
+fn with_policy_local_a_preferred_node_without_an_endpoint_is_left_out() {
+    let intent = cluster(
+        "advertise some 60:ssd=yes
+         node node-a ssd=yes
+         node node-b
+         node node-c
+         service s 10.0.0.1 local
+         slice s-1 s node-b,node-c",
+    );
+    assert_eq!(may_own(&intent, &ABC), "node-b node-c");
 }
 
 #[test]

@@ -116,6 +116,28 @@ fn an_advertisement_that_names_interfaces_gets_these() {
 }
 
 #[test]
+fn interfaces_that_metallb_leaves_out_are_left_out() {
+    for name in [
+        "docker0",
+        "cbr0",
+        "dummy0",
+        "virbr0",
+        "lxcbr0",
+        "veth1",
+        "cali1",
+        "tunl0",
+        "flannel.1",
+        "kube-ipvs0",
+        "cni0",
+        "nodelocaldns",
+        "lxc1",
+    ] {
+        let links = [link(2, name, Kind::Plain), link(3, "eth0", Kind::Plain)];
+        check(&links, &Choice::Usual, &[], "eth0@eth0.0.0");
+    }
+}
+
+#[test]
 fn what_container_runtimes_make_is_left_alone_unless_it_is_chosen() {
     let links = [
         link(2, "cali1234", Kind::Plain),

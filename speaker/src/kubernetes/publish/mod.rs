@@ -8,6 +8,7 @@
 //!
 //! Nothing waits for this: an API server that is away or slow is told later, of what holds then.
 
+mod state;
 mod steps;
 mod write;
 
@@ -30,9 +31,12 @@ use tracing::{info, warn};
 
 use super::{ServiceL2Status, client::watch_config};
 use crate::timer::until;
+pub(crate) use state::State;
 use steps::{Record, Step, Told};
 use write::Writer;
 
+/// Whose fields they are (server-side apply).
+const MANAGER: &str = "speaker";
 /// How long to wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(3);
 /// How many requests are under way at a time.

@@ -1,16 +1,9 @@
 //! Writing to the API server.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::{
-    api::core::v1::{ObjectReference, Service},
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
-};
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use kube::{
     Api, Client, Error, Resource as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -20,22 +13,16 @@ use serde_json::json;
 use speaker_core::intent::ObjectName;
 
 use super::{
-    Options,
+    MANAGER, Options, State,
     steps::{Step, status_name},
 };
-use crate::kubernetes::{
-    Condition, ConditionStatus, ConfigurationResult, ConfigurationState, InterfaceInfo,
-    ServiceL2Status, ServiceL2StatusStatus,
-};
-
-/// Whose fields they are (server-side apply).
-const MANAGER: &str = "speaker";
+use crate::kubernetes::{InterfaceInfo, ServiceL2Status, ServiceL2StatusStatus};
 
 pub(super) struct Writer {
     client: Client,
     node: String,
     statuses: Api<ServiceL2Status>,
-    states: Api<ConfigurationState>,
+    state: State,
     recorder: Recorder,
 }
 
@@ -49,7 +36,7 @@ impl Writer {
         Self {
             node: node.clone(),
             statuses: Api::namespaced(client.clone(), namespace),
-            states: Api::namespaced(client.clone(), namespace),
+            state: State::of_agent(client.clone(), namespace, node),
             recorder: Recorder::new(client.clone(), reporter),
             client,
         }
@@ -82,7 +69,7 @@ impl Writer {
                     .await
             }
             Step::Forget { .. } => Ok(()),
-            Step::Judge { refused } => self.judge(refused).await,
+            Step::Judge { refused } => self.state.write(refused).await,
         }
     }
 
@@ -130,49 +117,6 @@ impl Writer {
         }
     }
 
-    async fn judge(&self, refused: &[String]) -> Result<()> {
-        let name = format!("speaker-{}", self.node);
-        let labels = BTreeMap::from([
-            (ConfigurationState::COMPONENT_LABEL, "speaker"),
-            (ConfigurationState::NODE_LABEL, &self.node),
-        ]);
-        let object = json!({
-            "apiVersion": ConfigurationState::api_version(&()),
-            "kind": ConfigurationState::kind(&()),
-            "metadata": {"name": name, "labels": labels},
-        });
-        let apply = PatchParams::apply(MANAGER).force();
-        self.states
-            .patch(&name, &apply, &Patch::Apply(object))
-            .await?;
-        let (result, status, reason) = if refused.is_empty() {
-            (ConfigurationResult::Valid, ConditionStatus::True, "Valid")
-        } else {
-            let invalid = ConfigurationResult::Invalid;
-            (invalid, ConditionStatus::False, "Invalid")
-        };
-        // Absent rather than empty, and taken out by the merge where it was there.
-        let error_summary = (!refused.is_empty()).then(|| refused.join("\n"));
-        let message = error_summary.clone();
-        let condition = Condition {
-            r#type: "configReconcilerValid".to_owned(),
-            status,
-            observed_generation: None,
-            last_transition_time: now(),
-            reason: reason.to_owned(),
-            message: message.unwrap_or_else(|| "all of it is in force".to_owned()),
-        };
-        let status = Patch::Merge(json!({"status": {
-            "result": result,
-            "errorSummary": error_summary,
-            "conditions": [condition],
-        }}));
-        self.states
-            .patch_status(&name, &PatchParams::default(), &status)
-            .await?;
-        Ok(())
-    }
-
     async fn event(
         &self,
         service: &ObjectName,
@@ -204,10 +148,4 @@ impl Writer {
         let published = self.recorder.publish(&event, &reference).await;
         published.with_context(|| format!("event of Service {namespace}/{name}"))
     }
-}
-
-fn now() -> Time {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = now.unwrap_or_default().as_secs() as i64;
-    Time(Timestamp::from_second(seconds).unwrap_or_default())
 }

@@ -4,6 +4,7 @@ mod advertisements;
 mod faults;
 mod nodes;
 mod services;
+mod traffic;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -95,8 +95,8 @@ pub enum Change {
     ServiceGone(ObjectName),
     /// A pool, and what its status says.
     Pool(Pool, Option<Usage>),
-    /// A pool that is invalid.
-    PoolRefused(ObjectName),
+    /// A pool that is invalid, and why.
+    PoolRefused(ObjectName, String),
     /// A pool is gone.
     PoolGone(ObjectName),
     /// A namespace and its labels.

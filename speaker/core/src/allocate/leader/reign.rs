@@ -139,7 +139,7 @@ impl Reign {
                 counters.written = None;
                 self.allocator.apply_pool(pool);
             }
-            Change::PoolRefused(name) => self.allocator.refuse_pool(&name),
+            Change::PoolRefused(name, why) => self.allocator.refuse_pool(name, why),
             Change::PoolGone(name) => {
                 self.pools.remove(&name);
                 self.allocator.delete_pool(&name);

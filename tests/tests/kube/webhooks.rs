@@ -1,0 +1,216 @@
+//! The API server asks the controllers whether pools and advertisements can be.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Api,
+    api::PostParams,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use serde_json::{Value, json};
+use speaker_tests::{
+    kube::{
+        Identity, Site, ask,
+        site::{NAMESPACE, advertisement},
+    },
+    lab::{self, Process},
+    wait::{wait_for, wait_until},
+};
+
+use crate::{SOON, controller::controller_with};
+
+/// Some questions, and what the API server takes to hear of other endpoints.
+const A_WHILE: Duration = Duration::from_secs(1);
+const CONFIGURATION: &str = "validatingwebhookconfiguration speaker-webhook-configuration";
+
+#[test]
+fn what_is_invalid_is_refused_with_its_reason_and_certificates_come_and_go() {
+    lab::test(|lab| {
+        let site = Site::new(lab, 0)?;
+        // From a time without webhooks.
+        site.apply_pool("overlapping", &["10.0.0.0/24"])?;
+        site.webhooks()?;
+        site.webhooks_at(&[9441])?;
+        let mut first = serve(&site, 1)?;
+        wait_until("the webhooks", SOON, || {
+            Ok(try_out(&site, &pool("good", "192.0.2.0/24"))?.is_none())
+        })?;
+        what_is_invalid_is_refused_with_its_reason(&site)?;
+        what_is_there_can_be_changed_for_the_better_and_deleted(&site)?;
+        a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(&site, &mut first)?;
+        a_controller_that_is_started_anew_is_asked_again(&site)
+    });
+}
+
+fn what_is_invalid_is_refused_with_its_reason(site: &Site) -> Result<()> {
+    let elsewhere = |mut object: Value| {
+        object["metadata"]["namespace"] = json!("default");
+        object
+    };
+    let twice = json!({ "ipAddressPools": ["lan", "lan"] });
+    for (object, reason) in [
+        (
+            pool("other", "10.1.0.0/24"),
+            "IPAddressPool speaker-system/other: 10.1.0.0/24 overlaps 10.0.0.0/8 of IPAddressPool \
+             speaker-system/lan: give each address to one pool only",
+        ),
+        (
+            pool("other", "192.0.2.9-192.0.2.1"),
+            "IPAddressPool speaker-system/other: spec.addresses[0]: ",
+        ),
+        (
+            elsewhere(pool("other", "192.0.2.0/24")),
+            "outside of the system's namespace, where it has no effect: create it in \
+             speaker-system",
+        ),
+        (
+            elsewhere(advertisement("other", json!({}))),
+            "outside of the system's namespace, where it has no effect: create it in \
+             speaker-system",
+        ),
+        (
+            advertisement("other", twice),
+            "L2Advertisement speaker-system/other: spec.ipAddressPools[1]: \"lan\" is listed twice",
+        ),
+    ] {
+        let refused = try_out(site, &object)?.context("it was taken")?;
+        assert!(
+            refused.contains(reason) && refused.contains("denied the request"),
+            "{refused}"
+        );
+    }
+    assert_eq!(try_out(site, &advertisement("other", json!({})))?, None);
+    Ok(())
+}
+
+/// `overlapping` cannot be, but is.
+fn what_is_there_can_be_changed_for_the_better_and_deleted(site: &Site) -> Result<()> {
+    let worse = try_out(site, &pool("overlapping", "10.0.0.0/25"))?;
+    assert!(worse.is_some_and(|it| it.contains("overlaps")));
+    assert_eq!(try_out(site, &pool("overlapping", "192.0.2.0/24"))?, None);
+    let delete = format!("delete ipaddresspool overlapping --namespace={NAMESPACE}");
+    site.kube.kubectl(delete.split(' ')).unheard().run()?;
+    Ok(())
+}
+
+/// One controller makes the new certificate while another goes on with the old one for a while.
+fn a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(
+    site: &Site,
+    first: &mut Process,
+) -> Result<()> {
+    let before = trusted(site)?;
+    let over = json!({ "stringData": {
+        "ca.renew-at": "1970-01-01T00:00:00Z",
+        "tls.renew-at": "1970-01-01T00:00:00Z",
+    }});
+    let secret = format!("patch secret speaker-webhook-cert --namespace={NAMESPACE} --patch");
+    let patch = site.kube.kubectl(secret.split(' ')).arg(over.to_string());
+    patch.unheard().run()?;
+
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let asking = scope.spawn(|| ask_until(site, &is_over));
+        let renewed = (|| {
+            // The way of a Deployment: the next one is asked when it is ready.
+            let second = serve(site, 2)?;
+            let now = wait_for("the API server to trust another authority", SOON, || {
+                let now = trusted(site)?;
+                Ok((now != before).then_some(now))
+            })?;
+            assert_eq!(
+                now.matches("BEGIN CERTIFICATE").count(),
+                2,
+                "the old one too"
+            );
+            site.webhooks_at(&[9441, 9442])?;
+            thread::sleep(A_WHILE);
+            site.webhooks_at(&[9442])?;
+            // The API server hears of it in a moment.
+            thread::sleep(A_WHILE);
+            first.terminate(SOON)?;
+            thread::sleep(A_WHILE);
+            Ok::<_, anyhow::Error>(second)
+        })();
+        is_over.store(true, Ordering::Relaxed);
+        let asked = asking.join().expect("it does not panic")?;
+        assert!(asked > 20, "{asked}");
+        renewed.map(drop)
+    })
+}
+
+fn a_controller_that_is_started_anew_is_asked_again(site: &Site) -> Result<()> {
+    let refused = try_out(site, &pool("good", "192.0.2.0/24"))?;
+    let refused = refused.context("nobody was there to ask")?;
+    assert!(refused.contains("failed calling webhook"), "{refused}");
+    let before = trusted(site)?;
+    let _third = serve(site, 2)?;
+    let taken = try_out(site, &pool("good", "192.0.2.0/24"))?;
+    assert_eq!(taken, None);
+    assert_eq!(trusted(site)?, before, "the certificates outlive it");
+    Ok(())
+}
+
+/// Tries a pool out again and again, which is to be taken each time: how often.
+fn ask_until(site: &Site, is_over: &AtomicBool) -> Result<usize> {
+    let good: DynamicObject = serde_json::from_value(pool("good", "192.0.2.0/24"))?;
+    let kind = GroupVersionKind::gvk("metallb.io", "v1beta1", "IPAddressPool");
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    site.kube.client(Identity::Admin, async |client| {
+        let resource = ApiResource::from_gvk(&kind);
+        let pools = Api::<DynamicObject>::namespaced_with(client, NAMESPACE, &resource);
+        let mut asked = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let created = pools.create(&dry_run, &good).await;
+            created.with_context(|| format!("after {asked} that were taken"))?;
+            asked += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(asked)
+    })
+}
+
+/// The controller of this number, when it is ready.
+fn serve(site: &Site, number: u16) -> Result<Process> {
+    let bind = format!("--webhook-bind=[::]:{}", 9440 + number);
+    let port = 7470 + number;
+    let controller = controller_with(site, &format!("number-{number}"), port, &[&bind])?;
+    wait_until("the controller", SOON, || {
+        let to = ([127, 0, 0, 1], port).into();
+        Ok(site.kube.host.run(|| ask(to, "/readyz", SOON)).is_ok())
+    })?;
+    Ok(controller)
+}
+
+fn pool(name: &str, addresses: &str) -> Value {
+    json!({
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "IPAddressPool",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": { "addresses": [addresses] },
+    })
+}
+
+/// Applies an object without any effect but what is said to it: why it is refused.
+fn try_out(site: &Site, object: &Value) -> Result<Option<String>> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(&file, object.to_string())?;
+    let apply = ["apply", "--dry-run=server", "--filename"];
+    let tried = site.kube.kubectl(apply).arg(file.path()).unheard();
+    let tried = tried.output()?;
+    Ok((!tried.status.success()).then_some(tried.stderr))
+}
+
+/// Whom the API server trusts, as PEM.
+fn trusted(site: &Site) -> Result<String> {
+    let template = "go-template={{(index .webhooks 0).clientConfig.caBundle | base64decode}}";
+    let get = site.kube.kubectl(["get", "--output", template]);
+    get.args(CONFIGURATION.split(' ')).unheard().run()
+}
