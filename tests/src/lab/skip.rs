@@ -34,7 +34,11 @@ pub enum Missing {
 impl Missing {
     /// A kind of network device, by the name that `ip link add … type` takes.
     pub(super) fn device(kind: &str) -> Self {
-        Self::Kernel(format!("{kind:?} devices"))
+        let elsewhere = match kind {
+            "vlan" => "; `cargo xtask kernels` looks at VLANs on kernels that have them",
+            _ => "",
+        };
+        Self::Kernel(format!("{kind:?} devices{elsewhere}"))
     }
 }
 

@@ -15,8 +15,13 @@ for module in /modules/*; do
 done
 ip link set lo up
 # The lab has interfaces called eth0 of its own.
-ip link set eth0 name card0
-ip link set eth1 name card1
+for driver in virtio_net vmxnet3; do
+    number=0
+    for interface in /sys/bus/*/drivers/$driver/*/net/*; do
+        ip link set "${interface##*/}" name "${driver%[_3]*}$number"
+        number=$((number + 1))
+    done
+done
 
 vm
 # What the machine is told last may not have left the serial port yet.

@@ -17,7 +17,7 @@ pub struct Attachment {
     /// What answers name.
     pub mac: Mac,
     /// Interfaces whose index frames may bear instead: a bond's members (native XDP runs in their
-    /// drivers, Linux 5.15).
+    /// drivers, Linux 5.15), of which one that stands by is to leave them to the one in use.
     pub members: Vec<u32>,
 }
 
@@ -64,18 +64,11 @@ impl Attachment {
         };
         match &link.kind {
             Kind::Plain | Kind::Bridge | Kind::Macvlan { .. } => Ok(here(Vec::new())),
-            Kind::Bond { .. } => Ok(here(
-                links
-                    .iter()
-                    .filter(|member| member.master == Some(link.index))
-                    .map(|member| member.index)
-                    .collect(),
-            )),
-            Kind::Veth => match vlans_of(link.index, links).as_slice() {
-                [] => Ok(here(Vec::new())),
-                // A tag travels beside the frame from one end to the other, whatever the
-                // receiver's rx-vlan-offload says.
-                vlans => Err(Unsupported::HiddenTags(vlans.join(", "))),
+            Kind::Veth | Kind::Bond { .. } => match vlans_of(link.index, links).as_slice() {
+                vlans @ [_, ..] if hides_tags(link, links) => {
+                    Err(Unsupported::HiddenTags(vlans.join(", ")))
+                }
+                _ => Ok(here(in_use(link, links))),
             },
             Kind::Vlan { .. } => Ok(on_parent(link, links).unwrap_or_else(|| here(Vec::new()))),
             Kind::Loopback => Err(Unsupported::Kind("loopback".into())),
@@ -85,14 +78,47 @@ impl Attachment {
     }
 }
 
-/// Whether an interface must leave VLAN tags in the frame, because VLAN devices sit on it and the
-/// program could not tell their frames from its own.
-pub(super) fn must_keep_tags(interface: u32, links: &Links) -> bool {
-    links.get(interface).is_some_and(|link| {
-        link.strips_vlan_tags
-            && matches!(link.kind, Kind::Plain | Kind::Bond { .. })
-            && !vlans_of(interface, links).is_empty()
+/// The interfaces that must leave VLAN tags in the frame, because VLAN devices sit on this one and
+/// the program could not tell their frames from its own.
+pub(super) fn must_keep_tags(interface: u32, links: &Links) -> Vec<u32> {
+    let Some(link) = links.get(interface) else {
+        return Vec::new();
+    };
+    if vlans_of(interface, links).is_empty() {
+        return Vec::new();
+    }
+    receivers(link, links)
+        .filter(|it| it.kind == Kind::Plain && it.strips_vlan_tags)
+        .map(|it| it.index)
+        .collect()
+}
+
+/// The interfaces whose hardware receives a link's frames: the link itself, or a bond's members. A
+/// bond takes no tags off, whatever its rx-vlan-offload says, and its members do not follow it.
+fn receivers<'a>(link: &'a Link, links: &'a Links) -> impl Iterator<Item = &'a Link> {
+    let is_bond = matches!(link.kind, Kind::Bond { .. });
+    links.iter().filter(move |it| match is_bond {
+        true => it.master == Some(link.index),
+        false => it.index == link.index,
     })
+}
+
+/// Between the ends of a veth pair a tag travels beside the frame, whatever the receiver's
+/// rx-vlan-offload says.
+fn hides_tags(link: &Link, links: &Links) -> bool {
+    receivers(link, links).any(|it| it.kind == Kind::Veth)
+}
+
+/// A bond's members that it uses. Those that stand by receive broadcasts too, and the bond ignores
+/// them there: a program that answers would answer a second time.
+fn in_use(link: &Link, links: &Links) -> Vec<u32> {
+    match link.kind {
+        Kind::Bond {
+            active: Some(active),
+        } => vec![active],
+        Kind::Bond { active: None } => receivers(link, links).map(|it| it.index).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The VLAN device's place on the interface below, where its frames can be seen tagged in the
@@ -115,8 +141,9 @@ fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
         } => (links.get(root)?, id),
         _ => (parent, 0),
     };
-    let tags_visible =
-        matches!(root.kind, Kind::Plain | Kind::Bond { .. }) && !root.strips_vlan_tags;
+    let tags_visible = matches!(root.kind, Kind::Plain | Kind::Bond { .. })
+        && !hides_tags(root, links)
+        && receivers(root, links).all(|it| !it.strips_vlan_tags);
     // A link has one MAC in the map: a VLAN device with its own is served by itself.
     if !tags_visible || root.mac != link.mac {
         return None;

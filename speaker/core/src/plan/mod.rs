@@ -47,7 +47,7 @@ pub struct Entry {
 pub struct Plan {
     /// The interfaces that the program runs on.
     pub attach: BTreeSet<u32>,
-    /// Of these, the interfaces that must leave VLAN tags in the frame.
+    /// Of these, and of their members, the interfaces that must leave VLAN tags in the frame.
     pub keep_tags: BTreeSet<u32>,
     /// The `links` map, by interface index.
     pub links: BTreeMap<u32, layout::Link>,
@@ -173,8 +173,7 @@ impl Plan {
         plan.keep_tags = plan
             .attach
             .iter()
-            .copied()
-            .filter(|&index| attachment::must_keep_tags(index, links))
+            .flat_map(|&index| attachment::must_keep_tags(index, links))
             .collect();
         plan
     }

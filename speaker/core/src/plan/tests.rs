@@ -184,6 +184,65 @@ fn a_bond_answers_for_its_members_with_its_own_mac() {
     check(&links, &chosen, &["eth0"], refusal);
 }
 
+fn bond_of(active: Option<u32>, member: impl Fn(u32, &str) -> Link) -> [Link; 3] {
+    let member = |index, name| Link {
+        master: Some(4),
+        ..member(index, name)
+    };
+    let bond = Link {
+        // It takes nothing off: only its members do.
+        strips_vlan_tags: true,
+        ..link(4, "bond0", Kind::Bond { active })
+    };
+    [member(2, "eth0"), member(3, "eth1"), bond]
+}
+
+#[test]
+fn a_member_that_stands_by_does_not_answer_a_second_time() {
+    let links = bond_of(Some(3), |index, name| link(index, name, Kind::Plain));
+    let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
+    assert_eq!(
+        plan.links.into_keys().collect::<Vec<_>>(),
+        [3, 4],
+        "the one in use, and the bond for generic mode"
+    );
+}
+
+#[test]
+fn a_vlan_of_a_bond_is_told_apart_where_no_member_takes_its_tags_off() {
+    let only = |name: &str| Choice::Named(BTreeSet::from([name.to_owned()]));
+    let with_vlan = |bond: [Link; 3]| [bond.as_slice(), &[vlan(5, "bond0.100", 4, 100)]].concat();
+    let vlan_alone = only("bond0.100");
+
+    let leaving = with_vlan(bond_of(Some(2), |index, name| {
+        link(index, name, Kind::Plain)
+    }));
+    check(&leaving, &vlan_alone, &[], "bond0.100@bond0.0.100");
+    let plan = check(&leaving, &only("bond0"), &[], "bond0@bond0.0.0");
+    assert_eq!(plan.keep_tags, BTreeSet::new());
+
+    let stripping = with_vlan(bond_of(Some(2), |index, name| Link {
+        strips_vlan_tags: true,
+        ..link(index, name, Kind::Plain)
+    }));
+    check(&stripping, &vlan_alone, &[], "bond0.100@bond0.100.0.0");
+    let plan = check(&stripping, &only("bond0"), &[], "bond0@bond0.0.0");
+    assert_eq!(plan.keep_tags, BTreeSet::from([2, 3]));
+
+    let hiding = with_vlan(bond_of(Some(2), |index, name| {
+        link(index, name, Kind::Veth)
+    }));
+    check(&hiding, &vlan_alone, &[], "bond0.100@bond0.100.0.0");
+    check(
+        &hiding,
+        &only("bond0"),
+        &["bond0"],
+        "interface bond0 hides VLAN tags from the program and carries bond0.100: VIPs of the \
+         untagged network could be answered on a VLAN. Put the VIPs on a VLAN device, or on an \
+         interface without VLANs",
+    );
+}
+
 #[test]
 fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
     let eth0 = link(2, "eth0", Kind::Plain);
