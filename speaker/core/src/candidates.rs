@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cluster::{self, LinkInfo, NodeName},
-    intent::{Group, Interfaces, Wanted},
+    intent::{Group, Interfaces, Wanted, WantedVip},
     links::same_subnet,
 };
 
@@ -30,39 +30,54 @@ pub struct Host<'a> {
 /// VIP's subnet, only those with one there. It may own a group if it
 /// may own all its VIPs; where no node may, as many of them as any node may.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
-    let mut reach: BTreeMap<IpAddr, BTreeMap<&NodeName, (Reach, u32)>> = BTreeMap::new();
+    let mut names: Vec<&NodeName> = hosts.iter().map(|host| host.name).collect();
+    names.sort_unstable();
+    let kinds = kinds(hosts, &names);
+    let mut reach: BTreeMap<IpAddr, Vec<(&Kind<'_>, Reach, &WantedVip)>> = BTreeMap::new();
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
-    for host in hosts {
-        for (&address, vip) in &host.wanted.vips {
+    for kind in &kinds {
+        for (&address, vip) in &kind.wanted.vips {
             let (_, addresses) = groups
                 .entry(vip.group)
                 .or_insert_with(|| (vip.first_ip, BTreeSet::new()));
             addresses.insert(address);
             if let Ok(interfaces) = &vip.here
-                && vip.may_be_on(host.name.as_str())
-                && let Some(how) = reach_of(address, interfaces, host.links)
+                && let Some(how) = reach_of(address, interfaces, kind.links)
             {
-                let nodes = reach.entry(address).or_default();
-                nodes.insert(host.name, (how, vip.preference));
+                reach.entry(address).or_default().push((kind, how, vip));
             }
         }
     }
     groups
         .into_iter()
         .map(|(group, (first_ip, addresses))| {
-            let mut vips: BTreeMap<&NodeName, (usize, u32)> = BTreeMap::new();
+            // Of each node, in the order of names.
+            let mut vips: Vec<(usize, u32)> = vec![(0, 0); names.len()];
             for address in &addresses {
-                let nodes = || reach.get(address).into_iter().flatten();
-                let best = nodes().map(|(_, (how, _))| *how).max();
-                for (name, (_, preference)) in nodes().filter(|(_, (how, _))| Some(*how) == best) {
-                    vips.entry(name).or_insert((0, *preference)).0 += 1;
+                let nodes = || {
+                    let kinds = reach.get(address).into_iter().flatten();
+                    kinds.flat_map(|&(kind, how, vip)| {
+                        let places = kind.places.iter().copied();
+                        let may = |place: &usize| vip.may_be_on(names[*place].as_str());
+                        places.filter(may).map(move |place| (place, how, vip))
+                    })
+                };
+                let best = nodes().map(|(_, how, _)| how).max();
+                for (place, _, vip) in nodes().filter(|(_, how, _)| Some(*how) == best) {
+                    let (count, preference) = &mut vips[place];
+                    if *count == 0 {
+                        *preference = vip.preference;
+                    }
+                    *count += 1;
                 }
             }
-            let most = vips.values().map(|(count, _)| *count).max();
-            let candidates = vips
-                .into_iter()
+            let counts = vips.iter().map(|(count, _)| *count);
+            let most = counts.max().filter(|most| *most > 0);
+            let candidates = names
+                .iter()
+                .zip(vips)
                 .filter(|(_, (count, _))| Some(*count) == most)
-                .map(|(name, (_, preference))| (name.clone(), i64::from(preference)))
+                .map(|(name, (_, preference))| ((*name).clone(), i64::from(preference)))
                 .collect();
             (
                 group,
@@ -73,6 +88,50 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<Group, cluster::Group> {
             )
         })
         .collect()
+}
+
+/// Nodes that are asked for the same and have links in the same subnets. A cluster of hundreds has
+/// a few kinds, and what takes long is done once for each.
+struct Kind<'a> {
+    wanted: &'a Wanted,
+    /// Of one of them.
+    links: &'a [LinkInfo],
+    /// Their places in the order of names.
+    places: Vec<usize>,
+}
+
+fn kinds<'a>(hosts: &[Host<'a>], names: &[&NodeName]) -> Vec<Kind<'a>> {
+    let mut kinds: Vec<Kind<'a>> = Vec::new();
+    for host in hosts {
+        let place = names.binary_search(&host.name);
+        let place = place.expect("the names are those of the hosts");
+        let alike = |kind: &&mut Kind<'_>| {
+            std::ptr::eq(kind.wanted, host.wanted) && are_alike(kind.links, host.links)
+        };
+        match kinds.iter_mut().find(alike) {
+            Some(kind) => kind.places.push(place),
+            None => kinds.push(Kind {
+                wanted: host.wanted,
+                links: host.links,
+                places: vec![place],
+            }),
+        }
+    }
+    kinds
+}
+
+/// Whether [`reach_of`] is the same for both, whatever the VIP.
+fn are_alike(some: &[LinkInfo], others: &[LinkInfo]) -> bool {
+    let subnet = |(one, other): (&(IpAddr, u8), &(IpAddr, u8))| {
+        one.1 == other.1 && same_subnet(one.0, other.0, one.1)
+    };
+    let link = |(one, other): (&LinkInfo, &LinkInfo)| {
+        one.name == other.name
+            && one.up == other.up
+            && one.subnets.len() == other.subnets.len()
+            && one.subnets.iter().zip(&other.subnets).all(subnet)
+    };
+    some.len() == others.len() && some.iter().zip(others).all(link)
 }
 
 /// How a node's links reach the clients of a VIP.
@@ -108,8 +167,10 @@ fn reach_of(address: IpAddr, interfaces: &Interfaces, links: &[LinkInfo]) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::intent::{NotAnnounced, WantedVip};
+    use crate::intent::NotAnnounced;
 
     fn wanted(groups: &[&[&str]], interfaces: &Interfaces) -> Wanted {
         let mut wanted = Wanted::default();
@@ -254,5 +315,71 @@ mod tests {
         let (group, owned) = groups.first_key_value().unwrap();
         assert_eq!(group.0, "10.9.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(owned.first_ip, "fd09::1".parse::<IpAddr>().unwrap());
+    }
+
+    /// A few interfaces, up or down, in a few subnets.
+    fn links() -> impl Strategy<Value = Vec<LinkInfo>> {
+        let subnet = (0..2_u8, 1..9_u8).prop_map(|(net, host)| {
+            let address = format!("10.{net}.0.{host}");
+            (address.parse().unwrap(), 16)
+        });
+        let subnets = prop::collection::vec(subnet, 0..2);
+        let link = (0..2, any::<bool>(), subnets).prop_map(|(number, up, subnets)| LinkInfo {
+            name: format!("eth{number}"),
+            mac: [2, 0, 0, 0, 0, 1],
+            up,
+            subnets,
+        });
+        prop::collection::vec(link, 0..3)
+    }
+
+    /// Two VIPs of a group and one of another, asked of some nodes.
+    fn wishes() -> impl Strategy<Value = Wanted> {
+        let served = prop::option::of(prop::collection::btree_set("[a-e]", 0..4));
+        let names = prop::collection::btree_set("eth[01]", 0..2).prop_map(Interfaces::Named);
+        let interfaces = prop_oneof![Just(Interfaces::All), names];
+        let vip = (interfaces, served, 0..2_u32, any::<bool>());
+        prop::collection::vec(vip, 3).prop_map(|vips| {
+            let mut wanted = wanted(
+                &[&["10.0.1.1", "10.1.1.1"], &["10.1.1.2"]],
+                &Interfaces::All,
+            );
+            for (vip, (interfaces, served_by, preference, here)) in
+                wanted.vips.values_mut().zip(vips)
+            {
+                vip.here = here.then_some(interfaces).ok_or(NotAnnounced::NoEndpoint);
+                vip.served_by = served_by;
+                vip.preference = preference;
+            }
+            wanted
+        })
+    }
+
+    proptest! {
+        /// Each node that is alone in what it is asked for is a kind of its own.
+        #[test]
+        fn nodes_that_are_alike_have_the_candidates_that_each_would_have(
+            wishes in prop::collection::vec(wishes(), 1..3),
+            nodes in prop::collection::vec((0..2_usize, links()), 1..6),
+        ) {
+            let names: Vec<NodeName> = ["c", "a", "e", "b", "d"].map(NodeName::from).into();
+            let own: Vec<Wanted> = nodes
+                .iter()
+                .map(|(wish, _)| wishes[wish % wishes.len()].clone())
+                .collect();
+            let shared = |at: usize| &wishes[nodes[at].0 % wishes.len()];
+            let of = |wanted: &[&Wanted]| {
+                let hosts: Vec<Host<'_>> = names
+                    .iter()
+                    .zip(wanted)
+                    .zip(&nodes)
+                    .map(|((name, wanted), (_, links))| Host { name, wanted, links })
+                    .collect();
+                candidates(&hosts)
+            };
+            let together: Vec<&Wanted> = (0..nodes.len()).map(shared).collect();
+            let apart: Vec<&Wanted> = own.iter().collect();
+            prop_assert_eq!(of(&together), of(&apart));
+        }
     }
 }
