@@ -62,9 +62,16 @@ impl Built {
             .env("SPEAKER_OBJECT", &self.object)
     }
 
-    /// Goes on as another binary, which is then the one that ctrl-C ends. Returns on failure only.
-    pub(crate) fn become_binary(&self, name: &str, arguments: &[OsString]) -> Result<()> {
+    /// Goes on as another binary, which is then the one that ctrl-C ends, with some environment
+    /// variables set. Returns on failure only.
+    pub(crate) fn become_binary(
+        &self,
+        name: &str,
+        arguments: &[OsString],
+        environment: &[(&str, PathBuf)],
+    ) -> Result<()> {
         let mut command = shell::command(self.binary(name)?);
+        command.envs(environment.iter().map(|(name, path)| (name, path)));
         self.tell(command.args(arguments));
         shell::say(&command);
         Err(command.exec()).with_context(|| shell::spoken(&command))

@@ -53,7 +53,10 @@ enum Task {
     ///
     /// `SPEAKER_KUBERNETES=$(cargo xtask kubernetes) cargo nextest run --package speaker-tests`
     Kubernetes,
-    /// Measure the responder against bare programs and other responders
+    /// Measure the responder against bare programs and other responders, and the agents
+    ///
+    /// `--group G`, `--soak DURATION`, `--out FILE`: all go to the benchmarks, which explain them
+    /// with `--help`.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -92,20 +95,31 @@ fn run(task: Task) -> Result<()> {
         Task::Build { release } => build(release),
         Task::Demo { arguments } => {
             setup::ensure(&[Need::Object, Need::Lab])?;
-            cargo::build(Profile::Dev, &cargo::ALL)?.become_binary("demo", &arguments)
+            cargo::build(Profile::Dev, &cargo::ALL)?.become_binary("demo", &arguments, &[])
         }
         Task::Test(options) => test::test(&options, Properties::AtRandom),
         Task::Kernels { versions } => kernels::kernels(&versions),
         Task::Kubernetes => kubernetes::kubernetes(),
-        Task::Bench { arguments } => {
-            setup::ensure(&[Need::Object, Need::Lab])?;
-            cargo::build(Profile::Release, &cargo::BENCH)?.become_binary("bench", &arguments)
-        }
+        Task::Bench { arguments } => bench(&arguments),
         Task::Sim { arguments } => cargo::become_simulator(&arguments),
         Task::Image(options) => image::image(&options),
         Task::Crds(options) => crds::crds(&options),
         Task::Ci => ci::ci(),
     }
+}
+
+fn bench(arguments: &[OsString]) -> Result<()> {
+    setup::ensure(&[Need::Object, Need::Lab])?;
+    let mut environment = Vec::new();
+    if arguments
+        .iter()
+        .any(|it| it == "scale" || it == "--group=scale")
+    {
+        setup::ensure(&[Need::Kubernetes])?;
+        environment.push((test::KUBERNETES, kubernetes::obtain()?));
+    }
+    let built = cargo::build(Profile::Release, &cargo::BENCH)?;
+    built.become_binary("bench", arguments, &environment)
 }
 
 fn build(release: bool) -> Result<()> {

@@ -22,7 +22,7 @@ use crate::{
 const SKIPS: &str = "SPEAKER_SKIPS";
 
 /// Names the directory with the programs of Kubernetes; empty: it is left out on purpose.
-const KUBERNETES: &str = "SPEAKER_KUBERNETES";
+pub(crate) const KUBERNETES: &str = "SPEAKER_KUBERNETES";
 
 /// Seeds what property tests try; read by proptest.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";

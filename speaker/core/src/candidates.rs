@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cluster::{LinkInfo, NodeName, Placement},
-    intent::{Group, NotAnnounced, Wanted},
+    intent::{Group, Interfaces, NotAnnounced, Wanted, WantedVip},
     links::same_subnet,
 };
 
@@ -30,9 +30,10 @@ pub struct Host<'a> {
 /// VIP's subnet, only those with one there. It may own the VIPs of a group if it may own all of
 /// them; where no node may, as many of them as any node may.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
+    let hosts = Hosts::new(hosts);
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
-    for host in hosts {
-        for (&address, vip) in &host.wanted.vips {
+    for kind in &hosts.kinds {
+        for (&address, vip) in &kind.wanted.vips {
             let (_, addresses) = groups
                 .entry(vip.group)
                 .or_insert_with(|| (vip.first_ip, BTreeSet::new()));
@@ -41,13 +42,12 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
     }
     let mut vips = BTreeMap::new();
     for (first_ip, addresses) in groups.into_values() {
-        let judged = judge(hosts, &addresses);
-        let mut candidates: Vec<_> = judged
+        let candidates: Vec<_> = hosts
+            .judge(&addresses)
             .into_iter()
             .filter(|it| it.is_candidate)
             .map(|it| (it.host.name.clone(), i64::from(it.preference)))
             .collect();
-        candidates.sort();
         let leader = addresses.first().map(ToString::to_string);
         for (index, address) in addresses.iter().enumerate() {
             let placement = Placement {
@@ -63,13 +63,14 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
 
 /// The nodes that may not own a VIP, and why.
 pub fn excluded(hosts: &[Host<'_>], vip: IpAddr) -> BTreeMap<NodeName, Excluded> {
-    let all = || hosts.iter().flat_map(|host| &host.wanted.vips);
+    let hosts = Hosts::new(hosts);
+    let all = || hosts.kinds.iter().flat_map(|kind| &kind.wanted.vips);
     let group = all().find(|(address, _)| **address == vip);
     let group = group.map(|(_, vip)| vip.group);
     let addresses = all().filter(|(_, vip)| Some(vip.group) == group);
     let addresses = addresses.map(|(address, _)| *address).collect();
-    judge(hosts, &addresses)
-        .into_iter()
+    let judged = hosts.judge(&addresses).into_iter();
+    judged
         .filter(|it| !it.is_candidate)
         .filter_map(|it| Some((it.host.name.clone(), it.excluded()?)))
         .collect()
@@ -118,35 +119,98 @@ impl Judged<'_> {
     }
 }
 
-fn judge<'a>(hosts: &[Host<'a>], group: &BTreeSet<IpAddr>) -> Vec<Judged<'a>> {
-    let unjudged = |host: &Host<'a>| Judged {
-        host: *host,
-        vips: 0,
-        preference: 0,
-        miss: None,
-        is_candidate: false,
-    };
-    let mut judged: Vec<Judged<'a>> = hosts.iter().map(unjudged).collect();
-    for &address in group {
-        let reaches = judged.iter().map(|it| reach_of(&it.host, address));
-        let reaches: Vec<Option<Reach>> = reaches.collect();
-        let best = reaches.iter().flatten().max().copied();
-        for (it, reach) in judged.iter_mut().zip(reaches) {
-            if reach.is_none() || reach != best {
-                it.miss.get_or_insert((address, reach));
-                continue;
+/// All nodes, in the order of their names. A cluster of hundreds has a few kinds of them: what takes
+/// long is done once for each kind.
+struct Hosts<'a> {
+    hosts: Vec<Host<'a>>,
+    /// For each, the place of its kind.
+    kind: Vec<usize>,
+    /// One node of each kind: of those that are asked for the same and have links in the same
+    /// subnets.
+    kinds: Vec<Host<'a>>,
+}
+
+impl<'a> Hosts<'a> {
+    fn new(hosts: &[Host<'a>]) -> Self {
+        let mut hosts = hosts.to_vec();
+        hosts.sort_unstable_by_key(|host| host.name);
+        let mut kinds: Vec<Host<'a>> = Vec::new();
+        let kind = hosts.iter().map(|host| {
+            let alike = |kind: &Host<'_>| {
+                std::ptr::eq(kind.wanted, host.wanted) && are_alike(kind.links, host.links)
+            };
+            kinds.iter().position(alike).unwrap_or_else(|| {
+                kinds.push(*host);
+                kinds.len() - 1
+            })
+        });
+        let kind = kind.collect();
+        Self { hosts, kind, kinds }
+    }
+
+    fn judge(&self, group: &BTreeSet<IpAddr>) -> Vec<Judged<'a>> {
+        let unjudged = |host: &Host<'a>| Judged {
+            host: *host,
+            vips: 0,
+            preference: 0,
+            miss: None,
+            is_candidate: false,
+        };
+        let mut judged: Vec<Judged<'a>> = self.hosts.iter().map(unjudged).collect();
+        for &address in group {
+            let reaches = self.reaches(address);
+            let best = reaches.iter().flatten().map(|(reach, _)| *reach).max();
+            for (it, reached) in judged.iter_mut().zip(reaches) {
+                match reached {
+                    Some((reach, preference)) if Some(reach) == best => {
+                        if it.vips == 0 {
+                            it.preference = preference;
+                        }
+                        it.vips += 1;
+                    }
+                    other => {
+                        let reach = other.map(|(reach, _)| reach);
+                        it.miss.get_or_insert((address, reach));
+                    }
+                }
             }
-            if it.vips == 0 {
-                it.preference = it.host.wanted.vips[&address].preference;
-            }
-            it.vips += 1;
         }
+        let most = judged.iter().map(|it| it.vips).max().unwrap_or_default();
+        for it in &mut judged {
+            it.is_candidate = most > 0 && it.vips == most;
+        }
+        judged
     }
-    let most = judged.iter().map(|it| it.vips).max().unwrap_or_default();
-    for it in &mut judged {
-        it.is_candidate = most > 0 && it.vips == most;
+
+    /// How each node reaches the clients of a VIP, if it may own it, and how much it is preferred.
+    fn reaches(&self, address: IpAddr) -> Vec<Option<(Reach, u32)>> {
+        let of_kind = |kind: &Host<'a>| {
+            let vip = kind.wanted.vips.get(&address)?;
+            let interfaces = vip.alike.as_ref().ok()?;
+            Some((vip, reach_of(address, interfaces, kind.links)?))
+        };
+        let of_kinds: Vec<Option<(&WantedVip, Reach)>> = self.kinds.iter().map(of_kind).collect();
+        let of_host = |(host, kind): (&Host<'_>, &usize)| {
+            let (vip, reach) = of_kinds[*kind]?;
+            let is_served = vip.is_served_on(host.name.as_str());
+            is_served.then_some((reach, vip.preference))
+        };
+        self.hosts.iter().zip(&self.kind).map(of_host).collect()
     }
-    judged
+}
+
+/// Whether [`reach_of`] is the same for both, whatever the VIP.
+fn are_alike(some: &[LinkInfo], others: &[LinkInfo]) -> bool {
+    let subnet = |(one, other): (&(IpAddr, u8), &(IpAddr, u8))| {
+        one.1 == other.1 && same_subnet(one.0, other.0, one.1)
+    };
+    let link = |(one, other): (&LinkInfo, &LinkInfo)| {
+        one.name == other.name
+            && one.up == other.up
+            && one.subnets.len() == other.subnets.len()
+            && one.subnets.iter().zip(&other.subnets).all(subnet)
+    };
+    some.len() == others.len() && some.iter().zip(others).all(link)
 }
 
 /// How a node's links reach the clients of a VIP.
@@ -160,14 +224,12 @@ enum Reach {
     Near,
 }
 
-fn reach_of(host: &Host<'_>, address: IpAddr) -> Option<Reach> {
-    let vip = host.wanted.vips.get(&address)?;
-    let interfaces = vip.interfaces_on(host.name.as_str())?;
+fn reach_of(address: IpAddr, interfaces: &Interfaces, links: &[LinkInfo]) -> Option<Reach> {
     let near = |link: &LinkInfo| {
         let mut subnets = link.subnets.iter();
         subnets.any(|&(own, prefix)| same_subnet(own, address, prefix))
     };
-    host.links
+    links
         .iter()
         .filter(|link| interfaces.contain(&link.name))
         .map(|link| {
@@ -185,9 +247,9 @@ fn reach_of(host: &Host<'_>, address: IpAddr) -> Option<Reach> {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::intent::{Interfaces, WantedVip};
 
     fn wanted(groups: &[&[&str]], interfaces: &Interfaces) -> Wanted {
         let mut wanted = Wanted::default();
@@ -378,5 +440,71 @@ mod tests {
         "]]
         .assert_eq(&reasons(&hosts, "fd09::1"));
         assert_eq!(reasons(&hosts, "10.9.0.9"), "");
+    }
+
+    /// A few interfaces, up or down, in a few subnets.
+    fn links() -> impl Strategy<Value = Vec<LinkInfo>> {
+        let subnet = (0..2_u8, 1..9_u8).prop_map(|(net, host)| {
+            let address = format!("10.{net}.0.{host}");
+            (address.parse().unwrap(), 16)
+        });
+        let subnets = prop::collection::vec(subnet, 0..2);
+        let link = (0..2, any::<bool>(), subnets).prop_map(|(number, up, subnets)| LinkInfo {
+            name: format!("eth{number}"),
+            mac: [2, 0, 0, 0, 0, 1],
+            up,
+            subnets,
+        });
+        prop::collection::vec(link, 0..3)
+    }
+
+    /// Two VIPs of a group and one of another, asked of some nodes.
+    fn wishes() -> impl Strategy<Value = Wanted> {
+        let served = prop::option::of(prop::collection::btree_set("[a-e]", 0..4));
+        let names = prop::collection::btree_set("eth[01]", 0..2).prop_map(Interfaces::Named);
+        let interfaces = prop_oneof![Just(Interfaces::All), names];
+        let vip = (interfaces, served, 0..2_u32, any::<bool>());
+        prop::collection::vec(vip, 3).prop_map(|vips| {
+            let mut wanted = wanted(
+                &[&["10.0.1.1", "10.1.1.1"], &["10.1.1.2"]],
+                &Interfaces::All,
+            );
+            for (vip, (interfaces, served_by, preference, alike)) in
+                wanted.vips.values_mut().zip(vips)
+            {
+                vip.alike = alike.then_some(interfaces).ok_or(NotAnnounced::NoEndpoint);
+                vip.served_by = served_by;
+                vip.preference = preference;
+            }
+            wanted
+        })
+    }
+
+    proptest! {
+        /// Each node that is alone in what it is asked for is a kind of its own.
+        #[test]
+        fn nodes_that_are_alike_have_the_candidates_that_each_would_have(
+            wishes in prop::collection::vec(wishes(), 1..3),
+            nodes in prop::collection::vec((0..2_usize, links()), 1..6),
+        ) {
+            let names: Vec<NodeName> = ["c", "a", "e", "b", "d"].map(NodeName::from).into();
+            let own: Vec<Wanted> = nodes
+                .iter()
+                .map(|(wish, _)| wishes[wish % wishes.len()].clone())
+                .collect();
+            let shared = |at: usize| &wishes[nodes[at].0 % wishes.len()];
+            let of = |wanted: &[&Wanted]| {
+                let hosts: Vec<Host<'_>> = names
+                    .iter()
+                    .zip(wanted)
+                    .zip(&nodes)
+                    .map(|((name, wanted), (_, links))| Host { name, wanted, links })
+                    .collect();
+                candidates(&hosts)
+            };
+            let together: Vec<&Wanted> = (0..nodes.len()).map(shared).collect();
+            let apart: Vec<&Wanted> = own.iter().collect();
+            prop_assert_eq!(of(&together), of(&apart));
+        }
     }
 }

@@ -40,13 +40,8 @@ pub(super) fn run() -> Result<Vec<Row>> {
     });
     let epoch = cluster.nodes[owner].explain(VIP)?.epoch;
     let asked = asker.stop()?;
-    let row = |case: &str, value: f64, unit| Row {
-        case: format!("{} s: {case}", LASTS.as_secs()),
-        value,
-        unit,
-        baseline: None,
-        limit: None,
-    };
+    let row =
+        |case: &str, value, unit| Row::new(format!("{} s: {case}", LASTS.as_secs()), value, unit);
     Ok(vec![
         row(
             "owners that followed the first",

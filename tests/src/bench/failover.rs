@@ -114,13 +114,11 @@ fn summary(case: &str, failures: &[Failure]) -> Vec<Row> {
             ("p99", last * 99 / 100),
             ("max", last),
         ] {
-            rows.push(Row {
-                case: format!("{case}: last answer to {what} of the next, {share}"),
-                value: times[at].as_secs_f64() * 1e3,
-                unit: "ms",
-                baseline: None,
-                limit: None,
-            });
+            rows.push(Row::new(
+                format!("{case}: last answer to {what} of the next, {share}"),
+                times[at].as_secs_f64() * 1e3,
+                "ms",
+            ));
         }
     }
     rows

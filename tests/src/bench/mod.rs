@@ -5,11 +5,17 @@
 mod busy;
 mod failover;
 mod frame;
+mod mass;
 mod report;
+mod scale;
+mod soak;
 mod stand;
+mod usage;
 mod wire;
 
 pub use report::{Limit, Report, Row, Section};
+
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -19,8 +25,17 @@ pub struct Group {
     pub name: &'static str,
     /// What its rows are about.
     pub title: &'static str,
+    /// Whether it is left out where no group is named: it takes long, or needs more.
+    pub on_request: bool,
     /// Measures all its rows.
-    pub run: fn() -> Result<Vec<Row>>,
+    pub run: fn(&Settings) -> Result<Vec<Row>>,
+}
+
+/// What a user may choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long the group `soak` goes on.
+    pub soak: Duration,
 }
 
 /// All groups, in the order in which they are run.
@@ -28,26 +43,54 @@ pub const GROUPS: &[Group] = &[
     Group {
         name: "frame",
         title: "nanoseconds per frame, in a test run of the loaded program",
-        run: frame::run,
+        on_request: false,
+        run: |_| frame::run(),
     },
     Group {
         name: "wire",
         title: "answers over a virtual cable, from one client",
-        run: wire::run,
+        on_request: false,
+        run: |_| wire::run(),
     },
     Group {
         name: "failover",
         title: "milliseconds without an answer when the owner of a VIP fails, in a lab of namespaces",
-        run: failover::run,
+        on_request: false,
+        run: |_| failover::run(),
     },
     Group {
         name: "busy",
         title: "three nodes on one machine, with twice as many busy threads as cores",
-        run: busy::run,
+        on_request: false,
+        run: |_| busy::run(),
+    },
+    Group {
+        name: "mass",
+        title: "10,000 VIPs of one of three nodes that is cut off, in a lab of namespaces",
+        on_request: false,
+        run: |_| mass::run(),
+    },
+    Group {
+        name: "scale",
+        title: "5,000 Services and 200 nodes on a real API server, three of them with agents",
+        on_request: true,
+        run: |_| scale::run(),
+    },
+    Group {
+        name: "soak",
+        title: "four nodes under load, while agents, links and VIPs come and go",
+        on_request: true,
+        run: |settings| soak::run(settings.soak),
     },
 ];
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+/// The value that this share of some does not exceed.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share) as usize]
 }

@@ -11,7 +11,7 @@ pub struct Row {
     pub case: String,
     /// The median.
     pub value: f64,
-    /// What the value counts: `ns`, `answers/s`, `ms`, `owners`.
+    /// What the value counts: `ns`, `answers/s`, `ms`, `MiB`, `owners`.
     pub unit: &'static str,
     /// The same of what it is compared with.
     pub baseline: Option<f64>,
@@ -32,6 +32,25 @@ pub enum Limit {
 }
 
 impl Row {
+    /// A measurement without anything to compare it with.
+    pub fn new(case: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self {
+            case: case.into(),
+            value,
+            unit,
+            baseline: None,
+            limit: None,
+        }
+    }
+
+    /// With what it is compared.
+    pub fn against(self, baseline: f64) -> Self {
+        Self {
+            baseline: Some(baseline),
+            ..self
+        }
+    }
+
     /// Whether the target is met; true where there is none.
     pub fn met(&self) -> bool {
         match (&self.limit, self.baseline) {

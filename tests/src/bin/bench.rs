@@ -1,30 +1,35 @@
 //! Runs the benchmarks, prints a table, and writes JSON.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use speaker_tests::bench::{GROUPS, Report, Section};
+use speaker_tests::bench::{GROUPS, Report, Section, Settings};
 
 #[derive(Parser)]
 struct Options {
     /// Where to write the results as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only this group; may be given more than once.
+    /// Only this group; may be given more than once. `scale` and `soak` run only if they are named.
     #[arg(long, value_parser = GROUPS.iter().map(|group| group.name).collect::<Vec<_>>())]
     group: Vec<String>,
+    /// How long the group `soak` goes on, such as `90s` or `1h`.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    soak: Duration,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    let settings = Settings { soak: options.soak };
     let mut report = Report::default();
     for group in GROUPS {
-        if options.group.is_empty() || options.group.iter().any(|name| name == group.name) {
+        let is_named = options.group.iter().any(|name| name == group.name);
+        if is_named || options.group.is_empty() && !group.on_request {
             report.groups.push(Section {
                 name: group.name,
                 title: group.title,
-                rows: (group.run)()?,
+                rows: (group.run)(&settings)?,
             });
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Kube, certificates::Authority, identity::PORT};
+use super::{Kube, audit, certificates::Authority, identity::PORT};
 use crate::{
     lab::{Host, Process},
     wait::wait_until,
@@ -48,7 +48,12 @@ pub(super) struct ControlPlane {
 
 impl ControlPlane {
     /// Starts etcd, and readies everything for the API server.
-    pub(super) fn new(host: &Host, authority: &Authority, programs: &Path) -> Result<Self> {
+    pub(super) fn new(
+        host: &Host,
+        authority: &Authority,
+        programs: &Path,
+        files: &Path,
+    ) -> Result<Self> {
         let etcd = host
             .command(programs.join("etcd"))
             // In memory, and gone with the host.
@@ -95,6 +100,8 @@ impl ControlPlane {
             ("service-account-key-file", path(&tokens.public)),
             // Webhooks are reached at their Endpoints: this host has no kube-proxy.
             ("enable-aggregator-routing", "true".to_owned()),
+            ("audit-policy-file", path(&audit::write_policy(files)?)),
+            ("audit-log-path", audit::LOG.to_owned()),
         ];
         let flags = flags.map(|(name, value)| format!("--{name}={value}"));
         Ok(Self {

@@ -42,6 +42,7 @@
 //!
 //! A control plane takes some 4 s to start, and 300 MiB: let a test look at more than one thing.
 
+mod audit;
 mod backend;
 mod certificates;
 mod client;
@@ -59,6 +60,7 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 pub use self::{
+    audit::Request,
     backend::Backend,
     identity::Identity,
     site::Site,
@@ -92,7 +94,7 @@ impl Kube {
         let files = tempfile::Builder::new().prefix("kube").tempdir()?;
         let authority = Authority::new(files.path())?;
         let mut kube = Self {
-            control_plane: ControlPlane::new(&host, &authority, &programs)?,
+            control_plane: ControlPlane::new(&host, &authority, &programs, files.path())?,
             host,
             authority,
             programs,

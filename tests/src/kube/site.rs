@@ -278,7 +278,7 @@ pub fn advertisement(name: &str, spec: Value) -> Value {
 }
 
 /// The pod of the agent of a node.
-fn pod(node: &str) -> Value {
+pub fn pod(node: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

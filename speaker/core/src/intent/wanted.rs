@@ -219,9 +219,13 @@ pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
 impl WantedVip {
     /// Where a node of this outlook announces it, if the configuration allows it to own it.
     pub fn interfaces_on(&self, node: &str) -> Option<&Interfaces> {
+        self.alike.as_ref().ok().filter(|_| self.is_served_on(node))
+    }
+
+    /// Whether a node may own it as far as endpoints are concerned.
+    pub fn is_served_on(&self, node: &str) -> bool {
         let nodes = self.served_by.as_ref();
-        let is_served = nodes.is_none_or(|nodes| nodes.contains(node));
-        self.alike.as_ref().ok().filter(|_| is_served)
+        nodes.is_none_or(|nodes| nodes.contains(node))
     }
 
     /// Why the configuration does not allow a node of this outlook to own it.
@@ -229,13 +233,17 @@ impl WantedVip {
         if let Err(reason) = &self.alike {
             return Some(reason.clone());
         }
-        let nodes = self.served_by.as_ref()?;
-        if nodes.is_empty() {
-            return Some(NotAnnounced::EndpointsWithoutNode);
+        if self.is_served_on(node) {
+            return None;
         }
-        (!nodes.contains(node)).then(|| NotAnnounced::NoEndpointHere {
-            node: node.to_owned(),
-        })
+        Some(
+            match self.served_by.as_ref().is_some_and(BTreeSet::is_empty) {
+                true => NotAnnounced::EndpointsWithoutNode,
+                false => NotAnnounced::NoEndpointHere {
+                    node: node.to_owned(),
+                },
+            },
+        )
     }
 
     /// Another Service has the same address.

@@ -1,0 +1,274 @@
+//! How long it takes until the last of very many VIPs is answered and announced anew, on the wire.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    thread::sleep,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use super::{Row, median, usage::Usage};
+use crate::{
+    agent::Mode,
+    cluster::Cluster,
+    lab::{Frame, Host, Lab, RawSocket},
+    message::{BROADCAST, Mac, Message},
+    wait::wait_until,
+};
+
+/// VIPs, each of a Service of its own.
+const VIPS: u32 = 10_000;
+const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 0);
+/// Owners that are cut off, each in a lab of its own.
+const RUNS: usize = 3;
+/// How many requests the client sends at once, and how often: all VIPs are asked for in 0.6 s, and
+/// the fewer are left the more often.
+const BURST: usize = 32;
+const EVERY: Duration = Duration::from_millis(2);
+/// After this long without an announcement, all that was to be announced has been.
+const QUIET: Duration = Duration::from_secs(3);
+/// More than anything here takes, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What became of an owner's VIPs, in milliseconds and MiB.
+struct Outcome {
+    /// From the last answer of the owner to the last of the first answers of others.
+    answered: f64,
+    /// The same, for half of them.
+    half_answered: f64,
+    /// From the last answer of the owner to the last of the first announcements of others.
+    announced: f64,
+    /// The memory of an agent with no VIP.
+    without: f64,
+    /// The most that one of the others has, before and after.
+    before: f64,
+    after: f64,
+}
+
+/// Measures all rows.
+pub(super) fn run() -> Result<Vec<Row>> {
+    let outcomes: Vec<Outcome> = (0..RUNS).map(|_| fail()).collect::<Result<_>>()?;
+    let middle = |of: fn(&Outcome) -> f64| median(&mut outcomes.iter().map(of).collect::<Vec<_>>());
+    let most = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).fold(0.0, f64::max);
+    let mut rows = Vec::new();
+    for (what, of) in [
+        (
+            "half answered by the next",
+            (|it| it.half_answered) as fn(&Outcome) -> f64,
+        ),
+        ("all answered by the next", |it| it.answered),
+        ("all announced by the next", |it| it.announced),
+    ] {
+        let case = format!("last answer of the owner to {what}");
+        rows.push(Row::new(
+            format!("{case}, median of {RUNS}"),
+            middle(of),
+            "ms",
+        ));
+        rows.push(Row::new(format!("{case}, max"), most(of), "ms"));
+    }
+    let memory =
+        |case: &str, of| Row::new(format!("memory of an agent, {case}"), middle(of), "MiB");
+    rows.push(memory("no VIPs", |it| it.without));
+    rows.push(
+        memory("others own them (baseline: none)", |it| it.before).against(middle(|it| it.without)),
+    );
+    rows.push(
+        memory("after the fail-over (baseline: before)", |it| it.after)
+            .against(middle(|it| it.before)),
+    );
+    Ok(rows)
+}
+
+/// Has one of three nodes own all VIPs, and cuts it off.
+fn fail() -> Result<Outcome> {
+    let lab = Lab::new()?;
+    let mut cluster = Cluster::new(&lab, 3, Mode::Native, &[])?;
+    let mut client = Client::new(&cluster.client)?;
+    let services = json!({
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": (0..VIPS).map(service).collect::<Vec<_>>(),
+    });
+    let services = services.to_string();
+    // While it is the only one, it owns all.
+    cluster.nodes[0].start()?;
+    let without = Usage::of(cluster.nodes[0].agent())?.resident;
+    cluster.nodes[0].manifests.write("many.json", &services)?;
+    client.ask_until("the first node to own all", |it| {
+        it.answers.len() == VIPS as usize
+    })?;
+    for node in &mut cluster.nodes[1..] {
+        node.manifests.write("many.json", &services)?;
+        node.start()?;
+    }
+    wait_until("all announcements", LIMIT, || {
+        client.listen(EVERY);
+        let last = client.announced.values().map(|(_, at)| *at).max();
+        Ok(last.is_some_and(|at| at.elapsed().is_ok_and(|it| it > QUIET)))
+    })?;
+    sleep(QUIET);
+    let before = others(&mut cluster)?;
+
+    let owner = cluster.mac(0);
+    client.forget();
+    let warm = Instant::now() + Duration::from_secs(1);
+    client.ask_until("a second", |_| Instant::now() > warm)?;
+    let all = client.answers.len() == VIPS as usize;
+    ensure!(
+        all && client.answers.values().all(|(mac, _)| *mac == owner),
+        "the first node does not own all any more"
+    );
+    cluster.nodes[0].host.eth0.port.cut()?;
+    client.forget();
+    client.old = Some(owner);
+    client.ask_until("all VIPs to be answered and announced", |it| {
+        it.answers.len() == VIPS as usize && it.announced.len() == VIPS as usize
+    })?;
+    let last = client
+        .last
+        .get(&owner)
+        .context("the owner never answered")?;
+    let last = *last;
+    let mut answered = since(last, &client.answers);
+    Ok(Outcome {
+        half_answered: median(&mut answered),
+        answered: answered.into_iter().fold(0.0, f64::max),
+        announced: since(last, &client.announced)
+            .into_iter()
+            .fold(0.0, f64::max),
+        without,
+        before,
+        after: others(&mut cluster)?,
+    })
+}
+
+/// The most memory of the agents but the first.
+fn others(cluster: &mut Cluster) -> Result<f64> {
+    let mut most: f64 = 0.0;
+    for node in &mut cluster.nodes[1..] {
+        most = most.max(Usage::of(node.agent())?.resident);
+    }
+    Ok(most)
+}
+
+fn since(start: SystemTime, seen: &Seen) -> Vec<f64> {
+    let times = seen.values().map(|(_, at)| at.duration_since(start));
+    times
+        .map(|it| it.unwrap_or_default().as_secs_f64() * 1e3)
+        .collect()
+}
+
+/// As `kubectl get services -o json` prints it.
+fn service(number: u32) -> serde_json::Value {
+    let vip = vip(number).to_string();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "namespace": "default",
+            "name": format!("web-{number}"),
+            "annotations": { "metallb.io/loadBalancerIPs": vip },
+        },
+        "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
+    })
+}
+
+fn vip(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST.to_bits() + number)
+}
+
+/// The MAC that each VIP was first said to be at, and when.
+type Seen = BTreeMap<Ipv4Addr, (Mac, SystemTime)>;
+
+/// Asks for all VIPs, and listens.
+struct Client {
+    socket: RawSocket,
+    own: (Ipv4Addr, Mac),
+    next: u32,
+    answers: Seen,
+    announced: Seen,
+    /// When each MAC was last said to be that of a VIP.
+    last: BTreeMap<Mac, SystemTime>,
+    /// Who does not count.
+    old: Option<Mac>,
+}
+
+impl Client {
+    fn new(host: &Host) -> Result<Self> {
+        Ok(Self {
+            socket: host.raw("eth0")?,
+            own: (host.eth0.ipv4, host.eth0.mac),
+            next: 0,
+            answers: Seen::new(),
+            announced: Seen::new(),
+            last: BTreeMap::new(),
+            old: None,
+        })
+    }
+
+    fn forget(&mut self) {
+        self.answers.clear();
+        self.announced.clear();
+    }
+
+    /// Asks for each VIP until it is answered, and over again once all are.
+    fn ask_until(&mut self, what: &str, so: impl Fn(&Self) -> bool) -> Result<()> {
+        let end = Instant::now() + LIMIT;
+        while !so(self) {
+            ensure!(
+                Instant::now() < end,
+                "waited in vain for {what}: {} answered, {} announced",
+                self.answers.len(),
+                self.announced.len()
+            );
+            let mut asked = 0;
+            for _ in 0..VIPS {
+                let vip = vip(self.next);
+                self.next = (self.next + 1) % VIPS;
+                if self.answers.len() < VIPS as usize && self.answers.contains_key(&vip) {
+                    continue;
+                }
+                // A full queue is a request that is sent the next time.
+                let request = Message::arp_request(self.own, vip).frame(self.own.1, BROADCAST);
+                let _ = self.socket.send(&request);
+                asked += 1;
+                if asked == BURST {
+                    break;
+                }
+            }
+            self.listen(EVERY);
+        }
+        Ok(())
+    }
+
+    /// Takes note of what comes within this time.
+    fn listen(&mut self, within: Duration) {
+        let (own, old) = (self.own, self.old);
+        let (answers, announced) = (&mut self.answers, &mut self.announced);
+        let last = &mut self.last;
+        let note = |frame: &Frame| {
+            let Some(Message::Arp { sender, target, .. }) = Message::of(frame) else {
+                return false;
+            };
+            let (vip, mac) = sender;
+            let seen = if target.0 == vip {
+                &mut *announced
+            } else if target.0 == own.0 {
+                last.insert(mac, frame.at);
+                &mut *answers
+            } else {
+                return false;
+            };
+            if old != Some(mac) {
+                seen.entry(vip).or_insert((mac, frame.at));
+            }
+            false
+        };
+        // That nothing was wanted is what is wanted.
+        let _ = self.socket.receive_matching(within, note);
+    }
+}

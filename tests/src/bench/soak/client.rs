@@ -1,0 +1,126 @@
+//! A client that asks for VIPs in turn, for as long as it is wanted, and remembers what was wrong.
+
+use std::{
+    collections::VecDeque,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Result;
+
+use crate::{
+    lab::{Frame, Host, RawSocket},
+    message::{BROADCAST, Mac, Message},
+};
+
+/// Between two requests. Each VIP has its turn.
+const EVERY: Duration = Duration::from_millis(2);
+/// An answer takes less, on a machine that has much else to do.
+const LATE: Duration = Duration::from_secs(1);
+/// RFC 2544 appendix C.2.2: for tests of this kind. Each request has a sender of its own, so that
+/// each answer belongs to one; they begin anew long after an answer is late.
+const SENDERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+/// A request that was not answered by one host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Odd {
+    pub(super) at: SystemTime,
+    pub(super) vip: Ipv4Addr,
+    /// By how many it was answered: none, or more than one.
+    pub(super) answers: usize,
+}
+
+/// What it has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) requests: u64,
+    pub(super) odd: Vec<Odd>,
+}
+
+/// Asks on a thread of its own.
+pub(super) struct Client {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Seen>>,
+}
+
+/// A request that may still be answered.
+struct Open {
+    sender: Ipv4Addr,
+    vip: Ipv4Addr,
+    at: SystemTime,
+    answers: Vec<Mac>,
+}
+
+impl Client {
+    /// Begins to ask, from the host's `eth0`.
+    pub(super) fn start(host: &Host, vips: Vec<Ipv4Addr>) -> Result<Self> {
+        let socket = host.raw("eth0")?;
+        let mac = host.eth0.mac;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || ask(&socket, mac, &vips, &stopped));
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends it, and tells how it went.
+    pub(super) fn stop(self) -> Result<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it does not panic")
+    }
+}
+
+fn ask(socket: &RawSocket, mac: Mac, vips: &[Ipv4Addr], stopped: &AtomicBool) -> Result<Seen> {
+    let mut seen = Seen::default();
+    let mut open: VecDeque<Open> = VecDeque::new();
+    for vip in vips.iter().cycle() {
+        let now = SystemTime::now();
+        while let Some(first) = open.pop_front_if(|it| now > it.at + LATE) {
+            seen.requests += 1;
+            if first.answers.len() != 1 {
+                seen.odd.push(Odd {
+                    at: first.at,
+                    vip: first.vip,
+                    answers: first.answers.len(),
+                });
+            }
+        }
+        if stopped.load(Ordering::Relaxed) {
+            // What is late by then is no loss: nobody has waited for it.
+            return Ok(seen);
+        }
+        let number = (seen.requests as usize + open.len()) as u16;
+        let sender = Ipv4Addr::from_bits(SENDERS.to_bits() | u32::from(number));
+        let request = Message::arp_request((sender, mac), *vip).frame(mac, BROADCAST);
+        socket.send(&request)?;
+        open.push_back(Open {
+            sender,
+            vip: *vip,
+            at: now,
+            answers: Vec::new(),
+        });
+        // That nothing was wanted is what is wanted.
+        let _ = socket.receive_matching(EVERY, |frame| {
+            note(&mut open, frame);
+            false
+        });
+    }
+    Ok(seen)
+}
+
+fn note(open: &mut VecDeque<Open>, frame: &Frame) {
+    let Some(Message::Arp { sender, target, .. }) = Message::of(frame) else {
+        return;
+    };
+    let request = open
+        .iter_mut()
+        .rev()
+        .find(|it| it.sender == target.0 && it.vip == sender.0);
+    if let Some(request) = request {
+        request.answers.push(sender.1);
+    }
+}

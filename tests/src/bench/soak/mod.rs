@@ -1,0 +1,124 @@
+//! An hour, or as long as one likes, of clients that ask while everything that may happen happens:
+//! what is unanswered or answered twice, and what piles up.
+
+mod client;
+mod trouble;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+
+use super::{Row, usage::Usage};
+use crate::{agent::Mode, cluster::Cluster, lab::Lab};
+use client::{Client, Odd};
+use trouble::{Trouble, Verdict};
+
+/// The nodes, of which the first two have one agent from the beginning to the end.
+const NODES: u8 = 4;
+const LASTING_AGENTS: usize = 2;
+/// VIPs that stay, and that come and go.
+const LASTING: u8 = 16;
+const PASSING: u8 = 8;
+/// What starts takes its time, and its memory.
+const WARM: Duration = Duration::from_secs(15);
+/// The last trouble is over by then.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Measures all rows.
+pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
+    ensure!(
+        span >= Duration::from_secs(60),
+        "a soak takes a minute at least: say --soak 1m, or more"
+    );
+    let begun = Instant::now();
+    let lab = Lab::new()?;
+    let lasting: Vec<[IpAddr; 1]> = (0..LASTING).map(|n| [vip(n).into()]).collect();
+    let services: Vec<&[IpAddr]> = lasting.iter().map(|it| &it[..]).collect();
+    let mut cluster = Cluster::started(&lab, NODES, Mode::Native, &services)?;
+    let mut trouble = Trouble::new((LASTING..LASTING + PASSING).map(vip).collect());
+    trouble.bring_all(&cluster)?;
+    sleep(WARM);
+    let before = usage(&mut cluster)?;
+
+    let vips = (0..LASTING + PASSING).map(vip).collect();
+    let client = Client::start(&cluster.client, vips)?;
+    while begun.elapsed() + CALM < span {
+        trouble.make(&mut cluster)?;
+    }
+    trouble.bring_all(&cluster)?;
+    sleep(CALM);
+    let seen = client.stop()?;
+    let after = usage(&mut cluster)?;
+    let warnings = trouble.warnings(&mut cluster);
+
+    let minutes = begun.elapsed().as_secs_f64() / 60.0;
+    let mut rows = vec![
+        Row::new("lasted", minutes, "min"),
+        Row::new("requests", seen.requests as f64, "requests"),
+    ];
+    rows.extend(trouble.counts());
+    let count = |wanted: Verdict| {
+        let judged = seen.odd.iter().filter(|odd| trouble.judge(odd) == wanted);
+        judged.inspect(|odd| tell(odd, wanted)).count() as f64
+    };
+    for (case, verdict) in [
+        ("unanswered within 500 ms of a cut", Verdict::FailOver),
+        ("unanswered otherwise", Verdict::Unanswered),
+        (
+            "answered twice within 1 s of a link's return",
+            Verdict::Return,
+        ),
+        ("answered twice otherwise", Verdict::Doubled),
+    ] {
+        rows.push(Row::new(case, count(verdict), "requests"));
+    }
+    for (number, (after, before)) in after.iter().zip(&before).enumerate() {
+        let name = cluster.nodes[number].host.name();
+        let lasted = if number < LASTING_AGENTS {
+            ""
+        } else {
+            ", restarted"
+        };
+        let row = |what, of: fn(&Usage) -> f64, unit| {
+            let case = format!("{what} of the agent of {name}{lasted} (baseline: before)");
+            Row::new(case, of(after), unit).against(of(before))
+        };
+        rows.push(row("memory", |it| it.resident, "MiB"));
+        rows.push(row("open files", |it| it.descriptors as f64, "files"));
+        rows.push(row("threads", |it| it.threads as f64, "threads"));
+        if number < LASTING_AGENTS {
+            let cpu = (after.cpu - before.cpu).as_secs_f64() / (60.0 * minutes);
+            let case = format!("CPU of the agent of {name}, of one core");
+            rows.push(Row::new(case, 100.0 * cpu, "%"));
+        }
+    }
+    rows.push(Row::new(
+        "warnings in the logs",
+        warnings.len() as f64,
+        "lines",
+    ));
+    for line in warnings {
+        eprintln!("{line}");
+    }
+    Ok(rows)
+}
+
+/// What should not have been is of more use with its time.
+fn tell(odd: &Odd, verdict: Verdict) {
+    if matches!(verdict, Verdict::Unanswered | Verdict::Doubled) {
+        eprintln!("{verdict:?}: {odd:?}");
+    }
+}
+
+fn usage(cluster: &mut Cluster) -> Result<Vec<Usage>> {
+    let nodes = cluster.nodes.iter_mut();
+    nodes.map(|node| Usage::of(node.agent())).collect()
+}
+
+const fn vip(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, 220 + number)
+}

@@ -1,0 +1,122 @@
+//! Who asked the API server for what: its audit log.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Kube, site::NAMESPACE};
+
+/// In the memory of the control plane's host.
+pub(super) const LOG: &str = "/run/audit.log";
+
+/// A request of one of the accounts of deploy/, when it was over.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The ServiceAccount, without its namespace.
+    pub account: String,
+    /// Where it came from.
+    pub from: IpAddr,
+    /// `get`, `list`, `watch`, `create`, `patch`, …
+    pub verb: String,
+    /// What it was about, such as `services` or `services/status`.
+    pub resource: String,
+    /// The HTTP status; 0 if there was none.
+    pub code: u16,
+    /// When it was answered, or, of a watch, when it ended.
+    pub at: SystemTime,
+}
+
+/// An entry of the log, as far as it is looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    verb: String,
+    user: User,
+    #[serde(rename = "sourceIPs")]
+    source_ips: Vec<IpAddr>,
+    #[serde(default)]
+    object_ref: ObjectReference,
+    #[serde(default)]
+    response_status: ResponseStatus,
+    stage_timestamp: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+struct ObjectReference {
+    #[serde(default)]
+    resource: String,
+    subresource: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct ResponseStatus {
+    #[serde(default)]
+    code: u16,
+}
+
+impl Kube {
+    /// All requests so far of the accounts of deploy/, in the order in which they ended.
+    pub fn requests(&self) -> Result<Vec<Request>> {
+        let log = self.host.run(|| fs::File::open(LOG)).context(LOG)?;
+        let mut requests = Vec::new();
+        for line in BufReader::new(log).lines() {
+            // The last one may be half written.
+            let Ok(entry) = serde_json::from_str::<Entry>(&line?) else {
+                break;
+            };
+            requests.push(entry.request()?);
+        }
+        Ok(requests)
+    }
+}
+
+impl Entry {
+    fn request(self) -> Result<Request> {
+        let account = self.user.username.rsplit(':').next();
+        let ObjectReference {
+            resource,
+            subresource,
+        } = self.object_ref;
+        Ok(Request {
+            account: account.unwrap_or_default().to_owned(),
+            from: *self.source_ips.first().context("a request from nowhere")?,
+            verb: self.verb,
+            resource: match subresource {
+                Some(subresource) => format!("{resource}/{subresource}"),
+                None => resource,
+            },
+            code: self.response_status.code,
+            at: self.stage_timestamp.parse::<Timestamp>()?.into(),
+        })
+    }
+}
+
+/// Writes what the API server is to log: each request of those accounts once, when it is over.
+pub(super) fn write_policy(directory: &Path) -> Result<PathBuf> {
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted"],
+        "rules": [
+            { "level": "Metadata", "userGroups": [format!("system:serviceaccounts:{NAMESPACE}")] },
+            { "level": "None" },
+        ],
+    });
+    let file = directory.join("audit-policy.json");
+    fs::write(&file, policy.to_string()).with_context(|| file.display().to_string())?;
+    Ok(file)
+}
