@@ -36,6 +36,8 @@ pub struct Group {
 pub struct Settings {
     /// How long the group `soak` goes on.
     pub soak: Duration,
+    /// How many Services the group `scale` has.
+    pub services: usize,
 }
 
 /// All groups, in the order in which they are run.
@@ -72,9 +74,9 @@ pub const GROUPS: &[Group] = &[
     },
     Group {
         name: "scale",
-        title: "5,000 Services and 200 nodes on a real API server, three of them with agents",
+        title: "Services on a real API server with 200 nodes, three of them with agents",
         on_request: true,
-        run: |_| scale::run(),
+        run: |settings| scale::run(settings.services),
     },
     Group {
         name: "soak",

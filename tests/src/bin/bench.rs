@@ -17,11 +17,17 @@ struct Options {
     /// How long the group `soak` goes on, such as `90s` or `1h`.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     soak: Duration,
+    /// How many Services the group `scale` has.
+    #[arg(long, value_name = "COUNT", default_value_t = 5_000)]
+    services: usize,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let settings = Settings { soak: options.soak };
+    let settings = Settings {
+        soak: options.soak,
+        services: options.services,
+    };
     let mut report = Report::default();
     for group in GROUPS {
         let is_named = options.group.iter().any(|name| name == group.name);

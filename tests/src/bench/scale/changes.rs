@@ -15,7 +15,7 @@ use kube::{
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Row, SERVICES, Vips, objects, quiet, times};
+use super::{Row, Vips, objects, quiet, times};
 use crate::kube::{Identity, Site};
 
 /// Services that get an address, one after the other.
@@ -29,8 +29,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 type Wanted = ([u8; 4], oneshot::Sender<Instant>);
 
 /// Measures all rows.
-pub(super) fn measure(site: &Site, vips: &[Vips]) -> Result<Vec<Row>> {
-    let numbers = SERVICES..SERVICES + CHANGES;
+pub(super) fn measure(site: &Site, vips: &[Vips], services: usize) -> Result<Vec<Row>> {
+    let numbers = services..services + CHANGES;
     site.kube.client(Identity::Admin, async |client| {
         objects::write_services(&client, numbers.clone()).await
     })?;

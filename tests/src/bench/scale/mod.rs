@@ -1,4 +1,4 @@
-//! A large cluster: 5,000 Services and 200 nodes on a real API server.
+//! A large cluster: thousands of Services and 200 nodes on a real API server.
 //!
 //! Three nodes run agents. The others are all that the API server has of a node: its Node, the pod
 //! of its agent, endpoints. Their agents never answer, so the three ask them to join for as long as
@@ -25,8 +25,6 @@ use crate::{
 };
 use vips::Vips;
 
-/// Services of the steady state.
-const SERVICES: usize = 5_000;
 /// Nodes in all, and those of them that have agents.
 const NODES: usize = 200;
 const AGENTS: u8 = 3;
@@ -40,13 +38,13 @@ const QUIET: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(60);
 
 /// Measures all rows.
-pub(super) fn run() -> Result<Vec<Row>> {
+pub(super) fn run(services: usize) -> Result<Vec<Row>> {
     let lab = Lab::new()?;
     let mut site = Site::new(&lab, AGENTS)?;
     site.apply_pool("lan", &[POOL])?;
-    objects::write(&site)?;
+    objects::write(&site, services)?;
 
-    let mut rows = Vec::new();
+    let mut rows = vec![Row::new("Services", services as f64, "Services")];
     let begun = Instant::now();
     for node in &mut site.nodes {
         node.spawn()?;
@@ -64,10 +62,10 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let vips: Vec<Vips> = vips.collect::<Result<_>>()?;
 
     let mut controller = controller(&site)?;
-    rows.extend(allocation(&mut site, &vips, &controller)?);
+    rows.extend(allocation(&site, &vips, &controller, services)?);
     rows.extend(steady(&mut site, &controller)?);
     controller.kill()?;
-    rows.extend(changes::measure(&site, &vips)?);
+    rows.extend(changes::measure(&site, &vips, services)?);
     Ok(rows)
 }
 
@@ -85,12 +83,17 @@ fn controller(site: &Site) -> Result<Process> {
 }
 
 /// All Services get addresses, and all addresses are answered.
-fn allocation(site: &mut Site, vips: &[Vips], controller: &Process) -> Result<Vec<Row>> {
+fn allocation(
+    site: &Site,
+    vips: &[Vips],
+    controller: &Process,
+    services: usize,
+) -> Result<Vec<Row>> {
     let (begun, wall) = (Instant::now(), SystemTime::now());
     wait_until("all VIPs to be answered", LIMIT, || {
         sleep(Duration::from_millis(200));
         let answering = vips.iter().map(Vips::answering).sum::<Result<usize>>()?;
-        Ok(answering == SERVICES)
+        Ok(answering == services)
     })?;
     let answered = begun.elapsed();
     quiet(site)?;
@@ -100,7 +103,7 @@ fn allocation(site: &mut Site, vips: &[Vips], controller: &Process) -> Result<Ve
     let given = of("speaker-controller").filter(gave).map(|it| it.at);
     let last = given.max().context("no Service was given an address")?;
     let after = |it: &&Request| it.at >= wall;
-    let per_service = |count: usize| count as f64 / SERVICES as f64;
+    let per_service = |count: usize| count as f64 / services as f64;
     let agents = of("speaker-agent").filter(after).count();
     let controllers = of("speaker-controller").count();
     let seconds = last.duration_since(wall)?.as_secs_f64();

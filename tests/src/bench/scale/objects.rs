@@ -15,7 +15,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{AGENTS, NODES, SERVICES};
+use super::{AGENTS, NODES};
 use crate::kube::{
     Identity, Site,
     objects::{self, Endpoint},
@@ -30,7 +30,7 @@ const ENDPOINTS: usize = 2;
 const OTHERS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
 
 /// Writes Services without addresses, their endpoints, and the nodes that have no agents.
-pub(super) fn write(site: &Site) -> Result<()> {
+pub(super) fn write(site: &Site, services: usize) -> Result<()> {
     let others: Vec<usize> = (usize::from(AGENTS)..NODES).collect();
     site.kube.client(Identity::Admin, async |client| {
         let nodes = others
@@ -50,7 +50,7 @@ pub(super) fn write(site: &Site) -> Result<()> {
             let patch = Patch::Merge(json!({ "status": status }));
             api.patch_status(&pod, &params, &patch).await?;
         }
-        write_services(&client, 0..SERVICES).await
+        write_services(&client, 0..services).await
     })
 }
 
