@@ -344,16 +344,9 @@ fn two_together() -> Scenario {
     scenario.vips = 2;
     scenario.candidates = vec![vec![Some(0); 3]; 2];
     scenario.follows = [(1, 0)].into();
-    for to in 0..3 {
-        let at = 10_000 + 1_000 * to as u64;
-        scenario = scenario.with(
-            at,
-            Fault::Move {
-                asked: 0,
-                vip: 0,
-                to,
-            },
-        );
+    for (at, to) in [(10_000, 2), (11_000, 1), (12_000, 0)] {
+        let asked = 0;
+        scenario = scenario.with(at, Fault::Move { asked, vip: 0, to });
     }
     scenario
 }

@@ -233,11 +233,13 @@ impl Site {
     /// Waits until the cluster says that this node, and no other, announces a Service.
     pub fn announced_by(&self, service: &str, node: Option<usize>) -> Result<()> {
         let name = node.map(|number| self.nodes[number].host.name().to_owned());
+        let mut said = Vec::new();
         wait_until(&format!("{name:?} to announce {service}"), LIMIT, || {
-            let announcers = self.announcers(service)?;
-            let names: Vec<&String> = announcers.iter().map(|(name, _)| name).collect();
+            said = self.announcers(service)?;
+            let names: Vec<&String> = said.iter().map(|(name, _)| name).collect();
             Ok(names == name.iter().collect::<Vec<_>>())
         })
+        .with_context(|| format!("what is said: {said:?}"))
     }
 
     /// The events of a Service with this reason, as people read them.

@@ -3,7 +3,6 @@
 
 mod agent;
 mod bond;
-mod ipvs;
 mod release;
 mod scene;
 mod verdicts;
@@ -85,7 +84,6 @@ pub const CHECKS: &[Check] = &[
         VMXNET3_XDP,
         bond::vmxnet3_native,
     ),
-    check("IPVS without strictARP", ALL, ipvs::one_node_answers),
 ];
 
 const fn check(name: &'static str, since: Release, holds: fn(&Lab) -> Result<()>) -> Check {

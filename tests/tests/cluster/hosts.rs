@@ -1,6 +1,6 @@
 //! Nodes that die, are cut off, or lose a link.
 
-use std::{thread::sleep, time::Duration};
+use std::{net::IpAddr, thread::sleep, time::Duration};
 
 use anyhow::Result;
 use speaker_tests::{
@@ -121,6 +121,40 @@ fn a_vip_goes_where_its_subnet_is() {
             .ip("address del 10.0.9.1/24 dev eth0")?;
         wait_until("the VIP is where its subnet is", FAIL_OVER, || {
             Ok(cluster.owner(vip)? == 2)
+        })
+    });
+}
+
+/// One of them has yet to hear of a Service that shares an address, by which more belongs together
+/// and to another node.
+#[test]
+fn nodes_that_know_of_different_services_leave_one_answer() {
+    lab::test(|lab| {
+        let [shown, shared, new]: [IpAddr; 3] = [
+            "10.0.0.235".parse()?,
+            "fd00::99".parse()?,
+            "10.0.0.230".parse()?,
+        ];
+        let mut cluster = Cluster::started(lab, 2, Mode::Generic, &[&[shown, shared]])?;
+        let owner = cluster.owner(shown)?;
+        let other = 1 - owner;
+        let (asked, ()) = asked(&mut cluster, shared, |cluster| {
+            cluster.nodes[other].serve("web-1", &[new, shared])?;
+            wait_until("the new VIP", FAIL_OVER, || {
+                let explained = cluster.nodes[other].explain(new);
+                Ok(explained.is_ok_and(|it| it.state == "answering"))
+            })?;
+            sleep(Duration::from_secs(2));
+            Ok(())
+        })?;
+        asked.assert_all_answered(200, cluster.mac(owner));
+        // When it has heard of it, all are at one node.
+        cluster.nodes[owner].serve("web-1", &[new, shared])?;
+        wait_until("all at one node", FAIL_OVER, || {
+            let owners = [shown, shared, new].map(|vip| cluster.owner(vip));
+            let [first, second, third] = owners;
+            let (first, second, third) = (first?, second?, third?);
+            Ok(first == second && second == third)
         })
     });
 }

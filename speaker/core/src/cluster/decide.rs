@@ -156,15 +156,23 @@ impl Cluster {
         first.iter().copied().chain(rest).cloned().collect()
     }
 
-    /// The owner of the VIP that this one follows, or of the first that follows it.
+    /// Who has, or is first in line for, the VIP that this one follows; or the owner of the first
+    /// that follows it.
     fn companion(&self, key: VipKey, seat: &Seat) -> Option<NodeName> {
-        match seat.follows {
-            Some(leader) => self.owner_of(leader),
-            None => {
-                let mut followers = self.followers.get(&key)?.iter();
-                followers.find_map(|follower| self.owner_of(*follower))
-            }
-        }
+        let Some(leader) = seat.follows else {
+            let mut followers = self.followers.get(&key)?.iter();
+            return followers.find_map(|follower| self.owner_of(*follower));
+        };
+        self.owner_of(leader).or_else(|| {
+            let seat = self.seats.get(&leader).filter(|it| it.follows.is_none())?;
+            let last = self.last_owner(leader);
+            self.line(leader, seat, last.as_ref()).into_iter().next()
+        })
+    }
+
+    fn last_owner(&self, key: VipKey) -> Option<NodeName> {
+        let (name, _) = self.records.get(&key)?.owner.as_ref()?;
+        Some(name.clone())
     }
 
     /// The owner of the VIP that this one follows, if that is another node and would take it.
@@ -175,11 +183,7 @@ impl Cluster {
     }
 
     fn decide_on_a_vacancy(&mut self, key: VipKey, now: Instant) {
-        let last = self
-            .records
-            .get(&key)
-            .and_then(|record| record.owner.as_ref())
-            .map(|(name, _)| name.clone());
+        let last = self.last_owner(key);
         let Some(seat) = self.seats.get(&key) else {
             return;
         };

@@ -164,12 +164,12 @@ impl Cluster {
             self.news += u64::from(changed);
             peer.card = card;
             peer.speaks(now);
-            peer.paused = None;
+            let is_back = peer.paused.take().is_some();
             peer.meeting.cookie = fresh;
             peer.meeting.greeted = now;
             self.admit(from, life, now);
             self.meet_agent(from, agent);
-            if changed {
+            if changed || is_back {
                 self.all_dirty();
             }
         } else if peer.state != State::Live {
@@ -318,8 +318,9 @@ impl Cluster {
         if peer.meeting.pull.as_ref() != Some(&page.after) {
             return;
         }
+        let met = page.next.is_none();
         peer.meeting.pull.clone_from(&page.next);
-        peer.meeting.met = page.next.is_none();
+        peer.meeting.met = met;
         peer.meeting.retry = Retry::now(now);
         for (name, life, endpoints) in page.members {
             self.introduce(&name, life, endpoints, now);
@@ -331,7 +332,10 @@ impl Cluster {
         for (key, epoch) in page.yours {
             self.learn_own_epoch(key, epoch);
         }
-        self.all_dirty();
+        // What depends on one owner has been looked at; this is what waits for all.
+        if met {
+            self.all_dirty();
+        }
     }
 
     /// A member knows this one as a member: until it has been met, or its life is over, it counts.

@@ -380,7 +380,13 @@ impl Cluster {
         }
         let record = self.record(key, now);
         if epoch < record.epoch {
-            record.holders.insert((from.clone(), life));
+            let owner = (from.clone(), life);
+            record.holders.insert(owner.clone());
+            // What was heard of it is of a former life.
+            if record.owner.as_ref().is_some_and(|(name, _)| name == from) {
+                record.owner = Some(owner);
+                self.dirty.insert(key);
+            }
             return;
         }
         record.set((from.clone(), life), epoch, cause, now);

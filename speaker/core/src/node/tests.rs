@@ -322,7 +322,7 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
         .expect(&[]);
     bench
         .handle(Input::Link(LinkChange::Set(bond(4))))
-        .expect(&["announce 10.0.0.5"]);
+        .expect(&["remove link 3", "set link 4", "announce 10.0.0.5"]);
 }
 
 #[test]

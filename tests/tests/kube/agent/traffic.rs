@@ -120,7 +120,7 @@ fn metrics_of_a_vip_are_on_its_owner_and_go_with_the_service(site: &Site) -> Res
 fn services_that_share_one_of_two_addresses_have_one_announcer(site: &Site) -> Result<()> {
     let ip = |text: &str| text.parse::<IpAddr>().context(text.to_owned());
     // By their hashes, the first is for node-a and the second for node-b.
-    let (first, second, shared) = (ip("10.0.0.3")?, ip("10.0.0.1")?, ip("fd00::99")?);
+    let (first, second, shared) = (ip("10.0.0.235")?, ip("10.0.0.230")?, ip("fd00::99")?);
     for (name, vips) in [("one", [first, shared]), ("other", [second, shared])] {
         site.serve(&objects::service(name, &WEB), &[0, 1], &vips)?;
     }
