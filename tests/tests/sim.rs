@@ -274,6 +274,19 @@ fn one_cut_between_two_of_three_moves_nothing() {
 }
 
 #[test]
+fn a_node_that_is_heard_takes_nothing_when_it_hears_no_replies() {
+    for nodes in [3, 5] {
+        let fault = Fault::Choke {
+            node: 0,
+            span: 20_000,
+        };
+        let once = play(several(1, nodes)).takeovers;
+        let tally = play(several(1, nodes).with(10_000, fault));
+        assert_eq!((tally.takeovers, tally.longest_gap), (once, 0), "{nodes}");
+    }
+}
+
+#[test]
 fn the_steady_cost_of_a_node_grows_neither_with_the_cluster_nor_with_the_vips() {
     let per_node =
         |nodes, vips| Traffic::measure(nodes, vips).unwrap_or_else(|failure| panic!("{failure}"));

@@ -104,6 +104,11 @@ impl World {
                 self.separate[vip] = true;
                 self.tell_all(vip);
             }
+            Fault::Choke { node, .. } => {
+                let choked = &mut self.nodes[node];
+                choked.chokes += 1;
+                choked.choked = Some((self.now, choked.kernel.agent.life));
+            }
             Fault::Storm { loss, .. } => self.net.weather.loss += loss,
             Fault::NoProbes { .. } => self.net.probes_blocked = true,
             Fault::Split { .. } | Fault::OneWay { .. } | Fault::Cut { .. } | Fault::Mute { .. } => {
@@ -144,6 +149,11 @@ impl World {
             Fault::Separate { vip, .. } => {
                 self.separate[vip] = false;
                 self.tell_all(vip);
+            }
+            Fault::Choke { node, .. } => {
+                let choked = &mut self.nodes[node];
+                choked.chokes -= 1;
+                choked.choked = choked.choked.map(|(_, life)| (self.now, life));
             }
             Fault::Storm { loss, .. } => self.net.weather.loss -= loss,
             Fault::NoProbes { .. } => self.net.probes_blocked = false,

@@ -39,6 +39,9 @@ pub enum Fault {
         inbound: bool,
         span: u64,
     },
+    /// What a node's agent sends is lost, while its kernel answers probes: a filter or a full queue
+    /// on the way out.
+    Choke { node: usize, span: u64 },
     /// Many packets are lost; the chance is in parts per million.
     Storm { loss: u32, span: u64 },
     /// Probes are lost; messages pass.
@@ -71,6 +74,7 @@ impl Fault {
             | Self::OneWay { span, .. }
             | Self::Cut { span, .. }
             | Self::Mute { span, .. }
+            | Self::Choke { span, .. }
             | Self::Storm { span, .. }
             | Self::NoProbes { span }
             | Self::LinkDown { span, .. }

@@ -121,6 +121,7 @@ impl Watchdog {
             Fault::Busy { .. }
             | Fault::Split { .. }
             | Fault::Mute { .. }
+            | Fault::Choke { .. }
             | Fault::Storm { .. }
             | Fault::NoProbes { .. }
             | Fault::Move { .. }
@@ -299,7 +300,17 @@ impl World {
         let stormy = recent(self.watchdog.stormy) || self.net.weather.loss >= 100_000;
         let halted = |node: usize| recent(self.watchdog.halted[node]) || !self.nodes[node].runs();
         let unprobed = self.net.probes_blocked || recent(self.watchdog.unprobed);
+        // Whose agent is not heard is known by its kernel alone, and a new life of it not at all.
+        let unheard = |node: usize| {
+            let node = &self.nodes[node];
+            node.choked.is_some_and(|(at, life)| {
+                let unknown = unprobed || node.kernel.agent.life != life;
+                unknown && (node.chokes > 0 || recent(Some(at)))
+            })
+        };
         stormy
+            || unheard(one)
+            || unheard(other)
             || unprobed && (halted(one) || halted(other))
             || !self.net.connected(one, other, now, settle)
     }

@@ -131,6 +131,10 @@ pub(super) struct Node {
     pub(super) draining: bool,
     /// The links that VIPs are on are up.
     pub(super) linked: bool,
+    /// What keeps the agent's packets from leaving.
+    pub(super) chokes: u32,
+    /// When that last began or ended, and the life that the kernel was in when it began.
+    pub(super) choked: Option<(u64, u64)>,
     /// The kernel does not look at its lease.
     pub(super) forgetful: bool,
     /// The agent was told to end, for whatever reason came first.
@@ -174,6 +178,8 @@ impl Node {
             unannounced: BTreeSet::new(),
             draining: false,
             linked: true,
+            chokes: 0,
+            choked: None,
             stopping: false,
             left: false,
             forgetful: false,

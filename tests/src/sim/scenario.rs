@@ -82,7 +82,12 @@ impl Scenario {
         if !followers.is_empty() && rng.bool() {
             let vip = *pick(&mut rng, &followers);
             let span = rng.u64(1..12_000);
-            return scenario.with(rng.u64(4_000 + spread..=at), Fault::Separate { vip, span });
+            scenario = scenario.with(rng.u64(4_000 + spread..=at), Fault::Separate { vip, span });
+        }
+        if rng.u8(0..5) == 0 {
+            let node = rng.usize(0..nodes);
+            let span = rng.u64(200..12_000);
+            scenario = scenario.with(rng.u64(4_000 + spread..=at), Fault::Choke { node, span });
         }
         scenario
     }

@@ -161,9 +161,15 @@ impl World {
         match command {
             Command::Send { to, bytes } => {
                 let from = self.nodes[at].endpoints.messages;
-                self.transmit(at, Node::at(to), Packet::Message { from, bytes });
+                if self.nodes[at].chokes == 0 {
+                    self.transmit(at, Node::at(to), Packet::Message { from, bytes });
+                }
             }
-            Command::SendProbe { to, probe } => self.send_probe(at, Node::at(to), probe),
+            Command::SendProbe { to, probe } => {
+                if self.nodes[at].chokes == 0 {
+                    self.send_probe(at, Node::at(to), probe);
+                }
+            }
             Command::AnswerProbe { to, probe } => {
                 let node = &mut self.nodes[at];
                 let number = node.number;

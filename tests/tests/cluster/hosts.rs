@@ -22,6 +22,11 @@ fn mute(host: &Host, ports: &str) -> Result<()> {
     Ok(())
 }
 
+fn unmute(host: &Host) -> Result<()> {
+    host.command("nft").arg("delete table inet mute").run()?;
+    Ok(())
+}
+
 #[test]
 fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
     lab::test(|lab| {
@@ -231,6 +236,26 @@ fn nodes_whose_probes_are_blocked_ask_by_message() {
         );
         assert_eq!(answerers.len(), 1, "{answerers:?}");
         assert_eq!(answerers[0].mac, cluster.mac(owner));
+        Ok(())
+    });
+}
+
+/// What its agent sends is lost; its kernel, which the others ask, replies.
+#[test]
+fn a_node_that_is_heard_takes_nothing_when_it_hears_no_replies() {
+    lab::test(|lab| {
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let owner = cluster.owner(VIP)?;
+        let unheard = cluster.others(owner)[0];
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            mute(&cluster.nodes[unheard].host, "7946, 7947")?;
+            sleep(Duration::from_secs(2));
+            unmute(&cluster.nodes[unheard].host)?;
+            sleep(Duration::from_secs(1));
+            Ok(())
+        })?;
+        asked.assert_all_answered(300, cluster.mac(owner));
+        assert_eq!(cluster.owner(VIP)?, owner);
         Ok(())
     });
 }

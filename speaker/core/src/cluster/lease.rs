@@ -88,10 +88,16 @@ impl Own {
     /// The kernel answers for what it is told to.
     pub(super) fn stands(&self, now: Instant) -> bool {
         self.sure
-            && self.kernel.is_some_and(|(kernel, read)| {
-                let renewed = kernel.peers_left.is_some_and(|left| now < read + left);
+            && self.kernel.is_some_and(|(kernel, _)| {
+                let renewed = self.renewed_until().is_some_and(|until| now < until);
                 kernel.tenure == Tenure::Valid && (self.alone || renewed)
             })
+    }
+
+    /// The end of what the members that hear this node have renewed.
+    pub(super) fn renewed_until(&self) -> Option<Instant> {
+        let (kernel, read) = self.kernel?;
+        kernel.peers_left.map(|left| read + left)
     }
 }
 

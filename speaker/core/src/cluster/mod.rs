@@ -275,7 +275,7 @@ impl Cluster {
         [
             self.meet_wake(),
             self.watch_wake(),
-            self.silence_wake(),
+            self.silence_wake(now),
             self.lease_wake(now),
             self.due.first().map(|(at, _)| *at),
             (!self.dirty.is_empty()).then_some(now),

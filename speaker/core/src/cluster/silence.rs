@@ -4,7 +4,9 @@
 //! (`gone`) has heard no reply from it for `take_over_after`, or never asked, and will not renew it
 //! in that life; it says so to all. The life of a set of members is over when every other member
 //! has given up each of them: nobody is left who could have renewed them. At least one must have
-//! asked in vain, so that a member that is only slow to speak is not taken for dead.
+//! asked in vain, so that a member that is only slow to speak is not taken for dead. And a node that
+//! is renewed is heard by somebody who lives: if it hears nobody itself, it is only what it sends
+//! that gets lost, and it takes nothing for itself.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -20,6 +22,9 @@ use super::{
 impl Cluster {
     /// Gives up who has been silent for too long, and finds whose lives are over.
     pub(super) fn judge(&mut self, now: Instant) {
+        if self.own.restarting {
+            return;
+        }
         let wait = self.timing.settings().take_over_after;
         let smooth = self.is_smooth(now);
         let mut changed = false;
@@ -52,6 +57,10 @@ impl Cluster {
             self.tell_gone(false);
         }
         let over = self.over(now);
+        let is_heard = self.own.renewed_until().is_some_and(|until| now < until);
+        if is_heard && over.len() == self.live().count() {
+            return;
+        }
         for name in over {
             self.mark_down(&name, Downfall::Unreachable, now);
         }
@@ -163,7 +172,10 @@ impl Cluster {
         }
     }
 
-    pub(super) fn silence_wake(&self) -> Option<Instant> {
+    pub(super) fn silence_wake(&self, now: Instant) -> Option<Instant> {
+        if self.own.restarting {
+            return None;
+        }
         let wait = self.timing.settings().take_over_after;
         let smooth = self.smooth_since + self.timing.settings().suspect_after;
         let gone = self.live().any(|(_, peer)| peer.is_given_up());
@@ -178,6 +190,7 @@ impl Cluster {
             })
             .map(|since| (since + wait).max(smooth))
             .chain(gone.then_some(self.poll.next))
+            .chain(self.own.renewed_until().filter(|at| gone && *at > now))
             .min()
     }
 
