@@ -1,7 +1,7 @@
 //! A cluster as its users have it: what deploy/ installs, and agents with no other rights.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use super::{
-    Identity, Kube,
+    Identity, Kube, get,
     objects::{self, Endpoint, Port},
 };
 use crate::{
     agent::{Mode, Node},
-    lab::{Host, Lab, Process},
+    lab::{Command, Host, Lab, Process},
     wait::{wait_for, wait_until},
 };
 
@@ -240,6 +240,22 @@ impl Site {
             Ok(names == name.iter().collect::<Vec<_>>())
         })
         .with_context(|| format!("what is said: {said:?}"))
+    }
+
+    /// Waits until the client gets an answer.
+    pub fn until_reached(&self, to: SocketAddr, within: Duration) -> Result<()> {
+        wait_until("an answer", within, || {
+            Ok(get(&self.client, to, within).is_ok())
+        })
+    }
+
+    /// A controller on the host of the control plane, with no more rights than deploy/ gives it.
+    pub fn controller(&self, name: &str, arguments: &[&str]) -> Result<Command> {
+        let account = Identity::ServiceAccount(NAMESPACE, "speaker-controller");
+        let kubeconfig = self.kube.kubeconfig(account)?;
+        let controller = self.kube.host.speaker()?.arg("controller");
+        let controller = controller.arg("--kubeconfig").arg(kubeconfig);
+        Ok(controller.args(["--identity", name]).args(arguments))
     }
 
     /// The events of a Service with this reason, as people read them.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use speaker_tests::{
     kube::{
-        Backend, Identity, Site, ask, get, objects,
+        Backend, Site, ask, objects,
         site::{NAMESPACE, WEB},
     },
     lab::{self, Process},
@@ -32,16 +32,9 @@ pub(crate) fn controller_with(
     port: u16,
     arguments: &[&str],
 ) -> Result<Process> {
-    let account = Identity::ServiceAccount(NAMESPACE, "speaker-controller");
-    let kubeconfig = site.kube.kubeconfig(account)?;
-    let controller = site.kube.host.speaker()?.arg("controller");
-    controller
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .args(["--identity", name])
-        .args(["--http", &format!("127.0.0.1:{port}")])
-        .args(arguments)
-        .spawn()
+    let http = format!("127.0.0.1:{port}");
+    let controller = site.controller(name, &["--http", &http])?;
+    controller.args(arguments).spawn()
 }
 
 /// The addresses that a Service has.
@@ -98,11 +91,7 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
         for vip in expected {
             site.owner(vip)?;
             let to = SocketAddr::new(vip, 80);
-            wait_until(
-                "an answer",
-                SOON,
-                || Ok(get(&site.client, to, SOON).is_ok()),
-            )?;
+            site.until_reached(to, SOON)?;
         }
         wait_until("an event", SOON, || {
             let events = site.events("web", "IPAllocated")?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use speaker_tests::{
     asker::Asker,
     kube::{
-        Backend, Site, Visitor, get, objects,
+        Backend, Site, Visitor, objects,
         site::{NAMESPACE, WEB},
     },
     lab::{self, Process},
@@ -39,11 +39,7 @@ fn nobody_notices_that_the_controller_is_replaced_or_that_etcd_stands_still_agai
         let vip = given[0];
         let owner = site.owner(vip)?;
         let to = SocketAddr::new(vip, 80);
-        wait_until(
-            "an answer",
-            SOON,
-            || Ok(get(&site.client, to, SOON).is_ok()),
-        )?;
+        site.until_reached(to, SOON)?;
 
         let asker = Asker::start(&site.client, vip, EVERY)?;
         let visitor = Visitor::start(&site.client, to, EVERY, SOON)?;

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Row, median, quantile, usage::Usage};
 use crate::{
-    kube::{Identity, Request, Site, site::NAMESPACE},
+    kube::{Request, Site},
     lab::{Lab, Process},
     wait::{wait_for, wait_until},
 };
@@ -61,25 +61,13 @@ pub(super) fn run(services: usize) -> Result<Vec<Row>> {
     let vips = site.nodes.iter().map(|node| Vips::open(&node.host));
     let vips: Vec<Vips> = vips.collect::<Result<_>>()?;
 
-    let mut controller = controller(&site)?;
+    let controller = site.controller("bench", &["--no-webhooks"])?;
+    let mut controller = controller.unheard().spawn()?;
     rows.extend(allocation(&site, &vips, &controller, services)?);
     rows.extend(steady(&mut site, &controller)?);
     controller.kill()?;
     rows.extend(changes::measure(&site, &vips, services)?);
     Ok(rows)
-}
-
-/// A controller on the host of the control plane, with no more rights than deploy/ gives it.
-fn controller(site: &Site) -> Result<Process> {
-    let account = Identity::ServiceAccount(NAMESPACE, "speaker-controller");
-    let kubeconfig = site.kube.kubeconfig(account)?;
-    let controller = site.kube.host.speaker()?.arg("controller");
-    controller
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .args(["--identity", "bench", "--no-webhooks"])
-        .unheard()
-        .spawn()
 }
 
 /// All Services get addresses, and all addresses are answered.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, thread::sleep, time::Duration};
 use anyhow::Result;
 use speaker_tests::{
     asker::Asker,
-    kube::{Backend, Site, Visitor, get, objects, site::WEB},
+    kube::{Backend, Site, Visitor, objects, site::WEB},
     lab,
     wait::wait_until,
 };
@@ -29,11 +29,7 @@ fn a_node_dies_while_the_api_server_is_away_and_clients_notice_no_more_than_a_fa
         let _backend = Backend::start(&site.nodes[others[0]].host, 8080)?;
         site.endpoints("web", &others[..1])?;
         let to = SocketAddr::new(V4, 80);
-        wait_until(
-            "an answer",
-            SOON,
-            || Ok(get(&site.client, to, SOON).is_ok()),
-        )?;
+        site.until_reached(to, SOON)?;
         site.announced_by("web", Some(owner))?;
 
         site.kube.kill_api()?;
@@ -99,11 +95,7 @@ fn agents_that_are_replaced_one_after_the_other_move_nothing_and_say_nothing_new
         site.serve(&objects::service("web", &WEB), &[0], &[V4])?;
         let owner = site.owner(V4)?;
         let to = SocketAddr::new(V4, 80);
-        wait_until(
-            "an answer",
-            SOON,
-            || Ok(get(&site.client, to, SOON).is_ok()),
-        )?;
+        site.until_reached(to, SOON)?;
         wait_until("an event", SOON, || {
             Ok(!site.events("web", "nodeAssigned")?.is_empty())
         })?;

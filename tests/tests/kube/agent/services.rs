@@ -24,11 +24,7 @@ fn a_client_reaches_a_service_in_both_families_and_it_says_who_announces_it() {
         assert_eq!(site.owner(V6)?, owner, "a Service has one owner");
         for vip in [V4, V6] {
             let to = SocketAddr::new(vip, 80);
-            wait_until(
-                "an answer",
-                SOON,
-                || Ok(get(&site.client, to, SOON).is_ok()),
-            )?;
+            site.until_reached(to, SOON)?;
             assert_eq!(get(&site.client, to, SOON)?.node, "node-c");
         }
         site.announced_by("web", Some(owner))?;
