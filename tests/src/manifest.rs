@@ -3,6 +3,7 @@
 use std::{fmt::Display, fs, path::Path};
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// A directory of manifests, which goes when it is dropped.
@@ -75,6 +76,26 @@ metadata:
 spec: {{ type: LoadBalancer, ports: [{{ port: 80 }}] }}
 "
     )
+}
+
+/// The Services `web-0`, `web-1` and so on with these addresses, as `kubectl get services -o json`
+/// prints them.
+pub fn services<A: Display>(addresses: impl Iterator<Item = Vec<A>>) -> String {
+    let service = |(number, addresses): (usize, Vec<A>)| {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "namespace": "default",
+                "name": format!("web-{number}"),
+                "annotations": { "metallb.io/loadBalancerIPs": addresses.join(",") },
+            },
+            "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
+        })
+    };
+    let items: Vec<_> = addresses.enumerate().map(service).collect();
+    json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
 fn quoted(words: &[&str]) -> String {

@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
 
 use super::{Row, median, usage::Usage};
 use crate::{
     agent::Mode,
     cluster::Cluster,
     lab::{Frame, Host, Lab, RawSocket},
+    manifest,
     message::{BROADCAST, Mac, Message},
     wait::wait_until,
 };
@@ -88,12 +88,7 @@ fn fail() -> Result<Outcome> {
     let lab = Lab::new()?;
     let mut cluster = Cluster::new(&lab, 3, Mode::Native, &[])?;
     let mut client = Client::new(&cluster.client)?;
-    let services = json!({
-        "apiVersion": "v1",
-        "kind": "List",
-        "items": (0..VIPS).map(service).collect::<Vec<_>>(),
-    });
-    let services = services.to_string();
+    let services = manifest::services((0..VIPS).map(|number| vec![vip(number)]));
     // While it is the only one, it owns all.
     cluster.nodes[0].start()?;
     let without = Usage::of(cluster.nodes[0].agent())?.resident;
@@ -160,21 +155,6 @@ fn since(start: SystemTime, seen: &Seen) -> Vec<f64> {
     times
         .map(|it| it.unwrap_or_default().as_secs_f64() * 1e3)
         .collect()
-}
-
-/// As `kubectl get services -o json` prints it.
-fn service(number: u32) -> serde_json::Value {
-    let vip = vip(number).to_string();
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "namespace": "default",
-            "name": format!("web-{number}"),
-            "annotations": { "metallb.io/loadBalancerIPs": vip },
-        },
-        "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
-    })
 }
 
 fn vip(number: u32) -> Ipv4Addr {

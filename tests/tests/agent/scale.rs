@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
 use speaker_tests::{
     agent::{Mode, Node},
     asker::Asker,
     lab::{self, Host},
+    manifest,
     message::Mac,
 };
 
@@ -30,10 +30,9 @@ fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_with
         let askers = VIPS.map(|vip| Asker::start(&client, vip, Duration::from_millis(10)));
 
         // One more than there is room for, with those that are there.
-        let services: Vec<_> = (0..FULL).map(|n| service(n, vips(n))).collect();
-        let services = json!({ "apiVersion": "v1", "kind": "List", "items": services });
+        let services = manifest::services((0..FULL).map(|n| vips(n).to_vec()));
         let started = Instant::now();
-        node.manifests.write("many.json", &services.to_string())?;
+        node.manifests.write("many.json", &services)?;
         // Commands are carried out in the order of addresses.
         for vip in vips(FULL - 2) {
             while !is_answered(&client, vip, node.host.eth0.mac)? {
@@ -67,22 +66,6 @@ fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_with
 
 fn is_answered(client: &Host, vip: IpAddr, mac: Mac) -> Result<bool> {
     Ok(answer(client, &client.eth0, vip)? == Some(mac))
-}
-
-/// As `kubectl get services -o json` prints it.
-fn service(number: u32, vips: [IpAddr; 2]) -> Value {
-    let [v4, v6] = vips;
-    let annotations = json!({ "metallb.io/loadBalancerIPs": format!("{v4},{v6}") });
-    json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "namespace": "default",
-            "name": format!("web-{number}"),
-            "annotations": annotations,
-        },
-        "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
-    })
 }
 
 /// The solicited-node groups are 256: the kernel searches its list of them for each that is joined.
