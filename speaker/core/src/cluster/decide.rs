@@ -90,20 +90,16 @@ impl Cluster {
     }
 
     fn decide_to_claim(&mut self, key: VipKey, now: Instant) {
-        let owner = self
-            .records
-            .get(&key)
-            .and_then(|record| self.live_owner(record));
         let Some(seat) = self.seats.get(&key) else {
             return;
         };
-        let Some(owner) = owner else {
+        let Some(owner) = self.owner_of(key) else {
             self.decide_on_a_vacancy(key, now);
             return;
         };
         let fit = self.may_own(&self.name, seat);
-        let first = self.line(key, seat, None).first() == Some(&self.name);
         let doubtful = seat.first_ip.is_some() && !seat.has_candidate(&owner);
+        let first = doubtful && self.line(key, seat, None).first() == Some(&self.name);
         let offered = seat.offered.clone().filter(|(by, _)| *by == owner);
         let Some(seat) = self.seats.get_mut(&key) else {
             return;
