@@ -335,8 +335,7 @@ impl Agent {
 
     fn report(&self) -> Result<api::Report> {
         let (hands, ownership) = (&self.hands, &self.ownership);
-        let mut report = report::report(&self.name, hands, ownership, &self.configuration)?;
-        report.api_server = self.reach.as_ref().map(report::api_server);
-        Ok(report)
+        let reach = self.reach.as_ref();
+        report::report(&self.name, hands, ownership, &self.configuration, reach)
     }
 }

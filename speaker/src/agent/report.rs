@@ -34,6 +34,7 @@ pub(super) fn report(
     hands: &Hands,
     ownership: &Ownership,
     configuration: &Configuration,
+    reach: Option<&Reach>,
 ) -> Result<Report> {
     let Hands { node, shell } = hands;
     let maps = shell.kernel.maps();
@@ -51,7 +52,7 @@ pub(super) fn report(
         refused: configuration.refusals(),
         updates: configuration.updates(),
         update_errors: configuration.errors(),
-        api_server: None,
+        api_server: reach.map(api_server),
         draining: ownership.draining(),
         members: ownership.members().map(member).collect(),
         unreadable: ownership.unreadable(),
@@ -169,7 +170,7 @@ fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {
 }
 
 /// Whether the API server answers.
-pub(super) fn api_server(reach: &Reach) -> ApiServerReport {
+fn api_server(reach: &Reach) -> ApiServerReport {
     let away = reach.away().map(|away| AwayReport {
         for_ms: ago(away.since),
         why: away.why,
