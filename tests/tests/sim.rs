@@ -66,7 +66,7 @@ fn seeds_of_the_fourth_part() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 11] = [
+const FOUND: [(u64, Option<usize>, &str); 14] = [
     (
         3,
         None,
@@ -113,6 +113,21 @@ const FOUND: [(u64, Option<usize>, &str); 11] = [
         3031,
         None,
         "an agent that stands still settles nothing on the wire",
+    ),
+    (
+        3116,
+        None,
+        "a host came back with its clock set back, and not all knew its former life",
+    ),
+    (
+        5163,
+        None,
+        "what a node had claimed where nobody heard it was never asked for",
+    ),
+    (
+        5271,
+        None,
+        "a node that nobody renewed neither began anew nor could insist",
     ),
 ];
 

@@ -107,7 +107,7 @@ impl World {
             Fault::Choke { node, .. } => {
                 let choked = &mut self.nodes[node];
                 choked.chokes += 1;
-                choked.choked = Some((self.now, choked.kernel.agent.life));
+                choked.choked = Some((self.now, choked.present_life()));
             }
             Fault::Storm { loss, .. } => self.net.weather.loss += loss,
             Fault::NoProbes { .. } => self.net.probes_blocked = true,

@@ -300,17 +300,18 @@ impl World {
         let stormy = recent(self.watchdog.stormy) || self.net.weather.loss >= 100_000;
         let halted = |node: usize| recent(self.watchdog.halted[node]) || !self.nodes[node].runs();
         let unprobed = self.net.probes_blocked || recent(self.watchdog.unprobed);
-        // Whose agent is not heard is known by its kernel alone, and a new life of it not at all.
-        let unheard = |node: usize| {
+        // Whose agent is not heard is known by its kernel alone, if another agent asks that, and a
+        // new life of it not at all.
+        let unheard = |node: usize, by: usize| {
             let node = &self.nodes[node];
             node.choked.is_some_and(|(at, life)| {
-                let unknown = unprobed || node.kernel.agent.life != life;
+                let unknown = unprobed || halted(by) || node.present_life() != life;
                 unknown && (node.chokes > 0 || recent(Some(at)))
             })
         };
         stormy
-            || unheard(one)
-            || unheard(other)
+            || unheard(one, other)
+            || unheard(other, one)
             || unprobed && (halted(one) || halted(other))
             || !self.net.connected(one, other, now, settle)
     }

@@ -133,8 +133,8 @@ pub(super) struct Node {
     pub(super) linked: bool,
     /// What keeps the agent's packets from leaving.
     pub(super) chokes: u32,
-    /// When that last began or ended, and the life that the kernel was in when it began.
-    pub(super) choked: Option<(u64, u64)>,
+    /// When that last began or ended, and which life of which boot the kernel was in when it began.
+    pub(super) choked: Option<(u64, (u64, u64))>,
     /// The kernel does not look at its lease.
     pub(super) forgetful: bool,
     /// The agent was told to end, for whatever reason came first.
@@ -195,6 +195,11 @@ impl Node {
             }
             std::net::IpAddr::V6(_) => unreachable!("all addresses of the model are IPv4"),
         }
+    }
+
+    /// Which life of which boot the kernel is in.
+    pub(super) fn present_life(&self) -> (u64, u64) {
+        (self.boots, self.kernel.agent.life)
     }
 
     pub(super) fn stands(&self, now: u64) -> bool {

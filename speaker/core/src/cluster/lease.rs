@@ -89,9 +89,13 @@ impl Own {
     pub(super) fn stands(&self, now: Instant) -> bool {
         self.sure
             && self.kernel.is_some_and(|(kernel, _)| {
-                let renewed = self.renewed_until().is_some_and(|until| now < until);
-                kernel.tenure == Tenure::Valid && (self.alone || renewed)
+                kernel.tenure == Tenure::Valid && (self.alone || self.is_heard(now))
             })
+    }
+
+    /// Some member hears this node, and renews its lease.
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        self.renewed_until().is_some_and(|until| now < until)
     }
 
     /// The end of what the members that hear this node have renewed.
@@ -163,8 +167,10 @@ impl Cluster {
             let met = self
                 .live()
                 .all(|(_, peer)| peer.meeting.met || peer.paused.is_some());
-            let known = !self.own.newcomer && self.live().any(|(_, peer)| peer.meeting.met);
-            if met && majority && (known || now >= until || self.strangers().is_empty()) {
+            let knows = self.live().any(|(_, peer)| peer.meeting.met);
+            let known = !self.own.newcomer && knows;
+            let waited = now >= until && (knows || !self.own.is_heard(now));
+            if met && majority && (known || waited || self.strangers().is_empty()) {
                 self.own.phase = Phase::Joined;
                 self.event(Event::Joined);
                 self.all_dirty();

@@ -154,12 +154,18 @@ impl Cluster {
             .entry(from.clone())
             .or_insert_with(|| Peer::new(from, card.clone(), life, fresh, now));
         peer.card.endpoints = card.endpoints;
+        let is_shown = cookie == peer.meeting.cookie;
         if peer.is_over(life) {
-            self.say_over(from, now);
+            let later = peer.life;
+            match peer.is_live() {
+                // It is here in that life, not only late: its clock was set back since.
+                true if is_shown => self.say_life_over(from, later, now),
+                true => self.welcome(from, life, stamp, false),
+                false => self.say_over(from, now),
+            }
             return;
         }
-        let accepted = cookie == peer.meeting.cookie;
-        if accepted {
+        if is_shown {
             let changed = peer.card != card;
             self.news += u64::from(changed);
             peer.card = card;
@@ -176,9 +182,13 @@ impl Cluster {
             peer.life = life;
             peer.state = State::Stranger;
         }
+        self.welcome(from, life, stamp, is_shown);
+    }
+
+    fn welcome(&mut self, from: &NodeName, guest: Life, stamp: u64, accepted: bool) {
         let peer = &self.peers[from];
         let body = Body::Welcome {
-            guest: life,
+            guest,
             stamp,
             cookie: peer.meeting.cookie,
             accepted,
@@ -221,7 +231,8 @@ impl Cluster {
         peer.paused = None;
         peer.silence = Silence::default();
         peer.watch = None;
-        peer.meeting.retry = Retry::now(now);
+        // It may own something: it began that life where this node did not hear it.
+        peer.meeting.forget(now);
         self.forget_votes_of(name);
         self.ask_newcomer(name, now);
         self.unassigned = true;
@@ -265,14 +276,15 @@ impl Cluster {
         let changed = peer.card != card;
         self.news += u64::from(changed);
         peer.card = card;
-        peer.meeting.read = Some(read);
-        if !peer.meeting.met && peer.meeting.pull.is_none() {
-            let start = Cursor::Members(None);
-            peer.meeting.pull = Some(start.clone());
-            peer.meeting.retry = Retry::now(now);
-        }
         self.admit(from, life, now);
         self.meet_agent(from, agent);
+        if let Some(Peer { meeting, .. }) = self.peers.get_mut(from) {
+            meeting.read = Some(read);
+            if !meeting.met && meeting.pull.is_none() {
+                meeting.pull = Some(Cursor::Members(None));
+                meeting.retry = Retry::now(now);
+            }
+        }
         if changed {
             self.all_dirty();
         }
@@ -454,6 +466,9 @@ impl Cluster {
             self.end_life(LifeOver::Declared, over, now);
         } else if self.own.stands(now) {
             self.say_life_over(from, its_life, now);
+        } else if self.own.sure {
+            // Nobody else renews it: with nothing to lose, it need not wait for what cannot come.
+            self.end_life(LifeOver::Declared, over, now);
         }
     }
 
@@ -509,10 +524,7 @@ impl Cluster {
     /// of who is down either.
     pub(super) fn forget_meetings(&mut self, newcomer: bool, now: Instant) {
         for peer in self.peers.values_mut() {
-            peer.meeting.met = false;
-            peer.meeting.read = None;
-            peer.meeting.pull = None;
-            peer.meeting.retry = Retry::now(now);
+            peer.meeting.forget(now);
             // Nobody counts what this node said in another life.
             peer.silence.gone = !peer.is_live();
             peer.silence.retracting = false;

@@ -68,6 +68,16 @@ pub(super) struct Meeting {
     pub(super) retry: Retry,
 }
 
+impl Meeting {
+    /// One of the two begins a life that the other knows nothing of.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.met = false;
+        self.read = None;
+        self.pull = None;
+        self.retry = Retry::now(now);
+    }
+}
+
 /// The evidence that a member's life is over.
 #[derive(Debug, Default)]
 pub(super) struct Silence {

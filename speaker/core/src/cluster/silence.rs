@@ -57,10 +57,6 @@ impl Cluster {
             self.tell_gone(false);
         }
         let over = self.over(now);
-        let is_heard = self.own.renewed_until().is_some_and(|until| now < until);
-        if is_heard && over.len() == self.live().count() {
-            return;
-        }
         for name in over {
             self.mark_down(&name, Downfall::Unreachable, now);
         }
@@ -194,7 +190,8 @@ impl Cluster {
             .min()
     }
 
-    /// The largest set of given-up members such that every other one has given up each of them.
+    /// The largest set of given-up members such that every other one has given up each of them; none,
+    /// if there is no other one to say so, as long as somebody may hear this node.
     fn over(&self, now: Instant) -> BTreeSet<NodeName> {
         let mut over: BTreeSet<NodeName> = self
             .live()
@@ -222,7 +219,12 @@ impl Cluster {
                 agreed && asked && !silence.retracting
             });
             if over.len() == before {
-                return over;
+                let may_be_heard = self.own.is_heard(now) || !self.is_smooth(now);
+                return if voters.is_empty() && may_be_heard {
+                    BTreeSet::new()
+                } else {
+                    over
+                };
             }
         }
     }

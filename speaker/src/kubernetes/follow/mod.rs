@@ -92,19 +92,21 @@ impl Follower {
         let now = Instant::now();
         if self.stand_in_at.is_some_and(|at| now >= at) {
             self.stand_in_at = None;
+            // It may be away, or have very much to tell.
+            let unlisted = format!("the API server has not told all within {PATIENCE:?}");
             match self.store.load().await {
                 Ok(Some(known)) => {
                     warn!(
-                        "the API server does not answer: going by the configuration of {}",
+                        "{unlisted}: until it has, the configuration of {} is in force",
                         known.written
                     );
                     self.objects.stand_in(known.objects, known.peers);
                 }
                 Ok(None) => warn!(
-                    "the API server does not answer, and no earlier configuration is known: \
-                     nothing is announced until it does"
+                    "{unlisted}, and no earlier configuration is known: nothing is announced until \
+                     it has"
                 ),
-                Err(error) => warn!("the API server does not answer, and {error:#}"),
+                Err(error) => warn!("{unlisted}, and {error:#}"),
             }
         }
         if self.keep_at.is_some_and(|at| now >= at) {
