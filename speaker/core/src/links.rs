@@ -1,8 +1,8 @@
 //! The links of the node, by interface index.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, iter::successors, net::IpAddr};
 
-use crate::link::{Link, LinkChange};
+use crate::link::{Kind, Link, LinkChange};
 
 /// All links that there are now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,18 @@ impl Links {
     /// The link of this name.
     pub fn named(&self, name: &str) -> Option<&Link> {
         self.iter().find(|link| link.name == name)
+    }
+
+    /// The links that a VLAN or another MAC address is on, the nearest first.
+    pub fn below(&self, index: u32) -> impl Iterator<Item = &Link> {
+        let parent = |link: &Link| match link.kind {
+            Kind::Vlan { parent, .. } | Kind::Macvlan { parent } => self.get(parent),
+            _ => None,
+        };
+        // What the kernel reports is no cycle, but may be of different moments.
+        successors(self.get(index), move |link| parent(link))
+            .skip(1)
+            .take(self.0.len())
     }
 
     /// The links in the order of their indexes.

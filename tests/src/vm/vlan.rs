@@ -61,9 +61,13 @@ pub(super) fn vmxnet3_native(lab: &Lab) -> Result<()> {
 fn on_cards(lab: &Lab, wire: Wire, vlan: Wire) -> Result<()> {
     let scene = Scene::on_cards(lab, wire)?;
     scene.add_vlan(wire)?;
-    scene.serve("web", &UNTAGGED)?;
     scene.serve("vlan", &TAGGED)?;
     let _agent = scene.agent(Mode::Native, &[wire.node, vlan.node])?;
+    for vip in TAGGED {
+        scene.is_answered(vip, vlan)?;
+    }
+    // The untagged network comes later, where the VLAN device may have a program by then.
+    scene.serve("web", &UNTAGGED)?;
     scene.runs_on(wire.node, Mode::Native, &[UNTAGGED, TAGGED].concat())?;
     for (vips, inside, outside) in [(UNTAGGED, wire, vlan), (TAGGED, vlan, wire)] {
         for vip in vips {

@@ -8,7 +8,7 @@ use std::{
 
 use speaker_common::layout::{Action, Vip};
 
-use super::{Command, Node, Notice, Step, slots::Room};
+use super::{Attached, Command, Node, Notice, Step, slots::Room};
 use crate::{
     links::Links,
     plan::{Entry, Place, Placed, Plan},
@@ -153,11 +153,35 @@ impl Node {
             return;
         }
         // Also those that have no VIP now: an earlier agent's program is not left behind.
-        for (&interface, state) in &self.held.attached {
-            if state.is_none() {
-                self.commands.push_back(Command::Attach(interface));
-            }
+        let is_new = |(&index, state): (&u32, &Option<_>)| state.is_none().then_some(index);
+        let mut new: Vec<u32> = self.held.attached.iter().filter_map(is_new).collect();
+        for index in new.clone() {
+            new.extend(self.make_way(index));
         }
+        let links = self.links.as_ref();
+        new.sort_by_key(|index| links.map_or(0, |links| links.below(*index).count()));
+        self.commands.extend(new.into_iter().map(Command::Attach));
+    }
+
+    /// The kernel takes no program below a device that runs one already (`dev_xdp_attach`): it is
+    /// taken off first. The devices that it is to run on again.
+    fn make_way(&mut self, below: u32) -> Vec<u32> {
+        let Some(links) = &self.links else {
+            return Vec::new();
+        };
+        let in_the_way = |index: &u32, state: &mut Option<Result<Attached, String>>| {
+            matches!(state, Some(Ok(_))) && links.below(*index).any(|it| it.index == below)
+        };
+        let above = self.held.attached.extract_if(.., in_the_way);
+        let above: Vec<u32> = above.map(|(index, _)| index).collect();
+        self.commands
+            .extend(above.iter().map(|index| Command::Detach(*index)));
+        let again = above.into_iter().filter(|it| self.plan.attach.contains(it));
+        let again: Vec<u32> = again.collect();
+        self.held
+            .attached
+            .extend(again.iter().map(|index| (*index, None)));
+        again
     }
 
     /// Whether the kernel answers for the VIP: its entry says so, and the program runs.

@@ -325,6 +325,46 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
         .expect(&["remove link 3", "set link 4", "announce 10.0.0.5"]);
 }
 
+/// Linux refuses a program on a device while one above it runs one.
+#[test]
+fn a_program_on_a_vlan_makes_way_for_that_on_the_card() {
+    let subnet = |address: &str| BTreeSet::from([(address.parse().unwrap(), 24)]);
+    // Its VLANs cannot be told apart on it.
+    let card = Link {
+        strips_vlan_tags: true,
+        addresses: subnet("10.0.0.1"),
+        ..eth0()
+    };
+    let vlan = Link {
+        index: 1,
+        name: "eth0.100".into(),
+        kind: Kind::Vlan {
+            parent: 2,
+            id: 100,
+            service: false,
+        },
+        addresses: subnet("10.0.100.1"),
+        ..eth0()
+    };
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.100.5"]))
+        .handle(links([card, vlan]))
+        .expect(&[
+            "set link 1",
+            "reset 0",
+            "put 10.0.100.5 Answer 0",
+            "attach 1",
+            "Announcing(10.0.100.5, \"eth0.100\")",
+            "announce 10.0.100.5",
+        ]);
+    bench.handle(wanted(&["10.0.100.5", "10.0.0.5"]));
+    let mut attached: Vec<&String> = bench.log.iter().filter(|it| it.contains("tach")).collect();
+    attached.dedup();
+    assert_eq!(attached, ["detach 1", "attach 2", "attach 1"]);
+    assert_eq!(bench.node.live.len(), 2, "{:?}", bench.log);
+}
+
 #[test]
 fn a_link_that_vanishes_and_returns_under_another_index() {
     let mut bench = Bench::new();
