@@ -78,11 +78,9 @@ pub async fn run(options: Options) -> Result<()> {
             return Ok(());
         }
         agent.settle();
-        if agent.has_work() {
-            // An event that is always ready never gives way to the timers: none would tick
-            // until all is done, and the lease would lapse.
-            yield_now().await;
-        }
+        // Events that are always ready never give way to the timers and sockets: until all were
+        // done, no timer would tick and no probe be seen, and the lease would lapse.
+        yield_now().await;
     }
 }
 

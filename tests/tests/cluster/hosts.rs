@@ -1,12 +1,17 @@
 //! Nodes that die, are cut off, or lose a link.
 
-use std::{net::IpAddr, thread::sleep, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    thread::sleep,
+    time::Duration,
+};
 
 use anyhow::Result;
 use speaker_tests::{
     agent::Mode,
     cluster::Cluster,
     lab::{self, Host},
+    manifest,
     wait::wait_until,
 };
 
@@ -79,6 +84,35 @@ fn a_node_that_nobody_hears_has_stopped_before_it_is_succeeded() {
         let last = last.expect("it answered before");
         let late = last.at.duration_since(first);
         assert!(late.is_err(), "{late:?} later: {:?}", Message::of(last));
+        Ok(())
+    });
+}
+
+/// While the others claim them, they have a great many messages for each other, and have to renew each
+/// other's lease all the same.
+#[test]
+fn thousands_of_vips_are_taken_over_without_a_lapse() {
+    lab::test(|lab| {
+        let vip = |number: u32| Ipv4Addr::from_bits(0x0a01_0000 + number);
+        let services = manifest::services((0..4_000).map(|number| vec![vip(number)]));
+        let mut cluster = Cluster::new(lab, 3, Mode::Native, &[])?;
+        for node in &mut cluster.nodes {
+            node.manifests.write("many.json", &services)?;
+            node.start()?;
+        }
+        let some: Vec<IpAddr> = (0..4_000).step_by(500).map(|it| vip(it).into()).collect();
+        for vip in &some {
+            cluster.owner(*vip)?;
+        }
+        cluster.nodes[0].host.eth0.port.cut()?;
+        for vip in &some {
+            cluster.agreed(&[1, 2], *vip)?;
+        }
+        sleep(Duration::from_secs(2));
+        for node in &mut cluster.nodes[1..] {
+            let lapses = node.log("gives up its VIPs");
+            assert!(lapses.is_empty(), "{lapses:?}");
+        }
         Ok(())
     });
 }

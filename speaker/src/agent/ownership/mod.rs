@@ -217,8 +217,8 @@ impl Ownership {
 
     /// Deals with what has happened by itself.
     pub(super) fn happened(&mut self, happening: Happening, hands: &mut Hands) {
-        /// Datagrams that are dealt with before anything else is looked at.
-        const BURST: usize = 64;
+        /// How long datagrams are dealt with before anything else is looked at.
+        const BURST: Duration = Duration::from_millis(10);
         match happening {
             Happening::Due => self.handle(Input::Tick, hands),
             Happening::Keys => self.read_keys(hands),
@@ -226,13 +226,12 @@ impl Ownership {
                 self.handle(Input::Checked { vip, free }, hands);
             }
             Happening::Datagram(first) => {
+                let end = Instant::now() + BURST;
                 let mut next = Some(first);
-                for _ in 0..BURST {
-                    let Some(datagram) = next else {
-                        break;
-                    };
+                while let Some(datagram) = next {
                     self.receive(datagram, hands);
-                    next = self.net.as_ref().and_then(|net| net.sockets.try_next());
+                    let net = self.net.as_ref().filter(|_| Instant::now() < end);
+                    next = net.and_then(|net| net.sockets.try_next());
                 }
             }
         }
