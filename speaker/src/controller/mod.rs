@@ -94,10 +94,12 @@ pub async fn run(options: Options) -> Result<()> {
     let (client, _) = kubernetes::connect(options.kubeconfig.as_deref()).await?;
     let (to, mut happenings) = mpsc::channel(1024);
     let webhooks = match &options.webhooks {
-        Some(webhooks) => webhook::start(client.clone(), &options.namespace, webhooks).await?,
-        None => Readiness::new(Ok(())),
+        Some(it) => Some(webhook::start(client.clone(), &options.namespace, it).await?),
+        None => None,
     };
-    report::serve(options.http, to.clone(), webhooks).await?;
+    let readiness = webhooks.as_ref().map(|it| it.readiness.clone());
+    let readiness = readiness.unwrap_or_else(|| Readiness::new(Ok(())));
+    report::serve(options.http, to.clone(), readiness).await?;
     tokio::spawn(ensure_key(client.clone(), options.namespace.clone()));
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -113,6 +115,9 @@ pub async fn run(options: Options) -> Result<()> {
             () = sleep_until(wake.into()) => controller.tell(Input::Tick),
             Some(happening) = happenings.recv() => controller.happen(happening),
         }
+    }
+    if let Some(webhooks) = webhooks {
+        webhooks.leave().await;
     }
     Ok(())
 }

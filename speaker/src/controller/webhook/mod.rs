@@ -9,10 +9,22 @@ mod review;
 mod secret;
 mod tls;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
-use axum::Router;
+use axum::{
+    Router,
+    http::{HeaderValue, header::CONNECTION},
+    middleware::map_response,
+    response::Response,
+};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{
     Api, Client,
@@ -31,18 +43,41 @@ const CONFIGURATION: &str = "speaker-webhook-configuration";
 const LOOK: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long a server that ends has its connections closed by whoever asks next: the API server keeps
+/// them, and a request that meets a connection's end fails.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Webhooks that are served.
+pub(super) struct Served {
+    pub(super) readiness: Readiness,
+    leaving: Arc<AtomicBool>,
+}
+
+impl Served {
+    /// Has whoever asks go elsewhere next time.
+    pub(super) async fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        sleep(FAREWELL).await;
+    }
+}
+
 /// Serves the webhooks, and keeps their certificates, from now on.
-pub(super) async fn start(
-    client: Client,
-    namespace: &str,
-    webhooks: &Webhooks,
-) -> Result<Readiness> {
+pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) -> Result<Served> {
     let bind = webhooks.bind;
     let listener = TcpListener::bind(bind).await;
     let listener = listener.with_context(|| format!("cannot listen on {bind} (--webhook-bind)"))?;
     let certificates = Arc::new(Certificates::default());
     let listener = tls::Listener::new(listener, &certificates)?;
+    let leaving = Arc::new(AtomicBool::new(false));
+    let is_leaving = Arc::clone(&leaving);
     let routes: Router = review::routes(client.clone(), namespace);
+    let routes = routes.layer(map_response(move |mut response: Response| {
+        if is_leaving.load(Ordering::Relaxed) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        ready(response)
+    }));
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
     let readiness = Readiness::new(Err("the webhooks have no certificate yet".to_owned()));
@@ -67,7 +102,7 @@ pub(super) async fn start(
             }
         }
     });
-    Ok(readiness)
+    Ok(Served { readiness, leaving })
 }
 
 /// Sees to it that the certificate is a good one, and that the API server trusts it.
