@@ -68,7 +68,10 @@ fn on_cards(lab: &Lab, wire: Wire, vlan: Wire) -> Result<()> {
     }
     // The untagged network comes later, where the VLAN device may have a program by then.
     scene.serve("web", &UNTAGGED)?;
-    scene.runs_on(wire.node, Mode::Native, &[UNTAGGED, TAGGED].concat())?;
+    let all = [UNTAGGED, TAGGED].concat();
+    let on_card = || scene.runs_on(wire.node, Mode::Native, &all);
+    wait_until("the card to have it", PATIENCE, || Ok(on_card().is_ok()))?;
+    on_card()?;
     for (vips, inside, outside) in [(UNTAGGED, wire, vlan), (TAGGED, vlan, wire)] {
         for vip in vips {
             scene.is_answered(vip, inside)?;
