@@ -10,7 +10,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    Places, block_on,
+    Places, address, block_on,
     cluster::Cluster,
     common::{Installation, Log},
 };
@@ -57,7 +57,7 @@ pub(super) struct Agent {
     places: Places,
 
     /// Serve /healthz, /readyz and /metrics here
-    #[arg(long, env = "SPEAKER_HTTP", value_name = "ADDR")]
+    #[arg(long, env = "SPEAKER_HTTP", value_name = "ADDR:PORT", value_parser = address::with_port)]
     http: Option<SocketAddr>,
 
     /// How often each VIP is announced again, for switches and routers that forget; 0s: never

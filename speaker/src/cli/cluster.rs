@@ -1,16 +1,12 @@
 //! How a node takes part in the cluster, on the command line.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use speaker_core::cluster::{self, Settings};
 
-use crate::{agent::Membership, peers::PORT};
+use super::address;
+use crate::agent::Membership;
 
 /// Sharing VIPs with other nodes
 #[derive(Clone, Debug, Args)]
@@ -22,14 +18,16 @@ pub(super) struct Cluster {
         long = "peer",
         env = "SPEAKER_PEERS",
         value_name = "ADDR[:PORT]",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = address::of_node
     )]
-    peers: Vec<Peer>,
+    peers: Vec<SocketAddr>,
 
     /// Where the other nodes reach this one: UDP, this port (7946) and the next. Without it, the
     /// address that leads to the first peer
-    #[arg(long, env = "SPEAKER_GOSSIP_BIND", value_name = "ADDR[:PORT]")]
-    gossip_bind: Option<Peer>,
+    #[arg(long, env = "SPEAKER_GOSSIP_BIND", value_name = "ADDR[:PORT]",
+          value_parser = address::of_node)]
+    gossip_bind: Option<SocketAddr>,
 
     /// The secret that all nodes share, one a line: the first is used, all are accepted. Read anew
     /// when it changes
@@ -78,23 +76,6 @@ pub(super) struct Cluster {
     #[arg(long, env = "SPEAKER_TAKE_OVER_AFTER", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     take_over_after: Option<Duration>,
-}
-
-/// An address with or without a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Peer(SocketAddr);
-
-impl FromStr for Peer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        let with_port = text.parse::<SocketAddr>();
-        with_port
-            .or_else(|_| bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT)))
-            .map(Self)
-            .map_err(|_| "not an IP address with or without a port, such as 192.0.2.7".to_owned())
-    }
 }
 
 /// `--failback`.
@@ -155,13 +136,9 @@ impl Cluster {
             *setting = given.unwrap_or(*setting);
         }
         Membership {
-            peers: self
-                .peers
-                .into_iter()
-                .map(|Peer(address)| address)
-                .collect(),
+            peers: self.peers,
             follow,
-            bind: self.gossip_bind.map(|Peer(address)| address),
+            bind: self.gossip_bind,
             key_file: self.cluster_key_file,
             settings,
             failback: self.failback.0,
@@ -174,18 +151,6 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_come_with_and_without_ports() {
-        let check = |text: &str, expect: &str| {
-            assert_eq!(text.parse::<Peer>().unwrap().0.to_string(), expect);
-        };
-        check("192.0.2.7", "192.0.2.7:7946");
-        check("192.0.2.7:99", "192.0.2.7:99");
-        check("2001:db8::7", "[2001:db8::7]:7946");
-        check("[2001:db8::7]:99", "[2001:db8::7]:99");
-        assert!("node-a".parse::<Peer>().is_err());
-    }
 
     #[test]
     fn failback_is_never_immediate_or_after_a_while() {

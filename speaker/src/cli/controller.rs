@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{
-    block_on,
+    address, block_on,
     common::{Installation, Log},
 };
 use crate::controller;
@@ -25,7 +25,8 @@ pub(super) struct Controller {
         long,
         env = "SPEAKER_HTTP",
         default_value = "[::]:7472",
-        value_name = "ADDR"
+        value_name = "ADDR:PORT",
+        value_parser = address::with_port
     )]
     http: SocketAddr,
 
@@ -34,7 +35,8 @@ pub(super) struct Controller {
         long,
         env = "SPEAKER_WEBHOOK_BIND",
         default_value = "[::]:9443",
-        value_name = "ADDR"
+        value_name = "ADDR:PORT",
+        value_parser = address::with_port
     )]
     webhook_bind: SocketAddr,
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod address;
 mod agent;
 mod ask;
 mod cluster;

@@ -169,8 +169,8 @@ fn ports_are_told_to_everybody_who_must_know() {
                 .find(|it| it["name"] == name)
                 .map(|it| &it["value"])
         };
-        assert_eq!(told("SPEAKER_HTTP"), Some(&json!("$(HOST_IP):8472")));
-        assert_eq!(told("SPEAKER_GOSSIP_BIND"), Some(&json!("$(HOST_IP):8946")));
+        assert_eq!(told("SPEAKER_HTTP"), Some(&json!("[$(HOST_IP)]:8472")));
+        assert_eq!(told("SPEAKER_GOSSIP_BIND"), Some(&json!("[$(HOST_IP)]:8946")));
         let ports = container["ports"].as_array().context("no ports")?;
         let ports: Vec<_> = ports.iter().map(|it| &it["containerPort"]).collect();
         assert_eq!(ports, [8472, 8946, 8947]);

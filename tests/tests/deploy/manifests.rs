@@ -135,7 +135,7 @@ fn beside_metallb_all_ports_are_others() {
         let agent = &objects["DaemonSet metallb-system speaker-agent"];
         let env = agent["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
         assert!(
-            env.contains("$(HOST_IP):7948") && env.contains("$(HOST_IP):7474"),
+            env.contains("[$(HOST_IP)]:7948") && env.contains("[$(HOST_IP)]:7474"),
             "{env}"
         );
         Ok(())

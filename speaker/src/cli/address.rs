@@ -1,0 +1,78 @@
+//! Addresses of sockets on the command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::peers::PORT;
+
+/// `ADDR:PORT`. Brackets may surround an address of either family, so that a manifest can say
+/// `[$(HOST_IP)]:7472` without knowing which one a node has.
+pub(super) fn with_port(text: &str) -> Result<SocketAddr, String> {
+    let bracketed_ipv4 = || {
+        let (ip, port) = text.strip_prefix('[')?.split_once("]:")?;
+        let ip: Ipv4Addr = ip.parse().ok()?;
+        Some(SocketAddr::new(ip.into(), port.parse().ok()?))
+    };
+    text.parse().ok().or_else(bracketed_ipv4).ok_or_else(|| {
+        "not an IP address with a port, such as 192.0.2.7:7472 or [2001:db8::7]:7472".to_owned()
+    })
+}
+
+/// `ADDR[:PORT]`; without a port, the usual one between nodes.
+pub(super) fn of_node(text: &str) -> Result<SocketAddr, String> {
+    let bracketed = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let without_port = || {
+        let ip: IpAddr = bracketed.unwrap_or(text).parse().ok()?;
+        Some(SocketAddr::new(ip, PORT))
+    };
+    with_port(text).ok().or_else(without_port).ok_or_else(|| {
+        "not an IP address with or without a port, such as 192.0.2.7 or [2001:db8::7]:7946"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_may_surround_either_family() {
+        let check = |text: &str, expect: &str| {
+            assert_eq!(with_port(text).unwrap().to_string(), expect);
+            assert_eq!(of_node(text).unwrap().to_string(), expect);
+        };
+        check("192.0.2.7:99", "192.0.2.7:99");
+        check("[192.0.2.7]:99", "192.0.2.7:99");
+        check("[2001:db8::7]:99", "[2001:db8::7]:99");
+        check("[::]:99", "[::]:99");
+    }
+
+    #[test]
+    fn nodes_have_a_usual_port() {
+        let check = |text: &str, expect: &str| {
+            assert_eq!(of_node(text).unwrap().to_string(), expect);
+            assert!(with_port(text).is_err(), "{text}");
+        };
+        check("192.0.2.7", "192.0.2.7:7946");
+        check("[192.0.2.7]", "192.0.2.7:7946");
+        check("2001:db8::7", "[2001:db8::7]:7946");
+        check("[2001:db8::7]", "[2001:db8::7]:7946");
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in [
+            "node-a",
+            "node-a:99",
+            "",
+            "[]:99",
+            "[192.0.2.7:99",
+            "[192.0.2.7]99",
+            "192.0.2.7]",
+            "[[192.0.2.7]]:99",
+            "[192.0.2.7]:65536",
+        ] {
+            assert!(with_port(text).is_err(), "{text}");
+            assert!(of_node(text).is_err(), "{text}");
+        }
+    }
+}
