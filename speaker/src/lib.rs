@@ -12,4 +12,5 @@ mod metrics;
 pub mod netlink;
 pub mod peers;
 pub mod source;
+pub mod state;
 mod timer;

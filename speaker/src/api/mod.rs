@@ -17,9 +17,6 @@ use serde::{Deserialize, Serialize};
 use speaker_common::layout::Counters;
 use speaker_core::node::{LinkStatus, PlaceStatus, VipStatus};
 
-/// The socket's name in the state directory.
-pub const SOCKET: &str = "agent.sock";
-
 /// Everything that `speaker status` shows, and `-o json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -234,7 +231,7 @@ pub struct FrameRecord {
 
 /// The path of the agent's socket.
 pub fn socket(state_dir: &Path) -> std::path::PathBuf {
-    state_dir.join(SOCKET)
+    state_dir.join(crate::state::SOCKET)
 }
 
 impl VipReport {

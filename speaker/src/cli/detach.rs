@@ -1,10 +1,13 @@
 //! `speaker detach`.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::Places;
-use crate::kernel::{self, Removed};
+use crate::{
+    kernel::{self, Removed},
+    state,
+};
 
 /// Take the program off all interfaces and remove every pin
 ///
@@ -14,6 +17,10 @@ use crate::kernel::{self, Removed};
 pub(super) struct Detach {
     #[command(flatten)]
     places: Places,
+
+    /// Remove what the agent keeps in its state directory, too
+    #[arg(long)]
+    remove_state: bool,
 }
 
 impl Detach {
@@ -33,6 +40,13 @@ impl Detach {
         }
         for layout in layouts {
             println!("removed the maps of layout {layout}");
+        }
+        if self.remove_state {
+            let directory = &self.places.state_dir;
+            let failed = || format!("cannot remove what is in {}", directory.display());
+            if state::remove(directory).with_context(failed)? {
+                println!("removed the agent's state in {}", directory.display());
+            }
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ impl Store {
     /// Opens the copies of the files of a directory, given by its absolute path.
     pub(super) fn open(state: &Path, of: &Path) -> io::Result<Self> {
         let store = Self {
-            directory: state.join("last-good-manifests"),
+            directory: state.join(crate::state::MANIFESTS),
         };
         fs::create_dir_all(&store.directory)?;
         let marker = store.directory.join(MARKER);

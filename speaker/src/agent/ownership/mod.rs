@@ -30,13 +30,12 @@ use tracing::{info, warn};
 use crate::{
     announce,
     peers::{Datagram, endpoint},
+    state,
     timer::until,
 };
 use hands::{name_of, vip_of};
 use net::Net;
 
-/// Where a drained node notes that it is.
-const DRAINED: &str = "drained";
 /// How often the key file is read anew.
 const KEYS: Duration = Duration::from_secs(5);
 
@@ -143,7 +142,7 @@ impl Ownership {
             |net| net.sockets.endpoints(),
         );
         hands.answer_probes(&name, net.as_ref())?;
-        let drained = state_dir.join(DRAINED);
+        let drained = state_dir.join(state::DRAINED);
         let draining = drained.exists();
         if draining {
             warn!("this node is drained: it owns nothing until `speaker undrain`");

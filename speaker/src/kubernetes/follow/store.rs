@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use speaker_core::intent::Object;
 use tokio::task::spawn_blocking;
 
+use crate::state;
+
 /// Changes with what [`Known`] means.
 const VERSION: u32 = 1;
 
@@ -41,7 +43,7 @@ struct Content {
 impl Store {
     pub(super) fn new(state_dir: &Path) -> Self {
         Self {
-            path: state_dir.join("last-known-objects.json"),
+            path: state_dir.join(state::OBJECTS),
         }
     }
 
@@ -83,7 +85,7 @@ impl Store {
             }
             // Without a sync: should power fail, the file that was there before is most likely
             // good, and a start without any is one that waits for the API server.
-            let new = path.with_extension("new");
+            let new = path.with_file_name(state::NEW_OBJECTS);
             fs::write(&new, bytes)?;
             fs::rename(new, path)?;
             anyhow::Ok(())
