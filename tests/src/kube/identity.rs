@@ -84,7 +84,7 @@ impl Kube {
     }
 
     /// Has the API server sign a token, as the kubelet has it for a pod.
-    fn token(&self, namespace: &str, account: &str) -> Result<String> {
+    pub(super) fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let token = self
             .kubectl(["create", "token", account, "--namespace", namespace])
             .unheard()

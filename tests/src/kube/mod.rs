@@ -31,9 +31,9 @@
 //! `loadBalancerClass`, `ipMode`, `discovery.k8s.io/v1` and `policy/v1` of later versions:
 //! `xtask/src/kubernetes/later.patch`. kubectl and its kustomize are those of 1.32.
 //!
-//! - There are no controllers and no kubelet: a test writes the endpoints and conditions that they
-//!   would write. Objects with owners, and namespaces, stay until all that is in them is deleted
-//!   by hand, and roles that are aggregated (`view`, `edit`, `admin`) are empty.
+//! - There are no controllers, and pods run only in an [`Installation`]: a test writes the endpoints
+//!   and conditions that they would write. Objects with owners, and namespaces, stay until all that
+//!   is in them is deleted by hand, and roles that are aggregated (`view`, `edit`, `admin`) are empty.
 //! - Rules in CEL are dropped from definitions of custom resources. Lists are not streamed.
 //! - Objects are kept as JSON, since the fields that were added have no other form: a client that
 //!   asks for protobuf does not see them.
@@ -48,7 +48,9 @@ mod certificates;
 mod client;
 mod control_plane;
 mod identity;
+mod installation;
 mod kubectl;
+mod kubelet;
 mod node;
 pub mod objects;
 pub mod site;
@@ -63,6 +65,8 @@ pub use self::{
     audit::Request,
     backend::Backend,
     identity::Identity,
+    installation::{Family, Installation},
+    kubelet::{Pod, Probe},
     site::Site,
     visitor::{Reply, Visit, Visitor, Visits, ask, get, get_udp},
 };

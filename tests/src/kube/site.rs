@@ -281,7 +281,8 @@ impl Site {
     }
 }
 
-fn deploy() -> PathBuf {
+/// What users install.
+pub(super) fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 

@@ -5,6 +5,7 @@ mod agent;
 mod configuration;
 mod controller;
 mod deploy;
+mod installed;
 mod replaced;
 mod stand;
 mod webhooks;
