@@ -155,6 +155,30 @@ fn values_reach_both_programs() {
     });
 }
 
+/// A values file of MetalLB's, where it says what its chart's own values say.
+#[test]
+fn what_metallbs_values_leave_out_has_a_default() {
+    test(|| {
+        let account = json!({"create": true, "name": "", "annotations": {}});
+        let values = json!({
+            "controller": {"logLevel": "all", "serviceAccount": account, "affinity": {}},
+            "speaker": {"logLevel": "none", "serviceAccount": account, "affinity": {}},
+        });
+        let rendered = rendered(&values)?;
+        for name in ["speaker-agent", "speaker-controller"] {
+            assert!(rendered.contains_key(&format!("ServiceAccount speaker-system {name}")));
+            let binding = &rendered[&format!("RoleBinding speaker-system {name}")];
+            assert_eq!(binding["subjects"][0]["name"], name);
+        }
+        let (agent, controller) = (agent(&values)?, controller(&values)?);
+        assert_eq!(agent["serviceAccountName"], "speaker-agent");
+        assert_eq!(controller["serviceAccountName"], "speaker-controller");
+        assert_eq!(agent["containers"][0]["args"][1], "--log-level=error");
+        assert_eq!(controller["containers"][0]["args"][1], "--log-level=trace");
+        Ok(())
+    });
+}
+
 #[test]
 fn ports_are_told_to_everybody_who_must_know() {
     test(|| {
@@ -170,7 +194,10 @@ fn ports_are_told_to_everybody_who_must_know() {
                 .map(|it| &it["value"])
         };
         assert_eq!(told("SPEAKER_HTTP"), Some(&json!("[$(HOST_IP)]:8472")));
-        assert_eq!(told("SPEAKER_GOSSIP_BIND"), Some(&json!("[$(HOST_IP)]:8946")));
+        assert_eq!(
+            told("SPEAKER_GOSSIP_BIND"),
+            Some(&json!("[$(HOST_IP)]:8946"))
+        );
         let ports = container["ports"].as_array().context("no ports")?;
         let ports: Vec<_> = ports.iter().map(|it| &it["containerPort"]).collect();
         assert_eq!(ports, [8472, 8946, 8947]);
@@ -191,6 +218,7 @@ fn pods_can_be_placed_and_marked() {
         let more = json!({
             "nodeSelector": {"disk": "ssd"},
             "tolerations": [{"key": "edge", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}, "podAntiAffinity": {}},
             "priorityClassName": "",
             "extraEnv": [{"name": "SPEAKER_XDP_MODE", "value": "generic"}],
         });
@@ -205,6 +233,7 @@ fn pods_can_be_placed_and_marked() {
             assert_eq!(pod["nodeSelector"]["disk"], "ssd");
             assert_eq!(pod["nodeSelector"]["kubernetes.io/os"], "linux");
             assert_eq!(pod["tolerations"], more["tolerations"]);
+            assert_eq!(pod["affinity"]["nodeAffinity"], json!({}));
             assert_eq!(pod.get("priorityClassName"), None);
             assert_eq!(pod["imagePullSecrets"], values["imagePullSecrets"]);
             let env = pod["containers"][0]["env"]

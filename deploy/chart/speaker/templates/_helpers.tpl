@@ -13,3 +13,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "speaker.image" -}}
 {{ .image.repository }}:{{ .image.tag | default .top.Chart.AppVersion }}
 {{- end }}
+
+{{- /* MetalLB's levels include all and none. */ -}}
+{{- define "speaker.logLevel" -}}
+{{ get (dict "all" "trace" "none" "error") . | default . }}
+{{- end }}
