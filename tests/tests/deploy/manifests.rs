@@ -1,11 +1,15 @@
 //! The manifests fit together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::symlink,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::objects::{by_name, kustomize, test};
+use crate::objects::{by_name, kustomize, repository, test};
 
 fn strings(list: &Value) -> BTreeSet<&str> {
     list.as_array()
@@ -107,6 +111,35 @@ fn what_is_referred_to_is_there() {
                 &json!({"name": service["spec"]["ports"][0]["targetPort"], "containerPort": 9443})
             ));
         }
+        Ok(())
+    });
+}
+
+/// What docs/install.md has people write beside a checkout.
+#[test]
+fn the_guides_kustomization_changes_what_it_says() {
+    test(|| {
+        let guide = fs::read_to_string(repository().join("docs/install.md"))?;
+        let (_, rest) = guide.split_once("```yaml\n").context("no YAML")?;
+        let (kustomization, _) = rest.split_once("```").context("no end")?;
+        let beside = tempfile::tempdir()?;
+        symlink(
+            fs::canonicalize(repository())?,
+            beside.path().join("speaker"),
+        )?;
+        let own = beside.path().join("own");
+        fs::create_dir(&own)?;
+        fs::write(own.join("kustomization.yaml"), kustomization)?;
+
+        let objects = by_name(kustomize(&own)?);
+        let agent = &objects["DaemonSet speaker-system speaker-agent"]["spec"]["template"]["spec"];
+        let container = &agent["containers"][0];
+        assert_eq!(container["image"], "registry.example/speaker:0.1.0");
+        let capabilities = strings(&container["securityContext"]["capabilities"]["add"]);
+        assert!(capabilities.contains("SYS_RESOURCE") && capabilities.len() == 5);
+        assert!(strings(&container["args"]).contains("--failback=immediate"));
+        let profile = &agent["securityContext"]["seccompProfile"];
+        assert_eq!(profile["type"], "Unconfined");
         Ok(())
     });
 }

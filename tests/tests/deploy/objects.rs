@@ -37,10 +37,10 @@ pub(crate) fn read(path: &str) -> Result<Vec<Value>> {
 }
 
 /// What `kubectl apply -k` of a directory of the repository would apply.
-pub(crate) fn kustomize(directory: &str) -> Result<Vec<Value>> {
+pub(crate) fn kustomize(directory: impl AsRef<Path>) -> Result<Vec<Value>> {
     parse(&run(
         "kustomize",
-        &["build".as_ref(), repository().join(directory).as_ref()],
+        &["build".as_ref(), &repository().join(directory)],
     )?)
 }
 
