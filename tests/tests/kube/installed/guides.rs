@@ -246,6 +246,49 @@ fn from_metallb_one_can_go_back_and_forth() {
     });
 }
 
+/// Helm removes what it has made, but not what the programs have.
+#[test]
+fn in_a_namespace_that_stays_nothing_of_the_programs_is_left() {
+    lab::test(|lab| {
+        let kube = Kube::start(lab)?;
+        kube.kustomize(&repository().join("deploy/crds"))?;
+        kube.apply(&objects::namespace("speaker-system"))?;
+        let object = |group: &str, kind: &str, name: &str| {
+            json!({
+                "apiVersion": group,
+                "kind": kind,
+                "metadata": { "name": name, "namespace": "speaker-system" },
+                "spec": {},
+            })
+        };
+        let mut key = object("v1", "Secret", "speaker-memberlist");
+        key["spec"].take();
+        kube.apply(&objects::list([
+            object("metallb.io/v1beta1", "ServiceL2Status", "l2-4cd4af21ba"),
+            object("metallb.io/v1beta1", "ConfigurationState", "controller"),
+            object("coordination.k8s.io/v1", "Lease", "speaker-controller"),
+            key,
+        ]))?;
+        let shell = Shell::open(&kube)?;
+        let guide = Guide::read("uninstall.md")?;
+        let commands = guide.below("With Helm")?;
+        let (definitions, own) = commands.split_last().context("no commands")?;
+        let left = |kinds: &str| {
+            let get = kube.kubectl(["get", kinds, "--namespace=speaker-system", "--output=name"]);
+            get.run()
+        };
+        let kinds = "servicel2statuses,configurationstates,secrets,leases";
+        assert_eq!(left(kinds)?.lines().count(), 4);
+        for command in own {
+            shell.run(command)?;
+        }
+        assert_eq!(left(kinds)?, "");
+        shell.run(definitions)?;
+        assert!(!left("crds")?.contains("metallb"));
+        Ok(())
+    });
+}
+
 #[test]
 fn what_the_guide_installs_can_be_looked_at_as_it_says() {
     lab::test(|lab| {
