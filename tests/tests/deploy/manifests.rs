@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::objects::{by_name, kustomize, repository, test};
+use crate::objects::{by_name, chart, kustomize, repository, test};
 
 fn strings(list: &Value) -> BTreeSet<&str> {
     list.as_array()
@@ -140,6 +140,36 @@ fn the_guides_kustomization_changes_what_it_says() {
         assert!(strings(&container["args"]).contains("--failback=immediate"));
         let profile = &agent["securityContext"]["seccompProfile"];
         assert_eq!(profile["type"], "Unconfined");
+        Ok(())
+    });
+}
+
+/// A kubelet leaves a reference to a variable as it is unless it is defined further up, and kustomize
+/// moves what it patches to the front.
+#[test]
+fn variables_are_defined_before_they_are_referred_to() {
+    test(|| {
+        let mut objects = kustomize("deploy")?;
+        objects.extend(kustomize("deploy/overlays/metallb-system")?);
+        objects.extend(chart(&json!({}))?);
+        let containers = objects
+            .iter()
+            .filter_map(|it| it.pointer("/spec/template/spec/containers/0"));
+        let mut references = 0;
+        for container in containers {
+            let mut defined = BTreeSet::new();
+            let env = container["env"].as_array().context("no environment")?;
+            for variable in env {
+                let value = text(variable, "/value");
+                for reference in value.split("$(").skip(1) {
+                    let (name, _) = reference.split_once(')').context("no end")?;
+                    assert!(defined.contains(name), "{value} in {env:?}");
+                    references += 1;
+                }
+                defined.insert(text(variable, "/name"));
+            }
+        }
+        assert_eq!(references, 6);
         Ok(())
     });
 }
