@@ -46,6 +46,21 @@ impl Link {
         self.mtu >= IPV6_MTU_MIN
     }
 
+    /// Whether frames get through.
+    pub const fn is_up(&self) -> bool {
+        self.admin_up && self.carrier
+    }
+
+    /// Whether the link has an address for itself alone: the kernel gives it one with IPv6, and
+    /// takes it off with IPv6.
+    pub(crate) fn has_link_local(&self) -> bool {
+        let local = |address: &IpAddr| match address {
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        };
+        self.addresses.iter().any(|(address, _)| local(address))
+    }
+
     /// Whether the kernel has this very address on the link.
     pub fn holds(&self, address: IpAddr) -> bool {
         let with_any_prefix = (address, 0)..=(address, u8::MAX);

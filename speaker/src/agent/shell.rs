@@ -31,7 +31,7 @@ impl Shell {
             lease: kernel.lease()?,
             kernel,
             mode,
-            groups: Groups::new(),
+            groups: Groups::open().context("cannot open a netlink socket to join IPv6 groups")?,
             sender: Sender::new()
                 .context("cannot open the socket for announcements: it needs CAP_NET_RAW")?,
         })
@@ -44,6 +44,12 @@ impl Shell {
             vips: maps.vips()?.into_iter().collect(),
             links: maps.links()?.into_iter().collect(),
             attached: self.kernel.pinned()?.into_iter().collect(),
+            joined: self
+                .groups
+                .joined()
+                .context("the kernel does not list the IPv6 groups of an earlier agent")?
+                .into_iter()
+                .collect(),
             in_time: self.stands(),
         })
     }
@@ -73,24 +79,20 @@ impl Shell {
             Command::KeepTags(interface) => self.keep_tags(interface),
             Command::SetLink(index, link) => maps.put_link(index, &link).map_err(Into::into),
             Command::RemoveLink(index) => maps.remove_link(index).map_err(Into::into),
-            Command::Join(address, link) => {
-                let joined = self.groups.join(address, link);
+            Command::Join(membership) => {
+                let joined = self.groups.join(membership);
                 return joined.err().map(|error| Input::JoinFailed {
-                    address,
-                    link,
+                    membership,
                     reason: error.to_string(),
                 });
             }
-            Command::Leave(address, link) => {
-                self.groups.leave(address, link);
+            Command::Leave(membership) => {
+                self.groups.leave(membership);
                 Ok(())
             }
             Command::ResetCounters(slot) => maps.reset_counters(slot).map_err(Into::into),
             Command::Remove(entry) => maps.remove_vip(&entry).map_err(Into::into),
-            Command::Detach(interface) => {
-                self.groups.link_gone(interface);
-                self.kernel.detach(interface).map_err(Into::into)
-            }
+            Command::Detach(interface) => self.kernel.detach(interface).map_err(Into::into),
         };
         if let Err(error) = result {
             warn!("{error:#}");

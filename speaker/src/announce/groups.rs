@@ -1,211 +1,194 @@
-//! Joins the solicited-node groups of IPv6 VIPs.
+//! Joins the solicited-node groups of IPv6 VIPs so that they outlive the agent.
 //!
 //! Solicitations go to `ff02::1:ffXX:XXXX`, the low 24 bits of the address (RFC 4291 §2.7.1). The
 //! kernel is joined to that group so that the link's filter lets them in, and so that MLD tells
 //! snooping switches: the program would never see the frame otherwise.
+//!
+//! A socket that joins a group leaves it with its process, and the program must go on answering
+//! without an agent. So the group is joined in the name of a *proxy neighbour*
+//! (`ip -6 neighbour show proxy`): for each of these the kernel keeps the group of the neighbour's
+//! address joined (`pndisc_constructor`), until the entry is removed or the link goes down. The
+//! neighbour's address here is the group itself. Nobody can solicit a multicast address (RFC 4861
+//! §7.1.1), so that the kernel answers for it under no setting.
 #![forbid(unsafe_code)]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    net::Ipv6Addr,
-};
+use std::{io, net::Ipv6Addr};
 
 use nix::errno::Errno;
-use socket2::{Domain, Socket, Type};
+use rtnetlink::{
+    packet_core::NLM_F_CREATE,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        neighbour::{
+            NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+        },
+    },
+};
 use speaker_common::wire::nd::solicited_node;
+use speaker_core::node::Membership;
 use thiserror::Error;
 
-/// The group of `vip` could not be joined.
+use crate::netlink::{self, RouteSocket};
+
+/// A group could not be joined.
 #[derive(Debug, Error)]
 #[error(
-    "cannot join {group}, the group of {vip}, on link {link}: {error}{}",
+    "cannot join {group} on {link}, so that solicitations for its VIPs may not arrive: \
+     {error}{}",
     hint(error)
 )]
 pub struct JoinError {
-    vip: Ipv6Addr,
     group: Ipv6Addr,
-    /// Interface index.
-    link: u32,
+    /// The interface's name.
+    link: String,
     error: io::Error,
 }
 
-/// The groups that are joined, each for as long as a VIP needs it: VIPs with the same low 24 bits
-/// share one. All are left when this is dropped, or the process ends.
+/// The groups that the kernel has joined for VIPs.
 ///
 /// A join or a leave takes the kernel some 20 µs, and 150 µs where the link has 10,000 groups: it
 /// looks through the list of them.
-#[derive(Debug, Default)]
-pub struct Groups {
-    joined: BTreeMap<Membership, Joined>,
-    sockets: BTreeMap<u32, MemberSocket>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Membership {
-    link: u32,
-    group: Ipv6Addr,
-}
-
 #[derive(Debug)]
-struct Joined {
-    socket: u32,
-    vips: BTreeSet<Ipv6Addr>,
-}
-
-/// Never bound: it is a member, and receives nothing.
-#[derive(Debug)]
-struct MemberSocket {
-    socket: Socket,
-    memberships: usize,
-    /// The kernel has refused another one.
-    full: bool,
-}
+pub struct Groups(RouteSocket);
 
 impl Groups {
-    /// No groups yet. They are joined in the network namespace of the calling threads.
-    pub fn new() -> Self {
-        Self::default()
+    /// Those of the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a netlink socket.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(RouteSocket::open()?))
     }
 
-    /// Joins the group of `vip` on `link`, an interface index, unless another VIP there has.
+    /// The groups that are joined, whoever did it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not list them.
+    pub fn joined(&self) -> io::Result<Vec<Membership>> {
+        let listed = match self.0.list(RouteNetlinkMessage::GetNeighbour(proxies())) {
+            // A kernel without IPv6 has none.
+            Err(error) if is(&error, Errno::EOPNOTSUPP) => Vec::new(),
+            listed => listed?,
+        };
+        Ok(listed.iter().filter_map(membership).collect())
+    }
+
+    /// Joins a group on a link, unless it is joined.
     ///
     /// # Errors
     ///
     /// The link is gone, or has no IPv6, or the kernel is out of memory; nothing is joined then,
     /// and the call may be repeated.
-    pub fn join(&mut self, vip: Ipv6Addr, link: u32) -> Result<(), JoinError> {
-        let group = Ipv6Addr::from(solicited_node(&vip.octets()));
-        let membership = Membership { link, group };
-        if let Some(joined) = self.joined.get_mut(&membership) {
-            joined.vips.insert(vip);
-            return Ok(());
-        }
-        let socket = self.add(membership).map_err(|error| JoinError {
-            vip,
-            group,
-            link,
-            error,
-        })?;
-        let vips = BTreeSet::from([vip]);
-        self.joined.insert(membership, Joined { socket, vips });
-        Ok(())
+    pub fn join(&self, membership: Membership) -> Result<(), JoinError> {
+        let neighbour = RouteNetlinkMessage::NewNeighbour(proxy(membership));
+        let Membership { link, group } = membership;
+        self.0
+            .change(neighbour, NLM_F_CREATE)
+            .map_err(|error| JoinError {
+                group,
+                link: name(link),
+                error,
+            })
     }
 
-    /// Leaves the group of `vip` on `link`, unless another VIP there needs it.
-    pub fn leave(&mut self, vip: Ipv6Addr, link: u32) {
-        let group = Ipv6Addr::from(solicited_node(&vip.octets()));
-        let membership = Membership { link, group };
-        if let Some(joined) = self.joined.get_mut(&membership) {
-            joined.vips.remove(&vip);
-            if joined.vips.is_empty() {
-                self.remove(membership);
-            }
+    /// Leaves a group on a link, if it is joined.
+    pub fn leave(&self, membership: Membership) {
+        let neighbour = RouteNetlinkMessage::DelNeighbour(proxy(membership));
+        // A link that is gone, or has been down since, has taken the group along.
+        if let Err(error) = self.0.change(neighbour, 0) {
+            tracing::debug!(?membership, %error, "left a group that was not joined");
         }
     }
 
-    /// `link` exists no more: forgets its groups, whose memory the kernel holds until it is told.
-    /// On the link that takes its place, the VIPs are joined again.
-    pub fn link_gone(&mut self, link: u32) {
-        let of_link: Vec<_> = self
-            .joined
-            .keys()
-            .filter(|membership| membership.link == link)
-            .copied()
-            .collect();
-        for membership in of_link {
-            self.remove(membership);
+    /// Leaves all groups on all links; how many.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not list them.
+    pub fn leave_all(&self) -> io::Result<usize> {
+        let all = self.joined()?;
+        for membership in &all {
+            self.leave(*membership);
         }
-    }
-
-    /// Adds the membership to a socket that has room, and returns which. The memberships of one
-    /// socket are limited by `net.core.optmem_max`: to 365 by the default of Linux before 6.8, to
-    /// 2,340 since.
-    fn add(&mut self, membership: Membership) -> io::Result<u32> {
-        for (id, socket) in &mut self.sockets {
-            if socket.full {
-                continue;
-            }
-            match socket.join(membership) {
-                Err(error) if is_full(&error) => socket.full = true,
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(*id),
-            }
-        }
-        let mut socket = MemberSocket {
-            socket: Socket::new(Domain::IPV6, Type::DGRAM, None)?,
-            memberships: 0,
-            full: false,
-        };
-        socket.join(membership)?;
-        let id = self
-            .sockets
-            .last_key_value()
-            .map_or(0, |(last, _)| last + 1);
-        self.sockets.insert(id, socket);
-        Ok(id)
-    }
-
-    fn remove(&mut self, membership: Membership) {
-        let Some(Joined { socket: id, .. }) = self.joined.remove(&membership) else {
-            return;
-        };
-        let Some(socket) = self.sockets.get_mut(&id) else {
-            return;
-        };
-        socket.leave(membership);
-        if socket.memberships == 0 {
-            self.sockets.remove(&id);
-        }
+        Ok(all.len())
     }
 }
 
-impl MemberSocket {
-    fn join(&mut self, Membership { link, group }: Membership) -> io::Result<()> {
-        self.socket.join_multicast_v6(&group, link)?;
-        self.memberships += 1;
-        Ok(())
-    }
-
-    fn leave(&mut self, Membership { link, group }: Membership) {
-        // The membership of a link that has lost its IPv6, and with it its groups, is given back
-        // with an error: it is as wanted.
-        if let Err(error) = self.socket.leave_multicast_v6(&group, link) {
-            tracing::debug!(%group, link, %error, "left a group that was not joined");
-        }
-        self.memberships -= 1;
-        self.full = false;
-    }
+fn proxies() -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.flags = NeighbourFlags::Proxy;
+    message
 }
 
-fn is_full(error: &io::Error) -> bool {
-    [Errno::ENOMEM, Errno::ENOBUFS]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(*errno as i32))
+fn proxy(Membership { link, group }: Membership) -> NeighbourMessage {
+    let mut message = proxies();
+    message.header.ifindex = link;
+    // Or it goes when the link loses its carrier.
+    message.header.state = NeighbourState::Permanent;
+    let address = NeighbourAddress::Inet6(group);
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(address));
+    message
+}
+
+/// Reads what [`proxy`] writes; `None` for a neighbour that somebody answers for.
+fn membership(message: &RouteNetlinkMessage) -> Option<Membership> {
+    let RouteNetlinkMessage::NewNeighbour(message) = message else {
+        return None;
+    };
+    let address = message.attributes.iter().find_map(|it| match it {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(*address),
+        _ => None,
+    });
+    Some(Membership {
+        link: message.header.ifindex,
+        group: address.filter(is_solicited_node)?,
+    })
+}
+
+/// Whether this is one of ff02::1:ff00:0/104.
+fn is_solicited_node(address: &Ipv6Addr) -> bool {
+    Ipv6Addr::from(solicited_node(&address.octets())) == *address
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+fn name(link: u32) -> String {
+    let known = netlink::link(link).ok().flatten();
+    known.map_or_else(|| format!("interface {link}"), |link| link.name)
 }
 
 /// What to do about an error.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOMEM | Errno::ENOBUFS) => {
-            "; one socket has no room for one group: raise the sysctl net.core.optmem_max"
-        }
         Some(Errno::EAFNOSUPPORT) => "; this kernel has no IPv6: use IPv4 addresses only",
-        Some(Errno::EINVAL) => "; the link has no IPv6: its MTU may be below 1280",
+        Some(Errno::ENOBUFS) => "; it has no IPv6: its MTU may be below 1280",
         _ => "",
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, time::Instant};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs,
+        net::UdpSocket,
+        thread,
+        time::{Duration, Instant},
+    };
 
     use super::{
-        super::testing::{Pair, in_namespace, ip},
+        super::testing::{Pair, in_namespace, ip, output},
         *,
     };
 
-    /// The solicited-node groups of a link, and how often each is joined.
+    /// The solicited-node groups of a link, by their last 24 bits, and how often each is joined.
     fn kernel(link: &str) -> BTreeMap<String, u32> {
         fs::read_to_string("/proc/thread-self/net/igmp6")
             .unwrap()
@@ -214,12 +197,20 @@ mod tests {
             .filter(|fields| {
                 fields[1] == link && fields[2].starts_with("ff0200000000000000000001ff")
             })
-            .map(|fields| (fields[2][24..].to_owned(), fields[3].parse().unwrap()))
+            .map(|fields| (fields[2][26..].to_owned(), fields[3].parse().unwrap()))
             .collect()
     }
 
-    fn vip(text: &str) -> Ipv6Addr {
-        text.parse().unwrap()
+    fn one(suffix: &str) -> BTreeMap<String, u32> {
+        BTreeMap::from([(suffix.to_owned(), 1)])
+    }
+
+    fn on(link: u32, suffix: u32) -> Membership {
+        let group = 0xff02_u128 << 112 | 0x1_ff00_0000 | u128::from(suffix);
+        Membership {
+            link,
+            group: Ipv6Addr::from_bits(group),
+        }
     }
 
     /// A pair without addresses: the kernel itself joins no solicited-node group there.
@@ -233,192 +224,180 @@ mod tests {
         pair
     }
 
-    fn many(count: u32) -> impl Iterator<Item = Ipv6Addr> {
-        (0..count).map(|n| Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(n)))
-    }
-
     #[test]
-    fn vips_share_the_group_of_their_low_24_bits_until_the_last_leaves() {
+    fn a_group_outlives_whoever_joined_it_and_is_found_again() {
         in_namespace(|| {
-            let link = bare_pair().near;
-            let mut groups = Groups::new();
-            let [a, b, c] = ["2001:db8::12:3456", "2001:db8:1::12:3456", "2001:db8::1"].map(vip);
-            for vip in [a, b, b, c] {
-                groups.join(vip, link).unwrap();
+            let Pair { near, far } = bare_pair();
+            let groups = Groups::open().unwrap();
+            let (a, b) = (on(near, 0x12_3456), on(far, 1));
+            for membership in [a, a, b] {
+                groups.join(membership).unwrap();
             }
-            let shared = ("ff123456".to_owned(), 1);
-            let own = ("ff000001".to_owned(), 1);
-            assert_eq!(
-                kernel("near"),
-                BTreeMap::from([shared.clone(), own.clone()])
-            );
-            assert_eq!(kernel("far"), BTreeMap::new());
+            drop(groups);
+            assert_eq!(kernel("near"), one("123456"));
+            assert_eq!(kernel("far"), one("000001"));
 
-            groups.leave(c, link);
-            groups.leave(a, link);
-            groups.leave(a, link);
-            assert_eq!(kernel("near"), BTreeMap::from([shared]));
-            groups.leave(b, link);
-            assert_eq!(kernel("near"), BTreeMap::new());
-            assert!(groups.sockets.is_empty(), "no socket is kept for nothing");
+            // Somebody else's proxy neighbour is none of ours.
+            ip("neighbour add proxy 2001:db8::5 dev near");
+            let groups = Groups::open().unwrap();
+            let joined: BTreeSet<Membership> = groups.joined().unwrap().into_iter().collect();
+            assert_eq!(joined, BTreeSet::from([a, b]));
+            groups.leave(b);
+            groups.leave(b);
+            assert_eq!(kernel("far"), BTreeMap::new());
+            assert_eq!(groups.leave_all().unwrap(), 1);
+            assert_eq!(kernel("near"), one("000005"));
         });
     }
 
+    /// The node may be told to be a proxy for its pods.
     #[test]
-    fn ten_thousand_vips_are_joined_with_as_many_sockets_as_it_takes() {
+    fn the_kernel_answers_for_no_vip_even_where_it_is_a_proxy() {
         in_namespace(|| {
-            let link = bare_pair().near;
-            let mut groups = Groups::new();
-            let started = Instant::now();
-            for vip in many(10_000) {
-                groups.join(vip, link).unwrap();
+            let near = bare_pair().near;
+            for (setting, value) in [
+                ("conf/all/forwarding", "1"),
+                ("conf/near/proxy_ndp", "1"),
+                ("neigh/near/proxy_delay", "0"),
+                ("neigh/far/retrans_time_ms", "50"),
+            ] {
+                fs::write(format!("/proc/sys/net/ipv6/{setting}"), value).unwrap();
             }
-            println!(
-                "joined in {:?}, {} sockets",
-                started.elapsed(),
-                groups.sockets.len()
-            );
+            ip("address add fe80::2/64 dev far nodad");
+            ip("address add fd00::2/64 dev far nodad");
+            ip("address add fe80::1/64 dev near nodad");
+            let before = addresses_and_routes("near");
+            Groups::open().unwrap().join(on(near, 5)).unwrap();
+            assert_eq!(addresses_and_routes("near"), before);
+
+            assert!(!resolves("fd00::5", "far"));
+            ip("neighbour add proxy fd00::6 dev near");
+            assert!(resolves("fd00::6", "far"), "it is no proxy at all");
+        });
+    }
+
+    /// Sends to an address, and waits for what becomes of it.
+    fn resolves(address: &str, link: &str) -> bool {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        socket.send_to(b"?", (address, 9)).unwrap();
+        loop {
+            let known = output(&format!("neighbour show {address} dev {link}"));
+            match known.split_whitespace().last() {
+                Some("REACHABLE") => return true,
+                Some("FAILED") => return false,
+                _ => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    fn addresses_and_routes(link: &str) -> [String; 2] {
+        [
+            output(&format!("address show dev {link}")),
+            output(&format!("-6 route show dev {link} table all")),
+        ]
+    }
+
+    #[test]
+    fn ten_thousand_groups() {
+        in_namespace(|| {
+            let near = bare_pair().near;
+            let groups = Groups::open().unwrap();
+            let all: BTreeSet<Membership> = (0..10_000).map(|n| on(near, n)).collect();
+            let started = Instant::now();
+            for membership in &all {
+                groups.join(*membership).unwrap();
+            }
+            println!("joined in {:?}", started.elapsed());
             assert_eq!(kernel("near").len(), 10_000);
-            drop(groups);
+            let joined = groups.joined().unwrap();
+            assert_eq!(joined.into_iter().collect::<BTreeSet<_>>(), all);
+            assert_eq!(groups.leave_all().unwrap(), 10_000);
             assert_eq!(kernel("near").len(), 0);
         });
     }
 
     #[test]
-    fn room_that_was_left_is_used_again() {
+    fn a_link_that_loses_its_carrier_or_gets_another_name_or_mac_keeps_its_groups() {
         in_namespace(|| {
-            let link = bare_pair().near;
-            let mut groups = Groups::new();
-            let mut joined = many(100_000);
-            while groups.sockets.len() < 2 {
-                groups.join(joined.next().unwrap(), link).unwrap();
+            let near = bare_pair().near;
+            let groups = Groups::open().unwrap();
+            groups.join(on(near, 1)).unwrap();
+            for change in [
+                "dev far down",
+                "dev far up",
+                "dev near address 02:00:00:00:00:09",
+                "dev near mtu 1280",
+                "dev near name lan0",
+            ] {
+                ip(&format!("link set {change}"));
+                assert_eq!(kernel(&name(near)), one("000001"), "{change}");
             }
-            let full = groups.sockets[&0].memberships;
-            assert!(groups.sockets[&0].full);
-            for vip in many(10) {
-                groups.leave(vip, link);
+        });
+    }
+
+    /// The node joins them again when it hears of it.
+    #[test]
+    fn a_link_that_goes_down_or_has_no_ipv6_for_a_while_loses_its_groups() {
+        in_namespace(|| {
+            let near = bare_pair().near;
+            let groups = Groups::open().unwrap();
+            let membership = on(near, 1);
+            for (takes, gives) in [
+                ("link set dev near down", "link set dev near up"),
+                ("link set dev near mtu 1279", "link set dev near mtu 1500"),
+            ] {
+                groups.join(membership).unwrap();
+                ip(takes);
+                assert_eq!(kernel("near"), BTreeMap::new(), "{takes}");
+                ip(gives);
+                assert!(!kernel("near").contains_key("000001"), "{gives}");
+                groups.leave(membership);
+                groups.join(membership).unwrap();
+                assert_eq!(kernel("near").get("000001"), Some(&1), "{gives}");
             }
-            for vip in many(10) {
-                groups.join(vip, link).unwrap();
-            }
-            assert_eq!(groups.sockets[&0].memberships, full);
-            assert_eq!(groups.sockets.len(), 2);
-            assert_eq!(kernel("near").len(), full + 1);
+            let disable = |value| {
+                fs::write("/proc/sys/net/ipv6/conf/near/disable_ipv6", value).unwrap();
+            };
+            disable("1");
+            assert!(!kernel("near").contains_key("000001"));
+            groups.join(membership).unwrap();
+            disable("0");
+            assert_eq!(kernel("near").get("000001"), Some(&1));
         });
     }
 
     #[test]
-    fn a_link_that_comes_back_under_another_index_is_joined_again() {
+    fn a_link_that_is_gone_is_told_and_takes_its_groups_along() {
         in_namespace(|| {
-            let old = bare_pair().near;
-            let mut groups = Groups::new();
-            let a = vip("2001:db8::1");
-            groups.join(a, old).unwrap();
+            let near = bare_pair().near;
+            let groups = Groups::open().unwrap();
+            groups.join(on(near, 1)).unwrap();
             ip("link delete dev near");
-            let error = groups.join(vip("2001:db8::2"), old).unwrap_err();
+            assert_eq!(groups.joined().unwrap(), []);
+            groups.leave(on(near, 1));
+            let error = groups.join(on(near, 2)).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "cannot join ff02::1:ff00:2, the group of 2001:db8::2, on link {old}: \
-                     No such device (os error 19)"
+                    "cannot join ff02::1:ff00:2 on interface {near}, so that solicitations for \
+                     its VIPs may not arrive: No such device (os error 19)"
                 )
             );
-            groups.link_gone(old);
-            assert!(groups.sockets.is_empty());
-
-            let new = bare_pair().near;
-            assert_ne!(new, old);
-            groups.join(a, new).unwrap();
-            assert_eq!(kernel("near"), BTreeMap::from([("ff000001".to_owned(), 1)]));
-        });
-    }
-
-    #[test]
-    fn a_link_that_comes_back_under_the_same_index_is_joined_again() {
-        in_namespace(|| {
-            let link = bare_pair().near;
-            let mut groups = Groups::new();
-            let (a, b) = (vip("2001:db8::1"), vip("2001:db8::2"));
-            groups.join(a, link).unwrap();
-            groups.join(b, link).unwrap();
-            ip("link delete dev near");
-            ip(&format!(
-                "link add name near index {link} type veth peer name far"
-            ));
-            ip("link set dev near addrgenmode none up");
-            groups.link_gone(link);
-            groups.join(a, link).unwrap();
-            assert_eq!(kernel("near"), BTreeMap::from([("ff000001".to_owned(), 1)]));
-        });
-    }
-
-    #[test]
-    fn memberships_outlast_a_link_that_is_down_for_a_while() {
-        in_namespace(|| {
-            let link = bare_pair().near;
-            let mut groups = Groups::new();
-            groups.join(vip("2001:db8::1"), link).unwrap();
-            ip("link set dev near down");
-            groups.join(vip("2001:db8::2"), link).unwrap();
-            ip("link set dev near up");
-            assert_eq!(kernel("near").len(), 2);
-        });
-    }
-
-    #[test]
-    fn groups_that_a_small_mtu_has_taken_are_joined_again() {
-        in_namespace(|| {
-            let link = bare_pair().near;
-            let mut groups = Groups::new();
-            let a = vip("2001:db8::1");
-            groups.join(a, link).unwrap();
-            for left_before_it_is_raised in [true, false] {
-                ip("link set dev near mtu 1000");
-                assert_eq!(kernel("near"), BTreeMap::new());
-                if left_before_it_is_raised {
-                    groups.leave(a, link);
-                    ip("link set dev near mtu 1500");
-                } else {
-                    ip("link set dev near mtu 1500");
-                    groups.leave(a, link);
-                }
-                assert!(!kernel("near").contains_key("ff000001"));
-                groups.join(a, link).unwrap();
-                assert_eq!(kernel("near").get("ff000001"), Some(&1));
-            }
         });
     }
 
     #[test]
     fn a_link_without_ipv6_is_told() {
         in_namespace(|| {
-            let link = bare_pair().near;
+            let near = bare_pair().near;
             ip("link set dev near mtu 1000");
-            let error = Groups::new().join(vip("2001:db8::1"), link).unwrap_err();
+            let error = Groups::open().unwrap().join(on(near, 1)).unwrap_err();
+            let error = error.to_string();
             assert!(
-                error.to_string().ends_with("its MTU may be below 1280"),
+                error.starts_with("cannot join ff02::1:ff00:1 on near"),
                 "{error}"
             );
-        });
-    }
-
-    #[test]
-    fn a_socket_without_room_for_one_group_says_which_sysctl_to_raise() {
-        in_namespace(|| {
-            const OPTMEM_MAX: &str = "/proc/sys/net/core/optmem_max";
-            let link = bare_pair().near;
-            if !fs::exists(OPTMEM_MAX).unwrap() {
-                eprintln!("SKIPPED: before Linux 6.8, a namespace has no optmem_max of its own");
-                return;
-            }
-            fs::write(OPTMEM_MAX, "16").unwrap();
-            let error = Groups::new().join(vip("2001:db8::1"), link).unwrap_err();
-            assert!(
-                error
-                    .to_string()
-                    .ends_with("raise the sysctl net.core.optmem_max"),
-                "{error}"
-            );
+            assert!(error.ends_with("its MTU may be below 1280"), "{error}");
         });
     }
 }

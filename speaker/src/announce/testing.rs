@@ -36,7 +36,12 @@ pub(super) fn in_namespace(test: impl FnOnce() + Send + 'static) {
 
 /// Runs `ip` in the thread's namespace.
 pub(super) fn ip(arguments: &str) {
-    run("ip", arguments);
+    output(arguments);
+}
+
+/// Runs `ip` in the thread's namespace, and hands back what it prints.
+pub(super) fn output(arguments: &str) -> String {
+    run("ip", arguments)
 }
 
 /// Runs `tc` in the thread's namespace.
@@ -44,7 +49,7 @@ pub(super) fn tc(arguments: &str) {
     run("tc", arguments);
 }
 
-fn run(tool: &str, arguments: &str) {
+fn run(tool: &str, arguments: &str) -> String {
     let output = Command::new(tool)
         .args(arguments.split_whitespace())
         .output()
@@ -54,6 +59,7 @@ fn run(tool: &str, arguments: &str) {
         "{tool} {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Two links joined by a cable, both up, by interface index.

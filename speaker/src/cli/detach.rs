@@ -25,7 +25,11 @@ pub(super) struct Detach {
 
 impl Detach {
     pub(super) fn run(self) -> Result<()> {
-        let Removed { links, layouts } = kernel::detach_all(&self.places.bpffs)?;
+        let Removed {
+            links,
+            layouts,
+            groups,
+        } = kernel::detach_all(&self.places.bpffs)?;
         if links.is_empty() && layouts.is_empty() {
             println!(
                 "nothing to do: nothing is pinned under {}",
@@ -37,6 +41,11 @@ impl Detach {
                 Some(name) => println!("taken off {name}"),
                 None => println!("taken off interface {index}, which is gone"),
             }
+        }
+        match groups {
+            0 => {}
+            1 => println!("left 1 IPv6 group"),
+            groups => println!("left {groups} IPv6 groups"),
         }
         for layout in layouts {
             println!("removed the maps of layout {layout}");

@@ -1,6 +1,9 @@
 //! Takes everything out of the kernel: what `speaker detach` does.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
@@ -10,7 +13,7 @@ use super::{
     lock::{Lock, LockError},
     pins::{PinError, Pins},
 };
-use crate::netlink;
+use crate::{announce::Groups, netlink};
 
 /// What was there, and is no longer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Removed {
     pub links: Vec<(u32, Option<String>)>,
     /// Layouts of maps.
     pub layouts: Vec<String>,
+    /// How many IPv6 groups were left.
+    pub groups: usize,
 }
 
 /// Why something is still there.
@@ -40,10 +45,13 @@ pub enum RemoveError {
     /// A pin cannot be removed.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// The IPv6 groups cannot be left.
+    #[error("the kernel does not list the IPv6 groups that were joined")]
+    Groups(#[source] io::Error),
 }
 
-/// Takes the program off all interfaces, at once, and removes all maps, of any version. Nothing
-/// happens where nothing is.
+/// Takes the program off all interfaces, at once, leaves all groups, and removes all maps, of any
+/// version. Nothing happens where nothing is.
 ///
 /// # Errors
 ///
@@ -71,6 +79,8 @@ fn remove(pins: &Pins, bpffs: &Path) -> Result<Removed, RemoveError> {
         pins.unlink(ifindex)?;
         removed.links.push((ifindex, name));
     }
+    let groups = Groups::open().and_then(|groups| groups.leave_all());
+    removed.groups = groups.map_err(RemoveError::Groups)?;
     for layout in pins.layouts()? {
         pins.remove_layout(&layout)?;
         removed.layouts.push(layout);

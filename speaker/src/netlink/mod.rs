@@ -10,5 +10,5 @@ mod table;
 mod watch;
 
 pub use ethtool::set_vlan_stripping;
-pub(crate) use request::{link, refusal_of_xdp};
+pub(crate) use request::{RouteSocket, link, refusal_of_xdp};
 pub use watch::{Watch, WatchError, watch};

@@ -1,4 +1,4 @@
-//! One question to the kernel about one link, answered at once.
+//! Questions to the kernel, each answered at once.
 
 use std::{
     io,
@@ -7,8 +7,8 @@ use std::{
 
 use rtnetlink::{
     packet_core::{
-        ErrorMessage, NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-        NlasIterator,
+        ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+        NetlinkPayload, NlasIterator,
     },
     packet_route::{
         RouteNetlinkMessage,
@@ -35,7 +35,7 @@ const MESSAGE: u16 = 1;
 pub(crate) fn link(index: u32) -> io::Result<Option<Link>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    match ask(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)? {
+    match RouteSocket::open()?.ask(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST)? {
         Answer::Message(RouteNetlinkMessage::NewLink(message)) => Ok(parse::link(&message)),
         Answer::Refused { error, .. } if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Answer::Refused { error, .. } => Err(error),
@@ -75,7 +75,7 @@ fn set_xdp(index: u32, program: i32, flags: u32) -> io::Result<Answer> {
         LinkXdp::Fd(program),
         LinkXdp::Flags(flags),
     ]));
-    ask(
+    RouteSocket::open()?.ask(
         RouteNetlinkMessage::SetLink(message),
         NLM_F_REQUEST | NLM_F_ACK,
     )
@@ -90,33 +90,77 @@ enum Answer {
     },
 }
 
-fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Answer> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    // The text of an error; and without a copy of the question in front of it.
-    socket.set_ext_ack(true)?;
-    socket.set_cap_ack(true)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+/// Where questions are asked, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub(crate) struct RouteSocket(Socket);
 
-    let mut header = NetlinkHeader::default();
-    header.flags = flags;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
+impl RouteSocket {
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        // The text of an error; and without a copy of the question in front of it.
+        socket.set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self(socket))
+    }
 
-    let (bytes, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::deserialize(&bytes).map_err(io::Error::other)?;
-    Ok(match answer.payload {
-        NetlinkPayload::InnerMessage(message) => Answer::Message(message),
-        NetlinkPayload::Error(error) if error.code.is_some() => Answer::Refused {
-            message: text(&error),
-            error: error.to_io(),
-        },
-        NetlinkPayload::Error(_) => Answer::Done,
-        _ => return Err(io::ErrorKind::InvalidData.into()),
-    })
+    /// Has the kernel change something.
+    pub(crate) fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        match self.ask(message, flags | NLM_F_REQUEST | NLM_F_ACK)? {
+            Answer::Done => Ok(()),
+            Answer::Refused { error, .. } => Err(error),
+            Answer::Message(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Everything of a kind.
+    pub(crate) fn list(&self, kind: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.send(kind, NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut all = Vec::new();
+        loop {
+            let (bytes, _) = self.0.recv_from_full()?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let message = NetlinkMessage::deserialize(rest).map_err(io::Error::other)?;
+                // Each begins at a multiple of four bytes.
+                let length = (message.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                match message.payload {
+                    NetlinkPayload::InnerMessage(message) => all.push(message),
+                    NetlinkPayload::Done(_) => return Ok(all),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => return Err(io::ErrorKind::InvalidData.into()),
+                }
+            }
+        }
+    }
+
+    fn ask(&self, question: RouteNetlinkMessage, flags: u16) -> io::Result<Answer> {
+        self.send(question, flags)?;
+        let (bytes, _) = self.0.recv_from_full()?;
+        let answer = NetlinkMessage::deserialize(&bytes).map_err(io::Error::other)?;
+        Ok(match answer.payload {
+            NetlinkPayload::InnerMessage(message) => Answer::Message(message),
+            NetlinkPayload::Error(error) if error.code.is_some() => Answer::Refused {
+                message: text(&error),
+                error: error.to_io(),
+            },
+            NetlinkPayload::Error(_) => Answer::Done,
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        })
+    }
+
+    fn send(&self, question: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(question));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.0.send(&bytes, 0)?;
+        Ok(())
+    }
 }
 
 /// The text behind the header of the refused question.

@@ -86,6 +86,12 @@ impl Lab {
         Host::new(name, Arc::clone(&self.switch), self.journal.clone())
     }
 
+    /// Has the switch snoop on MLD, in LANs that have no host yet: it delivers IPv6 multicast to those
+    /// who asked for it. It asks them itself, each second, and forgets after three.
+    pub fn snoop(&self) {
+        self.switch.snoop();
+    }
+
     /// Whether the kernel knows a kind of network device, by the name that `ip link add … type`
     /// takes: "vlan", "bond", "macvlan".
     pub fn has(&self, kind: &str) -> bool {

@@ -2,9 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, AsRawFd as _},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -21,11 +25,12 @@ use super::{
     port::Port,
 };
 
-/// Bridges that learn, and forward from the first moment: no spanning tree, no delay, no snooping.
-/// The switch itself is silent: it has no addresses, and no IPv6.
+/// Bridges that learn, and forward from the first moment: no spanning tree, no delay, and no
+/// snooping unless it is asked for. The switch itself is silent: it has no addresses, and no IPv6.
 #[derive(Debug)]
 pub(super) struct Switch {
     pub(super) namespace: Namespace,
+    snoops: AtomicBool,
     /// How many interfaces were plugged into each LAN so far.
     lans: Mutex<BTreeMap<u8, u8>>,
 }
@@ -57,8 +62,14 @@ impl Switch {
         }
         Ok(Self {
             namespace,
+            snoops: AtomicBool::new(false),
             lans: Mutex::default(),
         })
+    }
+
+    /// Has LANs made from now on snoop.
+    pub(super) fn snoop(&self) {
+        self.snoops.store(true, Ordering::Relaxed);
     }
 
     /// Gives a host an interface with addresses, up and plugged into a LAN.
@@ -109,20 +120,40 @@ impl Switch {
     fn next_in(&self, lan: u8) -> Result<u8> {
         let mut lans = self.lans.lock().unwrap_or_else(PoisonError::into_inner);
         if !lans.contains_key(&lan) {
-            let bridge = LinkBridge::new(&bridge(lan))
+            let name = bridge(lan);
+            let bridge = LinkBridge::new(&name)
                 .stp_state(BridgeStpState::Disabled)
-                .forward_delay(0)
-                .mcast_snooping(false)
-                .up();
+                .forward_delay(0);
+            let snoops = self.snoops.load(Ordering::Relaxed);
+            let bridge = match snoops {
+                true => with_short_memory(bridge.mcast_snooping(true)),
+                false => bridge.mcast_snooping(false),
+            };
             self.namespace
-                .run(|| netlink::add_link(bridge.build()))
+                .run(|| netlink::add_link(bridge.up().build()))
                 .map_err(|error| missing("bridge", error))?;
+            if snoops {
+                self.ask_for_members(&name)?;
+            }
         }
         let number = lans.entry(lan).or_default();
         *number = number
             .checked_add(1)
             .with_context(|| format!("LAN {lan} is full: it has 255 interfaces"))?;
         Ok(*number)
+    }
+
+    /// Has a bridge ask who is in which group: from an address, and only now that its intervals are
+    /// set, since it delivers everything to everybody until the first of them is over.
+    fn ask_for_members(&self, bridge: &str) -> Result<()> {
+        for (setting, value) in [("accept_dad", "0"), ("disable_ipv6", "0")] {
+            let setting = format!("net.ipv6.conf.{bridge}.{setting}");
+            self.namespace.sysctl(&setting, value)?;
+        }
+        let querier = format!("/sys/class/net/{bridge}/bridge/multicast_querier");
+        self.namespace
+            .run(|| fs::write(&querier, "1"))
+            .with_context(|| format!("writing {querier}"))
     }
 
     /// Makes a pair of interfaces: one here, in the calling thread's network namespace, and the
@@ -149,6 +180,17 @@ fn wait_until_usable(interface: &str, link_local: Ipv6Addr) -> Result<()> {
     wait_for_file("/proc/thread-self/net/if_inet6", |addresses| {
         addresses.contains(&bits)
     })
+}
+
+/// Asks each second who is in which group, and forgets those that have not said so for three.
+fn with_short_memory(bridge: LinkMessageBuilder<LinkBridge>) -> LinkMessageBuilder<LinkBridge> {
+    /// The kernel counts hundredths of a second.
+    const SECOND: u64 = 100;
+    bridge
+        .mcast_startup_query_interval(SECOND)
+        .mcast_query_interval(SECOND)
+        .mcast_query_response_interval(SECOND / 2)
+        .mcast_membership_interval(3 * SECOND)
 }
 
 /// The name of a LAN's bridge.

@@ -1,6 +1,6 @@
 //! The agent in the lab, asked by clients that nobody here wrote.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::scene::{PATIENCE, Scene, VETH, VIRTIO, VMXNET3, Wire};
 use crate::{agent::Mode, lab::Lab};
@@ -22,6 +22,11 @@ pub(super) fn veth_native_killed(lab: &Lab) -> Result<()> {
     let mut agent = scene.agent(Mode::Native, &[VETH.node])?;
     is_answered(&scene, Mode::Native, VETH)?;
     agent.kill()?;
+    let groups = scene.node.ip("-6 maddr show dev eth0")?;
+    ensure!(
+        groups.contains("ff02::1:ff00:240"),
+        "the group went with the agent: {groups}"
+    );
     scene.is_answered(VIPS[0], VETH)?;
     let agent = scene.agent(Mode::Native, &[VETH.node])?;
     agent.wait_for_line("maps of an earlier run", PATIENCE)?;

@@ -8,8 +8,8 @@ use crate::{agent::Mode, lab::Lab, manifest, wait::wait_until};
 /// Of the untagged network.
 const UNTAGGED: [&str; 2] = ["10.0.0.240", "fd00::240"];
 
-/// Of VLAN 100.
-const TAGGED: [&str; 2] = ["10.0.100.240", "fd00:100::240"];
+/// Of VLAN 100. They share no group with the untagged ones.
+const TAGGED: [&str; 2] = ["10.0.100.241", "fd00:100::241"];
 
 /// The ends of a wire, in VLAN 100.
 macro_rules! vlan_of {

@@ -4,6 +4,7 @@
 mod announcements;
 mod configuration;
 mod errors;
+mod groups;
 mod lifecycle;
 mod observe;
 mod probes;

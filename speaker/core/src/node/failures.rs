@@ -3,9 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
-    net::Ipv6Addr,
 };
 
+use super::Membership;
 use crate::plan::Entry;
 
 /// A step that can fail.
@@ -17,8 +17,8 @@ pub(super) enum Step {
     Fit(Entry),
     /// To run the program on an interface.
     Attach(u32),
-    /// To join the group of a VIP on a link.
-    Join(Ipv6Addr, u32),
+    /// To join a group of VIPs on a link.
+    Join(Membership),
 }
 
 /// What was refused, and why.
@@ -60,7 +60,7 @@ impl Failures {
         for steps in [&mut self.now, &mut self.before] {
             steps.retain(|step, _| match step {
                 Step::Put(entry) | Step::Fit(entry) => planned.contains(entry),
-                Step::Attach(_) | Step::Join(..) => true,
+                Step::Attach(_) | Step::Join(_) => true,
             });
         }
     }

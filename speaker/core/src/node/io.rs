@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use speaker_common::{
@@ -10,7 +10,7 @@ use speaker_common::{
     wire::Mac,
 };
 
-use super::Attached;
+use super::{Attached, Membership};
 use crate::{intent::Wanted, link::LinkChange, links::Links, plan::Entry};
 
 /// Everything that can make the node act.
@@ -53,10 +53,8 @@ pub enum Input {
     },
     /// The kernel refused [`Command::Join`].
     JoinFailed {
-        /// The VIP.
-        address: Ipv6Addr,
-        /// The link.
-        link: u32,
+        /// The group and the link.
+        membership: Membership,
         /// Why.
         reason: String,
     },
@@ -78,6 +76,8 @@ pub struct Adopted {
     pub links: BTreeMap<u32, layout::Link>,
     /// Interfaces that the program of an earlier agent is attached to.
     pub attached: BTreeSet<u32>,
+    /// The groups that an earlier agent has joined.
+    pub joined: BTreeSet<Membership>,
     /// Whether the lease was still valid: nobody has noticed that the agent was away.
     pub in_time: bool,
 }
@@ -91,10 +91,10 @@ pub enum Command {
     SetLink(u32, layout::Link),
     /// Remove an entry of `links`.
     RemoveLink(u32),
-    /// Join the solicited-node group of a VIP on a link.
-    Join(Ipv6Addr, u32),
-    /// Leave it.
-    Leave(Ipv6Addr, u32),
+    /// Join the solicited-node group of VIPs on a link; nothing happens where it is joined.
+    Join(Membership),
+    /// Leave it; nothing happens where it is not joined.
+    Leave(Membership),
     /// Set a slot's counters to zero: another VIP has it now.
     ResetCounters(u32),
     /// Write an entry of the VIP maps.

@@ -5,6 +5,7 @@
 //! on with what an earlier agent left it.
 
 mod failures;
+mod groups;
 mod io;
 mod ownership;
 mod reconcile;
@@ -13,12 +14,13 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use groups::Membership;
 pub use io::{Adopted, Command, Input, Notice};
 pub use status::{Attached, LinkStatus, PlaceStatus, Status, VipStatus};
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -83,7 +85,7 @@ struct Held {
     vips: BTreeMap<Entry, Vip>,
     links: BTreeMap<u32, layout::Link>,
     attached: BTreeMap<u32, Option<Result<Attached, String>>>,
-    joined: BTreeSet<(Ipv6Addr, u32)>,
+    joined: BTreeSet<Membership>,
     keep_tags: BTreeSet<u32>,
 }
 
@@ -165,14 +167,11 @@ impl Node {
                 self.failed(Step::Put(entry), reason, notice, now);
                 self.stale = true;
             }
-            Input::JoinFailed {
-                address,
-                link,
-                reason,
-            } => {
-                self.held.joined.remove(&(address, link));
+            Input::JoinFailed { membership, reason } => {
+                self.held.joined.remove(&membership);
                 let notice = Notice::Refused(reason.clone());
-                self.failed(Step::Join(address, link), reason, notice, now);
+                self.failed(Step::Join(membership), reason, notice, now);
+                self.stale = true;
             }
             Input::Claimed { entry, by } => self.claimed(entry, by, now),
         }
@@ -199,8 +198,9 @@ impl Node {
 
     /// The VIPs that are answered and announced now, each with the names of its links.
     pub fn answered(&self) -> impl Iterator<Item = (IpAddr, String)> {
-        let places = self.live.keys();
-        places.map(|place| (place.address, self.link_name(place.link)))
+        let heard = |(place, placed): &(&Place, &Placed)| self.refusal(place, placed).is_none();
+        let places = self.live.iter().filter(heard);
+        places.map(|(place, _)| (place.address, self.link_name(place.link)))
     }
 
     /// A number that is another one whenever [`answered`](Self::answered) or
@@ -314,22 +314,6 @@ impl Node {
         }
     }
 
-    /// The kernel has left the groups of a link without IPv6, and joins none of them when IPv6 is
-    /// back, which the next change may already tell.
-    fn lose_groups(&mut self, change: &LinkChange) {
-        let LinkChange::Set(link) = change else {
-            return;
-        };
-        if !link.has_ipv6() {
-            let lost = self
-                .held
-                .joined
-                .extract_if(.., |(_, joined)| *joined == link.index);
-            self.commands
-                .extend(lost.map(|(address, link)| Command::Leave(address, link)));
-        }
-    }
-
     /// The kernel refused a step, which is tried again later; the operator is told once.
     fn failed(&mut self, step: Step, reason: String, notice: Notice, now: Instant) {
         if self.failures.note(step, reason) {
@@ -343,6 +327,7 @@ impl Node {
             vips,
             links,
             attached,
+            joined,
             in_time,
         } = adopted;
         self.slots = Slots::taken(vips.values().map(|vip| vip.slot));
@@ -355,6 +340,7 @@ impl Node {
         }
         self.held.vips = vips;
         self.held.links = links;
+        self.held.joined = joined;
         // Attached, but by a program that is not this agent's yet: to be attached anew, which
         // swaps the program.
         self.held.attached = attached.into_iter().map(|index| (index, None)).collect();

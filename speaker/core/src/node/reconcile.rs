@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
     time::Instant,
 };
 
@@ -46,35 +45,6 @@ impl Node {
         for (entry, vip) in gone {
             self.slots.release(vip.slot);
             self.commands.push_back(Command::Remove(entry));
-        }
-    }
-
-    fn groups(&self) -> BTreeSet<(Ipv6Addr, u32)> {
-        self.plan
-            .places
-            .keys()
-            .filter_map(|place| match place.address {
-                IpAddr::V6(address) => Some((address, place.link)),
-                IpAddr::V4(_) => None,
-            })
-            .collect()
-    }
-
-    fn leave_groups(&mut self) {
-        let groups = self.groups();
-        let gone = self
-            .held
-            .joined
-            .extract_if(.., |joined| !groups.contains(joined));
-        self.commands
-            .extend(gone.map(|(address, link)| Command::Leave(address, link)));
-    }
-
-    fn join_groups(&mut self) {
-        for (address, link) in self.groups() {
-            if self.held.joined.insert((address, link)) {
-                self.commands.push_back(Command::Join(address, link));
-            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Action;
 
-use super::{Node, Place, Placed, Step};
+use super::{Membership, Node, Place, Placed, Step};
 use crate::{
     describe::mac_text,
     intent::{Wanted, WantedVip},
@@ -123,8 +123,8 @@ impl Node {
         self.absence(wanted, vip, wanted.vips.get(&vip)?)
             .or_else(|| {
                 let places = self.places_of(vip);
-                let mut placed = places.iter().filter_map(|it| self.plan.places.get(it));
-                placed.find_map(|it| self.refusal(it)).map(str::to_owned)
+                let refusal = |it| self.refusal(it, self.plan.places.get(it)?);
+                places.iter().find_map(refusal).map(str::to_owned)
             })
     }
 
@@ -136,9 +136,11 @@ impl Node {
     }
 
     /// What the kernel has refused that an answer there takes.
-    fn refusal(&self, placed: &Placed) -> Option<&str> {
-        let steps = [Step::Put(placed.entry), Step::Fit(placed.entry)];
-        let failure = steps.iter().find_map(|step| self.failures.of(step));
+    pub(super) fn refusal(&self, place: &Place, placed: &Placed) -> Option<&str> {
+        let entry = [Step::Put(placed.entry), Step::Fit(placed.entry)];
+        let group = Membership::of(place).map(Step::Join);
+        let steps = entry.into_iter().chain(group);
+        let failure = steps.filter_map(|step| self.failures.of(&step)).next();
         failure.or_else(|| self.attached(placed)?.as_ref().err().map(String::as_str))
     }
 
@@ -156,7 +158,7 @@ impl Node {
     fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
         let attached = self.attached(placed).and_then(|it| it.as_ref().ok());
         let held = self.held.vips.get(&placed.entry);
-        let state = match (self.refusal(placed), attached.and(held)) {
+        let state = match (self.refusal(place, placed), attached.and(held)) {
             (Some(reason), _) => reason,
             (None, Some(vip)) if vip.action == Action::Suppress => "standby",
             (None, Some(_)) if placed.up => "answering",

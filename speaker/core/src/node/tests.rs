@@ -1,3 +1,4 @@
+mod groups;
 mod ipvs;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ struct Bench {
     log: Vec<String>,
     full: bool,
     refuses_program: bool,
+    refuses_group: bool,
 }
 
 impl Bench {
@@ -33,6 +35,7 @@ impl Bench {
             log: Vec::new(),
             full: false,
             refuses_program: false,
+            refuses_group: false,
         }
     }
 
@@ -99,6 +102,10 @@ impl Bench {
                 entry,
                 reason: "full".into(),
             },
+            Command::Join(membership) if self.refuses_group => Input::JoinFailed {
+                membership,
+                reason: "no group".into(),
+            },
             _ => return,
         };
         self.node.handle(result, self.now);
@@ -125,8 +132,8 @@ fn words(command: &Command) -> String {
         Command::KeepTags(index) => format!("keep tags {index}"),
         Command::SetLink(index, _) => format!("set link {index}"),
         Command::RemoveLink(index) => format!("remove link {index}"),
-        Command::Join(address, link) => format!("join {address} {link}"),
-        Command::Leave(address, link) => format!("leave {address} {link}"),
+        Command::Join(it) => format!("join {} {}", it.group, it.link),
+        Command::Leave(it) => format!("leave {} {}", it.group, it.link),
         Command::ResetCounters(slot) => format!("reset {slot}"),
         Command::Put(entry, vip) => format!("put {} {:?} {}", entry.address, vip.action, vip.slot),
         Command::Remove(entry) => format!("remove {}", entry.address),
@@ -189,6 +196,7 @@ fn adopted(address: &str, in_time: bool) -> Input {
         vips: BTreeMap::from([(entry(address), Vip::new(Action::Answer, 4))]),
         links: BTreeMap::from([(2, layout::Link::new(MAC, 2))]),
         attached: BTreeSet::from([2]),
+        joined: BTreeSet::new(),
         in_time,
     })
 }
@@ -199,7 +207,7 @@ fn taking_a_vip_joins_then_enters_then_runs_then_announces() {
     bench.handle(wanted(&["fd00::5"])).expect(&[]);
     bench.handle(links([eth0()])).expect(&[
         "set link 2",
-        "join fd00::5 2",
+        "join ff02::1:ff00:5 2",
         "reset 0",
         "put fd00::5 Answer 0",
         "attach 2",
@@ -220,7 +228,7 @@ fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
     bench.handle(wanted(&[])).expect(&[
         "put fd00::5 Suppress 0",
         "remove fd00::5",
-        "leave fd00::5 2",
+        "leave ff02::1:ff00:5 2",
         "Withdrawn(fd00::5, \"eth0\")",
     ]);
     bench.wait(10.0).expect(&[]);
@@ -461,38 +469,6 @@ fn what_does_not_fit_a_map_is_told_once_and_entered_as_soon_as_it_does() {
     assert_eq!(state(&bench, v6(most)), "answering");
 }
 
-/// The kernel has left the groups of a link whose MTU was too small for IPv6, for however short a
-/// time.
-#[test]
-fn groups_that_a_small_mtu_has_taken_are_joined_again() {
-    let with_mtu = |mtu| Input::Link(LinkChange::Set(Link { mtu, ..eth0() }));
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5", "fd00::5"]))
-        .handle(links([eth0()]))
-        .quiet();
-    bench.handle(with_mtu(1279)).expect(&[
-        "leave fd00::5 2",
-        "remove fd00::5",
-        "Withdrawn(fd00::5, \"eth0\")",
-        "NotAnnounced(fd00::5, \"interface eth0 has an MTU of 1279 bytes, and IPv6 needs 1280: \
-         raise it, or use another interface\")",
-    ]);
-    bench.handle(with_mtu(1280)).expect(&[
-        "join fd00::5 2",
-        "reset 1",
-        "put fd00::5 Answer 1",
-        "Announcing(fd00::5, \"eth0\")",
-        "announce fd00::5",
-    ]);
-    bench.quiet();
-    for mtu in [576, 9000] {
-        bench.node.handle(with_mtu(mtu), bench.now);
-    }
-    bench.settle();
-    bench.expect(&["leave fd00::5 2", "join fd00::5 2"]);
-}
-
 #[test]
 fn a_claim_is_told_once_in_ten_seconds_and_defended() {
     let mut bench = Bench::new();
@@ -535,7 +511,7 @@ fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_w
     bench.node.handle(wanted(&["fd00::5"]), bench.now);
     bench.handle(links([eth0()])).expect(&[
         "set link 2",
-        "join fd00::5 2",
+        "join ff02::1:ff00:5 2",
         "reset 0",
         "put fd00::5 Suppress 0",
         "attach 2",
