@@ -27,6 +27,9 @@ pub enum Unsupported {
     /// A member of a bond or port of a bridge: its frames belong to the master.
     #[error("belongs to {0}: use {0} instead")]
     Member(String),
+    /// Part of something that takes its frames and cannot carry VIPs itself.
+    #[error("belongs to {0}, which is of kind {1} and cannot carry VIPs: use another interface")]
+    Taken(String, String),
     /// Not an Ethernet device that hosts resolve addresses on.
     #[error("is of kind {0}, which cannot answer ARP and Neighbor Discovery for VIPs")]
     Kind(String),
@@ -48,10 +51,20 @@ impl Attachment {
     ///
     /// A kind of link that is not supported, and why.
     pub fn of(link: &Link, links: &Links) -> Result<Self, Unsupported> {
-        if let Some(master) = link.master.and_then(|index| links.get(index))
-            && matches!(master.kind, Kind::Bond { .. } | Kind::Bridge)
-        {
-            return Err(Unsupported::Member(master.name.clone()));
+        if let Some(master) = link.master.and_then(|index| links.get(index)) {
+            let name = || master.name.clone();
+            match &master.kind {
+                Kind::Bond { .. } | Kind::Bridge => return Err(Unsupported::Member(name())),
+                Kind::Other(kind) => return Err(Unsupported::Taken(name(), kind.clone())),
+                // A VRF has routes of its own, and leaves the frames of its members alone.
+                Kind::Vrf => {}
+                // None of these has members.
+                Kind::Plain
+                | Kind::Loopback
+                | Kind::Veth
+                | Kind::Vlan { .. }
+                | Kind::Macvlan { .. } => {}
+            }
         }
         if link.mac == [0; 6] {
             return Err(Unsupported::NoMac);
@@ -63,13 +76,14 @@ impl Attachment {
             members,
         };
         match &link.kind {
-            Kind::Plain | Kind::Bridge | Kind::Macvlan { .. } => Ok(here(Vec::new())),
-            Kind::Veth | Kind::Bond { .. } => match vlans_of(link.index, links).as_slice() {
-                vlans @ [_, ..] if hides_tags(link, links) => {
-                    Err(Unsupported::HiddenTags(vlans.join(", ")))
+            Kind::Plain | Kind::Veth | Kind::Bridge | Kind::Macvlan { .. } | Kind::Bond { .. } => {
+                match vlans_of(link.index, links).as_slice() {
+                    vlans @ [_, ..] if hides_tags(link, links) => {
+                        Err(Unsupported::HiddenTags(vlans.join(", ")))
+                    }
+                    _ => Ok(here(in_use(link, links))),
                 }
-                _ => Ok(here(in_use(link, links))),
-            },
+            }
             Kind::Vlan { .. } => Ok(on_parent(link, links).unwrap_or_else(|| here(Vec::new()))),
             Kind::Loopback => Err(Unsupported::Kind("loopback".into())),
             Kind::Vrf => Err(Unsupported::Kind("vrf".into())),
@@ -103,10 +117,11 @@ fn receivers<'a>(link: &'a Link, links: &'a Links) -> impl Iterator<Item = &'a L
     })
 }
 
-/// Between the ends of a veth pair a tag travels beside the frame, whatever the receiver's
-/// rx-vlan-offload says.
+/// Whether a tag travels beside the frame, whatever rx-vlan-offload says: it does between the ends
+/// of a veth pair, and the kernel has taken it off before a bridge or a macvlan sees the frame.
 fn hides_tags(link: &Link, links: &Links) -> bool {
-    receivers(link, links).any(|it| it.kind == Kind::Veth)
+    let hides = |kind: &Kind| matches!(kind, Kind::Veth | Kind::Bridge | Kind::Macvlan { .. });
+    receivers(link, links).any(|it| hides(&it.kind))
 }
 
 /// A bond's members that it uses. Those that stand by receive broadcasts too, and the bond ignores

@@ -107,7 +107,7 @@ pub fn usable(links: &Links, choice: &Choice) -> Vec<LinkInfo> {
             Some(LinkInfo {
                 name: link.name.clone(),
                 mac: Attachment::of(link, links).ok()?.mac,
-                up: link.admin_up && link.carrier,
+                up: link.is_up(),
                 subnets: link.addresses.iter().copied().collect(),
             })
         })
@@ -146,6 +146,12 @@ impl Plan {
             let Some(interfaces) = vip.interfaces_on(&wanted.node) else {
                 continue;
             };
+            if *interfaces == Interfaces::All
+                && let Some(absent) = hidden(address, &near, links, &unusable)
+            {
+                plan.absent.insert(address, absent);
+                continue;
+            }
             let mut places: Vec<&Link> = match interfaces {
                 Interfaces::Named(names) => {
                     let named = all.into_iter().filter(|it| names.contains(&it.name));
@@ -195,7 +201,7 @@ impl Plan {
                 entry,
                 attached: attachment.interface,
                 mac: attachment.mac,
-                up: link.admin_up && link.carrier,
+                up: link.is_up(),
             },
         );
     }
@@ -232,6 +238,25 @@ fn in_subnet_or_all<'a>(address: IpAddr, links: &[&'a Link]) -> Vec<&'a Link> {
         return links.to_vec();
     }
     near
+}
+
+/// Why a VIP is not placed on the other links: clients ask for it on one that cannot tell it from its
+/// VLANs, and on no other.
+fn hidden(
+    address: IpAddr,
+    near: &[&Link],
+    links: &Links,
+    unusable: &BTreeMap<&str, Unsupported>,
+) -> Option<Absent> {
+    let has_subnet = |link: &&Link| link.has_subnet_of(address);
+    if near.iter().any(has_subnet) {
+        return None;
+    }
+    unusable.iter().find_map(|(name, reason)| {
+        let hides = matches!(reason, Unsupported::HiddenTags(_))
+            && links.named(name).as_ref().is_some_and(has_subnet);
+        hides.then(|| Absent::Unsupported((*name).to_owned(), reason.clone()))
+    })
 }
 
 fn absent(

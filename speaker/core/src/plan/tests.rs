@@ -295,22 +295,82 @@ fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
 }
 
 #[test]
-fn a_veth_with_vlans_on_it_cannot_tell_them_apart() {
-    let links = [link(2, "eth0", Kind::Veth), vlan(3, "eth0.100", 2, 100)];
-    check(
-        &links,
-        &Choice::Usual,
-        &["eth0.100"],
-        "eth0.100@eth0.100.0.0",
-    );
-    check(
-        &links,
-        &Choice::Usual,
-        &["eth0"],
-        "interface eth0 hides VLAN tags from the program and carries eth0.100: VIPs of the \
-         untagged network could be answered on a VLAN. Put the VIPs on a VLAN device, or on an \
-         interface without VLANs",
-    );
+fn a_link_that_hides_tags_and_has_vlans_on_it_cannot_tell_them_apart() {
+    let hidden = "interface br0 hides VLAN tags from the program and carries br0.100: VIPs of the \
+                  untagged network could be answered on a VLAN. Put the VIPs on a VLAN device, or \
+                  on an interface without VLANs";
+    for kind in [Kind::Veth, Kind::Bridge, Kind::Macvlan { parent: 0 }] {
+        let links = [link(2, "br0", kind), vlan(3, "br0.100", 2, 100)];
+        check(&links, &Choice::Usual, &["br0.100"], "br0.100@br0.100.0.0");
+        check(&links, &Choice::Usual, &["br0"], hidden);
+        check(&links[..1], &Choice::Usual, &[], "br0@br0.0.0");
+
+        // Nobody asks for an address of the untagged network in the VLAN.
+        let [untagged, tagged] = links;
+        let links = [
+            with_address(untagged, "10.0.0.1", 24),
+            with_address(tagged, "10.0.100.1", 24),
+        ];
+        check(&links, &Choice::Usual, &[], hidden);
+    }
+}
+
+#[test]
+fn a_link_that_cannot_carry_vips_says_why() {
+    let member_of = |kind| {
+        let port = Link {
+            master: Some(3),
+            ..link(2, "eth0", Kind::Plain)
+        };
+        [port, link(3, "master0", kind)]
+    };
+    let no_mac = Link {
+        mac: [0; 6],
+        ..link(2, "eth0", Kind::Other("wireguard".into()))
+    };
+    let other = |kind: &str| Kind::Other(kind.into());
+    let alone = |kind| vec![link(2, "eth0", kind)];
+    let refused = [
+        (
+            member_of(Kind::Bridge).to_vec(),
+            "belongs to master0: use master0 instead",
+        ),
+        (
+            member_of(Kind::Bond { active: None }).to_vec(),
+            "belongs to master0: use master0 instead",
+        ),
+        (
+            member_of(other("team")).to_vec(),
+            "belongs to master0, which is of kind team and cannot carry VIPs: use another interface",
+        ),
+        (
+            member_of(other("openvswitch")).to_vec(),
+            "belongs to master0, which is of kind openvswitch and cannot carry VIPs: use another \
+             interface",
+        ),
+        (
+            vec![no_mac],
+            "has no MAC address, so that no host resolves addresses on it",
+        ),
+        (
+            alone(Kind::Vrf),
+            "is of kind vrf, which cannot answer ARP and Neighbor Discovery for VIPs",
+        ),
+        (
+            alone(other("vxlan")),
+            "is of kind vxlan, which cannot answer ARP and Neighbor Discovery for VIPs",
+        ),
+    ];
+    let eth0 = Choice::Named(BTreeSet::from(["eth0".to_owned()]));
+    for (links, reason) in refused {
+        check(
+            &links,
+            &eth0,
+            &["eth0"],
+            &format!("interface eth0 {reason}"),
+        );
+    }
+    check(&member_of(Kind::Vrf), &eth0, &["eth0"], "eth0@eth0.0.0");
 }
 
 #[test]
