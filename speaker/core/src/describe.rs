@@ -89,7 +89,10 @@ impl Description {
             Message::ArpRequest { sender, mac, .. } | Message::ArpReply { sender, mac } => {
                 Some((sender.into(), mac))
             }
-            Message::Solicitation { target, .. } => Some((target.into(), self.from)),
+            // Duplicate address detection; any other solicitation asks for somebody else's address.
+            Message::Solicitation { target, source } => {
+                source.is_unspecified().then(|| (target.into(), self.from))
+            }
             Message::Advertisement { target, mac, .. } => {
                 Some((target.into(), mac.unwrap_or(self.from)))
             }

@@ -117,25 +117,26 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
 #[test]
 fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
     lab::test(|lab| {
-        let mut cluster = Cluster::new(lab, 1, Mode::Generic, &[&[VIP]])?;
-        cluster
-            .client
-            .ip(&format!("address add {VIP}/32 dev eth0"))?;
+        let mut cluster = Cluster::new(lab, 1, Mode::Generic, &[&VIPS])?;
+        for vip in VIPS {
+            cluster.client.ip(&format!("address add {vip} dev eth0"))?;
+        }
         cluster.nodes[0]
             .arguments
             .push("--probe-before-claim".into());
         cluster.nodes[0].spawn()?;
         let state = "silent: another host on the network answers for it";
-        wait_until(state, Duration::from_secs(10), || {
-            Ok(cluster.nodes[0]
-                .explain(VIP)
-                .is_ok_and(|it| it.state == state))
-        })?;
-        cluster
-            .client
-            .ip(&format!("address del {VIP}/32 dev eth0"))?;
+        for vip in VIPS {
+            wait_until(state, Duration::from_secs(10), || {
+                let said = cluster.nodes[0].explain(vip);
+                Ok(said.is_ok_and(|it| it.state == state))
+            })?;
+        }
         // It looks again every ten seconds.
-        assert_eq!(cluster.agreed(&[0], VIP)?, 0);
+        for vip in VIPS {
+            cluster.client.ip(&format!("address del {vip} dev eth0"))?;
+            assert_eq!(cluster.agreed(&[0], vip)?, 0);
+        }
         Ok(())
     });
 }
