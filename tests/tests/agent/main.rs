@@ -6,6 +6,7 @@ mod configuration;
 mod errors;
 mod groups;
 mod lifecycle;
+mod links;
 mod observe;
 mod probes;
 mod resolve;
