@@ -282,23 +282,17 @@ impl Cluster {
         }
         let follows = seat.follows.is_some();
         let must = self.must_go(key);
-        let bound = seat_bound(&self.seats, key).filter(|(to, _)| self.can_offer(key, to));
-        let target = match (must, bound) {
-            (_, Some(bound)) => Some(bound),
-            (Some(why), None) => self.successor(key).map(|to| (to, why)),
-            (None, None) if follows => self.leaders_owner(key).map(|to| (to, Reason::Together)),
-            (None, None) => self
+        let target = match must {
+            Some(why) => self.successor(key).map(|to| (to, why)),
+            None if follows => self.leaders_owner(key).map(|to| (to, Reason::Together)),
+            None => self
                 .fails_back_to(key, now)
                 .map(|to| (to, Reason::Failback)),
         };
         match target {
             Some((to, why)) => self.offer(key, to, why, now),
             None if must.is_some() => self.let_go(&[key], Silence::NoCandidate, now),
-            None => {
-                if let Some(seat) = self.seats.get_mut(&key) {
-                    seat.bound = None;
-                }
-            }
+            None => {}
         }
     }
 
@@ -336,11 +330,4 @@ impl Cluster {
         }
         Some(best)
     }
-}
-
-fn seat_bound(
-    seats: &std::collections::BTreeMap<VipKey, Seat>,
-    key: VipKey,
-) -> Option<(NodeName, Reason)> {
-    seats.get(&key)?.bound.clone()
 }

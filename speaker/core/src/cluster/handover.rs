@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::{
     Cluster,
-    io::{Event, Reason},
+    io::Reason,
     message::{BATCH, Body},
-    name::{Epoch, NodeName, VipKey, VipName},
+    name::{Epoch, NodeName, VipKey},
     table::Mine,
     timing::Timing,
 };
@@ -45,12 +45,13 @@ impl Cluster {
         let life = self.peers[from].life;
         let mut keys = Vec::new();
         for (key, epoch) in entries {
-            let fit = self
-                .seats
-                .get(&key)
-                .is_some_and(|seat| self.may_own(&self.name, seat) && seat.mine == Mine::No);
-            if !fit {
+            let seat = self.seats.get(&key);
+            let Some(seat) = seat.filter(|seat| self.may_own(&self.name, seat)) else {
                 keys.push(key);
+                continue;
+            };
+            // Said twice, or late.
+            if seat.mine != Mine::No {
                 continue;
             }
             let cause = super::Cause::Met;
@@ -74,48 +75,6 @@ impl Cluster {
                 *until = now;
                 self.dirty.insert(key);
             }
-        }
-    }
-
-    pub(super) fn on_move(&mut self, vip: VipName, to: NodeName) {
-        let key = vip.key();
-        let leader = self.seats.get(&key).and_then(|seat| seat.follows);
-        let key = leader.unwrap_or(key);
-        let asked = self
-            .records
-            .get(&key)
-            .and_then(|record| self.live_owner(record));
-        let seat = self.seats.get_mut(&key);
-        match (seat, asked) {
-            (Some(seat), _) if seat.mine.is_owned() => {
-                seat.tried.clear();
-                if self.can_offer(key, &to) {
-                    self.bind(key, to, Reason::Move);
-                } else {
-                    self.event(Event::MoveRefused(vip, to));
-                }
-            }
-            (_, Some(owner)) => {
-                let (keys, why) = (vec![key], Reason::Move);
-                self.send(&owner, Body::Move { keys, to, why });
-            }
-            (_, None) => self.event(Event::MoveRefused(vip, to)),
-        }
-    }
-
-    pub(super) fn on_move_asked(&mut self, keys: Vec<VipKey>, to: &NodeName, why: Reason) {
-        for key in keys {
-            self.bind(key, to.clone(), why);
-        }
-    }
-
-    fn bind(&mut self, key: VipKey, to: NodeName, why: Reason) {
-        if let Some(seat) = self.seats.get_mut(&key)
-            && seat.mine.is_owned()
-        {
-            seat.tried.clear();
-            seat.bound = Some((to, why));
-            self.dirty.insert(key);
         }
     }
 

@@ -43,6 +43,7 @@ mod io;
 mod lease;
 mod meet;
 mod message;
+mod moves;
 mod name;
 mod order;
 mod peer;
@@ -81,6 +82,7 @@ pub use timing::{Partition, Settings, Timing, TimingError};
 use claim::Wish;
 use lease::Own;
 use message::{Body, Card, Envelope};
+use moves::Moves;
 use name::VipKey;
 use peer::{Peer, Retry};
 use rounds::Round;
@@ -128,6 +130,7 @@ pub struct Cluster {
     due: BTreeSet<(Instant, VipKey)>,
     wishes: Vec<Wish>,
     offers: BTreeMap<(NodeName, Reason), Vec<VipKey>>,
+    moves: Moves,
 
     stopping: Option<Stopping>,
 
@@ -193,6 +196,7 @@ impl Cluster {
             due: BTreeSet::new(),
             wishes: Vec::new(),
             offers: BTreeMap::new(),
+            moves: Moves::default(),
             stopping: None,
             smooth_since: now,
             wake: None,
@@ -235,7 +239,7 @@ impl Cluster {
                 self.all_dirty();
             }
             Input::Drain(draining) => self.on_drain(draining, now),
-            Input::Move { vip, to } => self.on_move(vip, to),
+            Input::Move { vip, to } => self.on_move(vip, to, now),
             Input::Rebalance => self.on_rebalance(),
             Input::WireClaim { vip, by } => self.on_wire_claim(vip, by, now),
             Input::Checked { vip, free } => self.on_checked(&vip, free, now),
@@ -262,6 +266,7 @@ impl Cluster {
         self.watch_the_mute(now);
         self.judge(now);
         self.tend_lease(now);
+        self.tend_moves(now);
         self.decide_due(now);
         self.flush_offers(now);
         self.flush_wishes(now);
@@ -279,6 +284,7 @@ impl Cluster {
             self.lease_wake(now),
             self.due.first().map(|(at, _)| *at),
             (!self.dirty.is_empty()).then_some(now),
+            self.moves_wake(),
             self.rounds_wake(),
             self.stop_wake(),
         ]
@@ -402,7 +408,7 @@ impl Cluster {
             Body::Ack { round } => self.on_ack(sender, round, now),
             Body::Offer { entries, why } => self.on_offer(sender, entries, why, now),
             Body::Decline { keys } => self.on_decline(sender, keys, now),
-            Body::Move { keys, to, why } => self.on_move_asked(keys, &to, why),
+            Body::Move { keys, to, why } => self.on_move_asked(&keys, &to, why, now),
             Body::WatchMe => self.on_watch_me(sender, now),
             Body::ProbeVia { target, probe } => {
                 if let Some(peer) = self.peers.get(&target) {

@@ -1,134 +1,218 @@
-//! An even spread with the fewest moves.
+//! An even spread with as few moves as can be.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     Cluster,
     io::Reason,
-    message::{BATCH, Body},
+    moves::Order,
     name::{NodeName, VipKey},
 };
 
-/// A VIP's owner, and the nodes that could own it as well as it does.
-pub(super) struct Placed {
-    pub(super) owner: NodeName,
-    pub(super) equals: BTreeSet<NodeName>,
-}
-
 impl Cluster {
     pub(super) fn on_rebalance(&mut self) {
-        let mut placed = BTreeMap::new();
+        self.moves.forget_waiting(Reason::Rebalance);
+        let names = self.peers.keys().chain([&self.name]);
+        let mut spread = Spread::new(names.filter(|name| self.is_fit(name)).cloned());
         // The others follow by themselves.
         let leaders = self.seats.iter().filter(|(_, it)| it.follows.is_none());
         for (key, seat) in leaders {
-            let Some(owner) = self.owner_of(*key) else {
-                continue;
-            };
-            let score = seat.order.iter().find(|(name, _)| *name == owner);
-            let Some((_, score)) = score.filter(|(name, _)| self.is_fit(name)) else {
-                continue;
-            };
-            let equals = seat
-                .order
-                .iter()
-                .filter(|(name, other)| other == score && self.is_fit(name))
-                .map(|(name, _)| name.clone())
-                .collect();
-            placed.insert(*key, Placed { owner, equals });
-        }
-        let mut orders: BTreeMap<(NodeName, NodeName), Vec<VipKey>> = BTreeMap::new();
-        for (key, to) in spread(&placed) {
-            let from = placed[&key].owner.clone();
-            orders.entry((from, to)).or_default().push(key);
+            let bound_for = self.moves.target(*key).cloned();
+            if let Some(owner) = bound_for.or_else(|| self.owner_of(*key)) {
+                spread.place(*key, &owner, &seat.order);
+            }
         }
         let why = Reason::Rebalance;
-        for ((from, to), keys) in orders {
-            for keys in keys.chunks(BATCH) {
-                let keys = keys.to_vec();
-                if from == self.name {
-                    self.on_move_asked(keys, &to, why);
-                } else {
-                    let to = to.clone();
-                    self.send(&from, Body::Move { keys, to, why });
-                }
-            }
+        for (key, to) in spread.level() {
+            self.moves.wait(key, Order { to, why });
         }
     }
 }
 
-/// The moves after which no node could be relieved of a VIP by one with two fewer: one at a
-/// time, along the shortest chain from a node to one that has at least two VIPs fewer.
-pub(super) fn spread(placed: &BTreeMap<VipKey, Placed>) -> BTreeMap<VipKey, NodeName> {
-    let mut owners: BTreeMap<VipKey, NodeName> = placed
-        .iter()
-        .map(|(key, placed)| (*key, placed.owner.clone()))
-        .collect();
-    while let Some(chain) = shortest_chain(placed, &owners) {
-        owners.extend(chain);
-    }
-    owners.retain(|key, owner| placed[key].owner != *owner);
-    owners
+/// Who owns which VIPs, and who could own them as well. Nodes go by number.
+struct Spread {
+    numbers: BTreeMap<NodeName, usize>,
+    /// The sets of nodes any of which could own a VIP as well as the others: few, however many VIPs.
+    circles: Vec<Vec<usize>>,
+    circle_numbers: BTreeMap<Vec<bool>, usize>,
+    /// What each node owns, by circle. What has moved comes last, and moves on first.
+    owned: Vec<BTreeMap<usize, Vec<Vip>>>,
+    loads: Vec<usize>,
+    /// How often a node was looked at as somebody to give a VIP to.
+    #[cfg(test)]
+    looks: usize,
 }
 
-fn shortest_chain(
-    placed: &BTreeMap<VipKey, Placed>,
-    owners: &BTreeMap<VipKey, NodeName>,
-) -> Option<Vec<(VipKey, NodeName)>> {
-    let mut owned: BTreeMap<&NodeName, Vec<VipKey>> = BTreeMap::new();
-    for name in placed.values().flat_map(|placed| &placed.equals) {
-        owned.entry(name).or_default();
+#[derive(Clone, Copy)]
+struct Vip {
+    key: VipKey,
+    /// Its owner before anything moves.
+    home: usize,
+}
+
+/// A VIP of a circle goes from one node to another.
+#[derive(Clone, Copy)]
+struct Step {
+    circle: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Spread {
+    fn new(nodes: impl Iterator<Item = NodeName>) -> Self {
+        let names: BTreeSet<NodeName> = nodes.collect();
+        let numbers: BTreeMap<NodeName, usize> = names.into_iter().zip(0..).collect();
+        Self {
+            owned: vec![BTreeMap::new(); numbers.len()],
+            loads: vec![0; numbers.len()],
+            numbers,
+            circles: Vec::new(),
+            circle_numbers: BTreeMap::new(),
+            #[cfg(test)]
+            looks: 0,
+        }
     }
-    for (key, owner) in owners {
-        owned.entry(owner).or_default().push(*key);
-    }
-    let mut fullest: Vec<&NodeName> = owned.keys().copied().collect();
-    fullest.sort_by_key(|name| std::cmp::Reverse(owned[name].len()));
-    for start in fullest {
-        let load = owned[start].len();
-        let mut reached: BTreeMap<&NodeName, (VipKey, &NodeName)> = BTreeMap::new();
-        let mut queue = VecDeque::from([start]);
-        while let Some(at) = queue.pop_front() {
-            if owned[at].len() + 2 <= load {
-                let mut chain = Vec::new();
-                let mut to = at;
-                while let Some((key, from)) = reached.get(to) {
-                    chain.push((*key, to.clone()));
-                    to = from;
-                }
-                return Some(chain);
+
+    /// Takes a VIP into account, unless its owner is none of the nodes, or no candidate.
+    fn place(&mut self, key: VipKey, owner: &NodeName, order: &[(NodeName, i64)]) {
+        let Some(home) = self.numbers.get(owner).copied() else {
+            return;
+        };
+        let Some((_, score)) = order.iter().find(|(name, _)| name == owner) else {
+            return;
+        };
+        let mut equals = vec![false; self.numbers.len()];
+        for (name, _) in order.iter().filter(|(_, other)| other == score) {
+            if let Some(number) = self.numbers.get(name) {
+                equals[*number] = true;
             }
-            for key in &owned[at] {
-                for next in &placed[key].equals {
-                    if next != start && !reached.contains_key(next) {
-                        reached.insert(next, (*key, at));
-                        queue.push_back(next);
+        }
+        let circle = match self.circle_numbers.get(&equals) {
+            Some(circle) => *circle,
+            None => {
+                let nodes = (0..equals.len()).filter(|node| equals[*node]);
+                self.circles.push(nodes.collect());
+                self.circle_numbers.insert(equals, self.circles.len() - 1);
+                self.circles.len() - 1
+            }
+        };
+        let vips = self.owned[home].entry(circle).or_default();
+        vips.push(Vip { key, home });
+        self.loads[home] += 1;
+    }
+
+    /// The moves after which no node could be relieved of a VIP by one with two fewer: one at a
+    /// time, from one of the fullest nodes to the emptiest that they have a way to, by the shortest
+    /// way.
+    fn level(&mut self) -> BTreeMap<VipKey, NodeName> {
+        let mut moved = BTreeMap::new();
+        // Nodes that cannot be relieved now cannot be later: what follows happens among nodes that
+        // they have no way to.
+        let mut open: Vec<usize> = (0..self.loads.len()).collect();
+        while let Some(most) = open.iter().map(|node| self.loads[*node]).max() {
+            let (fullest, others): (Vec<usize>, Vec<usize>) =
+                open.iter().partition(|node| self.loads[**node] == most);
+            let Some(chain) = self.chain(&fullest) else {
+                open = others;
+                continue;
+            };
+            for step in chain {
+                let vip = self.take(&step);
+                if vip.home == step.to {
+                    moved.remove(&vip.key);
+                } else {
+                    moved.insert(vip.key, step.to);
+                }
+            }
+        }
+        let names: Vec<&NodeName> = self.numbers.keys().collect();
+        let named = |(key, to): (VipKey, usize)| (key, names[to].clone());
+        moved.into_iter().map(named).collect()
+    }
+
+    fn take(&mut self, step: &Step) -> Vip {
+        let Step { circle, from, to } = *step;
+        let vips = self.owned[from].get_mut(&circle).expect("a way leads here");
+        let vip = vips.pop().expect("no set of VIPs is empty");
+        if vips.is_empty() {
+            self.owned[from].remove(&circle);
+        }
+        self.owned[to].entry(circle).or_default().push(vip);
+        self.loads[from] -= 1;
+        self.loads[to] += 1;
+        vip
+    }
+
+    /// How one of these nodes, which own equally many, can be relieved of a VIP; the last step first.
+    fn chain(&mut self, fullest: &[usize]) -> Option<Vec<Step>> {
+        let mut ways: Vec<Option<Step>> = vec![None; self.loads.len()];
+        let mut reached = vec![false; self.loads.len()];
+        let mut seen = vec![false; self.circles.len()];
+        for node in fullest {
+            reached[*node] = true;
+        }
+        let mut queue: VecDeque<usize> = fullest.iter().copied().collect();
+        let mut emptiest = fullest[0];
+        while let Some(from) = queue.pop_front() {
+            if self.loads[from] < self.loads[emptiest] {
+                emptiest = from;
+            }
+            for circle in self.owned[from].keys().copied() {
+                if std::mem::replace(&mut seen[circle], true) {
+                    continue;
+                }
+                for to in self.circles[circle].iter().copied() {
+                    #[cfg(test)]
+                    {
+                        self.looks += 1;
+                    }
+                    if !std::mem::replace(&mut reached[to], true) {
+                        ways[to] = Some(Step { circle, from, to });
+                        queue.push_back(to);
                     }
                 }
             }
         }
+        let last = |step: &Step| ways[step.from];
+        let chain = std::iter::successors(ways[emptiest], last);
+        (self.loads[emptiest] + 2 <= self.loads[fullest[0]]).then(|| chain.collect())
     }
-    None
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    const NODES: [&str; 4] = ["a", "b", "c", "d"];
+
     /// VIPs by owner and equals: `"a:ab"` is owned by a, and could be by b.
+    fn spread<'a>(vips: impl IntoIterator<Item = &'a str>) -> Spread {
+        let mut spread = Spread::new(NODES.into_iter().map(NodeName::from));
+        for (vip, at) in vips.into_iter().zip(0_u32..) {
+            let (owner, equals) = vip.split_once(':').unwrap();
+            let order: Vec<(NodeName, i64)> = equals
+                .chars()
+                .map(|name| (name.to_string().into(), 0))
+                .collect();
+            spread.place(key(at), &owner.into(), &order);
+        }
+        spread
+    }
+
+    fn key(at: u32) -> VipKey {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&at.to_be_bytes());
+        VipKey(key)
+    }
+
     fn moves(vips: &[&str]) -> Vec<(usize, String)> {
-        let placed = vips
-            .iter()
-            .enumerate()
-            .map(|(at, vip)| {
-                let (owner, equals) = vip.split_once(':').unwrap();
-                let equals = equals.chars().map(|name| name.to_string().into()).collect();
-                let owner = owner.into();
-                (VipKey([at as u8; 16]), Placed { owner, equals })
-            })
-            .collect();
-        spread(&placed)
+        let moves = spread(vips.iter().copied()).level();
+        let at = |key: VipKey| u32::from_be_bytes(*key.0.first_chunk().unwrap()) as usize;
+        moves
             .into_iter()
-            .map(|(key, to)| (usize::from(key.0[0]), to.into()))
+            .map(|(key, to)| (at(key), to.into()))
             .collect()
     }
 
@@ -146,16 +230,72 @@ mod tests {
     }
 
     #[test]
-    fn a_group_moves_only_to_its_equals() {
+    fn what_is_neither_too_full_nor_too_empty_stays() {
+        let vips = [["a:abc"; 10].as_slice(), &["b:abc"; 5]].concat();
+        let moved = moves(&vips);
+        assert_eq!(moved.len(), 5);
+        assert!(moved.iter().all(|(vip, to)| *vip < 10 && to == "c"));
+    }
+
+    #[test]
+    fn a_vip_moves_only_to_its_equals() {
         assert_eq!(moves(&["a:a", "a:a", "a:ab"]), [(2, "b".into())]);
         assert_eq!(moves(&["a:a", "a:a", "a:a", "b:b"]), []);
     }
 
     #[test]
     fn a_chain_relieves_a_node_that_has_no_direct_way() {
-        assert_eq!(
-            moves(&["a:ab", "a:ab", "b:bc", "b:bc"]),
-            [(0, "b".into()), (2, "c".into())].map(|(key, to): (usize, String)| (key, to))
-        );
+        let moved = moves(&["a:ab", "a:ab", "a:ab", "b:bc", "b:bc", "c:c"]);
+        assert_eq!(moved, [(2, "b".into()), (4, "c".into())]);
+    }
+
+    #[test]
+    fn a_node_is_looked_at_a_few_times_for_each_vip_that_moves() {
+        let mut spread = spread((0..10_000).map(|_| "a:abc"));
+        let moved = spread.level();
+        assert_eq!(moved.len(), 6_666);
+        assert!(spread.looks < 10 * moved.len(), "{} looks", spread.looks);
+    }
+    /// The sum of the squares of the loads: the smaller, the more even.
+    fn unevenness(owners: &[usize]) -> usize {
+        let load = |node| owners.iter().filter(|owner| **owner == node).count();
+        (0..NODES.len()).map(|node| load(node).pow(2)).sum()
+    }
+
+    fn most_even(equals: &[Vec<usize>], owners: &mut Vec<usize>) -> usize {
+        let Some(choices) = equals.get(owners.len()) else {
+            return unevenness(owners);
+        };
+        let spreads = choices.iter().map(|owner| {
+            owners.push(*owner);
+            let least = most_even(equals, owners);
+            owners.pop();
+            least
+        });
+        spreads.min().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_more_even(
+            equals in prop::collection::vec(
+                prop::sample::subsequence(vec![0, 1, 2, 3], 1..=4),
+                1..7,
+            ),
+        ) {
+            let mut owners: Vec<usize> = equals.iter().map(|equals| equals[0]).collect();
+            let vips: Vec<String> = equals
+                .iter()
+                .map(|equals| {
+                    let names: Vec<&str> = equals.iter().map(|node| NODES[*node]).collect();
+                    format!("{}:{}", names[0], names.concat())
+                })
+                .collect();
+            let vips: Vec<&str> = vips.iter().map(String::as_str).collect();
+            for (vip, to) in moves(&vips) {
+                owners[vip] = NODES.iter().position(|name| *name == to).unwrap();
+            }
+            prop_assert_eq!(unevenness(&owners), most_even(&equals, &mut Vec::new()));
+        }
     }
 }

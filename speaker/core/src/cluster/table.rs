@@ -38,8 +38,6 @@ pub(super) struct Seat {
     pub(super) doubt: Option<Instant>,
     /// Its owner offered it to this node, which will claim it.
     pub(super) offered: Option<(NodeName, Reason)>,
-    /// The owner is to give it to that node.
-    pub(super) bound: Option<(NodeName, Reason)>,
     /// Those that were offered it and did not take it, and until when they are passed over: they may
     /// have yet to hear that they are candidates.
     pub(super) tried: BTreeMap<NodeName, Instant>,
@@ -132,7 +130,6 @@ impl Seat {
             vacant: None,
             doubt: None,
             offered: None,
-            bound: None,
             tried: BTreeMap::new(),
             pinned: false,
             wire: Wire::default(),
@@ -255,7 +252,6 @@ impl Cluster {
             };
             let was = std::mem::replace(&mut seat.mine, Mine::No);
             seat.offered = None;
-            seat.bound = None;
             if let Mine::Claiming(round) = was {
                 self.drop_from_claim(round, *key);
             }
@@ -279,7 +275,6 @@ impl Cluster {
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.mine = Mine::No;
                 seat.offered = None;
-                seat.bound = None;
                 seat.vacant = None;
                 seat.tried.clear();
             }
@@ -416,7 +411,6 @@ impl Cluster {
         if let Some(seat) = self.seats.get_mut(&key) {
             seat.mine = Mine::No;
             seat.offered = None;
-            seat.bound = None;
             seat.tried.clear();
             seat.vacant = None;
         }

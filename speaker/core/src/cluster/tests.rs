@@ -1,5 +1,5 @@
-//! A few nodes on a network without faults, each with a kernel that does what the program does:
-//! what one node alone does at once, and what `explain` says.
+//! A few nodes on a network that loses messages at most, each with a kernel that does what the
+//! program does: what one node alone does at once, and what `explain` says.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -11,6 +11,8 @@ use speaker_common::probe::{self, LENGTH, PeersLease, Probe, Tenure};
 
 use super::*;
 
+mod moves;
+
 const KEY: Key = Key([1, 2]);
 
 /// A node: its agent, and its kernel's maps.
@@ -20,6 +22,7 @@ struct Node {
     peers: PeersLease,
     answers: BTreeSet<VipName>,
     announced: Vec<VipName>,
+    events: Vec<Event>,
 }
 
 /// Nodes by their number, which is also their address, and the time since the origin.
@@ -29,6 +32,9 @@ struct Lab {
     inputs: VecDeque<(usize, Input)>,
     origin: Instant,
     now: Instant,
+    /// The chance that a message between agents is lost.
+    loss: f64,
+    rng: Rng,
 }
 
 fn name(node: usize) -> NodeName {
@@ -80,6 +86,8 @@ impl Lab {
             inputs: VecDeque::new(),
             origin,
             now: origin + Duration::from_secs(1),
+            loss: 0.0,
+            rng: Rng::with_seed(1),
         };
         for node in 0..nodes {
             let peers = if nodes == 1 { 0 } else { nodes };
@@ -90,6 +98,7 @@ impl Lab {
                 peers: PeersLease::default(),
                 answers: BTreeSet::new(),
                 announced: Vec::new(),
+                events: Vec::new(),
             });
         }
         for node in 0..nodes {
@@ -130,6 +139,7 @@ impl Lab {
                 SocketAddr::V6(_) => unreachable!("all addresses here are IPv4"),
             };
             match command {
+                Command::Send { .. } if self.rng.f64() < self.loss => {}
                 Command::Send { to, bytes } => {
                     let from = endpoints(at).messages;
                     let message = Input::Message { from, bytes };
@@ -161,7 +171,8 @@ impl Lab {
                 }
                 Command::Announce(vip) => self.nodes[at].announced.push(vip),
                 Command::AnswerProbe { .. } | Command::Check(_) => unreachable!("no need here"),
-                Command::Event(_) | Command::Stopped => {}
+                Command::Event(event) => self.nodes[at].events.push(event),
+                Command::Stopped => {}
             }
         }
     }

@@ -1,0 +1,114 @@
+//! Moves that somebody asks for, of many VIPs and on a network that loses messages.
+
+use super::*;
+
+const VIPS: usize = 300;
+
+fn vip(at: usize) -> VipName {
+    format!("vip-{at}").into()
+}
+
+/// Three nodes that may own any of many VIPs, all of which the first owns.
+fn lopsided() -> Lab {
+    let mut lab = Lab::new(3);
+    for node in 0..3 {
+        lab.feed(node, Input::Vips(vec![("vip".into(), None)]));
+    }
+    for candidates in [1, 3] {
+        let vips = (0..VIPS).map(|at| (vip(at), Some(placement(candidates))));
+        let vips: Vec<_> = vips.collect();
+        for node in 0..3 {
+            lab.feed(node, Input::Vips(vips.clone()));
+        }
+        lab.run(Duration::from_secs(2));
+    }
+    assert_eq!(lab.loads(), [VIPS, 0, 0]);
+    lab
+}
+
+impl Lab {
+    fn loads(&self) -> Vec<usize> {
+        let mut loads = vec![0; self.nodes.len()];
+        for at in 0..VIPS {
+            let owners = self.owners(vip(at).as_str());
+            let [owner] = owners[..] else {
+                panic!("{owners:?} answer for {}", vip(at));
+            };
+            loads[owner] += 1;
+        }
+        loads
+    }
+}
+
+#[test]
+fn vips_are_spread_evenly_whoever_is_asked() {
+    for asked in 0..3 {
+        let mut lab = lopsided();
+        lab.feed(asked, Input::Rebalance);
+        lab.run(Duration::from_secs(2));
+        assert_eq!(lab.loads(), [VIPS / 3; 3]);
+    }
+}
+
+#[test]
+fn what_is_lost_on_the_way_is_asked_for_again() {
+    for asked in 0..3 {
+        let mut lab = lopsided();
+        lab.loss = 0.3;
+        lab.feed(asked, Input::Rebalance);
+        lab.run(Duration::from_secs(60));
+        lab.loss = 0.0;
+        lab.run(Duration::from_secs(2));
+        assert_eq!(lab.loads(), [VIPS / 3; 3]);
+    }
+}
+
+#[test]
+fn a_move_is_made_though_every_message_is_lost_for_a_while() {
+    let mut lab = lopsided();
+    lab.loss = 1.0;
+    let (vip, to) = (vip(7), name(2));
+    lab.feed(1, Input::Move { vip, to });
+    lab.run(Duration::from_secs(2));
+    lab.loss = 0.0;
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.owners("vip-7"), [2]);
+    assert_eq!(lab.loads(), [VIPS - 1, 0, 1]);
+}
+
+#[test]
+fn few_vips_of_many_are_on_offer_at_once() {
+    let mut lab = lopsided();
+    lab.loss = 1.0;
+    lab.feed(0, Input::Rebalance);
+    let offered = |seat: &&Seat| matches!(seat.mine, table::Mine::Offered(..));
+    let seats = lab.nodes[0].agent.seats.values();
+    assert_eq!(seats.filter(offered).count(), 64);
+}
+
+#[test]
+fn a_move_that_cannot_be_made_is_given_up_and_told() {
+    let mut lab = lopsided();
+    lab.loss = 1.0;
+    let (vip, to) = (vip(7), name(2));
+    let refused = Event::MoveRefused(vip.clone(), to.clone());
+    lab.feed(1, Input::Move { vip, to });
+    lab.run(Duration::from_secs(4));
+    assert!(!lab.nodes[1].events.contains(&refused));
+    lab.run(Duration::from_secs(2));
+    assert!(lab.nodes[1].events.contains(&refused));
+    lab.loss = 0.0;
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.loads(), [VIPS, 0, 0]);
+}
+
+#[test]
+fn an_agent_that_is_about_to_end_waits_for_no_move() {
+    let mut lab = lopsided();
+    lab.loss = 1.0;
+    lab.feed(1, Input::Stop(Stop::Return(Duration::from_secs(10))));
+    let (vip, to) = (vip(7), name(2));
+    lab.feed(1, Input::Move { vip, to });
+    lab.run(Duration::from_millis(1));
+    assert!(lab.nodes[1].agent.poll_timeout() > Some(lab.now));
+}
