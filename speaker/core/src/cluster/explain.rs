@@ -138,7 +138,7 @@ impl Cluster {
             name: name.clone(),
             life: peer.life,
             endpoints: peer.card.endpoints,
-            links: peer.card.links.clone(),
+            links: peer.links.known().to_vec(),
             standing: self.standing_of(name),
             since: peer.since,
             heard: peer.silence.heard,

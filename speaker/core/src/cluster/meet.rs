@@ -5,6 +5,7 @@
 //! V → C  Welcome  (a cookie)            so that a late or one-way hello changes nothing
 //! C → V  Hello    (the cookie)          V: C is a member, in this life
 //! V → C  Welcome  (accepted)            C: V is a member
+//! C → V  AskLinks … Links               C: V's links, if they are others than before
 //! C → V  Pull … Page                    C: what V owns, and whom V knows
 //! ```
 
@@ -13,6 +14,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 use super::{
     Cluster,
     io::{Cause, Downfall, Event, LifeOver},
+    links::LinksHash,
     message::{Body, Card, Cursor, Page, ROOM, Standing},
     name::{Life, NodeName, VipKey},
     peer::{Peer, Retry, Silence, State},
@@ -94,7 +96,7 @@ impl Cluster {
         Body::Hello {
             stamp: self.stamps.1,
             cookie,
-            card: self.card.clone().fit(),
+            card: self.card.clone(),
         }
     }
 
@@ -106,19 +108,20 @@ impl Cluster {
 
     /// Members that do not know this node's present life or card hear from it again.
     pub(super) fn greet_due(&mut self, now: Instant) {
-        let version = self.card.version;
         let mut due = Vec::new();
         for (name, peer) in &mut self.peers {
-            let meeting = &mut peer.meeting;
-            let open = !meeting.met || meeting.read != Some(version);
-            if peer.state == State::Live && open && meeting.retry.due(now) {
-                due.push((name.clone(), meeting.its_cookie, meeting.pull.clone()));
+            let open = peer.is_live() && peer.is_unacquainted(&self.card);
+            if open && peer.meeting.retry.due(now) {
+                due.push(name.clone());
             }
         }
-        for (name, cookie, pull) in due {
-            let body = match pull {
+        for name in due {
+            let peer = &self.peers[&name];
+            let has_read = peer.meeting.read == Some(self.card.version);
+            let body = match peer.meeting.pull.clone() {
                 Some(cursor) => Body::Pull(cursor),
-                None => self.hello_body(cookie),
+                None if has_read && !peer.has_told_links() => self.links_asked_of(&name),
+                None => self.hello_body(peer.meeting.its_cookie),
             };
             self.send(&name, body);
         }
@@ -127,7 +130,7 @@ impl Cluster {
     pub(super) fn meet_wake(&self) -> Option<Instant> {
         let greet = self
             .live()
-            .filter(|(_, peer)| !peer.meeting.met || peer.meeting.read != Some(self.card.version))
+            .filter(|(_, peer)| peer.is_unacquainted(&self.card))
             .map(|(_, peer)| peer.meeting.retry.next)
             .min();
         greet.into_iter().chain([self.invite.0]).min()
@@ -166,11 +169,13 @@ impl Cluster {
             return;
         }
         if is_shown {
-            let changed = peer.card != card;
+            let changed = peer.shows(card, agent);
             self.news += u64::from(changed);
-            peer.card = card;
             peer.speaks(now);
             let is_back = peer.paused.take().is_some();
+            if !peer.has_told_links() {
+                peer.meeting.retry = Retry::now(now);
+            }
             peer.meeting.cookie = fresh;
             peer.meeting.greeted = now;
             self.admit(from, life, now);
@@ -193,7 +198,7 @@ impl Cluster {
             cookie: peer.meeting.cookie,
             accepted,
             read: peer.card.version,
-            card: self.card.clone().fit(),
+            card: self.card.clone(),
         };
         self.reply(from, body);
     }
@@ -273,16 +278,17 @@ impl Cluster {
             self.hello(to, cookie);
             return;
         };
-        let changed = peer.card != card;
+        let changed = peer.shows(card, agent);
         self.news += u64::from(changed);
-        peer.card = card;
         self.admit(from, life, now);
         self.meet_agent(from, agent);
-        if let Some(Peer { meeting, .. }) = self.peers.get_mut(from) {
-            meeting.read = Some(read);
-            if !meeting.met && meeting.pull.is_none() {
-                meeting.pull = Some(Cursor::Members(None));
-                meeting.retry = Retry::now(now);
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.meeting.read = Some(read);
+            if peer.has_told_links() && !peer.meeting.met && peer.meeting.pull.is_none() {
+                peer.meeting.pull = Some(Cursor::Members(None));
+                peer.meeting.retry = Retry::now(now);
+            } else if !peer.has_told_links() {
+                peer.meeting.retry = Retry::now(now);
             }
         }
         if changed {
@@ -366,7 +372,7 @@ impl Cluster {
             version: 0,
             endpoints,
             draining: false,
-            links: Vec::new(),
+            links: LinksHash::of(&[]),
         };
         let peer = self
             .peers

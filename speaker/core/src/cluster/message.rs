@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use speaker_common::probe;
 
 use super::{
-    io::{Cause, LinkInfo, Reason},
+    io::{Cause, Reason},
+    links::{LinksHash, LinksPart},
     name::{Endpoints, Epoch, Life, NodeName, VipKey},
 };
 
@@ -21,7 +22,7 @@ const VERSION: u8 = 1;
 pub(super) const BATCH: usize = 24;
 /// Nodes per message, for the same reason.
 pub(super) const BATCH_NODES: usize = 3;
-/// What a page of members, or a card's links, may take.
+/// What a page of members, or a part of a node's links, may take.
 pub(super) const ROOM: usize = 700;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,12 @@ pub(super) enum Body {
     /// What do you know, after this?
     Pull(Cursor),
     Page(Page),
+    /// Tell me the links that this hash is of, from this byte on.
+    AskLinks {
+        hash: LinksHash,
+        after: u32,
+    },
+    Links(LinksPart),
     /// This life of yours is over, as far as I am concerned.
     Over {
         life: Life,
@@ -172,7 +179,7 @@ pub(super) struct Card {
     pub(super) version: u32,
     pub(super) endpoints: Endpoints,
     pub(super) draining: bool,
-    pub(super) links: Vec<LinkInfo>,
+    pub(super) links: LinksHash,
 }
 
 /// How far a page reached.
@@ -225,16 +232,6 @@ pub(super) enum Refusal {
     Mine,
     /// The epoch is past.
     Late,
-}
-
-impl Card {
-    /// The card with as many of its links as there is room for.
-    pub(super) fn fit(mut self) -> Self {
-        while postcard::to_stdvec(&self.links).is_ok_and(|bytes| bytes.len() > ROOM) {
-            self.links.pop();
-        }
-        self
-    }
 }
 
 impl Envelope {

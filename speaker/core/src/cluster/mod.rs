@@ -41,6 +41,7 @@ mod explain;
 mod handover;
 mod io;
 mod lease;
+mod links;
 mod meet;
 mod message;
 mod moves;
@@ -81,6 +82,7 @@ pub use timing::{Partition, Settings, Timing, TimingError};
 
 use claim::Wish;
 use lease::Own;
+use links::LinksHash;
 use message::{Body, Card, Envelope};
 use moves::Moves;
 use name::VipKey;
@@ -104,6 +106,7 @@ pub struct Cluster {
     keys: Vec<Key>,
     rng: Rng,
     card: Card,
+    links: Vec<LinkInfo>,
     own: Own,
     planned: bool,
 
@@ -177,8 +180,9 @@ impl Cluster {
                 version: 1,
                 endpoints,
                 draining,
-                links: Vec::new(),
+                links: LinksHash::of(&[]),
             },
+            links: Vec::new(),
             own,
             planned: false,
             addresses: peers.unwrap_or_default(),
@@ -222,13 +226,7 @@ impl Cluster {
             Input::Kernel(kernel) => self.on_kernel(kernel, now),
             Input::Peers(addresses) => self.on_peers(addresses, now),
             Input::Keys(keys) => self.keys = keys,
-            Input::Links(links) => {
-                if self.card.links != links {
-                    self.card.links = links;
-                    self.card.version += 1;
-                    self.reintroduce(now);
-                }
-            }
+            Input::Links(links) => self.on_own_links(links, now),
             Input::Vips(vips) => {
                 for (name, placement) in vips {
                     self.on_vip(name, placement, now);
@@ -370,6 +368,8 @@ impl Cluster {
             _ if !self.is_member(sender, (life, agent), from, now) => {}
             Body::Pull(after) => self.on_pull(sender, after),
             Body::Page(page) => self.on_page(sender, page, now),
+            Body::AskLinks { hash, after } => self.on_ask_links(sender, hash, after),
+            Body::Links(part) => self.on_links(sender, part, now),
             Body::Gone { lives, please } => self.on_gone(sender, lives, please, now),
             Body::Lapsed {
                 round,

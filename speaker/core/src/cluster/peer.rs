@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     io::Downfall,
+    links::Links,
     message::{Card, Cursor},
     name::{Life, NodeName},
     timing::Timing,
@@ -28,6 +29,7 @@ pub(super) enum State {
 pub(super) struct Peer {
     pub(super) number: u64,
     pub(super) card: Card,
+    pub(super) links: Links,
     pub(super) life: Life,
     /// Which of its agents this node has met.
     pub(super) agent: u64,
@@ -181,6 +183,7 @@ impl Peer {
         Self {
             number: name.number(),
             card,
+            links: Links::none(),
             life,
             agent: 0,
             state: State::Stranger,
@@ -217,6 +220,26 @@ impl Peer {
 
     pub(super) fn is_live(&self) -> bool {
         self.state == State::Live
+    }
+
+    /// Notes the card that an agent of its shows, unless it is late. Whether that is another one.
+    pub(super) fn shows(&mut self, card: Card, agent: u64) -> bool {
+        let late = agent == self.agent && card.version < self.card.version;
+        let changed = !late && self.card != card;
+        if changed {
+            self.card = card;
+        }
+        changed
+    }
+
+    /// The links that its card speaks of are known.
+    pub(super) fn has_told_links(&self) -> bool {
+        self.links.are(self.card.links)
+    }
+
+    /// It has yet to hear of this node's card, or this node has yet to hear all of it.
+    pub(super) fn is_unacquainted(&self, card: &Card) -> bool {
+        !self.meeting.met || self.meeting.read != Some(card.version) || !self.has_told_links()
     }
 
     /// This life, or a later one, is over.

@@ -11,6 +11,7 @@ use speaker_common::probe::{self, LENGTH, PeersLease, Probe, Tenure};
 
 use super::*;
 
+mod links;
 mod moves;
 
 const KEY: Key = Key([1, 2]);
@@ -34,6 +35,8 @@ struct Lab {
     now: Instant,
     /// The chance that a message between agents is lost.
     loss: f64,
+    /// How many messages were sent.
+    messages: u64,
     rng: Rng,
 }
 
@@ -87,6 +90,7 @@ impl Lab {
             origin,
             now: origin + Duration::from_secs(1),
             loss: 0.0,
+            messages: 0,
             rng: Rng::with_seed(1),
         };
         for node in 0..nodes {
@@ -139,11 +143,13 @@ impl Lab {
                 SocketAddr::V6(_) => unreachable!("all addresses here are IPv4"),
             };
             match command {
-                Command::Send { .. } if self.rng.f64() < self.loss => {}
                 Command::Send { to, bytes } => {
-                    let from = endpoints(at).messages;
-                    let message = Input::Message { from, bytes };
-                    self.inputs.push_back((of(to), message));
+                    self.messages += 1;
+                    if self.rng.f64() >= self.loss {
+                        let from = endpoints(at).messages;
+                        let message = Input::Message { from, bytes };
+                        self.inputs.push_back((of(to), message));
+                    }
                 }
                 Command::SendProbe { to, probe } => {
                     self.probe(at, of(to), &probe, now);
@@ -202,6 +208,35 @@ impl Lab {
                 .filter(|_| node.peers.life == node.lease.life)
                 .map(Duration::from_nanos),
         }
+    }
+
+    /// What a node's agent leaves in its kernel when it ends.
+    fn left_behind(&self, at: usize) -> Adopted {
+        let node = &self.nodes[at];
+        Adopted {
+            lease: self.kernel(at),
+            deadline: self.origin + Duration::from_nanos(node.lease.agent_deadline_ns),
+            alone: node.lease.alone,
+            vips: node.answers.clone(),
+        }
+    }
+
+    /// Another agent starts on a node.
+    fn restart(&mut self, at: usize, adopted: Option<Adopted>) {
+        let peers = if self.nodes.len() == 1 {
+            0
+        } else {
+            self.nodes.len()
+        };
+        let config = Config {
+            life: Life(self.nodes[at].lease.life + 1),
+            seed: self.rng.u64(..),
+            ..config(at, peers, adopted)
+        };
+        self.nodes[at].agent = Cluster::new(config, timing(), self.now);
+        self.nodes[at].events.clear();
+        self.obey(at);
+        self.work();
     }
 
     fn run(&mut self, span: Duration) {
@@ -281,16 +316,8 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
     // The agent is gone for two seconds; the kernel is left as it was.
     lab.now += Duration::from_secs(2);
     assert_eq!(lab.answering(), [0]);
-    let node = &lab.nodes[0];
-    let adopted = Adopted {
-        lease: lab.kernel(0),
-        deadline: lab.origin + Duration::from_nanos(node.lease.agent_deadline_ns),
-        alone: node.lease.alone,
-        vips: node.answers.clone(),
-    };
-    lab.nodes[0].agent = Cluster::new(config(0, 0, Some(adopted)), timing(), lab.now);
-    lab.obey(0);
-    lab.work();
+    let adopted = lab.left_behind(0);
+    lab.restart(0, Some(adopted));
     assert_eq!(lab.answering(), [0]);
     lab.run(Duration::from_secs(5));
     // The intent takes its time.
