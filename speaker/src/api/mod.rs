@@ -98,7 +98,7 @@ pub struct Explanation {
     pub owner: Option<String>,
     /// Counts the owners.
     pub epoch: u64,
-    /// Milliseconds since this node heard of the owner.
+    /// Milliseconds since the owner became one, as far as this node knows.
     pub since_ms_ago: Option<u64>,
     /// Why the owner became one.
     pub cause: Option<String>,

@@ -9,7 +9,7 @@ use super::{
     name::{Epoch, Life, NodeName, VipKey},
     order::weight,
     rounds::Kind,
-    table::Mine,
+    table::{Mine, Origin},
     timing::Timing,
 };
 
@@ -113,7 +113,11 @@ impl Cluster {
             match self.consent(key, from, epoch, now) {
                 Ok(()) => {
                     let record = self.record(key, now);
-                    record.set((from.clone(), life), epoch, cause, now);
+                    let origin = Origin {
+                        cause: cause.clone(),
+                        since: now,
+                    };
+                    record.set((from.clone(), life), epoch, origin);
                     self.dirty.insert(key);
                 }
                 Err(why) => {
@@ -227,7 +231,7 @@ impl Cluster {
                 Refusal::Late => record.epoch = record.epoch.max(epoch),
                 Refusal::Mine => {
                     let epoch = epoch.max(record.epoch);
-                    record.set((from.clone(), life), epoch, &Cause::Met, now);
+                    record.set((from.clone(), life), epoch, Origin::met(now));
                 }
             }
         }
@@ -280,7 +284,11 @@ impl Cluster {
             let vip = seat.name.clone();
             let record = self.record(*key, now);
             record.holders.clear();
-            record.set(own.clone(), *epoch, cause, now);
+            let origin = Origin {
+                cause: cause.clone(),
+                since: now,
+            };
+            record.set(own.clone(), *epoch, origin);
             self.show_owned(*key);
             self.commands.push_back(Command::Announce(vip));
             self.dirty.insert(*key);
@@ -303,8 +311,7 @@ impl Cluster {
             if epoch < known {
                 continue;
             }
-            let cause = Cause::Met;
-            self.learn_owner(key, from, life, epoch, &cause, now);
+            self.learn_owner(key, from, life, epoch, Origin::met(now), now);
             let record = self.record(key, now);
             if record
                 .owner

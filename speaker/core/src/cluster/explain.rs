@@ -19,7 +19,7 @@ pub struct Explanation {
     pub owner: Option<NodeName>,
     /// Counts its owners.
     pub epoch: Epoch,
-    /// When this node heard of the owner.
+    /// When the owner became one, as far as this node knows.
     pub since: Option<Instant>,
     /// Why the owner became one.
     pub cause: Option<Cause>,
@@ -123,8 +123,8 @@ impl Cluster {
             state: seat.and_then(|seat| seat.shown.clone()),
             owner,
             epoch: record.map_or(0, |record| record.epoch),
-            since: record.map(|record| record.since),
-            cause: record.map(|record| record.cause.clone()),
+            since: record.map(|record| record.origin.since),
+            cause: record.map(|record| record.origin.cause.clone()),
             history: record
                 .map_or_else(Vec::new, |record| record.history.iter().cloned().collect()),
             candidates,

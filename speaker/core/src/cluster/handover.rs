@@ -8,7 +8,7 @@ use super::{
     io::Reason,
     message::{BATCH, Body},
     name::{Epoch, NodeName, VipKey},
-    table::Mine,
+    table::{Mine, Origin},
     timing::Timing,
 };
 
@@ -54,8 +54,7 @@ impl Cluster {
             if seat.mine != Mine::No {
                 continue;
             }
-            let cause = super::Cause::Met;
-            self.learn_owner(key, from, life, epoch, &cause, now);
+            self.learn_owner(key, from, life, epoch, Origin::met(now), now);
             if let Some(seat) = self.seats.get_mut(&key) {
                 seat.offered = Some((from.clone(), why));
                 self.dirty.insert(key);

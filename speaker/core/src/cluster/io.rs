@@ -253,6 +253,19 @@ pub enum Cause {
     },
 }
 
+impl Cause {
+    /// How much room it takes in a message, at most.
+    pub(super) fn length(&self) -> usize {
+        let name = match self {
+            Self::First | Self::Resumed | Self::Met | Self::Adopted => "",
+            Self::Down(name) | Self::GivenUp(name) | Self::HandedOver { by: name, .. } => {
+                name.as_str()
+            }
+        };
+        name.len() + 4
+    }
+}
+
 /// Why an owner hands a VIP over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {

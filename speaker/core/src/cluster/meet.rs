@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::{Cause, Downfall, Event, LifeOver},
+    io::{Downfall, Event, LifeOver},
     links::LinksHash,
     message::{Body, Card, Cursor, Page, ROOM, Standing},
     name::{Life, NodeName, VipKey},
@@ -296,10 +296,11 @@ impl Cluster {
         }
     }
 
-    pub(super) fn on_pull(&mut self, from: &NodeName, after: Cursor) {
+    pub(super) fn on_pull(&mut self, from: &NodeName, after: Cursor, now: Instant) {
         let mut page = Page {
             after: after.clone(),
             members: Vec::new(),
+            causes: Vec::new(),
             mine: Vec::new(),
             yours: Vec::new(),
             next: None,
@@ -324,7 +325,7 @@ impl Cluster {
                     page.members.push((name.clone(), peer.life, endpoints));
                 }
             }
-            Cursor::Vips(after) => self.fill_page(from, after, &mut page),
+            Cursor::Vips(after) => self.fill_page(from, after, &mut page, now),
         }
         self.reply(from, Body::Page(page));
     }
@@ -344,11 +345,13 @@ impl Cluster {
             self.introduce(&name, life, endpoints, now);
         }
         let life = self.peers[from].life;
-        for (key, epoch) in page.mine {
-            self.learn_owner(key, from, life, epoch, &Cause::Met, now);
+        for told in page.mine {
+            let origin = told.origin(&page.causes, now);
+            self.learn_owner(told.key, from, life, told.epoch, origin, now);
         }
-        for (key, epoch) in page.yours {
-            self.learn_own_epoch(key, epoch);
+        for told in page.yours {
+            let origin = told.origin(&page.causes, now);
+            self.learn_own(told.key, told.epoch, origin);
         }
         // What depends on one owner has been looked at; this is what waits for all.
         if met {

@@ -194,9 +194,27 @@ pub(super) enum Cursor {
 pub(super) struct Page {
     pub(super) after: Cursor,
     pub(super) members: Vec<(NodeName, Life, Endpoints)>,
-    pub(super) mine: Vec<(VipKey, Epoch)>,
-    pub(super) yours: Vec<(VipKey, Epoch)>,
+    /// Each once: many VIPs may have the same.
+    pub(super) causes: Vec<Cause>,
+    pub(super) mine: Vec<Told>,
+    pub(super) yours: Vec<Told>,
     pub(super) next: Option<Cursor>,
+}
+
+/// What is told of a VIP and its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) key: VipKey,
+    pub(super) epoch: Epoch,
+    /// The number of the cause on the page.
+    pub(super) cause: u8,
+    /// How long it has been the owner.
+    pub(super) age_ms: u64,
+}
+
+impl Told {
+    /// More than it takes for the first four billion owners and a hundred years.
+    pub(super) const LENGTH: usize = 16 + 5 + 1 + 6;
 }
 
 /// How much weight a side of a split has: the higher goes on, the lower begins anew.

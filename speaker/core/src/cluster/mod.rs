@@ -366,7 +366,7 @@ impl Cluster {
             } => self.on_over(sender, life, over, &standing, now),
             Body::Probe(probe) => self.on_probe(&probe.into(), watch::Path::Message(sender), now),
             _ if !self.is_member(sender, (life, agent), from, now) => {}
-            Body::Pull(after) => self.on_pull(sender, after),
+            Body::Pull(after) => self.on_pull(sender, after, now),
             Body::Page(page) => self.on_page(sender, page, now),
             Body::AskLinks { hash, after } => self.on_ask_links(sender, hash, after),
             Body::Links(part) => self.on_links(sender, part, now),

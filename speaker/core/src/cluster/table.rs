@@ -3,21 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     Cluster,
     io::{Adopted, Cause, Command, Placement, Reason, Silence, VipState},
-    message::{BATCH, Cursor, Page},
+    message::{BATCH, Cursor, Page, ROOM, Told},
     name::{Epoch, Life, NodeName, VipKey, VipName},
     order::metallb_order,
     rounds::Kind,
     wire::Wire,
 };
-
-/// VIPs per page of what a node owns.
-const PAGE: usize = 2 * BATCH;
 
 /// A VIP that this node's intent names, or that its kernel answers for.
 #[derive(Debug)]
@@ -69,14 +66,51 @@ pub(super) struct Record {
     /// None after it was given up.
     pub(super) owner: Option<(NodeName, Life)>,
     pub(super) epoch: Epoch,
-    /// When this node heard of it.
-    pub(super) since: Instant,
-    pub(super) cause: Cause,
+    pub(super) origin: Origin,
     /// Everybody who may own it, as far as this node knows: it consented to them, or they said
     /// so, and they have not said otherwise since.
     pub(super) holders: BTreeSet<(NodeName, Life)>,
     /// The owners before, and why they were followed.
     pub(super) history: VecDeque<(NodeName, Cause)>,
+}
+
+/// Why a node owns a VIP, and since when, as far as this node knows.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub(super) cause: Cause,
+    pub(super) since: Instant,
+}
+
+impl Origin {
+    pub(super) fn met(now: Instant) -> Self {
+        Self {
+            cause: Cause::Met,
+            since: now,
+        }
+    }
+
+    /// Whether it says no more than that the node owned it already.
+    fn is_vague(&self) -> bool {
+        matches!(self.cause, Cause::Met | Cause::Adopted)
+    }
+
+    /// Takes over what somebody else knows better.
+    fn refine(&mut self, other: Self) {
+        if self.is_vague() && (!other.is_vague() || other.since < self.since) {
+            *self = other;
+        }
+    }
+}
+
+impl Told {
+    pub(super) fn origin(&self, causes: &[Cause], now: Instant) -> Origin {
+        let cause = causes.get(usize::from(self.cause));
+        let age = Duration::from_millis(self.age_ms);
+        Origin {
+            cause: cause.cloned().unwrap_or(Cause::Met),
+            since: now.checked_sub(age).unwrap_or(now),
+        }
+    }
 }
 
 impl Record {
@@ -86,31 +120,27 @@ impl Record {
         Self {
             owner: None,
             epoch: 0,
-            since: now,
-            cause: Cause::First,
+            origin: Origin {
+                cause: Cause::First,
+                since: now,
+            },
             holders: BTreeSet::new(),
             history: VecDeque::new(),
         }
     }
 
-    pub(super) fn set(
-        &mut self,
-        owner: (NodeName, Life),
-        epoch: Epoch,
-        cause: &Cause,
-        now: Instant,
-    ) {
+    pub(super) fn set(&mut self, owner: (NodeName, Life), epoch: Epoch, origin: Origin) {
         self.holders.insert(owner.clone());
         self.epoch = epoch;
         if self.owner.as_ref() == Some(&owner) {
+            self.origin.refine(origin);
             return;
         }
         if let Some((last, _)) = self.owner.replace(owner) {
             self.history.truncate(Self::HISTORY - 1);
-            self.history.push_front((last, cause.clone()));
+            self.history.push_front((last, origin.cause.clone()));
         }
-        self.since = now;
-        self.cause = cause.clone();
+        self.origin = origin;
     }
 
     pub(super) fn lets_go(&mut self, name: &NodeName) {
@@ -162,7 +192,11 @@ impl Cluster {
             seat.mine = Mine::Yes;
             self.seats.insert(key, seat);
             let own = (self.name.clone(), self.own.life);
-            self.record(key, now).set(own, 0, &Cause::Adopted, now);
+            let origin = Origin {
+                cause: Cause::Adopted,
+                since: now,
+            };
+            self.record(key, now).set(own, 0, origin);
             self.show_owned(key);
             // The former agent may have ended before it did.
             let vip = self.seats[&key].name.clone();
@@ -238,7 +272,7 @@ impl Cluster {
 
     pub(super) fn show_owned(&mut self, key: VipKey) {
         if let Some(record) = self.records.get(&key) {
-            let (epoch, cause) = (record.epoch, record.cause.clone());
+            let (epoch, cause) = (record.epoch, record.origin.cause.clone());
             self.show(key, VipState::Answer { epoch, cause });
         }
     }
@@ -321,7 +355,7 @@ impl Cluster {
             if owned {
                 record.owner = None;
                 record.epoch = epoch;
-                record.since = now;
+                record.origin.since = now;
                 record.history.truncate(Record::HISTORY - 1);
                 record
                     .history
@@ -333,8 +367,16 @@ impl Cluster {
     }
 
     /// What this node owns and what it holds the reader to own, in the order of keys.
-    pub(super) fn fill_page(&self, reader: &NodeName, after: Option<VipKey>, page: &mut Page) {
+    pub(super) fn fill_page(
+        &self,
+        reader: &NodeName,
+        after: Option<VipKey>,
+        page: &mut Page,
+        now: Instant,
+    ) {
         let from = (Self::after_key(after), std::ops::Bound::Unbounded);
+        let mut last = after;
+        let mut room = ROOM;
         for (key, record) in self.records.range(from) {
             let owned = self.seats.get(key).is_some_and(|seat| seat.mine.is_owned());
             let readers = record
@@ -346,11 +388,25 @@ impl Cluster {
                 (false, true) => &mut page.yours,
                 (false, false) => continue,
             };
-            list.push((*key, record.epoch));
-            if page.mine.len() + page.yours.len() == PAGE {
-                page.next = Some(Cursor::Vips(Some(*key)));
+            let Origin { cause, since } = &record.origin;
+            let known = page.causes.iter().position(|known| known == cause);
+            let size = Told::LENGTH + known.map_or_else(|| cause.length(), |_| 0);
+            if size > room {
+                page.next = Some(Cursor::Vips(last));
                 return;
             }
+            room -= size;
+            last = Some(*key);
+            let cause = known.unwrap_or_else(|| {
+                page.causes.push(cause.clone());
+                page.causes.len() - 1
+            });
+            list.push(Told {
+                key: *key,
+                epoch: record.epoch,
+                cause: cause as u8,
+                age_ms: now.saturating_duration_since(*since).as_millis() as u64,
+            });
         }
     }
 
@@ -361,7 +417,7 @@ impl Cluster {
         from: &NodeName,
         life: Life,
         epoch: Epoch,
-        cause: &Cause,
+        origin: Origin,
         now: Instant,
     ) {
         let owned = self
@@ -384,21 +440,22 @@ impl Cluster {
             }
             return;
         }
-        record.set((from.clone(), life), epoch, cause, now);
+        record.set((from.clone(), life), epoch, origin);
         if owned {
             self.lose(key, from);
         }
         self.dirty.insert(key);
     }
 
-    /// A member holds this node to own a VIP at this epoch.
-    pub(super) fn learn_own_epoch(&mut self, key: VipKey, epoch: Epoch) {
+    /// A member holds this node to own a VIP at this epoch, and may know better why.
+    pub(super) fn learn_own(&mut self, key: VipKey, epoch: Epoch, origin: Origin) {
         let owned = self
             .seats
             .get(&key)
             .is_some_and(|seat| seat.mine.is_owned());
         if let Some(record) = self.records.get_mut(&key).filter(|_| owned) {
             record.epoch = record.epoch.max(epoch);
+            record.origin.refine(origin);
         }
     }
 

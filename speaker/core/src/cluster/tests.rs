@@ -12,6 +12,7 @@ use speaker_common::probe::{self, LENGTH, PeersLease, Probe, Tenure};
 use super::*;
 
 mod links;
+mod memory;
 mod moves;
 
 const KEY: Key = Key([1, 2]);

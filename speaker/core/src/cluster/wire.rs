@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use super::{
     Cluster,
-    io::{Cause, Claimant, Command, Event},
+    io::{Claimant, Command, Event},
     name::{NodeName, VipKey, VipName},
     peer::State,
-    table::Mine,
+    table::{Mine, Origin},
     timing::Timing,
 };
 
@@ -161,7 +161,9 @@ impl Cluster {
             Some((State::Live, _)) => None,
             // It was down before this node took the VIP: from it, or from a third one while it
             // may have done the same.
-            Some((State::Down(_), down)) if down <= record.since => Some(!taken_from && better),
+            Some((State::Down(_), down)) if down <= record.origin.since => {
+                Some(!taken_from && better)
+            }
             // It was a member when this node took the VIP, and would not have consented to two
             // owners: it has given this node up since, and its epoch is higher.
             Some((State::Down(_), _)) => Some(true),
@@ -253,7 +255,7 @@ impl Cluster {
         let life = self.peers.get(to).map(|peer| peer.life).unwrap_or_default();
         let record = self.record(key, now);
         let epoch = record.epoch + 1;
-        record.set((to.clone(), life), epoch, &Cause::Met, now);
+        record.set((to.clone(), life), epoch, Origin::met(now));
         self.lose(key, to);
         if let Some(seat) = self.seats.get_mut(&key) {
             debug_assert_eq!(seat.mine, Mine::No, "it has just been lost");
