@@ -36,6 +36,7 @@
 //! traffic is the probes, which are a constant number per node.
 
 mod claim;
+mod complaints;
 mod decide;
 mod explain;
 mod handover;
@@ -81,6 +82,7 @@ pub use order::metallb_order;
 pub use timing::{Partition, Settings, Timing, TimingError};
 
 use claim::Wish;
+use complaints::Complaints;
 use lease::Own;
 use links::LinksHash;
 use message::{Body, Card, Envelope};
@@ -113,6 +115,7 @@ pub struct Cluster {
     /// The addresses that the cluster is configured to have.
     addresses: BTreeSet<SocketAddr>,
     peers: BTreeMap<NodeName, Peer>,
+    complaints: Complaints,
     /// Counts the changes of what other nodes tell of themselves.
     news: u64,
     /// When the next stranger is asked to join, and which was the last.
@@ -187,6 +190,7 @@ impl Cluster {
             planned: false,
             addresses: peers.unwrap_or_default(),
             peers: BTreeMap::new(),
+            complaints: Complaints::default(),
             news: 0,
             invite: (now, None),
             scouts: Scouts::default(),
@@ -320,11 +324,11 @@ impl Cluster {
             body,
         }) = Envelope::decode(bytes)
         else {
-            self.event(Event::Unreadable(from));
+            self.complain(Event::Unreadable(from), now);
             return;
         };
         if sender == self.name {
-            self.event(Event::NameTaken(from));
+            self.complain(Event::NameTaken(from), now);
             return;
         }
         self.reply_via = via;

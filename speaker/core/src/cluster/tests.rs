@@ -495,3 +495,28 @@ fn explain_tells_a_group_that_only_others_name_from_one_that_nobody_knows() {
     assert_eq!(told.candidates, []);
     assert_eq!(lab.nodes[1].agent.explain(&"nowhere".into()), None);
 }
+
+#[test]
+fn what_is_wrong_with_every_message_of_a_peer_is_told_once_a_minute() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(2));
+    lab.nodes[0].events.clear();
+    let own = lab.nodes[0].agent.envelope(Body::WatchMe, None);
+    let from = [endpoints(7).messages, endpoints(8).messages];
+    for _ in 0..600 {
+        for from in from {
+            for bytes in [vec![0], own.clone()] {
+                lab.feed(0, Input::Message { from, bytes });
+            }
+        }
+        lab.run(Duration::from_millis(150));
+    }
+    let told = |event: Event| {
+        let events = lab.nodes[0].events.iter();
+        events.filter(|other| **other == event).count()
+    };
+    for from in from {
+        assert_eq!(told(Event::Unreadable(from)), 2);
+        assert_eq!(told(Event::NameTaken(from)), 2);
+    }
+}
