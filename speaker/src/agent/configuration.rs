@@ -6,7 +6,7 @@ use crate::source::Change;
 
 pub(super) struct Configuration {
     pub(super) intent: Intent,
-    /// What the source refuses.
+    /// What the source refuses, by itself or for what it contradicts.
     refused: Vec<String>,
     updates: u64,
     errors: u64,
@@ -42,10 +42,9 @@ impl Configuration {
         self.intent.wanted(&self.intent.node(node))
     }
 
-    /// Everything that is refused, by itself or for what it contradicts.
-    pub(super) fn refusals(&self) -> Vec<String> {
-        let conflicts = self.intent.conflicts().values().map(ToString::to_string);
-        self.refused.iter().cloned().chain(conflicts).collect()
+    /// Everything that is refused.
+    pub(super) fn refusals(&self) -> &[String] {
+        &self.refused
     }
 
     /// How often it was told of.

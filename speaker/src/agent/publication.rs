@@ -59,7 +59,7 @@ impl Publisher {
         self.looked = now;
         let wanted = hands.node.wanted()?;
         self.editions = editions;
-        let refused = configuration.refusals();
+        let refused = configuration.refusals().to_vec();
         let publication = publication(wanted, hands, ownership, refused);
         self.publications.send_if_modified(|last| {
             let is_news = last.as_ref() != Some(&publication);

@@ -49,7 +49,7 @@ pub(super) fn report(
         vips: vips.into_iter().map(owned).collect::<Result<_>>()?,
         links,
         reasons: reasons(maps)?,
-        refused: configuration.refusals(),
+        refused: configuration.refusals().to_vec(),
         updates: configuration.updates(),
         update_errors: configuration.errors(),
         api_server: reach.map(api_server),

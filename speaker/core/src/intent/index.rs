@@ -7,9 +7,7 @@ use std::{
 
 use super::{
     Advertisement, Key, Kind, Node, Object, ObjectName, Outlook, Pool, Service, Wanted,
-    admission::{Admission, Conflict},
-    endpoints::Slices,
-    wanted,
+    endpoints::Slices, wanted,
 };
 
 /// What is decided apart from any object.
@@ -28,8 +26,8 @@ pub struct Terms {
 pub struct Intent {
     terms: Terms,
     services: BTreeMap<ObjectName, Service>,
-    pools: Admission<ObjectName, Pool>,
-    conflicts: BTreeMap<ObjectName, Conflict<ObjectName>>,
+    /// No address is in two of them: whoever applies them has [admitted](super::admission) them.
+    pools: BTreeMap<ObjectName, Pool>,
     advertisements: BTreeMap<ObjectName, Advertisement>,
     slices: Slices,
     nodes: BTreeMap<String, Node>,
@@ -48,11 +46,7 @@ impl Intent {
     pub fn apply(&mut self, object: Object) -> bool {
         match object {
             Object::Service(service) => put(&mut self.services, service.name.clone(), service),
-            Object::Pool(pool) => {
-                self.pools.offer(pool.name().clone(), pool);
-                self.conflicts = self.pools.settle();
-                true
-            }
+            Object::Pool(pool) => put(&mut self.pools, pool.name().clone(), pool),
             Object::Advertisement(it) => put(&mut self.advertisements, it.name.clone(), it),
             Object::Endpoints(slice) => self.slices.apply(slice),
             Object::Node(node) => put(&mut self.nodes, node.name.name.clone(), node),
@@ -64,21 +58,11 @@ impl Intent {
     pub fn delete(&mut self, key: &Key) -> bool {
         match key.kind {
             Kind::Service => self.services.remove(&key.name).is_some(),
-            Kind::Pool => {
-                self.pools.withdraw(&key.name);
-                self.conflicts = self.pools.settle();
-                true
-            }
+            Kind::Pool => self.pools.remove(&key.name).is_some(),
             Kind::Advertisement => self.advertisements.remove(&key.name).is_some(),
             Kind::Endpoints => self.slices.delete(&key.name),
             Kind::Node => self.nodes.remove(&key.name.name).is_some(),
         }
-    }
-
-    /// The pools whose newest version is not in force because it holds addresses of another. The
-    /// last valid version of each stays, and the conflict may be gone after the next change.
-    pub const fn conflicts(&self) -> &BTreeMap<ObjectName, Conflict<ObjectName>> {
-        &self.conflicts
     }
 
     /// What is known of the node of this name.
@@ -100,7 +84,7 @@ impl Intent {
         wanted::compute(&wanted::Configuration {
             terms: &self.terms,
             services: &self.services,
-            pools: self.pools.in_force().map(|(_, pool)| pool).collect(),
+            pools: self.pools.values().collect(),
             advertisements: self.advertisements.values().collect(),
             slices: &self.slices,
             outlook: self.outlook(node),

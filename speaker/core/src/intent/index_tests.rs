@@ -411,53 +411,6 @@ fn what_no_host_can_answer_for_is_refused() {
 }
 
 #[test]
-fn a_pool_that_overlaps_another_waits_and_the_last_valid_one_stays() {
-    let mut intent = Intent::default();
-    given(
-        &mut intent,
-        "advertise all
-         pool lan 10.0.0.0/24
-         pool dmz 10.0.1.0/24
-         service a 10.0.0.1
-         service b 10.0.1.1",
-    );
-    assert!(intent.conflicts().is_empty());
-    given(&mut intent, "pool dmz 10.0.0.128/25");
-    let conflicts: Vec<_> = intent
-        .conflicts()
-        .values()
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(
-        conflicts,
-        [
-            "IPAddressPool ns/dmz: 10.0.0.128/25 overlaps 10.0.0.0/24 of IPAddressPool ns/lan: \
-          give each address to one pool only"
-        ]
-    );
-    assert_eq!(
-        intent.wanted(&node("")).vips.len(),
-        2,
-        "10.0.1.0/24 is still a pool"
-    );
-
-    given(&mut intent, "pool lan 10.0.0.0/25");
-    assert!(intent.conflicts().is_empty());
-    expect![[r#"
-        10.0.0.1 for ns/a on all, group 10.0.0.1
-        not 10.0.1.1 of ns/b: no IPAddressPool holds this address: add it to one
-    "#]]
-    .assert_eq(&render(&intent.wanted(&node(""))));
-
-    given(&mut intent, "delete pool lan\n delete advertise all");
-    expect![[r#"
-        not 10.0.0.1 of ns/a: no IPAddressPool holds this address: add it to one
-        not 10.0.1.1 of ns/b: no IPAddressPool holds this address: add it to one
-    "#]]
-    .assert_eq(&render(&intent.wanted(&node(""))));
-}
-
-#[test]
 fn labels_that_change_start_and_stop_an_announcement() {
     let mut intent = Intent::default();
     given(

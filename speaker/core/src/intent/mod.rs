@@ -2,11 +2,11 @@
 //!
 //! The configuration is one index, [`Intent`], whose only inputs are [`Intent::apply`] and
 //! [`Intent::delete`]; its output is [`Intent::wanted`]. Whether the objects come from files or
-//! from a cluster is decided before: they arrive validated, each on its own. What can only be
-//! judged across objects, two pools that hold the same address, is judged here ([`admission`]).
+//! from a cluster is decided before: they arrive validated, each on its own and, by
+//! [`admission`], against each other.
 //!
-//! **Invariant**: the answer depends on the objects and not on the order in which they came,
-//! except where they contradict each other: then what was in force stays.
+//! **Invariant**: the answer depends on the objects and not on the order in which they came. Where
+//! they contradict each other, admission keeps what was in force.
 
 pub mod admission;
 

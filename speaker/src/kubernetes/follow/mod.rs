@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! watches ─ News ─► Objects (pure) ─ Change ─► the agent's event loop
-//!                      ▲       └─ all that is known ─► store
-//!                      └──────── at the start, if the API server is away
+//!                      ▲       └─ what is in force ─► store
+//!                      └────────────── at the start ──────┘
 //! ```
 //!
-//! Nothing is told before every kind has been listed: half a configuration would withdraw VIPs. If
-//! the API server cannot be reached at the start, what was known last stands in for it.
+//! Nothing is told before every kind has been listed: half a configuration would withdraw VIPs.
+//! What was in force before a restart stays in force where the API server tells of nothing better:
+//! of an object that is refused, of pools that overlap, and of everything while it is away.
 
 mod objects;
 mod store;
@@ -26,7 +27,7 @@ use store::Store;
 
 /// How long the API server has at the start before what was known last is gone by.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// At most this often what is known is written down.
+/// At most this often what is in force is written down.
 const KEEP: Duration = Duration::from_secs(5);
 
 /// What an agent follows.
@@ -40,10 +41,23 @@ pub struct Options {
 
 /// Sends what the cluster says, and then what becomes different, until nobody listens any more.
 pub async fn follow(client: Client, options: Options, changes: mpsc::Sender<Change>) {
+    let store = Store::new(&options.state_dir);
+    let mut objects = Objects::default();
+    let recalled = match store.load().await {
+        Ok(known) => known.map(|known| {
+            objects.recall(known.objects, known.peers);
+            known.written
+        }),
+        Err(error) => {
+            warn!("{error:#}: no earlier configuration is known");
+            None
+        }
+    };
     let mut follower = Follower {
         news: streams::all(&client, &options.namespace).boxed(),
-        objects: Objects::default(),
-        store: Store::new(&options.state_dir),
+        objects,
+        store,
+        recalled,
         keep_at: None,
         stand_in_at: Some(Instant::now() + PATIENCE),
     };
@@ -54,7 +68,9 @@ struct Follower {
     news: BoxStream<'static, News>,
     objects: Objects,
     store: Store,
-    /// When what is known is to be written down.
+    /// When what is recalled was written, for people; nothing, if nothing is.
+    recalled: Option<String>,
+    /// When what is in force is to be written down.
     keep_at: Option<Instant>,
     /// Until when the API server may answer.
     stand_in_at: Option<Instant>,
@@ -94,25 +110,21 @@ impl Follower {
             self.stand_in_at = None;
             // It may be away, or have very much to tell.
             let unlisted = format!("the API server has not told all within {PATIENCE:?}");
-            match self.store.load().await {
-                Ok(Some(known)) => {
-                    warn!(
-                        "{unlisted}: until it has, the configuration of {} is in force",
-                        known.written
-                    );
-                    self.objects.stand_in(known.objects, known.peers);
+            match &self.recalled {
+                Some(written) => {
+                    warn!("{unlisted}: until it has, the configuration of {written} is in force");
+                    self.objects.stand_in();
                 }
-                Ok(None) => warn!(
+                None => warn!(
                     "{unlisted}, and no earlier configuration is known: nothing is announced until \
                      it has"
                 ),
-                Err(error) => warn!("{unlisted}, and {error:#}"),
             }
         }
         if self.keep_at.is_some_and(|at| now >= at) {
             self.keep_at = None;
             if self.objects.is_synced() {
-                let (objects, peers) = self.objects.known();
+                let (objects, peers) = self.objects.in_force();
                 if let Err(error) = self.store.keep(objects, peers).await {
                     info!("{error:#}: a restart while the API server is away will know of nothing");
                 }

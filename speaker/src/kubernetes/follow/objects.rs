@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use speaker_core::intent::{Key, Object, ObjectName};
+use speaker_core::intent::{Key, Kind, Object, ObjectName, Pool, admission::Admission};
 
 use crate::source::Change;
 
@@ -79,12 +79,17 @@ pub(super) struct Objects {
     listing: BTreeMap<Resource, BTreeSet<ObjectName>>,
     known: BTreeMap<(Resource, ObjectName), Valid>,
     refused: BTreeMap<(Resource, ObjectName), String>,
-    /// What stands in for the API server is to be told, though nothing is listed.
+    /// What was in force when the agent ran last, of the kinds that are yet to be listed.
+    recalled: BTreeMap<(Resource, ObjectName), Valid>,
+    /// What is recalled is to be told, though not everything is listed.
     standing_in: bool,
+    /// Which pools are in force: of two that overlap, the one that was so before.
+    pools: Admission<ObjectName, Pool>,
+    told_pools: BTreeMap<ObjectName, Pool>,
     /// What the agent has been told of, and what of that is other now.
     told: BTreeSet<Key>,
     changed: BTreeSet<(Resource, ObjectName)>,
-    told_refused: Option<Vec<String>>,
+    told_refused: Option<BTreeMap<(Resource, ObjectName), String>>,
     told_peers: Option<BTreeSet<IpAddr>>,
 }
 
@@ -109,6 +114,11 @@ impl Objects {
                 }
                 self.refused
                     .retain(|(kind, name), _| *kind != of || named.contains(name));
+                for ((_, name), _) in self.recalled.extract_if(.., |(kind, _), _| *kind == of) {
+                    if of == Resource::Pools && !named.contains(&name) {
+                        self.pools.withdraw(&name);
+                    }
+                }
                 self.listed.insert(of);
             }
             What::There(name, item) => {
@@ -130,29 +140,43 @@ impl Objects {
         let refused = self.refused.remove(&key);
         match item {
             Item::Invalid(reason) => {
+                if !self.known.contains_key(&key)
+                    && let Some(last) = self.recalled.get(&key).cloned()
+                {
+                    self.know(key.clone(), last);
+                }
                 let is_news = refused.as_ref() != Some(&reason);
                 self.refused.insert(key, reason.clone());
                 return is_news.then_some(reason);
             }
             Item::Nothing => self.forget(key.0, key.1),
             Item::Valid(it) if self.known.get(&key) == Some(&it) => {}
-            Item::Valid(it) => {
-                self.known.insert(key.clone(), it);
-                self.changed.insert(key);
-            }
+            Item::Valid(it) => self.know(key, it),
         }
         None
     }
 
+    fn know(&mut self, key: (Resource, ObjectName), it: Valid) {
+        if let Valid::Object(Object::Pool(pool)) = &it {
+            self.pools.offer(key.1.clone(), pool.clone());
+        }
+        self.known.insert(key.clone(), it);
+        self.changed.insert(key);
+    }
+
     fn forget(&mut self, of: Resource, name: ObjectName) {
+        if of == Resource::Pools {
+            self.pools.withdraw(&name);
+        }
         let key = (of, name);
         if self.known.remove(&key).is_some() {
             self.changed.insert(key);
         }
     }
 
-    /// What was known last stands in for what the API server has not told.
-    pub(super) fn stand_in(&mut self, objects: Vec<Object>, peers: BTreeSet<IpAddr>) {
+    /// What was in force when the agent ran last. It counts for what is refused now, and for pools
+    /// that contradict it; and if the API server tells nothing, it [stands in](Self::stand_in).
+    pub(super) fn recall(&mut self, objects: Vec<Object>, peers: BTreeSet<IpAddr>) {
         let objects = objects.into_iter().map(|object| {
             let of = match object {
                 Object::Service(_) => Resource::Services,
@@ -167,13 +191,22 @@ impl Objects {
             let name = ObjectName::new("", peer.to_string());
             ((Resource::Agents, name), Valid::Agent(peer))
         });
-        let known: Vec<_> = objects
-            .chain(peers)
-            .filter(|((of, _), _)| !self.listed.contains(of))
-            .collect();
-        for (key, item) in known {
-            self.known.entry(key.clone()).or_insert(item);
-            self.changed.insert(key);
+        self.recalled = objects.chain(peers).collect();
+        for it in self.recalled.values() {
+            if let Valid::Object(Object::Pool(pool)) = it {
+                self.pools.offer(pool.name().clone(), pool.clone());
+            }
+        }
+        // Before any other is offered: these are in force.
+        self.pools.settle();
+    }
+
+    /// What is recalled stands in for what the API server has not told.
+    pub(super) fn stand_in(&mut self) {
+        for (key, it) in self.recalled.clone() {
+            if !self.known.contains_key(&key) {
+                self.know(key, it);
+            }
         }
         self.standing_in = true;
     }
@@ -191,47 +224,66 @@ impl Objects {
     }
 
     fn has_other_refusals(&self) -> bool {
-        let told = self.told_refused.iter().flatten();
-        !told.eq(self.refused.values())
+        self.told_refused.as_ref() != Some(&self.refused)
     }
 
     /// What has become different since this was last asked.
     pub(super) fn take_change(&mut self) -> Change {
-        let mut change = Change {
-            refused: self.refused.values().cloned().collect(),
-            ..Change::default()
-        };
+        let mut change = Change::default();
         for key in mem::take(&mut self.changed) {
             match self.known.get(&key) {
+                Some(Valid::Object(Object::Pool(_)) | Valid::Agent(_)) => {}
                 Some(Valid::Object(object)) => {
                     self.told.insert(object.key());
                     change.apply.push(object.clone());
                 }
-                Some(Valid::Agent(_)) => {}
                 None => change.delete.extend(self.told_key(key)),
             }
         }
         for key in &change.delete {
             self.told.remove(key);
         }
+        let conflicts = self.settle_pools(&mut change);
         let peers = self.peers();
         if self.told_peers.as_ref() != Some(&peers) {
             self.told_peers = Some(peers.clone());
             change.peers = Some(peers);
         }
-        self.told_refused = Some(change.refused.clone());
+        let refused = self.refused.values().cloned();
+        change.refused = refused.chain(conflicts).collect();
+        self.told_refused = Some(self.refused.clone());
         change
     }
 
+    /// Which pools are in force now; and why the others are not.
+    fn settle_pools(&mut self, change: &mut Change) -> Vec<String> {
+        let conflicts = self.pools.settle();
+        let in_force: BTreeMap<_, _> = self
+            .pools
+            .in_force()
+            .map(|(name, pool)| (name.clone(), pool.clone()))
+            .collect();
+        let told = mem::replace(&mut self.told_pools, in_force);
+        let gone = told.keys().filter(|it| !self.told_pools.contains_key(*it));
+        change.delete.extend(gone.cloned().map(|name| Key {
+            kind: Kind::Pool,
+            name,
+        }));
+        let others = self.told_pools.iter();
+        let others = others.filter(|(name, pool)| told.get(*name) != Some(*pool));
+        change
+            .apply
+            .extend(others.map(|(_, pool)| Object::Pool(pool.clone())));
+        conflicts.values().map(ToString::to_string).collect()
+    }
+
     fn told_key(&self, (of, name): (Resource, ObjectName)) -> Option<Key> {
-        use speaker_core::intent::Kind;
         let kind = match of {
             Resource::Services => Kind::Service,
             Resource::Endpoints => Kind::Endpoints,
             Resource::Nodes => Kind::Node,
-            Resource::Pools => Kind::Pool,
             Resource::Advertisements => Kind::Advertisement,
-            Resource::Agents => return None,
+            Resource::Pools | Resource::Agents => return None,
         };
         self.told.get(&Key { kind, name }).cloned()
     }
@@ -246,13 +298,14 @@ impl Objects {
             .collect()
     }
 
-    /// All that is known, to be kept.
-    pub(super) fn known(&self) -> (Vec<Object>, BTreeSet<IpAddr>) {
-        let objects = self.known.values().filter_map(|item| match item {
+    /// All that is in force, to be kept.
+    pub(super) fn in_force(&self) -> (Vec<Object>, BTreeSet<IpAddr>) {
+        let others = self.known.values().filter_map(|item| match item {
+            Valid::Object(Object::Pool(_)) | Valid::Agent(_) => None,
             Valid::Object(object) => Some(object.clone()),
-            Valid::Agent(_) => None,
         });
-        (objects.collect(), self.peers())
+        let pools = self.told_pools.values().cloned().map(Object::Pool);
+        (others.chain(pools).collect(), self.peers())
     }
 }
 

@@ -1,5 +1,5 @@
 use expect_test::{Expect, expect};
-use speaker_core::intent::Node;
+use speaker_core::intent::{Labels, Node};
 
 use super::*;
 
@@ -8,6 +8,7 @@ use super::*;
 /// ```text
 /// list KIND NAME…        list-begins KIND        list-ends KIND
 /// there KIND NAME [rack=N|invalid|nothing]       gone KIND NAME
+/// there pools NAME RANGE|invalid
 /// ```
 fn hear(objects: &mut Objects, lines: &str) {
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -15,6 +16,7 @@ fn hear(objects: &mut Objects, lines: &str) {
         let of = match words[1] {
             "nodes" => Resource::Nodes,
             "pods" => Resource::Agents,
+            "pools" => Resource::Pools,
             other => panic!("{other}"),
         };
         let what = match words[..] {
@@ -40,6 +42,9 @@ fn hear(objects: &mut Objects, lines: &str) {
                 let item = match options {
                     ["invalid"] => Item::Invalid(format!("{name} is invalid")),
                     ["nothing"] => Item::Nothing,
+                    [range] if of == Resource::Pools => {
+                        Item::Valid(Valid::Object(pool(name, range)))
+                    }
                     labels => Item::Valid(Valid::Object(Object::Node(Node {
                         labels: labels
                             .iter()
@@ -57,23 +62,40 @@ fn hear(objects: &mut Objects, lines: &str) {
     }
 }
 
-/// With everything listed, of which these nodes.
-fn synced(nodes: &str) -> Objects {
+fn pool(name: &str, range: &str) -> Object {
+    let ranges = vec![range.parse().unwrap()];
+    Object::Pool(Pool::new(ObjectName::new("", name), Labels::new(), ranges).unwrap())
+}
+
+/// With everything listed, of which these.
+fn synced(lines: &str) -> Objects {
     let mut objects = Objects::default();
+    sync(&mut objects, lines);
+    objects
+}
+
+fn sync(objects: &mut Objects, lines: &str) {
     for of in Resource::ALL {
         objects.hear(News {
             of,
             what: What::ListBegins,
         });
-        if of == Resource::Nodes {
-            hear(&mut objects, nodes);
-        }
+    }
+    hear(objects, lines);
+    for of in Resource::ALL {
         objects.hear(News {
             of,
             what: What::ListEnds,
         });
     }
-    objects
+}
+
+/// The objects of an agent that was restarted when this was in force.
+fn restarted(before: &Objects) -> Objects {
+    let (objects, peers) = before.in_force();
+    let mut restarted = Objects::default();
+    restarted.recall(objects, peers);
+    restarted
 }
 
 #[track_caller]
@@ -87,9 +109,10 @@ fn check(objects: &mut Objects, expect: Expect) {
             peers,
         } = objects.take_change();
         let delete = delete.iter().map(|key| format!("delete {key}\n"));
-        let apply = apply
-            .iter()
-            .map(|object| format!("apply {}\n", object.key()));
+        let apply = apply.iter().map(|object| match object {
+            Object::Pool(pool) => format!("apply {} {}\n", object.key(), pool.addresses()[0]),
+            _ => format!("apply {}\n", object.key()),
+        });
         let refused = refused.iter().map(|it| format!("refused: {it}\n"));
         let peers = peers.map(|peers| format!("peers {peers:?}\n"));
         text.extend(delete.chain(apply).chain(refused).chain(peers));
@@ -195,6 +218,122 @@ fn of_what_is_invalid_the_last_valid_version_stays() {
 }
 
 #[test]
+fn of_what_is_refused_after_a_restart_the_version_from_before_it_stays() {
+    let mut before = synced("there nodes n1\n there pools lan 10.0.0.0/8\n there pods 192.0.2.1");
+    before.take_change();
+    let refused = "there nodes n1 invalid\n there nodes n2 invalid\n there pools lan invalid";
+    hear(&mut before, refused);
+    before.take_change();
+
+    let mut objects = restarted(&before);
+    sync(&mut objects, refused);
+    check(
+        &mut objects,
+        expect![[r#"
+            apply Node n1
+            apply IPAddressPool lan 10.0.0.0/8
+            refused: n1 is invalid
+            refused: n2 is invalid
+            refused: lan is invalid
+            peers {}
+        "#]],
+    );
+    // And once more.
+    let mut objects = restarted(&objects);
+    sync(&mut objects, "there pools lan invalid");
+    check(
+        &mut objects,
+        expect![[r#"
+            apply IPAddressPool lan 10.0.0.0/8
+            refused: lan is invalid
+            peers {}
+        "#]],
+    );
+    hear(&mut objects, "gone pools lan");
+    check(
+        &mut objects,
+        expect![[r#"
+            delete IPAddressPool lan
+        "#]],
+    );
+}
+
+#[test]
+fn what_was_known_before_a_restart_and_is_gone_does_not_count() {
+    let mut before = synced("there nodes n1\n there pools lan 10.0.0.0/8");
+    before.take_change();
+    let mut objects = restarted(&before);
+    sync(&mut objects, "there pools new 10.0.0.0/24");
+    check(
+        &mut objects,
+        expect![[r#"
+            apply IPAddressPool new 10.0.0.0/24
+            peers {}
+        "#]],
+    );
+    hear(
+        &mut objects,
+        "there nodes n1 invalid\n there pools lan invalid",
+    );
+    check(
+        &mut objects,
+        expect![[r#"
+            refused: n1 is invalid
+            refused: lan is invalid
+        "#]],
+    );
+}
+
+#[test]
+fn of_two_pools_that_overlap_the_one_in_force_stays_also_over_a_restart() {
+    let mut objects = synced("there pools lan 10.0.0.0/8\n there pools dmz 192.0.2.0/24");
+    check(
+        &mut objects,
+        expect![[r#"
+            apply IPAddressPool dmz 192.0.2.0/24
+            apply IPAddressPool lan 10.0.0.0/8
+            peers {}
+        "#]],
+    );
+    hear(
+        &mut objects,
+        "there pools aaa 10.0.0.0/24\n there pools dmz 10.1.0.0/24",
+    );
+    check(
+        &mut objects,
+        expect![[r#"
+            refused: IPAddressPool aaa: 10.0.0.0/24 overlaps 10.0.0.0/8 of IPAddressPool lan: give each address to one pool only
+            refused: IPAddressPool dmz: 10.1.0.0/24 overlaps 10.0.0.0/8 of IPAddressPool lan: give each address to one pool only
+        "#]],
+    );
+    let mut objects = restarted(&objects);
+    sync(
+        &mut objects,
+        "there pools aaa 10.0.0.0/24\n there pools dmz 10.1.0.0/24\n there pools lan 10.0.0.0/8",
+    );
+    check(
+        &mut objects,
+        expect![[r#"
+            apply IPAddressPool dmz 192.0.2.0/24
+            apply IPAddressPool lan 10.0.0.0/8
+            refused: IPAddressPool aaa: 10.0.0.0/24 overlaps 10.0.0.0/8 of IPAddressPool lan: give each address to one pool only
+            refused: IPAddressPool dmz: 10.1.0.0/24 overlaps 10.0.0.0/8 of IPAddressPool lan: give each address to one pool only
+            peers {}
+        "#]],
+    );
+    // What waited has its turn when it goes together with the rest.
+    hear(&mut objects, "there pools lan 10.2.0.0/16");
+    check(
+        &mut objects,
+        expect![[r#"
+            apply IPAddressPool aaa 10.0.0.0/24
+            apply IPAddressPool dmz 10.1.0.0/24
+            apply IPAddressPool lan 10.2.0.0/16
+        "#]],
+    );
+}
+
+#[test]
 fn the_agents_are_told_when_they_are_others() {
     let mut objects = synced("");
     objects.take_change();
@@ -220,7 +359,9 @@ fn what_was_known_stands_in_until_the_kind_is_listed() {
     };
     let mut objects = Objects::default();
     let (nodes, peers) = known();
-    objects.stand_in(nodes, peers);
+    objects.recall(nodes, peers);
+    assert!(!objects.has_change(), "the API server may answer yet");
+    objects.stand_in();
     check(
         &mut objects,
         expect![[r#"
@@ -241,9 +382,10 @@ fn what_was_known_stands_in_until_the_kind_is_listed() {
     );
 
     let mut objects = Objects::default();
-    hear(&mut objects, "list nodes n3");
     let (nodes, peers) = known();
-    objects.stand_in(nodes, peers);
+    objects.recall(nodes, peers);
+    hear(&mut objects, "list nodes n3");
+    objects.stand_in();
     check(
         &mut objects,
         expect![[r#"

@@ -1,7 +1,10 @@
 //! What advertisements select, and what of them is refused.
 
+use std::{thread::sleep, time::Duration};
+
 use serde_json::json;
 use speaker_tests::{
+    asker::Asker,
     kube::{
         Site, objects,
         site::{NAMESPACE, WEB, advertisement},
@@ -65,10 +68,13 @@ fn selectors_and_interfaces_decide_and_can_be_changed_at_any_time() {
 #[test]
 fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
     lab::test(|lab| {
-        let site = Site::started(lab, 2)?;
+        let mut site = Site::started(lab, 2)?;
         site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
         let owner = site.owner(V4)?;
-        let says = |result: &str, text: &str| {
+        // What is in force is written down every few seconds.
+        sleep(Duration::from_secs(6));
+        let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
+        let says = |site: &Site, result: &str, text: &str| {
             let what = format!("every node to say {result}");
             wait_until(&what, SOON, || {
                 let list = site
@@ -82,17 +88,30 @@ fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
                 Ok(items.len() == 2 && items.iter().all(says))
             })
         };
-        says("Valid", "")?;
-        site.apply_pool("other", &["10.0.0.0/24"])?;
-        says("Invalid", "overlaps")?;
+        says(&site, "Valid", "")?;
+        site.apply_pool("aaa", &["10.0.0.0/25"])?;
+        says(&site, "Invalid", "overlaps")?;
         site.apply_pool("lan", &["10.0.0.9-10.0.0.1"])?;
-        says("Invalid", "after the end")?;
-        assert_eq!(site.owner(V4)?, owner);
+        says(&site, "Invalid", "after the end")?;
+        // Also for those that never saw the valid version in this life.
+        for number in 0..2 {
+            site.nodes[number].stop()?;
+            site.nodes[number].start()?;
+            assert_eq!(site.owner(V4)?, owner);
+            let status = site.nodes[number].ask("status")?;
+            for reason in ["aaa: 10.0.0.0/25 overlaps", "after the end"] {
+                assert!(status.contains(reason), "{reason:?} is not in {status}");
+            }
+        }
+        site.apply_pool("aaa", &["10.0.0.0/24"])?;
         site.apply_pool("lan", &["fd00::/8"])?;
         // The one that waited has them now.
-        says("Valid", "")?;
+        says(&site, "Valid", "")?;
         assert_eq!(site.owner(V4)?, owner);
-        site.apply_pool("other", &["10.9.0.0/24"])?;
+        asker
+            .stop()?
+            .assert_all_answered(100, site.nodes[owner].host.eth0.mac);
+        site.apply_pool("aaa", &["10.9.0.0/24"])?;
         site.announced_by("web", None)?;
         Ok(())
     });
