@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod announce;
 pub mod api;
+mod blocking;
 pub mod cli;
 pub mod controller;
 pub mod kernel;

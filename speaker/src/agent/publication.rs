@@ -15,7 +15,7 @@ use super::{
     configuration::Configuration,
     ownership::{Hands, Ownership},
 };
-use crate::kubernetes::publish::Publication;
+use crate::kubernetes::publish::{Judgement, Publication};
 
 /// At most this often: what happens in between is not worth a word.
 const PACE: Duration = Duration::from_millis(100);
@@ -59,8 +59,7 @@ impl Publisher {
         self.looked = now;
         let wanted = hands.node.wanted()?;
         self.editions = editions;
-        let refused = configuration.refusals().to_vec();
-        let publication = publication(wanted, hands, ownership, refused);
+        let publication = publication(wanted, hands, ownership, configuration);
         self.publications.send_if_modified(|last| {
             let is_news = last.as_ref() != Some(&publication);
             *last = Some(publication);
@@ -74,9 +73,10 @@ fn publication(
     wanted: &Wanted,
     hands: &Hands,
     ownership: &Ownership,
-    refused: Vec<String>,
+    configuration: &Configuration,
 ) -> Publication {
     let name = &wanted.node;
+    let intent = &configuration.intent;
     let gone = [CandidateStanding::Down, CandidateStanding::Left];
     let there = ownership
         .members()
@@ -130,11 +130,19 @@ fn publication(
     }
     failed.retain(|service, _| !announced.contains_key(service));
     elsewhere.retain(|service| !announced.contains_key(service));
+    let uid = |service: &ObjectName| {
+        let uid = intent.service_uid(service)?;
+        Some((service.clone(), uid.clone()))
+    };
+    let uids = announced.keys().chain(failed.keys()).filter_map(uid);
+    let node = intent.node(name).uid.clone();
+    let refused = configuration.refusals().iter().cloned();
     Publication {
+        uids: uids.collect(),
+        judgement: node.map(|node| Judgement::new(refused, Some(node))),
         announced,
         elsewhere,
         live,
         failed,
-        refused,
     }
 }

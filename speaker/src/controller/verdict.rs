@@ -1,22 +1,23 @@
 //! Whether the leader accepts the configuration, as the cluster is told.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, pin::pin, time::Duration};
 
+use futures::StreamExt as _;
 use kube::Client;
 use speaker_core::allocate::Allocator;
 use tokio::{sync::watch, time::sleep};
 
 use super::{REQUEST_TIMEOUT, known};
-use crate::kubernetes::publish::State;
+use crate::kubernetes::publish::{Judgement, Said, State};
 
 /// The wait after a request that failed.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// What of the configuration is refused; nothing while another one leads.
-type Refused = Option<Vec<String>>;
+/// What is to be said; nothing while another one leads.
+type Verdicts = Option<Judgement>;
 
 /// The way to whoever writes it.
-pub(super) struct Verdict(watch::Sender<Refused>);
+pub(super) struct Verdict(watch::Sender<Verdicts>);
 
 impl Verdict {
     /// Begins to tell.
@@ -29,24 +30,26 @@ impl Verdict {
 
     /// This holds, if this one leads.
     pub(super) fn set(&self, allocator: Option<&Allocator>) {
-        let refused = allocator.map(|it| it.refused().collect());
+        let verdict = allocator.map(|it| Judgement::new(it.refused(), None));
         self.0.send_if_modified(|before| {
-            let is_news = *before != refused;
-            *before = refused;
+            let is_news = *before != verdict;
+            *before = verdict;
             is_news
         });
     }
 }
 
-/// Writes what is news, until there is nobody to say any.
-async fn keep(state: State, mut verdicts: watch::Receiver<Refused>) {
-    let mut written: Refused = None;
+/// Has the cluster say what holds, until there is nobody to tell what does.
+async fn keep(state: State, mut verdicts: watch::Receiver<Verdicts>) {
+    let mut watched = pin!(state.watch());
+    let mut said = Said::default();
     loop {
         let verdict = verdicts.borrow_and_update().clone();
+        let due = verdict.filter(|it| said.lacks(it));
         let write = async {
-            match &verdict {
-                Some(refused) if written != verdict => insist(&state, refused).await,
-                _ => pending().await,
+            match &due {
+                Some(judgement) => insist(&state, judgement).await,
+                None => pending().await,
             }
         };
         tokio::select! {
@@ -56,16 +59,19 @@ async fn keep(state: State, mut verdicts: watch::Receiver<Refused>) {
                     return;
                 }
                 // What was cut short may have been written or not.
-                written = None;
+                if let Said::This(_) = said {
+                    said = Said::Nothing;
+                }
             }
-            () = write => written = verdict,
+            Some(is_said) = watched.next() => said = is_said,
+            () = write => said = due.map_or(Said::Nothing, Said::This),
         }
     }
 }
 
-async fn insist(state: &State, refused: &[String]) {
+async fn insist(state: &State, judgement: &Judgement) {
     let what = "write ConfigurationState controller";
-    while known(REQUEST_TIMEOUT, what, state.write(refused))
+    while known(REQUEST_TIMEOUT, what, state.write(judgement))
         .await
         .is_none()
     {

@@ -5,18 +5,16 @@ use k8s_openapi::api::core::v1 as core;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, EventType, Reporter},
 };
 use serde_json::json;
 use speaker_core::allocate::{Notice, PoolWrite, StatusWrite, Told, Usage};
 
 use super::service::{FROM_POOL, OLD_FROM_POOL};
-use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus};
+use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, event};
 
 /// Who the events are from.
 const REPORTER: &str = "speaker-controller";
-/// The longest note that the API server takes, in bytes.
-const LONGEST_NOTE: usize = 1024;
 
 /// What the leader writes, at the API server.
 #[derive(Clone)]
@@ -79,30 +77,18 @@ impl Writes {
 
     /// Tells the users of a Service.
     pub(super) async fn tell(&self, notice: &Notice) -> Result<()> {
-        // The recorder makes one event of all that have the same reason, and keeps the note of the
-        // first: each change is an event of its own.
-        let recorder = Recorder::new(
-            self.client.clone(),
-            Reporter {
-                controller: REPORTER.to_owned(),
-                instance: Some(self.identity.clone()),
-            },
-        );
-        let about = core::ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(notice.name.namespace.clone()),
-            name: Some(notice.name.name.clone()),
-            uid: Some(notice.uid.clone()),
-            ..core::ObjectReference::default()
+        let reporter = Reporter {
+            controller: REPORTER.to_owned(),
+            instance: Some(self.identity.clone()),
         };
-        recorder.publish(&event(notice), &about).await?;
+        let Notice { name, uid, .. } = notice;
+        event::write(&self.client, reporter, name, Some(uid), event(notice)).await?;
         Ok(())
     }
 }
 
 fn event(notice: &Notice) -> Event {
-    let (type_, reason, mut note) = match &notice.told {
+    let (type_, reason, note) = match &notice.told {
         Told::Allocated(addresses) => {
             let addresses = addresses.iter().map(|it| format!("\"{it}\""));
             let addresses = addresses.collect::<Vec<_>>().join(" ");
@@ -125,7 +111,6 @@ fn event(notice: &Notice) -> Event {
             (EventType::Warning, "DeprecatedAnnotation", note)
         }
     };
-    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
     Event {
         type_,
         reason: reason.to_owned(),

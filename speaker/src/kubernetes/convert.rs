@@ -122,6 +122,7 @@ pub fn service(service: &core::Service, source: Source) -> Result<Option<Service
     };
     Ok(Some(Service {
         name: name(metadata),
+        uid: metadata.uid.clone(),
         labels: metadata.labels.clone().unwrap_or_default(),
         class: spec.load_balancer_class.clone(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
@@ -163,6 +164,7 @@ pub fn node(node: &core::Node) -> Node {
     let conditions = node.status.as_ref().and_then(|it| it.conditions.as_ref());
     Node {
         name: ObjectName::new("", node.metadata.name.as_deref().unwrap_or_default()),
+        uid: node.metadata.uid.clone(),
         labels: node.metadata.labels.clone().unwrap_or_default(),
         network_unavailable: conditions
             .into_iter()

@@ -450,7 +450,7 @@ fn a_node_is_what_its_labels_and_conditions_say() {
         "metadata: {name: n1, labels: {rack: '1'}}
 status: {conditions: [{type: Ready, status: 'True'}, {type: NetworkUnavailable, status: 'True'}]}",
     ));
-    expect![[r#"Node { name: ObjectName { namespace: "", name: "n1" }, labels: {"rack": "1"}, network_unavailable: true }"#]]
+    expect![[r#"Node { name: ObjectName { namespace: "", name: "n1" }, uid: None, labels: {"rack": "1"}, network_unavailable: true }"#]]
         .assert_eq(&format!("{converted:?}"));
     let fine = node(&parse(
         "metadata: {name: n1}

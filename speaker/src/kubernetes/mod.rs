@@ -8,6 +8,7 @@ mod advertisement;
 mod client;
 mod configuration_state;
 pub mod convert;
+pub(crate) mod event;
 mod field;
 pub mod follow;
 mod invalid;
@@ -16,6 +17,7 @@ pub mod publish;
 mod reach;
 mod selector;
 mod service_l2_status;
+mod watch;
 
 pub use advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,

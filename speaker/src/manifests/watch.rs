@@ -10,12 +10,11 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    task,
     time::{self, Instant},
 };
 use tracing::{info, warn};
 
-use crate::source::Change;
+use crate::{blocking::blocking, source::Change};
 
 use super::{
     directory::{Directory, Found, Update},
@@ -65,12 +64,6 @@ async fn quiet(wake: &Notify) {
             .await
             .is_ok()
     {}
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    task::spawn_blocking(work)
-        .await
-        .expect("it does not panic, and nobody aborts it")
 }
 
 /// What blocks: reading, and writing copies.

@@ -181,7 +181,12 @@ fn what_metallb_users_have_passes_unchanged() {
 /// Beyond what tests with the programs show, which is that they get along with it.
 #[test]
 fn nobody_has_rights_that_they_have_no_use_for() {
-    const DENIED: [(&str, &str); 17] = [
+    const DENIED: [(&str, &str); 19] = [
+        ("speaker-agent", "get services --namespace=default"),
+        (
+            "speaker-agent",
+            "patch events.events.k8s.io --namespace=default",
+        ),
         ("speaker-agent", "get secrets --namespace=speaker-system"),
         ("speaker-agent", "list secrets --namespace=speaker-system"),
         ("speaker-agent", "patch services/status --namespace=default"),

@@ -24,6 +24,7 @@ fn object(word: &str) -> Object {
         }
         None => Object::Service(Service {
             name: named(word),
+            uid: None,
             labels: Labels::new(),
             class: None,
             local: false,

@@ -73,6 +73,11 @@ impl Intent {
         }
     }
 
+    /// The uid of the Service of this name.
+    pub fn service_uid(&self, name: &ObjectName) -> Option<&String> {
+        self.services.get(name)?.uid.as_ref()
+    }
+
     /// What sets a node apart from others: nodes of one outlook are asked for
     /// [the same](super::WantedVip::alike).
     pub fn outlook(&self, node: &Node) -> Outlook {

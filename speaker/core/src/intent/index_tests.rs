@@ -50,6 +50,7 @@ fn given(intent: &mut Intent, lines: &str) -> bool {
                 let labels = options.iter().filter(|it| **it != "unavailable");
                 intent.apply(Object::Node(Node {
                     name: ObjectName::new("", name),
+                    uid: None,
                     labels: labels.map(|it| label(it)).collect(),
                     network_unavailable: options.contains(&"unavailable"),
                 }))
@@ -95,6 +96,7 @@ fn given(intent: &mut Intent, lines: &str) -> bool {
                     options.partition(|option| option.starts_with("class:"));
                 intent.apply(Object::Service(Service {
                     name: named(name),
+                    uid: None,
                     labels: labels.into_iter().map(label).collect(),
                     class: classes
                         .first()
@@ -127,6 +129,7 @@ fn label(text: &str) -> (String, String) {
 fn node(labels: &str) -> Node {
     Node {
         name: ObjectName::new("", "n1"),
+        uid: None,
         labels: labels.split_whitespace().map(label).collect(),
         network_unavailable: false,
     }
@@ -444,6 +447,7 @@ fn sixteen_thousand_dual_stack_services() {
     for n in 0..1_u32 << 14 {
         intent.apply(Object::Service(Service {
             name: ObjectName::new("ns", n.to_string()),
+            uid: None,
             labels: Labels::new(),
             class: None,
             local: false,

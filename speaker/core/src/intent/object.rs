@@ -136,6 +136,8 @@ impl Object {
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
+    /// Which one of this name it is, where an API server says so: events have to.
+    pub uid: Option<String>,
     /// Its labels, for the `serviceSelectors` of advertisements.
     pub labels: Labels,
     /// `spec.loadBalancerClass`.
@@ -172,6 +174,8 @@ impl Endpoints {
 pub struct Node {
     /// Its name.
     pub name: ObjectName,
+    /// Which one of this name it is, where an API server says so: what it owns has to.
+    pub uid: Option<String>,
     /// Its labels, for the `nodeSelectors` of advertisements.
     pub labels: Labels,
     /// Its condition `NetworkUnavailable` is true.
@@ -184,6 +188,7 @@ impl Node {
     pub fn standalone(name: &str) -> Self {
         Self {
             name: ObjectName::new("", name),
+            uid: None,
             labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
             network_unavailable: false,
         }

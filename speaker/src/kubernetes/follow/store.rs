@@ -11,12 +11,13 @@ use anyhow::{Context as _, Result};
 use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 use speaker_core::intent::Object;
-use tokio::task::spawn_blocking;
+
+use crate::blocking::blocking;
 
 use crate::state;
 
 /// Changes with what [`Known`] means.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A file under the state directory.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ impl Store {
                 written: format_rfc3339_seconds(written).to_string(),
             }))
         };
-        let loaded = spawn_blocking(load).await.expect("it does not panic");
+        let loaded = blocking(load).await;
         loaded.with_context(|| format!("{} cannot be read", self.path.display()))
     }
 
@@ -90,7 +91,7 @@ impl Store {
             fs::rename(new, path)?;
             anyhow::Ok(())
         };
-        let kept = spawn_blocking(keep).await.expect("it does not panic");
+        let kept = blocking(keep).await;
         kept.with_context(|| format!("{} cannot be written", self.path.display()))
     }
 }
@@ -117,7 +118,7 @@ mod tests {
     async fn what_cannot_be_read_is_said_and_does_no_harm() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::new(state.path());
-        fs::write(&store.path, "{\"version\": 1, \"objects\": 7").unwrap();
+        fs::write(&store.path, "{\"version\": 2, \"objects\": 7").unwrap();
         let error = format!("{:#}", store.load().await.unwrap_err());
         assert!(
             error.contains("last-known-objects.json cannot be read"),

@@ -12,20 +12,17 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 use speaker_core::intent::{Object, ObjectName};
-use tracing::{info, warn};
 
 use super::objects::{Item, News, Resource, Valid, What};
 use crate::kubernetes::{
     IPAddressPool, Invalid, L2Advertisement,
     client::watch_config,
     convert::{self, Source},
+    watch,
 };
 
 /// The pods of agents: those of this project's labels.
@@ -115,36 +112,15 @@ fn news<K>(
 where
     K: kube::Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let kind = K::plural(&());
-    let mut failing = false;
-    watcher(api, config)
-        .default_backoff()
-        .filter_map(move |event| {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    if !failing {
-                        warn!(
-                            "cannot watch {kind}: {}; what is known of them stays",
-                            full(&error)
-                        );
-                    }
-                    failing = true;
-                    return std::future::ready(None);
-                }
-            };
-            if failing && matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
-                failing = false;
-                info!("watching {kind} again");
-            }
-            let what = match event {
-                Event::Init => What::ListBegins,
-                Event::InitDone => What::ListEnds,
-                Event::InitApply(it) | Event::Apply(it) => What::There(name(it.meta()), item(&it)),
-                Event::Delete(it) => What::Gone(name(it.meta())),
-            };
-            std::future::ready(Some(News { of, what }))
-        })
+    watch::events(api, config, "what is known of them stays").map(move |event| {
+        let what = match event {
+            Event::Init => What::ListBegins,
+            Event::InitDone => What::ListEnds,
+            Event::InitApply(it) | Event::Apply(it) => What::There(name(it.meta()), item(&it)),
+            Event::Delete(it) => What::Gone(name(it.meta())),
+        };
+        News { of, what }
+    })
 }
 
 /// Of an object of the API server: one without a namespace belongs to none.
@@ -153,18 +129,4 @@ fn name(metadata: &ObjectMeta) -> ObjectName {
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
     )
-}
-
-/// An error with its causes, none of them twice.
-fn full(error: &watcher::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -6,39 +6,37 @@
 //!                                           └──── statuses ◄──┘
 //! ```
 //!
+//! MetalLB's speakers write objects of the same kinds. While both run, theirs are left alone.
+//!
 //! Nothing waits for this: an API server that is away or slow is told later, of what holds then.
 
+mod pace;
 mod state;
 mod steps;
 mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    pin::pin,
+    time::Instant,
 };
 
-use futures::{StreamExt as _, stream, stream::BoxStream};
-use kube::{
-    Api, Client,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{Event, watcher},
-    },
-};
+use futures::{StreamExt as _, stream};
+use kube::{Api, Client, runtime::watcher::Event};
 use speaker_core::intent::ObjectName;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{ServiceL2Status, client::watch_config};
+use super::{ServiceL2Status, client::watch_config, watch::events};
 use crate::timer::until;
-pub(crate) use state::State;
+use pace::{Outcome, Pace};
+pub use state::Judgement;
+pub(crate) use state::{Said, State};
 use steps::{Record, Step, Told};
-use write::Writer;
+use write::{Writer, outcome};
 
 /// Whose fields they are (server-side apply).
 const MANAGER: &str = "speaker";
-/// How long to wait before something that failed is tried again.
-const RETRY: Duration = Duration::from_secs(3);
 /// How many requests are under way at a time.
 const AT_ONCE: usize = 8;
 
@@ -53,8 +51,11 @@ pub struct Publication {
     pub live: BTreeSet<String>,
     /// The Services that cannot be announced, as far as this node is the one to say so, and why.
     pub failed: BTreeMap<ObjectName, String>,
-    /// What of the configuration is refused.
-    pub refused: Vec<String>,
+    /// The uids of these Services.
+    pub uids: BTreeMap<ObjectName, String>,
+    /// What is said of the configuration. Nothing by an agent whose node is not, or no longer, there:
+    /// it would stay for ever.
+    pub judgement: Option<Judgement>,
 }
 
 /// Who publishes.
@@ -78,27 +79,27 @@ pub async fn publish(
         listing: None,
         listed: false,
         told: Told::default(),
+        pace: Pace::default(),
         writer: Writer::new(client, &options),
         node: options.node,
-        retry_at: None,
         failing: false,
     };
-    let mut statuses: BoxStream<'static, _> = watcher(api, watch_config())
-        .default_backoff()
-        .filter_map(|event| std::future::ready(event.ok()))
-        .boxed();
+    let until_then = "the cluster is not told what this node announces";
+    let mut statuses = pin!(events(api, watch_config(), until_then));
+    let mut judged = pin!(publisher.writer.judged());
     loop {
+        let retry_at = publisher.pace.poll_timeout(Instant::now());
         tokio::select! {
             changed = publications.changed() => if changed.is_err() {
                 return;
             },
             Some(event) = statuses.next() => publisher.hear(event),
-            () = until(publisher.retry_at) => publisher.retry_at = None,
+            Some(said) = judged.next() => publisher.told.judged = said,
+            () = until(retry_at) => {}
         }
         let publication = publications.borrow_and_update().clone();
         if let Some(publication) = publication
             && publisher.listed
-            && publisher.retry_at.is_none()
         {
             publisher.work(&publication).await;
         }
@@ -114,7 +115,7 @@ struct Publisher {
     listing: Option<BTreeMap<String, Record>>,
     listed: bool,
     told: Told,
-    retry_at: Option<Instant>,
+    pace: Pace,
     failing: bool,
 }
 
@@ -139,18 +140,25 @@ impl Publisher {
         }
     }
 
-    /// Carries all steps out, and those that they lead to.
+    /// Carries out all steps that are due, and those that they lead to.
     async fn work(&mut self, publication: &Publication) {
+        let announced = &publication.announced;
+        self.told.said.retain(|it| announced.contains_key(it));
         loop {
             let steps = steps::steps(&self.node, publication, &self.records, &self.told);
-            if steps.is_empty() || !self.carry_out(steps).await {
+            let due = self.pace.due(steps, Instant::now());
+            if self.failing && !self.pace.is_failing() {
+                self.failing = false;
+                info!("the cluster knows again what this node does");
+            }
+            if due.is_empty() {
                 return;
             }
+            self.carry_out(due).await;
         }
     }
 
-    /// Whether all of them succeeded.
-    async fn carry_out(&mut self, steps: Vec<Step>) -> bool {
+    async fn carry_out(&mut self, steps: Vec<Step>) {
         let writer = &self.writer;
         let mut results = stream::iter(steps)
             .map(|step| async move {
@@ -158,30 +166,21 @@ impl Publisher {
                 (step, result)
             })
             .buffer_unordered(AT_ONCE);
-        let mut failure = None;
         while let Some((step, result)) = results.next().await {
-            match result {
-                Ok(()) => step.note(&self.node, &mut self.records, &mut self.told),
-                Err(error) => failure = Some((step, error)),
+            let outcome = match &result {
+                Ok(()) => Outcome::Done,
+                Err(error) => outcome(error),
+            };
+            let is_first = self.pace.note(step.clone(), outcome, Instant::now());
+            let Err(error) = result else {
+                step.note(&self.node, &mut self.records, &mut self.told);
+                continue;
+            };
+            // Of an API server that is away, once is enough.
+            if is_first && (outcome == Outcome::Refused || !self.failing) {
+                warn!("cannot {step}: {error:#}; trying again");
             }
-        }
-        drop(results);
-        match failure {
-            Some((step, error)) => {
-                if !self.failing {
-                    warn!("cannot {step}: {error:#}; trying again");
-                }
-                self.failing = true;
-                self.retry_at = Some(Instant::now() + RETRY);
-                false
-            }
-            None => {
-                if self.failing {
-                    info!("the cluster knows again what this node does");
-                }
-                self.failing = false;
-                true
-            }
+            self.failing = true;
         }
     }
 }

@@ -3,22 +3,77 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::{
+    api::core::v1::Node,
+    apimachinery::pkg::apis::meta::v1::{OwnerReference, Time},
+    jiff::Timestamp,
+};
 use kube::{
-    Api, Client, Resource as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
+    runtime::watcher::Event,
 };
 use serde_json::json;
 
 use super::MANAGER;
 use crate::kubernetes::{
     Condition, ConditionStatus, ConfigurationResult, ConfigurationState, ConfigurationStateStatus,
+    client::watch_config, watch,
 };
+
+/// What is to be said of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Judgement {
+    /// What is refused, one line for each; empty if nothing is.
+    pub refused: String,
+    /// The uid of the node that says it. It goes with the node.
+    pub node: Option<String>,
+}
+
+impl Judgement {
+    /// That this is refused, and nothing else.
+    pub(crate) fn new(refused: impl IntoIterator<Item = String>, node: Option<String>) -> Self {
+        let refused: Vec<_> = refused.into_iter().collect();
+        Self {
+            refused: refused.join("\n"),
+            node,
+        }
+    }
+}
+
+/// What the `ConfigurationState` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Nobody knows yet.
+    #[default]
+    Unknown,
+    /// Nothing, or what nobody here writes.
+    Nothing,
+    /// This, as it is written here.
+    This(Judgement),
+    /// It is MetalLB's, which writes whatever it says again: it is left alone until the pod that it
+    /// belongs to is gone.
+    Foreign,
+}
+
+impl Said {
+    /// Whether this is to be written.
+    pub(crate) fn lacks(&self, judgement: &Judgement) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::This(said) => said != judgement,
+            Self::Unknown | Self::Foreign => false,
+        }
+    }
+}
 
 /// The `ConfigurationState` of an agent, or of the controllers.
 pub(crate) struct State {
     states: Api<ConfigurationState>,
     name: String,
+    /// The node that owns it.
+    node: Option<String>,
     labels: BTreeMap<&'static str, String>,
     /// MetalLB's name for what reads the configuration.
     condition: &'static str,
@@ -30,6 +85,7 @@ impl State {
         Self {
             states: Api::namespaced(client, namespace),
             name: format!("speaker-{node}"),
+            node: Some(node.to_owned()),
             labels: BTreeMap::from([
                 (ConfigurationState::COMPONENT_LABEL, "speaker".to_owned()),
                 (ConfigurationState::NODE_LABEL, node.to_owned()),
@@ -44,9 +100,38 @@ impl State {
         Self {
             states: Api::namespaced(client, namespace),
             name: component.clone(),
+            node: None,
             labels: BTreeMap::from([(ConfigurationState::COMPONENT_LABEL, component)]),
             condition: "poolReconcilerValid",
         }
+    }
+
+    /// What it says, whenever that changes.
+    pub(crate) fn watch(&self) -> impl Stream<Item = Said> + Send + use<> {
+        let config = watch_config().fields(&format!("metadata.name={}", self.name));
+        let until_then = "nobody is told whether the configuration is accepted";
+        let Self {
+            labels, condition, ..
+        } = self;
+        let (labels, condition) = (labels.clone(), *condition);
+        let said = move |object: &ConfigurationState| said(object, &labels, condition);
+        let mut listed = Said::Nothing;
+        watch::events(self.states.clone(), config, until_then).filter_map(move |event| {
+            let said = match event {
+                Event::Init => {
+                    listed = Said::Nothing;
+                    None
+                }
+                Event::InitApply(object) => {
+                    listed = said(&object);
+                    None
+                }
+                Event::InitDone => Some(std::mem::take(&mut listed)),
+                Event::Apply(object) => Some(said(&object)),
+                Event::Delete(_) => Some(Said::Nothing),
+            };
+            std::future::ready(said)
+        })
     }
 
     /// Says what of the configuration is refused.
@@ -54,19 +139,31 @@ impl State {
     /// # Errors
     ///
     /// The API server cannot be reached, or refuses it.
-    pub(crate) async fn write(&self, refused: &[String]) -> Result<()> {
+    pub(crate) async fn write(&self, judgement: &Judgement) -> Result<()> {
+        let owners = self.owners(judgement);
         let object = json!({
             "apiVersion": ConfigurationState::api_version(&()),
             "kind": ConfigurationState::kind(&()),
-            "metadata": { "name": self.name, "labels": self.labels },
+            "metadata": {
+                "name": self.name,
+                "labels": self.labels,
+                "ownerReferences": owners,
+            },
         });
         let apply = PatchParams::apply(MANAGER).force();
         let written = self
             .states
             .patch(&self.name, &apply, &Patch::Apply(object))
             .await?;
+        if written.owner_references() != owners {
+            // Of an earlier node of this name, and not ours by the rules of the apply.
+            let patch = Patch::Merge(json!({ "metadata": { "ownerReferences": owners } }));
+            self.states
+                .patch(&self.name, &PatchParams::default(), &patch)
+                .await?;
+        }
         let said = written.status.unwrap_or_default();
-        let status = status(self.condition, refused, &said, Timestamp::now());
+        let status = status(self.condition, &judgement.refused, &said, Timestamp::now());
         if status == said {
             return Ok(());
         }
@@ -87,12 +184,49 @@ impl State {
             .await?;
         Ok(())
     }
+
+    fn owners(&self, judgement: &Judgement) -> Vec<OwnerReference> {
+        let owner = self.node.as_ref().zip(judgement.node.as_ref());
+        let owner = owner.map(|(name, uid)| OwnerReference {
+            api_version: Node::api_version(&()).into_owned(),
+            kind: Node::kind(&()).into_owned(),
+            name: name.clone(),
+            uid: uid.clone(),
+            ..OwnerReference::default()
+        });
+        owner.into_iter().collect()
+    }
+}
+
+fn said(
+    object: &ConfigurationState,
+    labels: &BTreeMap<&'static str, String>,
+    condition: &str,
+) -> Said {
+    let owners = object.owner_references();
+    if owners.iter().any(|owner| owner.kind != Node::kind(&())) {
+        return Said::Foreign;
+    }
+    let said = object.status.clone().unwrap_or_default();
+    let refused = &said.error_summary;
+    let is_ours = labels
+        .iter()
+        .all(|(key, value)| object.labels().get(*key) == Some(value))
+        && owners.len() <= 1
+        && status(condition, refused, &said, Timestamp::UNIX_EPOCH) == said;
+    if !is_ours {
+        return Said::Nothing;
+    }
+    Said::This(Judgement {
+        refused: refused.clone(),
+        node: owners.first().map(|owner| owner.uid.clone()),
+    })
 }
 
 /// What is to be said after this has been said.
 fn status(
     condition: &str,
-    refused: &[String],
+    refused: &str,
     said: &ConfigurationStateStatus,
     now: Timestamp,
 ) -> ConfigurationStateStatus {
@@ -102,7 +236,6 @@ fn status(
         let invalid = ConfigurationResult::Invalid;
         (invalid, ConditionStatus::False, "Invalid")
     };
-    let error_summary = refused.join("\n");
     let before = said.conditions.iter().find(|it| it.r#type == condition);
     let last_transition_time = match before {
         Some(before) if before.status == status => before.last_transition_time.clone(),
@@ -117,12 +250,12 @@ fn status(
         reason: reason.to_owned(),
         message: match refused.is_empty() {
             true => "all of it is in force".to_owned(),
-            false => error_summary.clone(),
+            false => refused.to_owned(),
         },
     };
     ConfigurationStateStatus {
         result,
-        error_summary,
+        error_summary: refused.to_owned(),
         conditions: vec![condition],
     }
 }
@@ -137,22 +270,68 @@ mod tests {
 
     #[test]
     fn a_verdict_has_the_time_since_when_it_holds() {
-        let refused = |text: &str| vec![text.to_owned()];
         let nothing = ConfigurationStateStatus::default();
-        let valid = status("valid", &[], &nothing, at(1));
+        let valid = status("valid", "", &nothing, at(1));
         assert_eq!(valid.result, ConfigurationResult::Valid);
         assert_eq!(valid.error_summary, "");
-        assert_eq!(status("valid", &[], &valid, at(2)), valid);
+        assert_eq!(status("valid", "", &valid, at(2)), valid);
 
-        let invalid = status("valid", &refused("overlaps"), &valid, at(3));
+        let invalid = status("valid", "overlaps", &valid, at(3));
         assert_eq!(invalid.result, ConfigurationResult::Invalid);
         assert_eq!(invalid.conditions[0].last_transition_time, Time(at(3)));
-        let other = status("valid", &refused("no addresses"), &invalid, at(4));
+        let other = status("valid", "no addresses", &invalid, at(4));
         assert_eq!(other.error_summary, "no addresses");
         assert_eq!(other.conditions[0].message, "no addresses");
         assert_eq!(other.conditions[0].last_transition_time, Time(at(3)));
-        let healed = status("valid", &[], &other, at(5));
+        let healed = status("valid", "", &other, at(5));
         assert_eq!(healed.conditions[0].last_transition_time, Time(at(5)));
         assert_eq!(healed.error_summary, "");
+    }
+
+    /// What an object says that was written here, and then changed.
+    #[track_caller]
+    fn check(change: fn(&mut ConfigurationState), expect: &Said) {
+        let labels = BTreeMap::from([("component", "speaker".to_owned())]);
+        let mut object = ConfigurationState::new("speaker-n1", Default::default());
+        let of = labels
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.clone()));
+        object.metadata.labels = Some(of.collect());
+        object.metadata.owner_references = Some(vec![owner("Node", "u-1")]);
+        let nothing = ConfigurationStateStatus::default();
+        object.status = Some(status("valid", "overlaps", &nothing, at(1)));
+        change(&mut object);
+        assert_eq!(said(&object, &labels, "valid"), *expect);
+    }
+
+    fn owner(kind: &str, uid: &str) -> OwnerReference {
+        OwnerReference {
+            kind: kind.to_owned(),
+            uid: uid.to_owned(),
+            ..OwnerReference::default()
+        }
+    }
+
+    #[test]
+    fn what_somebody_changes_is_written_again_and_what_is_metallbs_is_left_to_it() {
+        let this = Judgement {
+            refused: "overlaps".to_owned(),
+            node: Some("u-1".to_owned()),
+        };
+        check(|_| {}, &Said::This(this));
+        check(|it| it.status = None, &Said::Nothing);
+        check(|it| it.metadata.labels = None, &Said::Nothing);
+        let result = |it: &mut ConfigurationState| {
+            it.status.as_mut().unwrap().result = ConfigurationResult::Valid;
+        };
+        check(result, &Said::Nothing);
+        let pod = |it: &mut ConfigurationState| {
+            it.owner_references_mut().push(owner("Pod", "u-2"));
+        };
+        check(pod, &Said::Foreign);
+        let two_nodes = |it: &mut ConfigurationState| {
+            it.owner_references_mut().push(owner("Node", "u-2"));
+        };
+        check(two_nodes, &Said::Nothing);
     }
 }

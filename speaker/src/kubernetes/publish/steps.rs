@@ -5,10 +5,14 @@ use std::{
     fmt,
 };
 
+use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
 use speaker_core::intent::ObjectName;
 
-use super::Publication;
+use super::{
+    Publication,
+    state::{Judgement, Said},
+};
 use crate::kubernetes::ServiceL2Status;
 
 /// A `ServiceL2Status` that there is.
@@ -17,6 +21,8 @@ pub(super) struct Record {
     pub(super) service: ObjectName,
     pub(super) node: String,
     pub(super) interfaces: BTreeSet<String>,
+    /// It belongs to another object: to a pod of MetalLB's.
+    pub(super) is_owned: bool,
     pub(super) resource_version: Option<String>,
 }
 
@@ -40,9 +46,15 @@ impl Record {
             service: ObjectName::new(namespace, service),
             node: label(ServiceL2Status::NODE_LABEL),
             interfaces: interfaces.map(|it| it.name.clone()).collect(),
+            is_owned: !status.owner_references().is_empty(),
             resource_version,
         };
         Some((name, record))
+    }
+
+    /// Whether MetalLB keeps it.
+    fn is_foreign(&self, name: &str) -> bool {
+        self.is_owned || name != status_name(&self.service)
     }
 }
 
@@ -52,12 +64,14 @@ pub(super) struct Told {
     pub(super) failed: BTreeMap<ObjectName, String>,
     /// Taken over, and nobody has been told.
     pub(super) unsaid: BTreeSet<ObjectName>,
+    /// Taken over and told: it is no news, should somebody delete the status.
+    pub(super) said: BTreeSet<ObjectName>,
     /// Of the configuration.
-    pub(super) refused: Option<Vec<String>>,
+    pub(super) judged: Said,
 }
 
 /// Something to write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// This node answers for the Service.
     Claim {
@@ -67,18 +81,25 @@ pub(super) enum Step {
         is_news: bool,
     },
     /// People hear that this node answers for the Service.
-    Say { service: ObjectName },
+    Say {
+        service: ObjectName,
+        uid: Option<String>,
+    },
     /// A status says what holds no longer. Only if it is still as it was.
     Remove {
         name: String,
         resource_version: Option<String>,
     },
     /// The Service cannot be announced.
-    Fail { service: ObjectName, reason: String },
+    Fail {
+        service: ObjectName,
+        uid: Option<String>,
+        reason: String,
+    },
     /// It can again, or is no longer to be.
     Forget { service: ObjectName },
     /// What of the configuration is refused.
-    Judge { refused: Vec<String> },
+    Judge(Judgement),
 }
 
 impl fmt::Display for Step {
@@ -86,10 +107,10 @@ impl fmt::Display for Step {
         match self {
             Self::Claim { service, .. } => write!(f, "write the ServiceL2Status of {service}"),
             Self::Remove { name, .. } => write!(f, "remove ServiceL2Status {name}"),
-            Self::Say { service } | Self::Fail { service, .. } | Self::Forget { service } => {
+            Self::Say { service, .. } | Self::Fail { service, .. } | Self::Forget { service } => {
                 write!(f, "write an event of Service {service}")
             }
-            Self::Judge { .. } => f.write_str("write this node's ConfigurationState"),
+            Self::Judge(_) => f.write_str("write this node's ConfigurationState"),
         }
     }
 }
@@ -113,37 +134,48 @@ pub(super) fn steps(
         elsewhere,
         live,
         failed,
-        refused,
+        uids,
+        judgement,
     } = publication;
+    let uid = |service: &ObjectName| uids.get(service).cloned();
     let mut steps = Vec::new();
+    // MetalLB's speakers patch or delete each other's statuses, and would do so with these: as long
+    // as they keep one of a Service, it is theirs to say who announces it.
+    let foreign: BTreeSet<_> = records
+        .iter()
+        .filter(|(name, record)| record.is_foreign(name))
+        .map(|(_, record)| &record.service)
+        .collect();
     for (service, interfaces) in announced {
+        if foreign.contains(service) {
+            continue;
+        }
         let record = records.get(&status_name(service));
-        let is_news = record.is_none_or(|record| record.node != node);
-        if is_news || record.is_none_or(|record| record.interfaces != *interfaces) {
+        let is_other = record.is_none_or(|record| record.node != node);
+        if is_other || record.is_none_or(|record| record.interfaces != *interfaces) {
             steps.push(Step::Claim {
                 service: service.clone(),
                 interfaces: interfaces.clone(),
-                is_news,
+                is_news: is_other && !told.said.contains(service),
             });
         }
     }
     let news = told.unsaid.iter().cloned();
     steps.extend(news.map(|service| match announced.contains_key(&service) {
-        true => Step::Say { service },
+        true => Step::Say {
+            uid: uid(&service),
+            service,
+        },
         false => Step::Forget { service },
     }));
     // Of a node that is gone, whoever of the others is first by name sees to what it left.
     let is_first = live.first().is_some_and(|first| first == node);
     for (name, record) in records {
         let own = record.node == node || (is_first && !live.contains(&record.node));
-        let is_the_one = *name == status_name(&record.service);
-        let stale = if announced.contains_key(&record.service) {
-            !is_the_one
-        } else {
-            // Whoever answers for it now writes to the same object.
-            own && !(is_the_one && elsewhere.contains(&record.service))
-        };
-        if stale {
+        let service = &record.service;
+        // Whoever answers for it now writes to the same object.
+        let is_said = announced.contains_key(service) || elsewhere.contains(service);
+        if own && !is_said && !foreign.contains(service) {
             steps.push(Step::Remove {
                 name: name.clone(),
                 resource_version: record.resource_version.clone(),
@@ -154,16 +186,17 @@ pub(super) fn steps(
         if told.failed.get(service) != Some(reason) {
             steps.push(Step::Fail {
                 service: service.clone(),
+                uid: uid(service),
                 reason: reason.clone(),
             });
         }
     }
     let healed = told.failed.keys().filter(|it| !failed.contains_key(*it));
     steps.extend(healed.cloned().map(|service| Step::Forget { service }));
-    if told.refused.as_ref() != Some(refused) {
-        steps.push(Step::Judge {
-            refused: refused.clone(),
-        });
+    if let Some(judgement) = judgement
+        && told.judged.lacks(judgement)
+    {
+        steps.push(Step::Judge(judgement.clone()));
     }
     steps
 }
@@ -184,18 +217,24 @@ impl Step {
                     service,
                     node: node.to_owned(),
                     interfaces,
+                    is_owned: false,
                     resource_version: None,
                 };
                 records.insert(status_name(&record.service), record);
             }
             Self::Remove { name, .. } => drop(records.remove(&name)),
-            Self::Fail { service, reason } => drop(told.failed.insert(service, reason)),
-            Self::Say { service } => drop(told.unsaid.remove(&service)),
+            Self::Fail {
+                service, reason, ..
+            } => drop(told.failed.insert(service, reason)),
+            Self::Say { service, .. } => {
+                told.unsaid.remove(&service);
+                told.said.insert(service);
+            }
             Self::Forget { service } => {
                 told.failed.remove(&service);
                 told.unsaid.remove(&service);
             }
-            Self::Judge { refused } => told.refused = Some(refused),
+            Self::Judge(judgement) => told.judged = Said::This(judgement),
         }
     }
 }

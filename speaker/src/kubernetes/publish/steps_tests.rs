@@ -11,6 +11,7 @@ fn record(service: &str, node: &str) -> (String, Record) {
         service: name(service),
         node: node.to_owned(),
         interfaces: BTreeSet::from(["eth0".to_owned()]),
+        is_owned: false,
         resource_version: Some("7".to_owned()),
     };
     (status_name(&name(service)), record)
@@ -32,10 +33,7 @@ fn publication(announced: &[&str], elsewhere: &[&str], live: &[&str]) -> Publica
 
 #[track_caller]
 fn check(publication: &Publication, records: &[(String, Record)], expect: Expect) {
-    let mut told = Told {
-        refused: Some(Vec::new()),
-        ..Told::default()
-    };
+    let mut told = Told::default();
     let mut records: BTreeMap<_, _> = records.iter().cloned().collect();
     let todo = steps("b", publication, &records, &told);
     let mut text = String::new();
@@ -137,14 +135,32 @@ fn what_a_node_left_that_is_gone_is_removed_by_the_first_of_the_others() {
 }
 
 #[test]
-fn statuses_of_other_names_were_left_by_metallb() {
-    let (_, of_metallb) = record("web", "a");
-    let left = [record("web", "b"), ("l2-x7k2p".to_owned(), of_metallb)];
+fn a_service_that_metallb_keeps_a_status_of_is_left_alone() {
+    let announced = publication(&["web", "db"], &[], ALL);
+    let of_metallb = |node: &str| ("l2-x7k2p".to_owned(), record("web", node).1);
+    for node in ["a", "b", "x"] {
+        check(
+            &announced,
+            &[of_metallb(node), record("db", "b")],
+            expect![[""]],
+        );
+        check(
+            &publication(&[], &[], &["b"]),
+            &[of_metallb(node), record("web", "b")],
+            expect![[""]],
+        );
+    }
+    // Its speaker has taken this one for its own.
+    let mut adopted = record("web", "b");
+    adopted.1.interfaces.clear();
+    adopted.1.is_owned = true;
+    check(&announced, &[adopted, record("db", "b")], expect![[""]]);
+    // And when nothing of it is left:
     check(
-        &publication(&["web"], &[], ALL),
-        &left,
+        &announced,
+        &[record("db", "b")],
         expect![[r#"
-        remove l2-x7k2p
+        claim ns/web, news: true
     "#]],
     );
 }
@@ -153,6 +169,7 @@ fn statuses_of_other_names_were_left_by_metallb() {
 fn a_failure_is_told_once_and_again_when_it_is_another() {
     let failing = |reason: &str| Publication {
         failed: BTreeMap::from([(name("web"), reason.to_owned())]),
+        uids: BTreeMap::from([(name("web"), "u-1".to_owned())]),
         ..Publication::default()
     };
     let mut told = Told::default();
@@ -165,30 +182,44 @@ fn a_failure_is_told_once_and_again_when_it_is_another() {
         }
         text.join("\n")
     };
-    expect![[r#"
-        Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no NIC" }
-        Judge { refused: [] }"#]]
-    .assert_eq(&tell(&failing("no NIC")));
-    expect![[""]].assert_eq(&tell(&failing("no NIC")));
-    expect![[
-        r#"Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no pool" }"#
-    ]]
-    .assert_eq(&tell(&failing("no pool")));
+    let no_nic = r#"Fail { service: ObjectName { namespace: "ns", name: "web" }, uid: Some("u-1"), reason: "no NIC" }"#;
+    let no_pool = no_nic.replace("NIC", "pool");
+    assert_eq!(tell(&failing("no NIC")), no_nic);
+    assert_eq!(tell(&failing("no NIC")), "");
+    assert_eq!(tell(&failing("no pool")), no_pool);
     expect![[r#"Forget { service: ObjectName { namespace: "ns", name: "web" } }"#]]
         .assert_eq(&tell(&Publication::default()));
-    expect![[
-        r#"Fail { service: ObjectName { namespace: "ns", name: "web" }, reason: "no pool" }"#
-    ]]
-    .assert_eq(&tell(&failing("no pool")));
+    assert_eq!(tell(&failing("no pool")), no_pool);
+}
+
+#[test]
+fn what_is_accepted_is_said_again_when_it_is_gone() {
+    let judgement = Judgement::new(["overlaps".to_owned()], Some("u-1".to_owned()));
+    let publication = Publication {
+        judgement: Some(judgement.clone()),
+        ..Publication::default()
+    };
+    let is_written = |said: Said| {
+        let told = Told {
+            judged: said,
+            ..Told::default()
+        };
+        let steps = steps("b", &publication, &BTreeMap::new(), &told);
+        assert!(steps.iter().all(|it| *it == Step::Judge(judgement.clone())));
+        !steps.is_empty()
+    };
+    let other_node = Judgement::new(["overlaps".to_owned()], Some("u-2".to_owned()));
+    assert!(!is_written(Said::Unknown), "it may say so");
+    assert!(!is_written(Said::Foreign));
+    assert!(!is_written(Said::This(judgement.clone())));
+    assert!(is_written(Said::Nothing));
+    assert!(is_written(Said::This(other_node)));
 }
 
 #[test]
 fn people_hear_of_a_take_over_once_and_only_after_the_status() {
     let announced = publication(&["web"], &[], ALL);
-    let mut told = Told {
-        refused: Some(Vec::new()),
-        ..Told::default()
-    };
+    let mut told = Told::default();
     let mut records = BTreeMap::new();
     let mut kinds = Vec::new();
     for _ in 0..4 {
@@ -204,4 +235,9 @@ fn people_hear_of_a_take_over_once_and_only_after_the_status() {
             "write an event of Service ns/web"
         ]
     );
+    // It is gone, and nothing has moved.
+    records.clear();
+    let again = steps("b", &announced, &records, &told);
+    let is_news = |step: &Step| matches!(step, Step::Claim { is_news: true, .. });
+    assert!(again.len() == 1 && !again.iter().any(is_news), "{again:?}");
 }

@@ -2,44 +2,47 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use anyhow::Result;
+use futures::Stream;
 use kube::{
     Api, Client, Error, Resource as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    core::Status,
+    runtime::events::{Event, EventType, Reporter},
 };
 use serde_json::json;
 use speaker_core::intent::ObjectName;
+use tracing::warn;
 
 use super::{
     MANAGER, Options, State,
+    pace::Outcome,
+    state::Said,
     steps::{Step, status_name},
 };
-use crate::kubernetes::{InterfaceInfo, ServiceL2Status, ServiceL2StatusStatus};
+use crate::kubernetes::{InterfaceInfo, ServiceL2Status, ServiceL2StatusStatus, event};
 
 pub(super) struct Writer {
     client: Client,
     node: String,
     statuses: Api<ServiceL2Status>,
     state: State,
-    recorder: Recorder,
 }
 
 impl Writer {
     pub(super) fn new(client: Client, options: &Options) -> Self {
         let Options { node, namespace } = options;
-        let reporter = Reporter {
-            controller: "speaker".to_owned(),
-            instance: Some(node.clone()),
-        };
         Self {
             node: node.clone(),
             statuses: Api::namespaced(client.clone(), namespace),
             state: State::of_agent(client.clone(), namespace, node),
-            recorder: Recorder::new(client.clone(), reporter),
             client,
         }
+    }
+
+    /// What this node's `ConfigurationState` says, whenever that changes.
+    pub(super) fn judged(&self) -> impl Stream<Item = Said> + Send + use<> {
+        self.state.watch()
     }
 
     pub(super) async fn carry_out(&self, step: &Step) -> Result<()> {
@@ -53,23 +56,28 @@ impl Writer {
                 let interfaces = interfaces.map(|name| InterfaceInfo { name });
                 self.claim(service, interfaces.collect()).await
             }
-            Step::Say { service } => {
+            Step::Say { service, uid } => {
                 let node = &self.node;
                 let note = format!("announcing from node {node:?} with protocol \"layer2\"");
-                self.event(service, EventType::Normal, "nodeAssigned", note)
+                let uid = uid.as_ref();
+                self.event(service, uid, EventType::Normal, "nodeAssigned", note)
                     .await
             }
             Step::Remove {
                 name,
                 resource_version,
             } => self.remove(name, resource_version.as_ref()).await,
-            Step::Fail { service, reason } => {
-                let note = reason.clone();
-                self.event(service, EventType::Warning, "announceFailed", note)
+            Step::Fail {
+                service,
+                uid,
+                reason,
+            } => {
+                let (uid, note) = (uid.as_ref(), reason.clone());
+                self.event(service, uid, EventType::Warning, "announceFailed", note)
                     .await
             }
             Step::Forget { .. } => Ok(()),
-            Step::Judge { refused } => self.state.write(refused).await,
+            Step::Judge(judgement) => self.state.write(judgement).await,
         }
     }
 
@@ -120,32 +128,46 @@ impl Writer {
     async fn event(
         &self,
         service: &ObjectName,
-        kind: EventType,
+        uid: Option<&String>,
+        type_: EventType,
         reason: &str,
         note: String,
     ) -> Result<()> {
-        let ObjectName { namespace, name } = service;
-        let services = Api::<Service>::namespaced(self.client.clone(), namespace);
-        let Some(service) = services.get_metadata_opt(name).await? else {
-            // Nobody can be told of a Service that is gone.
-            return Ok(());
-        };
-        let reference = ObjectReference {
-            api_version: Some(Service::api_version(&()).into_owned()),
-            kind: Some(Service::kind(&()).into_owned()),
-            namespace: Some(namespace.clone()),
-            name: Some(name.clone()),
-            uid: service.metadata.uid,
-            ..ObjectReference::default()
+        let reporter = Reporter {
+            controller: "speaker".to_owned(),
+            instance: Some(self.node.clone()),
         };
         let event = Event {
-            type_: kind,
+            type_,
             reason: reason.to_owned(),
             note: Some(note),
             action: "Announce".to_owned(),
             secondary: None,
         };
-        let published = self.recorder.publish(&event, &reference).await;
-        published.with_context(|| format!("event of Service {namespace}/{name}"))
+        match event::write(&self.client, reporter, service, uid, event).await {
+            // As in a namespace that is about to go: there is nobody to be told.
+            Err(Error::Api(status)) if is_final(&status) => {
+                warn!(
+                    "event {reason} of Service {service} is lost: {}",
+                    status.message
+                );
+                Ok(())
+            }
+            written => Ok(written?),
+        }
+    }
+}
+
+/// Whether an error is the API server's last word. It is not that this one is too many, or comes
+/// with a token that was replaced.
+fn is_final(status: &Status) -> bool {
+    (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429)
+}
+
+/// What an error means for the next try.
+pub(super) fn outcome(error: &anyhow::Error) -> Outcome {
+    match error.downcast_ref() {
+        Some(Error::Api(status)) if is_final(status) => Outcome::Refused,
+        _ => Outcome::Unanswered,
     }
 }

@@ -66,6 +66,51 @@ fn selectors_and_interfaces_decide_and_can_be_changed_at_any_time() {
 }
 
 #[test]
+fn each_failure_is_told_once_in_its_own_words_however_many_they_are() {
+    lab::test(|lab| {
+        let site = Site::started(lab, 1)?;
+        site.serve(&objects::service("web", &WEB), &[0], &[V4])?;
+        site.announced_by("web", Some(0))?;
+        let failures = |expected: &[&str]| {
+            wait_until(&format!("the failures {expected:?}"), SOON, || {
+                let events = site.events("web", "announceFailed")?;
+                let said = |text: &&str| events.iter().any(|it| it.contains(*text));
+                Ok(events.len() == expected.len() && expected.iter().all(said))
+            })
+        };
+        for interface in ["eth7", "eth8"] {
+            let spec = json!({ "interfaces": [interface] });
+            site.kube.apply(&advertisement("all", spec))?;
+            site.announced_by("web", None)?;
+        }
+        failures(&["no interface eth7", "no interface eth8"])?;
+
+        site.kube.apply(&advertisement("all", json!({})))?;
+        site.announced_by("web", Some(0))?;
+        let nowhere = json!({ "nodeSelectors": [{ "matchLabels": { "no": "node" } }] });
+        let many = (10..50).map(|number| {
+            let name = format!("an-advertisement-whose-name-is-rather-long-{number}");
+            advertisement(&name, nowhere.clone())
+        });
+        site.kube.apply(&objects::list(many))?;
+        let delete = format!("delete l2advertisement all --namespace={NAMESPACE}");
+        site.kube.kubectl(delete.split(' ')).unheard().run()?;
+        site.announced_by("web", None)?;
+        failures(&["eth7", "eth8", "an-advertisement-whose-name"])?;
+        // Longer than anything waits that is to be tried again.
+        sleep(Duration::from_secs(7));
+        let requests = site.kube.requests()?.into_iter();
+        let codes: Vec<u16> = requests
+            .filter(|it| it.resource == "events")
+            .map(|it| it.code)
+            .collect();
+        // Two times it was announced.
+        assert_eq!(codes, [201; 5]);
+        Ok(())
+    });
+}
+
+#[test]
 fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
     lab::test(|lab| {
         let mut site = Site::started(lab, 2)?;
