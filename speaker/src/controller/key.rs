@@ -1,6 +1,7 @@
 //! The secret that all agents of a cluster share.
 
 use anyhow::{Context as _, Result, bail};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -41,10 +42,7 @@ pub(super) async fn ensure(client: &Client, namespace: &str) -> Result<()> {
 
 /// A new key, as a line of text.
 fn key() -> Result<String> {
-    // The API's own form of bytes is base64.
-    let bytes = ByteString(random::<BYTES>()?.to_vec());
-    let text = serde_json::to_value(bytes).expect("bytes are JSON");
-    Ok(text.as_str().expect("they are a text").to_owned())
+    Ok(BASE64_STANDARD.encode(random::<BYTES>()?))
 }
 
 /// Bytes that nobody can guess.

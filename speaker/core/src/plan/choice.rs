@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::link::{Kind, Link};
 
 /// Interfaces that carry no clients of VIPs, by the beginning of their name: what container
-/// runtimes and network plugins make on a node (the list is MetalLB's).
-pub const EXCLUDED: [&str; 14] = [
+/// runtimes and network plugins make on a node. The list is MetalLB's, and Cilium's own.
+pub const EXCLUDED: [&str; 15] = [
     "docker",
     "cbr",
     "dummy",
@@ -20,6 +20,7 @@ pub const EXCLUDED: [&str; 14] = [
     "cni",
     "nodelocaldns",
     "lxc",
+    "cilium_",
     "ovs-system",
 ];
 

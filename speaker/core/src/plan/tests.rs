@@ -116,7 +116,7 @@ fn an_advertisement_that_names_interfaces_gets_these() {
 }
 
 #[test]
-fn interfaces_that_metallb_leaves_out_are_left_out() {
+fn interfaces_of_network_plugins_are_left_out_as_by_metallb() {
     for name in [
         "docker0",
         "cbr0",
@@ -131,6 +131,8 @@ fn interfaces_that_metallb_leaves_out_are_left_out() {
         "cni0",
         "nodelocaldns",
         "lxc1",
+        // Not by MetalLB.
+        "cilium_host",
     ] {
         let links = [link(2, name, Kind::Plain), link(3, "eth0", Kind::Plain)];
         check(&links, &Choice::Usual, &[], "eth0@eth0.0.0");

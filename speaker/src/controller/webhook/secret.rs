@@ -46,13 +46,12 @@ impl Store {
             created.with_context(|| format!("cannot create Secret {NAME}"))?;
             return Ok(bundle);
         };
-        let stored = secret.data.as_ref().and_then(bundle);
-        let renewed = match &stored {
-            Some(stored) => stored.renewed(&self.host, now)?,
-            None => Some(Bundle::new(&self.host, now)?),
-        };
-        let Some(renewed) = renewed else {
-            return stored.context("it was there");
+        let renewed = match secret.data.as_ref().and_then(bundle) {
+            Some(stored) => match stored.renewed(&self.host, now)? {
+                Some(renewed) => renewed,
+                None => return Ok(stored),
+            },
+            None => Bundle::new(&self.host, now)?,
         };
         // The version that was read goes along: of two controllers, one is too late, and reads
         // what the other has made.
