@@ -18,6 +18,9 @@ use super::{Kube, site::NAMESPACE};
 /// In the memory of the control plane's host.
 pub(super) const LOG: &str = "/run/audit.log";
 
+/// The HTTP status of what one has no right to.
+const FORBIDDEN: u16 = 403;
+
 /// A request of one of the accounts of deploy/, when it was over.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -80,6 +83,14 @@ impl Kube {
             };
             requests.push(entry.request()?);
         }
+        Ok(requests)
+    }
+
+    /// Those that deploy/ gives no right to, apart from those to an API server that was yet to read
+    /// who has which.
+    pub(super) fn forbidden(&self) -> Result<Vec<Request>> {
+        let mut requests = self.requests()?;
+        requests.retain(|it| it.code == FORBIDDEN && !self.was_starting(it.at));
         Ok(requests)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream},
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
@@ -44,6 +44,8 @@ pub(super) struct ControlPlane {
     arguments: Vec<String>,
     etcd: Process,
     api: Option<Process>,
+    /// When the API server was started, and when it was ready.
+    starts: Vec<(SystemTime, SystemTime)>,
 }
 
 impl ControlPlane {
@@ -108,6 +110,7 @@ impl ControlPlane {
             arguments: flags.into(),
             etcd,
             api: None,
+            starts: Vec::new(),
         })
     }
 }
@@ -122,6 +125,7 @@ impl Kube {
 
     /// Starts the API server again, and waits until it is ready.
     pub fn start_api(&mut self) -> Result<()> {
+        let started = SystemTime::now();
         let api = self
             .host
             .command(self.programs.join("kube-apiserver"))
@@ -129,7 +133,16 @@ impl Kube {
             .unheard()
             .spawn()?;
         self.control_plane.api = Some(api);
-        self.wait_until_ready()
+        self.wait_until_ready()?;
+        let ready = SystemTime::now();
+        self.control_plane.starts.push((started, ready));
+        Ok(())
+    }
+
+    /// Whether the API server was starting at a moment.
+    pub(super) fn was_starting(&self, at: SystemTime) -> bool {
+        let mut starts = self.control_plane.starts.iter();
+        starts.any(|(started, ready)| (*started..*ready).contains(&at))
     }
 
     /// Has the API server stand still: connections stay, and nothing comes.

@@ -39,6 +39,20 @@ pub struct Site {
     key: NamedTempFile,
 }
 
+/// Every test asserts that agents and controllers ask for nothing that they have no right to.
+impl Drop for Site {
+    fn drop(&mut self) {
+        // One that fails has its own reason.
+        if !std::thread::panicking() {
+            let forbidden = self.kube.forbidden().expect("the audit log can be read");
+            assert!(
+                forbidden.is_empty(),
+                "without a right to it: {forbidden:#?}"
+            );
+        }
+    }
+}
+
 impl Site {
     /// Some nodes whose agents are yet to be started, and no webhooks, since no controller runs
     /// that would answer for them. There is a pool `lan` of all of 10.0.0.0/8
