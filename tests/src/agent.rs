@@ -178,10 +178,21 @@ pub struct Status {
     pub vips: Vec<Vip>,
     /// The interfaces that the program runs on, or should.
     pub links: Vec<Link>,
+    /// How other nodes' probes are answered.
+    pub probes: Option<Probes>,
     /// How many frames were not answered, by reason.
     pub reasons: BTreeMap<String, u64>,
     /// Configuration that is refused.
     pub refused: Vec<String>,
+}
+
+/// How other nodes' liveness probes are answered.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Probes {
+    /// The interface whose program answers them.
+    pub interface: Option<String>,
+    /// Why none does.
+    pub reason: Option<String>,
 }
 
 /// The kernel-held lease.

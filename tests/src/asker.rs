@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
-    lab::{Capture, Frame, Host},
+    lab::{Capture, Frame, Host, Link},
     message::{self, BROADCAST, Mac, Message},
 };
 
@@ -57,9 +57,14 @@ pub struct Asked(pub Vec<Request>);
 impl Asker {
     /// Begins to ask, from the host's `eth0`.
     pub fn start(client: &Host, vip: IpAddr, every: Duration) -> Result<Self> {
-        let wire = client.capture("eth0")?;
-        let socket = client.raw("eth0")?;
-        let mac = client.eth0.mac;
+        Self::on(client, &client.eth0, vip, every)
+    }
+
+    /// Begins to ask, from one of the host's links.
+    pub fn on(client: &Host, link: &Link, vip: IpAddr, every: Duration) -> Result<Self> {
+        let wire = client.capture(&link.name)?;
+        let socket = client.raw(&link.name)?;
+        let mac = link.mac;
         let (stopped, stop) = io::pipe()?;
         let every = PollTimeout::try_from(every).context("the time between two requests")?;
         let thread = thread::spawn(move || {

@@ -25,8 +25,8 @@ pub struct Host<'a> {
 
 /// All VIPs, each with the nodes that may own it, and the VIP that it is to be with.
 ///
-/// A node may own a VIP if the configuration asks it of the node and the node has a link for it;
-/// if any such node has a link with carrier, only those that have, and if any such link is in the
+/// A node may own a VIP if the configuration asks it of the node and the node has a link for it
+/// that the program runs on; if any such node has a link with carrier, only those that have, and if any such link is in the
 /// VIP's subnet, only those with one there. It may own the VIPs of a group if it may own all of
 /// them; where no node may, as many of them as any node may.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
@@ -85,6 +85,9 @@ pub enum Excluded {
     /// It lacks the interfaces.
     #[error("it has no interface to answer for {0} on, or none that the L2Advertisement names")]
     NoLink(IpAddr),
+    /// The kernel refuses the program.
+    #[error("its program could not be attached to {0}: {1}")]
+    NotAttached(String, String),
     /// Its link is down, and that of others is not.
     #[error("its link has no carrier")]
     NoCarrier,
@@ -107,6 +110,9 @@ struct Judged<'a> {
 impl Judged<'_> {
     fn excluded(&self) -> Option<Excluded> {
         let (address, reach) = self.miss?;
+        if let Some(obstacle) = self.obstacle(address, reach) {
+            return Some(obstacle);
+        }
         Some(match reach {
             Some(Reach::Down) => Excluded::NoCarrier,
             Some(Reach::Routed | Reach::Near) => Excluded::OtherSubnet(address),
@@ -115,6 +121,19 @@ impl Judged<'_> {
                 let refusal = vip.refusal_on(self.host.name.as_str());
                 refusal.map_or(Excluded::NoLink(address), Excluded::Refused)
             }
+        })
+    }
+
+    /// The link that would reach a VIP's clients better, if the program ran there.
+    fn obstacle(&self, address: IpAddr, reach: Option<Reach>) -> Option<Excluded> {
+        let vip = self.host.wanted.vips.get(&address)?;
+        let interfaces = vip.interfaces_on(self.host.name.as_str())?;
+        let mut links = self.host.links.iter();
+        links.find_map(|link| {
+            let why = link.obstacle.as_ref()?;
+            let is_better =
+                interfaces.contain(&link.name) && Some(reach_through(link, address)) > reach;
+            is_better.then(|| Excluded::NotAttached(link.name.clone(), why.clone()))
         })
     }
 }
@@ -207,6 +226,7 @@ fn are_alike(some: &[LinkInfo], others: &[LinkInfo]) -> bool {
     let link = |(one, other): (&LinkInfo, &LinkInfo)| {
         one.name == other.name
             && one.up == other.up
+            && one.obstacle.is_some() == other.obstacle.is_some()
             && one.subnets.len() == other.subnets.len()
             && one.subnets.iter().zip(&other.subnets).all(subnet)
     };
@@ -225,23 +245,32 @@ enum Reach {
 }
 
 fn reach_of(address: IpAddr, interfaces: &Interfaces, links: &[LinkInfo]) -> Option<Reach> {
-    let near = |link: &LinkInfo| {
-        let mut subnets = link.subnets.iter();
-        subnets.any(|&(own, prefix)| same_subnet(own, address, prefix))
-    };
+    let near = links.iter().filter(|link| is_near(link, address));
+    let is_kept_off = near.clone().next().is_some() && near.clone().all(|it| it.obstacle.is_some());
+    // A VIP is answered on the links of its subnet alone, where there are any.
+    if matches!(interfaces, Interfaces::All) && is_kept_off {
+        return None;
+    }
     links
         .iter()
-        .filter(|link| interfaces.contain(&link.name))
-        .map(|link| {
-            if !link.up {
-                Reach::Down
-            } else if near(link) {
-                Reach::Near
-            } else {
-                Reach::Routed
-            }
-        })
+        .filter(|link| interfaces.contain(&link.name) && link.obstacle.is_none())
+        .map(|link| reach_through(link, address))
         .max()
+}
+
+fn is_near(link: &LinkInfo, address: IpAddr) -> bool {
+    let mut subnets = link.subnets.iter();
+    subnets.any(|&(own, prefix)| same_subnet(own, address, prefix))
+}
+
+fn reach_through(link: &LinkInfo, address: IpAddr) -> Reach {
+    if !link.up {
+        Reach::Down
+    } else if is_near(link, address) {
+        Reach::Near
+    } else {
+        Reach::Routed
+    }
 }
 
 #[cfg(test)]
@@ -280,6 +309,7 @@ mod tests {
                 .iter()
                 .map(|(address, prefix)| (address.parse().unwrap(), *prefix))
                 .collect(),
+            obstacle: None,
         }
     }
 
@@ -396,6 +426,20 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_link_in_the_subnet_runs_another_program_does_not_answer_on_another_link() {
+        let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+        let far = link("eth1", &[("192.0.2.7", 24)]);
+        let occupied = LinkInfo {
+            obstacle: Some("occupied".to_owned()),
+            ..link("eth0", &[("10.9.0.7", 16)])
+        };
+        let both = [occupied, far.clone()];
+        let far = [far];
+        assert_eq!(names(&[("a", &wanted, &both), ("b", &wanted, &far)]), "b");
+        assert_eq!(names(&[("a", &wanted, &both)]), "");
+    }
+
+    #[test]
     fn the_order_is_by_the_first_address_of_the_service_and_all_follow_the_smallest() {
         let wanted = wanted(&[&["fd09::1", "10.9.0.1"]], &Interfaces::All);
         let name = "a".into();
@@ -425,17 +469,23 @@ mod tests {
             up: false,
             ..near[0].clone()
         }];
-        let hosts: [Given<'_>; 5] = [
+        let occupied = [LinkInfo {
+            obstacle: Some("eth0 already runs an XDP program".to_owned()),
+            ..near[0].clone()
+        }];
+        let hosts: [Given<'_>; 6] = [
             ("a", &asked, &near),
             ("b", &asked, &v4),
             ("c", &asked, &down),
             ("d", &asked, &[]),
+            ("e", &asked, &occupied),
             ("x", &refused, &near),
         ];
         expect![[r"
             b: none of its links is in the subnet of fd09::1, and other nodes have one there
             c: its link has no carrier
             d: it has no interface to answer for 10.9.0.1 on, or none that the L2Advertisement names
+            e: its program could not be attached to eth0: eth0 already runs an XDP program
             x: x has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it there, or start all agents with --ignore-exclude-lb
         "]]
         .assert_eq(&reasons(&hosts, "fd09::1"));
@@ -449,11 +499,14 @@ mod tests {
             (address.parse().unwrap(), 16)
         });
         let subnets = prop::collection::vec(subnet, 0..2);
-        let link = (0..2, any::<bool>(), subnets).prop_map(|(number, up, subnets)| LinkInfo {
+        let obstacle = prop::option::of(Just("refused".to_owned()));
+        let link = (0..2, any::<bool>(), subnets, obstacle);
+        let link = link.prop_map(|(number, up, subnets, obstacle)| LinkInfo {
             name: format!("eth{number}"),
             mac: [2, 0, 0, 0, 0, 1],
             up,
             subnets,
+            obstacle,
         });
         prop::collection::vec(link, 0..3)
     }

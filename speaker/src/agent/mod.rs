@@ -90,6 +90,8 @@ struct Agent {
     name: String,
     configuration: Configuration,
     ownership: Ownership,
+    /// Whether the program runs on each link may have changed since the others were last told.
+    reattached: bool,
     /// The intent or the links have changed since candidates were last looked for.
     replan: bool,
     taps: Taps,
@@ -193,6 +195,8 @@ impl Agent {
             // All results are in before the node decides anew: each decision looks at everything.
             if let Some(command) = self.hands.node.next_command() {
                 if let Some(input) = self.hands.shell.carry_out(command) {
+                    self.reattached |=
+                        matches!(input, Input::Attached { .. } | Input::KeptTags { .. });
                     self.hands.node.handle(input, Instant::now());
                 }
                 continue;
@@ -204,6 +208,9 @@ impl Agent {
         }
         if self.hands.node.is_behind() {
             return;
+        }
+        if std::mem::take(&mut self.reattached) {
+            self.replan |= self.ownership.tell_links(&mut self.hands);
         }
         self.plan();
         if !self.settled && self.ownership.is_settled() {

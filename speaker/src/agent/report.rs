@@ -38,7 +38,11 @@ pub(super) fn report(
 ) -> Result<Report> {
     let Hands { node, shell } = hands;
     let maps = shell.kernel.maps();
-    let Status { vips, links } = node.status();
+    let Status {
+        vips,
+        links,
+        probes,
+    } = node.status();
     let owned = |status: VipStatus| {
         let owner = status.address.and_then(|vip| ownership.owner(vip));
         counted(status, owner.map(Into::into), maps)
@@ -48,6 +52,7 @@ pub(super) fn report(
         lease: lease_report(&shell.lease.agent(), &shell.lease.peers()),
         vips: vips.into_iter().map(owned).collect::<Result<_>>()?,
         links,
+        probes,
         reasons: reasons(maps)?,
         refused: configuration.refusals().to_vec(),
         updates: configuration.updates(),
@@ -127,6 +132,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
                 }),
             })
             .collect(),
+        probes: None,
         reasons: reasons(maps)?,
         refused: Vec::new(),
         updates: 0,
@@ -180,13 +186,15 @@ fn api_server(reach: &Reach) -> ApiServerReport {
 
 /// Another node, as the report has it.
 fn member(member: Member) -> MemberReport {
+    let links = member.links.into_iter();
+    let usable = links.filter(|link| link.obstacle.is_none());
     MemberReport {
         name: member.name.to_string(),
         address: member.endpoints.messages,
         state: member.standing.to_string(),
         since_ms_ago: ago(member.since),
         heard_ms_ago: member.heard.map(ago),
-        links: member.links.into_iter().map(|link| link.name).collect(),
+        links: usable.map(|link| link.name).collect(),
     }
 }
 

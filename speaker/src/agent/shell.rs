@@ -6,13 +6,13 @@ use speaker_common::lease::{Tenure, tenure};
 use speaker_core::{
     announce::Announcement,
     describe::mac_text,
-    node::{self, Adopted, Command, Input, Notice},
+    node::{self, Adopted, Command, Input, NotAttached, Notice},
 };
 use tracing::{debug, info, warn};
 
 use crate::{
     announce::{Delivery, Groups, Sender},
-    kernel::{self, Kernel, Lease, ModeChoice},
+    kernel::{self, AttachError, Kernel, Lease, ModeChoice},
     netlink,
 };
 
@@ -63,12 +63,23 @@ impl Shell {
     pub(super) fn carry_out(&mut self, command: Command) -> Option<Input> {
         debug!(?command, "command");
         let maps = self.kernel.maps_mut();
-        let result = match command {
+        let result: Result<()> = match command {
             Command::Tell(notice) => {
                 tell(&notice);
                 return None;
             }
             Command::Attach(interface) => return Some(self.attach(interface)),
+            Command::Look(interface) => match self.kernel.still_runs(interface) {
+                // What is gone is told by rtnetlink.
+                Ok(true) | Err(AttachError::NoSuchLink { .. }) => Ok(()),
+                Ok(false) => return Some(Input::Detached(interface)),
+                Err(error) => Err(error.into()),
+            },
+            Command::KeepTags(interface) => {
+                let kept = self.keep_tags(interface);
+                let result = kept.map_err(|error| format!("{error:#}"));
+                return Some(Input::KeptTags { interface, result });
+            }
             Command::Put(entry, vip) => {
                 let put = maps.put_vip(&entry, &vip);
                 return put.err().map(|error| {
@@ -76,7 +87,6 @@ impl Shell {
                     Input::PutFailed { entry, reason }
                 });
             }
-            Command::KeepTags(interface) => self.keep_tags(interface),
             Command::SetLink(index, link) => maps.put_link(index, &link).map_err(Into::into),
             Command::RemoveLink(index) => maps.remove_link(index).map_err(Into::into),
             Command::Join(membership) => {
@@ -117,7 +127,14 @@ impl Shell {
                 mode: attached.mode.to_string(),
                 note: attached.why_generic,
             }),
-            Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
+            Err(error) => {
+                let is_above = matches!(error, AttachError::ProgramAbove { .. });
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                Err(match is_above {
+                    true => NotAttached::ProgramAbove(reason),
+                    false => NotAttached::Other(reason),
+                })
+            }
         };
         Input::Attached { interface, result }
     }
@@ -140,6 +157,9 @@ fn tell(notice: &Notice) {
         Notice::Withdrawn(vip, link) => info!("no longer answering for {vip} on {link}"),
         Notice::NotAnnounced(vip, reason) => warn!("{vip} is not announced: {reason}"),
         Notice::Refused(reason) => warn!("{reason}"),
+        Notice::TakenOff(link) => {
+            warn!("somebody else took the program off {link}: attaching it again");
+        }
         Notice::Conflict(vip, mac) => warn!(
             "{} also claims {vip}: another host has this address, take it off there",
             mac_text(mac)

@@ -174,6 +174,7 @@ impl Agent {
             name: node_name,
             configuration: Configuration::new(terms),
             ownership,
+            reattached: false,
             replan: false,
             taps: Taps::new(),
             publisher,

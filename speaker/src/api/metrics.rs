@@ -26,6 +26,12 @@ impl Collector for Collected {
         let valid = flag(report.lease.valid);
         one(&mut encoder, "speaker_lease_valid", help, &valid)?;
 
+        if let Some(probes) = &report.probes {
+            let help = "Whether the kernel answers liveness probes, whatever the agent does";
+            let in_kernel = flag(probes.interface.is_some());
+            one(&mut encoder, "speaker_probes_in_kernel", help, &in_kernel)?;
+        }
+
         if let Some(api_server) = &report.api_server {
             let help = "Whether the API server answers; what is known stays in force if not";
             let answers = flag(api_server.away.is_none());

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Counters;
-use speaker_core::node::{LinkStatus, PlaceStatus, VipStatus};
+use speaker_core::node::{LinkStatus, PlaceStatus, ProbeStatus, VipStatus};
 
 /// Everything that `speaker status` shows, and `-o json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Report {
     pub vips: Vec<VipReport>,
     /// The interfaces that the program runs on, or should.
     pub links: Vec<LinkStatus>,
+    /// How other nodes' liveness probes are answered; none where there are no other nodes.
+    #[serde(default)]
+    pub probes: Option<ProbeStatus>,
     /// Frames that were not answered, by reason, and other things counted.
     pub reasons: BTreeMap<String, u64>,
     /// Configuration that was refused, and why.

@@ -39,8 +39,9 @@ pub(super) struct Agent {
     #[command(flatten)]
     configuration: Configuration,
 
-    /// Use only this interface; may be given several times. Without it, all but what container
-    /// runtimes and network plugins make
+    /// Answer for VIPs on this interface only; may be given several times. Without it, on all but
+    /// those that container runtimes and network plugins make. The program also runs where the
+    /// other nodes reach this one, to answer their liveness probes
     #[arg(
         long = "interface",
         env = "SPEAKER_INTERFACE",

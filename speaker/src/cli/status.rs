@@ -9,6 +9,8 @@ use tabled::{
     settings::{Padding, Style},
 };
 
+use speaker_core::node::ProbeStatus;
+
 use super::{Places, block_on};
 use crate::{
     agent,
@@ -88,6 +90,9 @@ fn text(report: &Report) -> String {
         text += "\n";
     }
     text += &lease_text(report.lease);
+    if let Some(probes) = &report.probes {
+        text += &probes_text(probes);
+    }
     if report.draining {
         text += "drained: this node owns nothing until `speaker undrain`\n";
     }
@@ -185,6 +190,24 @@ fn lease_text(lease: LeaseReport) -> String {
         format!("lease: valid, for another {time} without an agent\n")
     } else {
         format!("lease: lapsed {time} ago: nothing is answered until an agent renews it\n")
+    }
+}
+
+fn probes_text(probes: &ProbeStatus) -> String {
+    let ProbeStatus {
+        address,
+        interface,
+        reason,
+    } = probes;
+    match (interface, reason) {
+        (Some(interface), _) => {
+            format!("liveness probes to {address}: answered by the kernel on {interface}\n")
+        }
+        (None, reason) => format!(
+            "liveness probes to {address}: answered by the agent alone, so that this node counts \
+             as dead as soon as its agent stops: {}\n",
+            reason.as_deref().unwrap_or("the reason is not known")
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{
     Kernel,
-    foreign::Foreign,
+    foreign::{Foreign, Search},
     pins::{PinError, open_link},
     program::Refusal,
 };
@@ -67,6 +67,12 @@ pub enum AttachError {
         mode: XdpMode,
         /// Whose it is.
         by: Foreign,
+    },
+    /// The kernel takes no program below a device that runs one (`dev_xdp_attach`).
+    #[error("{link} takes no XDP program, because a device on it runs one: take that one off")]
+    ProgramAbove {
+        /// The interface's name.
+        link: String,
     },
     /// Neither mode is possible.
     #[error("{link} takes no XDP program: {reason}")]
@@ -144,14 +150,24 @@ impl Kernel {
     pub fn attach(&mut self, ifindex: u32, choice: ModeChoice) -> Result<Attached, AttachError> {
         let link = ask(ifindex)?;
         let plan = Plan::new(choice, &link.kind);
+        // What this run attached is found by its pin, like what an earlier one did.
+        self.restore_pin(ifindex)?;
+        self.attached.remove(&ifindex);
         let adopted = self.adopt(&link, &plan)?;
-        let why_generic = if adopted {
-            match plan {
-                Plan::Generic(why) => why.map(str::to_owned),
-                Plan::Native { .. } => Some("it was when an earlier run attached it".to_owned()),
+        let (attachment, adopted, why_generic) = match adopted {
+            Some(attachment) => {
+                let why_generic = match plan {
+                    Plan::Generic(why) => why.map(str::to_owned),
+                    Plan::Native { .. } => {
+                        Some("it was when an earlier run attached it".to_owned())
+                    }
+                };
+                (attachment, true, why_generic)
             }
-        } else {
-            self.attach_anew(&link, &plan)?
+            None => {
+                let (attachment, why_generic) = self.attach_anew(&link, &plan)?;
+                (attachment, false, why_generic)
+            }
         };
         let Some(Xdp { mode, program }) = ask(ifindex)?.xdp else {
             return Err(AttachError::NoSuchLink { ifindex });
@@ -159,7 +175,8 @@ impl Kernel {
         if program != self.program.id() {
             return Err(self.occupied(link, Xdp { mode, program }));
         }
-        self.attached.insert(ifindex);
+        self.foreign.remove(&ifindex);
+        self.attached.insert(ifindex, attachment);
         Ok(Attached {
             mode,
             adopted,
@@ -167,23 +184,53 @@ impl Kernel {
         })
     }
 
+    /// Whether the program still runs on an interface that it was attached to. A pin that somebody
+    /// removed is made again: without it, the program would go with the agent.
+    pub fn still_runs(&mut self, ifindex: u32) -> Result<bool, AttachError> {
+        let link = ask(ifindex)?;
+        if link.xdp.is_none_or(|xdp| xdp.program != self.program.id()) {
+            return Ok(false);
+        }
+        if self.restore_pin(ifindex)? {
+            warn!(
+                "somebody else removed the pin of the program on {}: made it again",
+                link.name
+            );
+        }
+        Ok(true)
+    }
+
     /// Takes the program off the interface, which may be gone already; nothing happens where it
     /// is not attached.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), PinError> {
+        self.restore_pin(ifindex)?;
         self.attached.remove(&ifindex);
         self.pins.unlink(ifindex)
     }
 
+    /// Pins what this run attached to the interface, if its pin is gone. Whether it was.
+    fn restore_pin(&mut self, ifindex: u32) -> Result<bool, PinError> {
+        if self.pins.is_linked(ifindex)? {
+            return Ok(false);
+        }
+        let Some(attachment) = self.attached.remove(&ifindex) else {
+            return Ok(false);
+        };
+        let attachment = self.pins.pin_link(ifindex, attachment)?;
+        self.attached.insert(ifindex, attachment);
+        Ok(true)
+    }
+
     /// Takes the place of what an earlier run attached, if that is still on the interface and in
-    /// a mode that will do; else takes it off. Returns whether it has.
-    fn adopt(&mut self, link: &Link, plan: &Plan) -> Result<bool, AttachError> {
+    /// a mode that will do; else takes it off.
+    fn adopt(&mut self, link: &Link, plan: &Plan) -> Result<Option<FdLink>, AttachError> {
         let left = |source| AttachError::Left {
             link: link.name.clone(),
             source,
         };
         let pin = self.pins.link(link.index);
         let Some(pinned) = open_link(&pin).map_err(left)? else {
-            return Ok(false);
+            return Ok(None);
         };
         let pinned = FdLink::from(pinned);
         let program = pinned.info().map_err(left)?.program_id();
@@ -196,7 +243,7 @@ impl Kernel {
                 link.name, xdp.mode
             ),
             Some(_) => match self.program.take_over(pinned) {
-                Ok(()) => return Ok(true),
+                Ok(attachment) => return Ok(Some(attachment)),
                 Err(error) => warn!(
                     "{} does not take this program in place of an earlier one: a moment without \
                      answers ({})",
@@ -206,25 +253,29 @@ impl Kernel {
             },
         }
         self.pins.unlink(link.index)?;
-        Ok(false)
+        Ok(None)
     }
 
-    /// Attaches where no program of ours is. Returns why not in native mode.
-    fn attach_anew(&mut self, link: &Link, plan: &Plan) -> Result<Option<String>, AttachError> {
+    /// Attaches where no program of ours is. Returns why not in native mode, too.
+    fn attach_anew(
+        &mut self,
+        link: &Link,
+        plan: &Plan,
+    ) -> Result<(FdLink, Option<String>), AttachError> {
         let why_generic = match plan {
             Plan::Generic(why) => why.map(str::to_owned),
             Plan::Native { .. } => match self.program.attach(link.index, XdpMode::Native) {
                 Ok(attached) => {
-                    self.pins.pin_link(link.index, attached)?;
-                    return Ok(None);
+                    let attached = self.pins.pin_link(link.index, attached)?;
+                    return Ok((attached, None));
                 }
                 Err(error) => Some(self.refusal(link, XdpMode::Native, &error)?),
             },
         };
         match self.program.attach(link.index, XdpMode::Generic) {
             Ok(attached) => {
-                self.pins.pin_link(link.index, attached)?;
-                Ok(why_generic)
+                let attached = self.pins.pin_link(link.index, attached)?;
+                Ok((attached, why_generic))
             }
             Err(error) => {
                 let reason = self.refusal(link, XdpMode::Generic, &error)?;
@@ -241,8 +292,8 @@ impl Kernel {
         }
     }
 
-    /// Why the kernel did not attach the program; an error if that is another program or that the
-    /// interface is gone.
+    /// Why the kernel did not attach the program; an error if that is another program, there or
+    /// above, or that the interface is gone.
     fn refusal(
         &mut self,
         link: &Link,
@@ -250,8 +301,12 @@ impl Kernel {
         error: &Refusal,
     ) -> Result<String, AttachError> {
         let now = ask(link.index)?;
-        if let (Some(libc::EBUSY | libc::EEXIST), Some(xdp)) = (error.errno(), now.xdp) {
-            return Err(self.occupied(now, xdp));
+        match (error.errno(), now.xdp) {
+            (Some(libc::EBUSY | libc::EEXIST), Some(xdp)) => return Err(self.occupied(now, xdp)),
+            (Some(libc::EEXIST), None) => {
+                return Err(AttachError::ProgramAbove { link: now.name });
+            }
+            _ => {}
         }
         let said = self.program.fd().ok().and_then(|program| {
             netlink::refusal_of_xdp(link.index, program.as_fd(), mode).unwrap_or_default()
@@ -259,11 +314,16 @@ impl Kernel {
         Ok(said.unwrap_or_else(|| reason(error)))
     }
 
-    fn occupied(&self, link: Link, by: Xdp) -> AttachError {
+    fn occupied(&mut self, link: Link, by: Xdp) -> AttachError {
+        let known = self.foreign.remove(&link.index);
+        let known = known.filter(|known| known.id() == by.program);
+        let search = known.unwrap_or_else(|| Search::start(by.program, &self.bpffs));
+        let found = search.so_far();
+        self.foreign.insert(link.index, search);
         AttachError::Occupied {
             link: link.name,
             mode: by.mode,
-            by: Foreign::find(by.program, &self.bpffs),
+            by: found,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::{
     fs,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    thread,
 };
 
 use aya::programs::loaded_programs;
@@ -24,26 +26,60 @@ pub struct Foreign {
     pub processes: Vec<(String, u32)>,
 }
 
+/// A search for whose program it is. It reads every open file of every process, which can take
+/// seconds: it runs on a thread of its own, once for each program.
+pub(super) struct Search {
+    seen: Foreign,
+    found: Arc<OnceLock<Foreign>>,
+}
+
+impl Search {
+    /// Begins to look for the program's traces, below this BPF file system and in `/proc`.
+    pub(super) fn start(id: u32, bpffs: &Path) -> Self {
+        let seen = Foreign::named(id);
+        let search = Self {
+            seen: seen.clone(),
+            found: Arc::default(),
+        };
+        let (found, bpffs) = (Arc::clone(&search.found), bpffs.to_owned());
+        thread::spawn(move || found.get_or_init(|| seen.traced(&bpffs)).id);
+        search
+    }
+
+    /// The kernel's id of the program.
+    pub(super) fn id(&self) -> u32 {
+        self.seen.id
+    }
+
+    /// All that has been found by now; at first only its name.
+    pub(super) fn so_far(&self) -> Foreign {
+        self.found.get().unwrap_or(&self.seen).clone()
+    }
+}
+
 /// Directories below the BPF file system that are searched for pins.
 const DEPTH: usize = 5;
 
 impl Foreign {
-    /// Looks for the program's traces in the kernel, below the BPF file system and in `/proc`:
-    /// what may not be read is left out.
-    pub(super) fn find(id: u32, bpffs: &Path) -> Self {
+    fn named(id: u32) -> Self {
         let name = loaded_programs()
             .filter_map(Result::ok)
             .find(|program| program.id() == id)
             .and_then(|program| program.name_as_str().map(str::to_owned));
-        let mut pins = Vec::new();
-        find_pins(bpffs, id, DEPTH, &mut pins);
-        pins.sort_unstable();
         Self {
             id,
             name,
-            pins,
-            processes: holders(id),
+            pins: Vec::new(),
+            processes: Vec::new(),
         }
+    }
+
+    /// With its pins and the processes that hold it. What may not be read is left out.
+    fn traced(mut self, bpffs: &Path) -> Self {
+        find_pins(bpffs, self.id, DEPTH, &mut self.pins);
+        self.pins.sort_unstable();
+        self.processes = holders(self.id);
+        self
     }
 }
 

@@ -26,7 +26,7 @@ mod remove;
 mod sys;
 mod wait;
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use aya::programs::links::FdLink;
 use thiserror::Error;
@@ -49,6 +49,7 @@ pub use self::{
     remove::{RemoveError, Removed, detach_all},
 };
 use self::{
+    foreign::Search,
     lock::Lock,
     object::Build,
     pins::{Layout, Pins, State, open_link},
@@ -84,7 +85,10 @@ pub struct Kernel {
     layout: Layout,
     maps: Maps,
     program: Program,
-    attached: BTreeSet<u32>,
+    /// Held open as well as pinned: a pin that is removed takes no program off.
+    attached: BTreeMap<u32, FdLink>,
+    /// Whose programs hold interfaces that this one is to run on.
+    foreign: BTreeMap<u32, Search>,
     _lock: Lock,
 }
 
@@ -172,7 +176,8 @@ impl Kernel {
             layout,
             maps,
             program,
-            attached: BTreeSet::new(),
+            attached: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             _lock: lock,
         })
     }
@@ -214,7 +219,7 @@ impl Kernel {
             .pins
             .linked()?
             .into_iter()
-            .filter(|ifindex| !self.attached.contains(ifindex))
+            .filter(|ifindex| !self.attached.contains_key(ifindex))
             .collect();
         for ifindex in &links {
             self.pins.unlink(*ifindex)?;
@@ -231,9 +236,9 @@ impl Kernel {
             return Ok(());
         }
         let mut next = Program::load(build, &self.layout.directory)?;
-        for ifindex in &self.attached {
+        for ifindex in self.attached.keys() {
             if let Err(source) = update(&self.pins, *ifindex, &mut next) {
-                for done in self.attached.range(..ifindex) {
+                for (done, _) in self.attached.range(..ifindex) {
                     if let Err(error) = update(&self.pins, *done, &mut self.program) {
                         warn!("interface {done} keeps the other build of the program: {error}");
                     }
@@ -257,7 +262,7 @@ fn update(pins: &Pins, ifindex: u32, program: &mut Program) -> Result<(), Refusa
     match program.take_over(FdLink::from(pinned)) {
         // The interface is gone, and the message that says so is under way.
         Err(error) if error.errno() == Some(libc::ENOLINK) => Ok(()),
-        updated => updated,
+        updated => updated.map(drop),
     }
 }
 

@@ -106,6 +106,12 @@ impl Pins {
         self.links().join(ifindex.to_string())
     }
 
+    /// Whether an interface has a pin.
+    pub(super) fn is_linked(&self, ifindex: u32) -> Result<bool, PinError> {
+        let path = self.link(ifindex);
+        path.try_exists().map_err(PinError::new("look at", &path))
+    }
+
     /// The interfaces that have a pin.
     pub(super) fn linked(&self) -> Result<Vec<u32>, PinError> {
         let mut found: Vec<u32> = names(&self.links())?
@@ -179,10 +185,10 @@ impl Pins {
     }
 
     /// Keeps what is attached to the interface, beyond the end of this process.
-    pub(super) fn pin_link(&self, ifindex: u32, link: FdLink) -> Result<(), PinError> {
+    pub(super) fn pin_link(&self, ifindex: u32, link: FdLink) -> Result<FdLink, PinError> {
         let path = self.link(ifindex);
         link.pin(&path)
-            .map(drop)
+            .map(FdLink::from)
             .map_err(|error| match error {
                 aya::pin::PinError::SyscallError(error) => error.io_error,
                 other => io::Error::other(other),

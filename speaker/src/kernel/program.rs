@@ -154,12 +154,10 @@ impl Program {
     }
 
     /// Puts it in the place of the program that is attached through this link, atomically.
-    pub(super) fn take_over(&mut self, link: FdLink) -> Result<(), Refusal> {
+    pub(super) fn take_over(&mut self, link: FdLink) -> Result<FdLink, Refusal> {
         let xdp = xdp(&mut self.ebpf);
         let id = xdp.attach_to_link(link.try_into()?)?;
-        // Pinned: closing it takes nothing off.
-        drop(xdp.take_link(id)?);
-        Ok(())
+        Ok(FdLink::try_from(xdp.take_link(id)?)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The program on an interface: modes, and whoever is there already.
 
+use std::{path::Path, process::Command};
+
 use aya::util::KernelVersion;
 use speaker::kernel::{AttachError, Attached, ModeChoice};
 use speaker_core::link::XdpMode;
@@ -88,8 +90,20 @@ fn another_program_on_the_link_is_named() {
         other.attach(port, ModeChoice::Native).unwrap();
 
         let mut kernel = open(bpffs);
+        let text = kernel.attach(port, ModeChoice::Native).unwrap_err();
+        let text = text.to_string();
+        assert!(
+            !text.contains("pinned at"),
+            "not searched for at once: {text}"
+        );
         for choice in [ModeChoice::Native, ModeChoice::Generic] {
-            let error = kernel.attach(port, choice).unwrap_err();
+            let error = loop {
+                let error = kernel.attach(port, choice).unwrap_err();
+                if error.to_string().contains("held by") {
+                    break error;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            };
             let text = error.to_string();
             let AttachError::Occupied { link, mode, by } = error else {
                 panic!("{error:?}");
@@ -142,4 +156,37 @@ fn a_detached_link_is_free_at_once() {
         }
         assert_eq!(client.ask(VIP), Some(MAC));
     });
+}
+
+#[test]
+fn a_program_that_was_taken_off_is_missed_and_a_pin_that_was_removed_is_made_again() {
+    isolated(|bpffs| {
+        let (mut kernel, port, client) = agent(bpffs);
+        let (link, program) = pinned(bpffs, port);
+        assert!(kernel.still_runs(port).unwrap());
+        std::fs::remove_file(link_pin(bpffs, port)).unwrap();
+        assert_eq!(client.ask(VIP), Some(MAC), "the agent holds it, too");
+        assert!(kernel.still_runs(port).unwrap());
+        assert_eq!(pinned(bpffs, port), (link, program));
+
+        detach(bpffs, port);
+        assert!(!kernel.still_runs(port).unwrap());
+        let attached = kernel.attach(port, ModeChoice::Auto).unwrap();
+        assert!(!attached.adopted);
+        assert!(kernel.still_runs(port).unwrap());
+        assert_eq!(client.ask(VIP), Some(MAC));
+
+        std::fs::remove_file(link_pin(bpffs, port)).unwrap();
+        kernel.detach(port).unwrap();
+        assert!(!kernel.still_runs(port).unwrap());
+    });
+}
+
+/// As `bpftool link detach` does it.
+fn detach(bpffs: &Path, port: u32) {
+    let bpftool = Command::new("bpftool")
+        .args(["link", "detach", "pinned"])
+        .arg(link_pin(bpffs, port))
+        .status();
+    assert!(bpftool.unwrap().success());
 }

@@ -292,35 +292,6 @@ fn a_restart_with_another_interface_releases_the_old_one() {
     });
 }
 
-/// An interface has room for one program.
-#[test]
-fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
-    lab::test(|lab| {
-        let mut node = Node::new(lab, "node-a", Mode::Native)?;
-        let foreign = node.host.occupy_xdp("eth0")?;
-        node.serve("web", &VIPS)?;
-        node.start()?;
-        let myself = std::process::id();
-        for part in [
-            "eth0 already runs an XDP program in native mode".to_owned(),
-            format!("\"lab_{myself}\""),
-            format!("(pid {myself})"),
-            "leave eth0 to it and announce on other interfaces".to_owned(),
-        ] {
-            assert!(!node.log(&part).is_empty(), "{part:?} is not in the log");
-            let state = node.state(VIPS[0])?;
-            assert!(state.contains(&part), "{part:?} is not in {state:?}");
-        }
-        let told = node.log("answering for");
-        assert!(told.is_empty(), "nobody answers, but {told:?}");
-
-        drop(foreign);
-        // It is tried again every five seconds.
-        thread::sleep(SOON);
-        wait_until("it answers", || Ok(node.state(VIPS[0])? == "answering"))
-    });
-}
-
 /// Whether both VIPs were answered all the time, while something happened.
 fn without_a_gap(
     lab: &Lab,

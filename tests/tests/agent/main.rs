@@ -9,6 +9,7 @@ mod lifecycle;
 mod links;
 mod observe;
 mod probes;
+mod programs;
 mod resolve;
 mod scale;
 mod smoltcp_stack;

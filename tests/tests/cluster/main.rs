@@ -4,6 +4,7 @@
 mod agents;
 mod hosts;
 mod policies;
+mod programs;
 mod verbs;
 
 use std::{

@@ -193,6 +193,8 @@ pub struct LinkInfo {
     pub up: bool,
     /// Its subnets: address and prefix length.
     pub subnets: Vec<(IpAddr, u8)>,
+    /// What keeps the program from it, so that no VIP can be answered there.
+    pub obstacle: Option<String>,
 }
 
 /// What this node does for a VIP.

@@ -172,6 +172,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 1],
             up: true,
             subnets: vec![([10, 0, at, 0].into(), 24)],
+            obstacle: None,
         };
         (0..count).map(link).collect()
     }

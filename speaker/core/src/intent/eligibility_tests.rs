@@ -35,6 +35,7 @@ fn may_own(intent: &Intent, nodes: &[&str]) -> String {
         mac: [2, 0, 0, 0, 0, 1],
         up: true,
         subnets: vec![("10.0.0.9".parse().unwrap(), 24)],
+        obstacle: None,
     });
     let names: Vec<NodeName> = nodes.iter().map(|it| (*it).into()).collect();
     let wanted: Vec<Wanted> = nodes

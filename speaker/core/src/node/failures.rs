@@ -17,6 +17,8 @@ pub(super) enum Step {
     Fit(Entry),
     /// To run the program on an interface.
     Attach(u32),
+    /// To let VLAN tags stay in the frames of an interface.
+    KeepTags(u32),
     /// To join a group of VIPs on a link.
     Join(Membership),
 }
@@ -60,7 +62,7 @@ impl Failures {
         for steps in [&mut self.now, &mut self.before] {
             steps.retain(|step, _| match step {
                 Step::Put(entry) | Step::Fit(entry) => planned.contains(entry),
-                Step::Attach(_) | Step::Join(_) => true,
+                Step::Attach(_) | Step::KeepTags(_) | Step::Join(_) => true,
             });
         }
     }

@@ -18,6 +18,8 @@ use crate::{intent::Wanted, link::LinkChange, links::Links, plan::Entry};
 pub enum Input {
     /// What the pins of an earlier agent hold. Comes first, if at all.
     Adopted(Adopted),
+    /// Where other nodes probe this one. The program is to answer there, VIPs or not.
+    ProbedAt(IpAddr),
     /// What is to be announced, should this node own it, has changed.
     Wanted(Wanted),
     /// Answer for a VIP from now on, or keep this host from answering for it. The commands of it
@@ -42,8 +44,17 @@ pub enum Input {
         /// The interface.
         interface: u32,
         /// How the program runs there, or why not.
-        result: Result<Attached, String>,
+        result: Result<Attached, NotAttached>,
     },
+    /// What became of [`Command::KeepTags`].
+    KeptTags {
+        /// The interface.
+        interface: u32,
+        /// Whether tags stay now, or why not.
+        result: Result<(), String>,
+    },
+    /// The program runs no longer on an interface: somebody else took it off.
+    Detached(u32),
     /// The kernel refused [`Command::Put`].
     PutFailed {
         /// The entry.
@@ -67,6 +78,15 @@ pub enum Input {
     },
 }
 
+/// Why the program does not run on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAttached {
+    /// A device above it, such as one of its VLANs, runs a program already.
+    ProgramAbove(String),
+    /// Anything else.
+    Other(String),
+}
+
 /// The maps' content at the start.
 #[derive(Debug, Default)]
 pub struct Adopted {
@@ -85,7 +105,7 @@ pub struct Adopted {
 /// Everything that the node can have done, in the order in which it must be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Let VLAN tags stay in the frames of an interface.
+    /// Let VLAN tags stay in the frames of an interface; answered by [`Input::KeptTags`].
     KeepTags(u32),
     /// Write an entry of `links`.
     SetLink(u32, layout::Link),
@@ -103,6 +123,9 @@ pub enum Command {
     Remove(Entry),
     /// Run the program on an interface; answered by [`Input::Attached`].
     Attach(u32),
+    /// See whether the program still runs on an interface; [`Input::Detached`] says that it does
+    /// not.
+    Look(u32),
     /// Take the program off an interface, or its pin away where the interface is gone.
     Detach(u32),
     /// Tell the operator.
@@ -118,6 +141,8 @@ pub enum Notice {
     Withdrawn(IpAddr, String),
     /// It cannot.
     NotAnnounced(IpAddr, String),
+    /// Somebody else took the program off the link, and it is attached again.
+    TakenOff(String),
     /// Another MAC claims the VIP.
     Conflict(IpAddr, Mac),
     /// The kernel refuses something, for a reason that says what. It is tried again, and told again

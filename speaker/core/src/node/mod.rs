@@ -8,6 +8,7 @@ mod failures;
 mod groups;
 mod io;
 mod ownership;
+mod programs;
 mod reconcile;
 mod slots;
 mod status;
@@ -15,8 +16,8 @@ mod status;
 mod tests;
 
 pub use groups::Membership;
-pub use io::{Adopted, Command, Input, Notice};
-pub use status::{Attached, LinkStatus, PlaceStatus, Status, VipStatus};
+pub use io::{Adopted, Command, Input, NotAttached, Notice};
+pub use status::{Attached, LinkStatus, PlaceStatus, ProbeStatus, Status, VipStatus};
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -31,22 +32,23 @@ use speaker_common::{
 
 use crate::{
     announce::{Announcement, Announcer, Outcome},
-    cluster::LinkInfo,
     intent::Wanted,
     link::{Kind, Link, LinkChange},
     links::Links,
-    plan::{self, Choice, Entry, Place, Placed, Plan},
+    plan::{Choice, Entry, Place, Placed, Plan, Site},
 };
 use failures::{Failures, Step};
+use programs::Tried;
 use slots::Slots;
 
-/// How long to wait before what the kernel refused is tried again.
+/// How long to wait before what the kernel refused is tried again, and what it granted is looked
+/// at again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Node {
-    choice: Choice,
+    site: Site,
     announcer: Announcer,
     slots: Slots,
 
@@ -71,6 +73,8 @@ pub struct Node {
     /// What the kernel refused, until it is tried again.
     failures: Failures,
     retry_at: Option<Instant>,
+    /// When to see whether the program still runs where it should.
+    look_at: Option<Instant>,
     conflicts: BTreeMap<Entry, Conflict>,
     /// VIPs that an earlier agent answered without a break: nobody need be told again.
     unbroken: BTreeSet<Entry>,
@@ -84,9 +88,9 @@ pub struct Node {
 struct Held {
     vips: BTreeMap<Entry, Vip>,
     links: BTreeMap<u32, layout::Link>,
-    attached: BTreeMap<u32, Option<Result<Attached, String>>>,
+    attached: BTreeMap<u32, Tried<Attached>>,
     joined: BTreeSet<Membership>,
-    keep_tags: BTreeSet<u32>,
+    keep_tags: BTreeMap<u32, Tried<()>>,
 }
 
 /// Claims of a VIP by another MAC.
@@ -101,7 +105,10 @@ impl Node {
     /// A node that may use the chosen links.
     pub fn new(choice: Choice, announcer: Announcer) -> Self {
         Self {
-            choice,
+            site: Site {
+                choice,
+                ..Site::default()
+            },
             announcer,
             slots: Slots::default(),
             wanted: None,
@@ -117,6 +124,7 @@ impl Node {
             announced: BTreeMap::new(),
             failures: Failures::default(),
             retry_at: None,
+            look_at: None,
             conflicts: BTreeMap::new(),
             unbroken: BTreeSet::new(),
             urgent: VecDeque::new(),
@@ -133,6 +141,10 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Adopted(adopted) => self.adopt(adopted),
+            Input::ProbedAt(address) => {
+                self.site.probed = Some(address);
+                self.stale = true;
+            }
             Input::Wanted(wanted) => self.want(wanted),
             Input::Answer { vip, answer } => self.own(vip, answer, now),
             Input::Announce(vip) => self.take_over(vip, now),
@@ -151,14 +163,9 @@ impl Node {
                     self.stale |= links.apply(change);
                 }
             }
-            Input::Attached { interface, result } => {
-                if let Err(reason) = &result {
-                    let notice = Notice::Refused(reason.clone());
-                    self.failed(Step::Attach(interface), reason.clone(), notice, now);
-                }
-                self.held.attached.insert(interface, Some(result));
-                self.stale = true;
-            }
+            Input::Attached { interface, result } => self.attached(interface, result, now),
+            Input::Detached(interface) => self.detached(interface),
+            Input::KeptTags { interface, result } => self.kept_tags(interface, result, now),
             Input::PutFailed { entry, reason } => {
                 if let Some(vip) = self.held.vips.remove(&entry) {
                     self.slots.release(vip.slot);
@@ -180,12 +187,6 @@ impl Node {
     /// What is to be announced, should this node own it, once that is known.
     pub fn wanted(&self) -> Option<&Wanted> {
         self.wanted.as_ref()
-    }
-
-    /// The links that VIPs could be answered on, as other nodes are to know them.
-    pub fn usable_links(&self) -> Vec<LinkInfo> {
-        let links = self.links.as_ref();
-        links.map_or_else(Vec::new, |links| plan::usable(links, &self.choice))
     }
 
     /// A VIP on its links, and the MACs that it would be announced with.
@@ -217,7 +218,8 @@ impl Node {
     /// When [`Node::poll`] is due, whether or not anything happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let announcements = self.announcer.poll_timeout();
-        [self.retry_at, announcements].into_iter().flatten().min()
+        let times = [self.retry_at, self.look_at, announcements];
+        times.into_iter().flatten().min()
     }
 
     /// Does what is due: makes the commands that lead from what the kernel holds to the plan.
@@ -225,12 +227,12 @@ impl Node {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.failures.try_again();
-            for state in self.held.attached.values_mut() {
-                if matches!(state, Some(Err(_))) {
-                    *state = None;
-                }
-            }
+            self.held.attached.values_mut().for_each(Tried::try_again);
+            self.held.keep_tags.values_mut().for_each(Tried::try_again);
             self.stale = true;
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look(now);
         }
         if self.stale && self.is_ready() {
             self.stale = false;
@@ -341,9 +343,9 @@ impl Node {
         self.held.vips = vips;
         self.held.links = links;
         self.held.joined = joined;
-        // Attached, but by a program that is not this agent's yet: to be attached anew, which
-        // swaps the program.
-        self.held.attached = attached.into_iter().map(|index| (index, None)).collect();
+        // The program there is an earlier agent's: attaching this agent's swaps the two.
+        let attached = attached.into_iter();
+        self.held.attached = attached.map(|index| (index, Tried::default())).collect();
     }
 
     fn claimed(&mut self, entry: Entry, by: Mac, now: Instant) {

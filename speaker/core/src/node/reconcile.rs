@@ -7,7 +7,7 @@ use std::{
 
 use speaker_common::layout::{Action, Vip};
 
-use super::{Attached, Command, Node, Notice, Step, slots::Room};
+use super::{Command, Node, Notice, Step, slots::Room};
 use crate::{
     links::Links,
     plan::{Entry, Place, Placed, Plan},
@@ -21,7 +21,7 @@ impl Node {
         let (Some(wanted), Some(links)) = (&self.wanted, &self.links) else {
             return;
         };
-        let before = std::mem::replace(&mut self.plan, Plan::new(wanted, links, &self.choice));
+        let before = std::mem::replace(&mut self.plan, Plan::new(wanted, links, &self.site));
         self.remove_entries();
         self.leave_groups();
         self.keep_tags();
@@ -50,9 +50,9 @@ impl Node {
 
     fn keep_tags(&mut self) {
         let held = &mut self.held.keep_tags;
-        held.retain(|interface| self.plan.keep_tags.contains(interface));
+        held.retain(|interface, _| self.plan.keep_tags.contains(interface));
         for &interface in &self.plan.keep_tags {
-            if held.insert(interface) {
+            if held.entry(interface).or_default().take_due() {
                 self.commands.push_back(Command::KeepTags(interface));
             }
         }
@@ -63,7 +63,7 @@ impl Node {
     fn set_links(&mut self) {
         let links = self.links.as_ref().into_iter().flat_map(Links::iter);
         let usable: BTreeSet<u32> = links
-            .filter(|link| self.choice.admits(link))
+            .filter(|link| self.site.choice.admits(link))
             .map(|link| link.index)
             .collect();
         let keep = |index: &u32| usable.contains(index) || self.plan.links.contains_key(index);
@@ -115,50 +115,10 @@ impl Node {
         }
     }
 
-    fn attach(&mut self) {
-        for &interface in &self.plan.attach {
-            self.held.attached.entry(interface).or_default();
-        }
-        if !self.settled {
-            return;
-        }
-        // Also those that have no VIP now: an earlier agent's program is not left behind.
-        let is_new = |(&index, state): (&u32, &Option<_>)| state.is_none().then_some(index);
-        let mut new: Vec<u32> = self.held.attached.iter().filter_map(is_new).collect();
-        for index in new.clone() {
-            new.extend(self.make_way(index));
-        }
-        let links = self.links.as_ref();
-        new.sort_by_key(|index| links.map_or(0, |links| links.below(*index).count()));
-        self.commands.extend(new.into_iter().map(Command::Attach));
-    }
-
-    /// The kernel takes no program below a device that runs one already (`dev_xdp_attach`): it is
-    /// taken off first. The devices that it is to run on again.
-    fn make_way(&mut self, below: u32) -> Vec<u32> {
-        let Some(links) = &self.links else {
-            return Vec::new();
-        };
-        let in_the_way = |index: &u32, state: &mut Option<Result<Attached, String>>| {
-            matches!(state, Some(Ok(_))) && links.below(*index).any(|it| it.index == below)
-        };
-        let above = self.held.attached.extract_if(.., in_the_way);
-        let above: Vec<u32> = above.map(|(index, _)| index).collect();
-        self.commands
-            .extend(above.iter().map(|index| Command::Detach(*index)));
-        let again = above.into_iter().filter(|it| self.plan.attach.contains(it));
-        let again: Vec<u32> = again.collect();
-        self.held
-            .attached
-            .extend(again.iter().map(|index| (*index, None)));
-        again
-    }
-
     /// Whether the kernel answers for the VIP: its entry says so, and the program runs.
     fn answers(&self, placed: &Placed) -> bool {
         let held = self.held.vips.get(&placed.entry);
-        held.is_some_and(|vip| vip.action == Action::Answer)
-            && matches!(self.held.attached.get(&placed.attached), Some(Some(Ok(_))))
+        held.is_some_and(|vip| vip.action == Action::Answer) && self.attached_for(placed).is_some()
     }
 
     fn announce(&mut self, now: Instant) {

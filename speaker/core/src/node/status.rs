@@ -27,6 +27,20 @@ pub struct Status {
     pub vips: Vec<VipStatus>,
     /// The interfaces that the program runs on, or should.
     pub links: Vec<LinkStatus>,
+    /// How other nodes' liveness probes are answered; none where there are no other nodes.
+    pub probes: Option<ProbeStatus>,
+}
+
+/// How other nodes' liveness probes are answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeStatus {
+    /// Where they arrive.
+    pub address: IpAddr,
+    /// The interface whose program answers them, whatever the agent does.
+    pub interface: Option<String>,
+    /// Why there is none. The agent then answers them itself, and is missed as soon as it stands
+    /// still.
+    pub reason: Option<String>,
 }
 
 /// A VIP.
@@ -106,14 +120,36 @@ impl Node {
             .held
             .attached
             .iter()
-            .map(|(&index, state)| LinkStatus {
+            .map(|(&index, program)| LinkStatus {
                 name: self.link_name(index),
                 index,
-                attached: state.clone().and_then(Result::ok),
-                error: state.clone().and_then(Result::err),
+                attached: program.granted().cloned(),
+                error: program.refusal().map(str::to_owned),
             })
             .collect();
-        Status { vips, links }
+        let probes = self.probes();
+        Status {
+            vips,
+            links,
+            probes,
+        }
+    }
+
+    /// How liveness probes are answered, as far as that is settled.
+    fn probes(&self) -> Option<ProbeStatus> {
+        let address = self.site.probed?;
+        let answer = match self.plan.probed.as_ref()? {
+            Ok(interface) => match self.held.attached.get(interface)?.result()? {
+                Ok(_) => Ok(self.link_name(*interface)),
+                Err(reason) => Err(reason.clone()),
+            },
+            Err(reason) => Err(reason.to_string()),
+        };
+        Some(ProbeStatus {
+            address,
+            interface: answer.as_ref().ok().cloned(),
+            reason: answer.err(),
+        })
     }
 
     /// Why this node could not answer for a VIP if it owned it: what is wrong with its
@@ -141,11 +177,13 @@ impl Node {
         let group = Membership::of(place).map(Step::Join);
         let steps = entry.into_iter().chain(group);
         let failure = steps.filter_map(|step| self.failures.of(&step)).next();
-        failure.or_else(|| self.attached(placed)?.as_ref().err().map(String::as_str))
+        let program = || self.held.attached.get(&placed.attached)?.refusal();
+        failure.or_else(program)
     }
 
-    fn attached(&self, placed: &Placed) -> Option<&Result<Attached, String>> {
-        self.held.attached.get(&placed.attached)?.as_ref()
+    /// How the program runs where it answers for the VIP.
+    pub(super) fn attached_for(&self, placed: &Placed) -> Option<&Attached> {
+        self.held.attached.get(&placed.attached)?.granted()
     }
 
     fn statuses_of(&self, address: IpAddr) -> Vec<PlaceStatus> {
@@ -156,7 +194,7 @@ impl Node {
     }
 
     fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
-        let attached = self.attached(placed).and_then(|it| it.as_ref().ok());
+        let attached = self.attached_for(placed);
         let held = self.held.vips.get(&placed.entry);
         let state = match (self.refusal(place, placed), attached.and(held)) {
             (Some(reason), _) => reason,

@@ -1,5 +1,6 @@
 mod groups;
 mod ipvs;
+mod programs;
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,12 @@ struct Bench {
     full: bool,
     refuses_program: bool,
     refuses_group: bool,
+    /// Where the program runs.
+    running: BTreeSet<u32>,
+    /// A device that takes no program while it runs on another, which is above.
+    above: Option<(u32, u32)>,
+    /// VLAN tags cannot be kept.
+    strips_on: bool,
 }
 
 impl Bench {
@@ -36,6 +43,9 @@ impl Bench {
             full: false,
             refuses_program: false,
             refuses_group: false,
+            running: BTreeSet::new(),
+            above: None,
+            strips_on: false,
         }
     }
 
@@ -89,15 +99,19 @@ impl Bench {
         let result = match *command {
             Command::Attach(interface) => Input::Attached {
                 interface,
-                result: if self.refuses_program {
-                    Err("refused".into())
-                } else {
-                    Ok(Attached {
-                        mode: "native".into(),
-                        note: None,
-                    })
+                result: self.attach(interface),
+            },
+            Command::KeepTags(interface) => Input::KeptTags {
+                interface,
+                result: match self.strips_on {
+                    true => Err("fixed".into()),
+                    false => Ok(()),
                 },
             },
+            Command::Detach(interface) => {
+                self.running.remove(&interface);
+                return;
+            }
             Command::Put(entry, _) if self.full => Input::PutFailed {
                 entry,
                 reason: "full".into(),
@@ -109,6 +123,21 @@ impl Bench {
             _ => return,
         };
         self.node.handle(result, self.now);
+    }
+
+    fn attach(&mut self, interface: u32) -> Result<Attached, NotAttached> {
+        if self.refuses_program {
+            return Err(NotAttached::Other("refused".into()));
+        }
+        let is_in_the_way = |(below, above)| below == interface && self.running.contains(&above);
+        if self.above.is_some_and(is_in_the_way) {
+            return Err(NotAttached::ProgramAbove("one above".into()));
+        }
+        self.running.insert(interface);
+        Ok(Attached {
+            mode: "native".into(),
+            note: None,
+        })
     }
 
     #[track_caller]
@@ -138,6 +167,7 @@ fn words(command: &Command) -> String {
         Command::Put(entry, vip) => format!("put {} {:?} {}", entry.address, vip.action, vip.slot),
         Command::Remove(entry) => format!("remove {}", entry.address),
         Command::Attach(index) => format!("attach {index}"),
+        Command::Look(index) => format!("look {index}"),
         Command::Detach(index) => format!("detach {index}"),
         Command::Tell(notice) => format!("{notice:?}"),
     }
@@ -231,7 +261,7 @@ fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
         "leave ff02::1:ff00:5 2",
         "Withdrawn(fd00::5, \"eth0\")",
     ]);
-    bench.wait(10.0).expect(&[]);
+    bench.wait(4.9).expect(&[]);
 }
 
 #[test]
@@ -253,7 +283,7 @@ fn a_restart_in_time_swaps_the_program_and_disturbs_nobody() {
     bench
         .handle(wanted(&["10.0.0.5"]))
         .expect(&["attach 2", "Announcing(10.0.0.5, \"eth0\")"]);
-    bench.wait(150.0).expect(&["announce 10.0.0.5"]);
+    bench.wait(150.0).expect(&["look 2", "announce 10.0.0.5"]);
 }
 
 #[test]
@@ -331,46 +361,6 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
     bench
         .handle(Input::Link(LinkChange::Set(bond(4))))
         .expect(&["remove link 3", "set link 4", "announce 10.0.0.5"]);
-}
-
-/// Linux refuses a program on a device while one above it runs one.
-#[test]
-fn a_program_on_a_vlan_makes_way_for_that_on_the_card() {
-    let subnet = |address: &str| BTreeSet::from([(address.parse().unwrap(), 24)]);
-    // Its VLANs cannot be told apart on it.
-    let card = Link {
-        strips_vlan_tags: true,
-        addresses: subnet("10.0.0.1"),
-        ..eth0()
-    };
-    let vlan = Link {
-        index: 1,
-        name: "eth0.100".into(),
-        kind: Kind::Vlan {
-            parent: 2,
-            id: 100,
-            service: false,
-        },
-        addresses: subnet("10.0.100.1"),
-        ..eth0()
-    };
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.100.5"]))
-        .handle(links([card, vlan]))
-        .expect(&[
-            "set link 1",
-            "reset 0",
-            "put 10.0.100.5 Answer 0",
-            "attach 1",
-            "Announcing(10.0.100.5, \"eth0.100\")",
-            "announce 10.0.100.5",
-        ]);
-    bench.handle(wanted(&["10.0.100.5", "10.0.0.5"]));
-    let mut attached: Vec<&String> = bench.log.iter().filter(|it| it.contains("tach")).collect();
-    attached.dedup();
-    assert_eq!(attached, ["detach 1", "attach 2", "attach 1"]);
-    assert_eq!(bench.node.live.len(), 2, "{:?}", bench.log);
 }
 
 #[test]
@@ -525,7 +515,7 @@ fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_w
     bench
         .handle(answer("fd00::5", false))
         .expect(&["put fd00::5 Suppress 0", "Withdrawn(fd00::5, \"eth0\")"]);
-    bench.wait(10.0).expect(&[]);
+    bench.wait(4.9).expect(&[]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Where the program sits for a link: on the link, on its bond, or on the parent whose VLAN it is.
 
+use std::net::IpAddr;
+
 use speaker_common::{layout::Vlan, wire::Mac};
 
+use super::Entry;
 use crate::{
     link::{Kind, Link},
     links::Links,
@@ -42,6 +45,25 @@ pub enum Unsupported {
          answered on a VLAN. Put the VIPs on a VLAN device, or on an interface without VLANs"
     )]
     HiddenTags(String),
+    /// Hardware takes tags off, and cannot be kept from it.
+    #[error(
+        "takes the VLAN tags off what it receives and carries {vlans}: VIPs of the untagged \
+         network could be answered on a VLAN ({why}). Put the VIPs on a VLAN device, or on an \
+         interface without VLANs"
+    )]
+    StripsTags {
+        /// The VLANs.
+        vlans: String,
+        /// Why it cannot be kept from it.
+        why: String,
+    },
+}
+
+impl Unsupported {
+    /// Whether it is a place for VIPs but for its VLANs.
+    pub(super) const fn is_of_tags(&self) -> bool {
+        matches!(self, Self::HiddenTags(_) | Self::StripsTags { .. })
+    }
 }
 
 impl Attachment {
@@ -88,6 +110,15 @@ impl Attachment {
             Kind::Loopback => Err(Unsupported::Kind("loopback".into())),
             Kind::Vrf => Err(Unsupported::Kind("vrf".into())),
             Kind::Other(kind) => Err(Unsupported::Kind(kind.clone())),
+        }
+    }
+
+    /// The map entry of a VIP there.
+    pub(super) fn entry(&self, address: IpAddr) -> Entry {
+        Entry {
+            address,
+            port: self.interface,
+            vlan: self.vlan,
         }
     }
 }
@@ -170,7 +201,8 @@ fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
     })
 }
 
-fn vlans_of(interface: u32, links: &Links) -> Vec<String> {
+/// The VLAN devices on an interface.
+pub(super) fn vlans_of(interface: u32, links: &Links) -> Vec<String> {
     links
         .iter()
         .filter(|link| matches!(link.kind, Kind::Vlan { parent, .. } if parent == interface))

@@ -58,6 +58,20 @@ pub struct Plan {
     pub silent: BTreeSet<Entry>,
     /// VIPs that this node may own and that have no place on it, and why.
     pub absent: BTreeMap<IpAddr, Absent>,
+    /// The interface on which the program answers other nodes' probes, or why there is none; none
+    /// where there are no other nodes.
+    pub probed: Option<Result<u32, Unprobed>>,
+}
+
+/// Where a plan is made for, besides the links.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// The links that VIPs may be on.
+    pub choice: Choice,
+    /// The address at which other nodes probe this one; none where there are no others.
+    pub probed: Option<IpAddr>,
+    /// Interfaces that go on taking VLAN tags off, and why.
+    pub stripping: BTreeMap<u32, String>,
 }
 
 /// How a VIP is answered on a link.
@@ -98,33 +112,78 @@ pub enum Absent {
     NoInterface,
 }
 
-/// The links that VIPs could be answered on, as other nodes are to know them.
-pub fn usable(links: &Links, choice: &Choice) -> Vec<LinkInfo> {
+/// Why the program cannot answer other nodes' probes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unprobed {
+    /// They arrive nowhere that is known.
+    #[error("no interface of this node has the address {0}")]
+    NoLink(IpAddr),
+    /// They arrive where the program cannot be.
+    #[error("interface {0} {1}")]
+    Unsupported(String, Unsupported),
+}
+
+/// The links that VIPs could be answered on, as other nodes are to know them; `obstacle` says what
+/// keeps the program from one.
+pub fn usable(
+    links: &Links,
+    site: &Site,
+    obstacle: impl Fn(&Attachment) -> Option<String>,
+) -> Vec<LinkInfo> {
     links
         .iter()
-        .filter(|link| choice.admits(link))
+        .filter(|link| site.choice.admits(link))
         .filter_map(|link| {
+            let (mac, obstacle) = match site.attachment(link, links) {
+                Ok(attachment) => (attachment.mac, obstacle(&attachment)),
+                Err(reason) if reason.is_of_tags() => (link.mac, Some(reason.to_string())),
+                Err(_) => return None,
+            };
             Some(LinkInfo {
                 name: link.name.clone(),
-                mac: Attachment::of(link, links).ok()?.mac,
+                mac,
                 up: link.is_up(),
                 subnets: link.addresses.iter().copied().collect(),
+                obstacle,
             })
         })
         .collect()
 }
 
+impl Site {
+    /// Where the program must sit for a link, and why it cannot.
+    fn attachment(&self, link: &Link, links: &Links) -> Result<Attachment, Unsupported> {
+        let attachment = Attachment::of(link, links)?;
+        if attachment.vlan == layout::Vlan::default() {
+            let must_not = attachment::must_keep_tags(attachment.interface, links).into_iter();
+            let mut refusals = must_not.filter_map(|index| self.stripping.get(&index));
+            if let Some(why) = refusals.next() {
+                return Err(Unsupported::StripsTags {
+                    vlans: attachment::vlans_of(attachment.interface, links).join(", "),
+                    why: why.clone(),
+                });
+            }
+        }
+        Ok(attachment)
+    }
+}
+
 impl Plan {
     /// Places what is wanted on the links there are.
-    pub fn new(wanted: &Wanted, links: &Links, choice: &Choice) -> Self {
+    pub fn new(wanted: &Wanted, links: &Links, site: &Site) -> Self {
         let mut usable = BTreeMap::new();
         let mut unusable = BTreeMap::new();
-        for link in links.iter().filter(|link| choice.admits(link)) {
-            match Attachment::of(link, links) {
+        // Which may leave the tags in the frames the next time that they are asked to.
+        let mut stripping = BTreeSet::new();
+        for link in links.iter().filter(|link| site.choice.admits(link)) {
+            match site.attachment(link, links) {
                 Ok(attachment) => {
                     usable.insert(link.index, attachment);
                 }
                 Err(reason) => {
+                    if let Unsupported::StripsTags { .. } = reason {
+                        stripping.insert(link.index);
+                    }
                     unusable.insert(link.name.as_str(), reason);
                 }
             }
@@ -139,8 +198,9 @@ impl Plan {
             let near = in_subnet_or_all(address, &all);
             if links.iter().any(|link| link.holds(address)) {
                 for link in &near {
-                    let entry = plan.enter(address, &usable[&link.index]);
-                    plan.silent.insert(entry);
+                    let attachment = &usable[&link.index];
+                    plan.enter(attachment);
+                    plan.silent.insert(attachment.entry(address));
                 }
             }
             let Some(interfaces) = vip.interfaces_on(&wanted.node) else {
@@ -178,10 +238,25 @@ impl Plan {
         }
         plan.keep_tags = plan
             .attach
-            .iter()
+            .union(&stripping)
             .flat_map(|&index| attachment::must_keep_tags(index, links))
             .collect();
+        plan.probed = site
+            .probed
+            .map(|address| plan.answer_probes(address, links));
         plan
+    }
+
+    /// The interface that the probes of other nodes arrive on. VIPs may well be on others, or this
+    /// one be none that the operator has chosen for them: a node whose kernel does not answer
+    /// probes is taken for dead as soon as its agent stands still.
+    fn answer_probes(&mut self, address: IpAddr, links: &Links) -> Result<u32, Unprobed> {
+        let mut holders = links.iter().filter(|link| link.holds(address));
+        let link = holders.next().ok_or(Unprobed::NoLink(address))?;
+        let attachment = Attachment::of(link, links)
+            .map_err(|reason| Unprobed::Unsupported(link.name.clone(), reason))?;
+        self.enter(&attachment);
+        Ok(attachment.interface)
     }
 
     /// Every map entry.
@@ -191,14 +266,14 @@ impl Plan {
     }
 
     fn place(&mut self, address: IpAddr, link: &Link, attachment: &Attachment) {
-        let entry = self.enter(address, attachment);
+        self.enter(attachment);
         self.places.insert(
             Place {
                 address,
                 link: link.index,
             },
             Placed {
-                entry,
+                entry: attachment.entry(address),
                 attached: attachment.interface,
                 mac: attachment.mac,
                 up: link.is_up(),
@@ -206,11 +281,11 @@ impl Plan {
         );
     }
 
-    /// The map entry of a VIP on a link, and what it needs there.
-    fn enter(&mut self, address: IpAddr, attachment: &Attachment) -> Entry {
+    /// What the program needs to see the frames of a link.
+    fn enter(&mut self, attachment: &Attachment) {
         let Attachment {
             interface,
-            vlan,
+            vlan: _,
             mac,
             members,
         } = attachment;
@@ -219,11 +294,6 @@ impl Plan {
         self.links.insert(*interface, map_link);
         self.links
             .extend(members.iter().map(|&member| (member, map_link)));
-        Entry {
-            address,
-            port: *interface,
-            vlan: *vlan,
-        }
     }
 }
 
@@ -253,8 +323,7 @@ fn hidden(
         return None;
     }
     unusable.iter().find_map(|(name, reason)| {
-        let hides = matches!(reason, Unsupported::HiddenTags(_))
-            && links.named(name).as_ref().is_some_and(has_subnet);
+        let hides = reason.is_of_tags() && links.named(name).as_ref().is_some_and(has_subnet);
         hides.then(|| Absent::Unsupported((*name).to_owned(), reason.clone()))
     })
 }

@@ -63,7 +63,11 @@ fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> 
     };
     let links: Links = links.iter().cloned().collect();
     let name = |index| links.get(index).unwrap().name.clone();
-    let plan = Plan::new(&wanted, &links, choice);
+    let site = Site {
+        choice: choice.clone(),
+        ..Site::default()
+    };
+    let plan = Plan::new(&wanted, &links, &site);
     let found = match plan.absent.get(&vip) {
         Some(reason) => reason.to_string(),
         None => plan

@@ -142,6 +142,11 @@ impl Ownership {
             |net| net.sockets.endpoints(),
         );
         hands.answer_probes(&name, net.as_ref())?;
+        if net.is_some() {
+            let address = endpoints.probes.ip();
+            let probed = node::Input::ProbedAt(address);
+            hands.node.handle(probed, Instant::now());
+        }
         let drained = state_dir.join(state::DRAINED);
         let draining = drained.exists();
         if draining {

@@ -12,6 +12,7 @@ fn trunk(vlans: u8) -> Vec<LinkInfo> {
             ([10, 1, vlan, 0].into(), 24),
             ([0xfd00, 0, 0, u16::from(vlan), 0, 0, 0, 0].into(), 64),
         ],
+        obstacle: None,
     };
     (0..vlans).map(link).collect()
 }

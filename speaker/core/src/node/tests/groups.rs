@@ -151,6 +151,7 @@ fn a_program_that_makes_way_keeps_the_groups_of_its_link() {
         .handle(wanted(&["fd00:100::6"]))
         .handle(links([card, above]));
     joins(&mut bench);
+    bench.above = Some((2, 3));
     bench.handle(wanted(&["fd00:100::6", "fd00::5"]));
     assert!(
         bench.log.contains(&"detach 3".to_owned()),

@@ -1,0 +1,230 @@
+//! The program on its interfaces: what keeps it from one, and what follows.
+
+use super::*;
+
+fn subnet(address: &str) -> BTreeSet<(IpAddr, u8)> {
+    BTreeSet::from([(address.parse().unwrap(), 24)])
+}
+
+/// A card whose VLANs cannot be told apart on it, and a VLAN.
+fn card_and_vlan() -> [Link; 2] {
+    let card = Link {
+        strips_vlan_tags: true,
+        addresses: subnet("10.0.0.1"),
+        ..eth0()
+    };
+    let vlan = Link {
+        index: 1,
+        name: "eth0.100".into(),
+        kind: Kind::Vlan {
+            parent: 2,
+            id: 100,
+            service: false,
+        },
+        addresses: subnet("10.0.100.1"),
+        ..eth0()
+    };
+    [card, vlan]
+}
+
+impl Bench {
+    /// What has been attached and taken off since the last look.
+    fn moves(&mut self) -> Vec<String> {
+        let log = std::mem::take(&mut self.log);
+        let moves = log.into_iter().filter(|line| line.contains("tach "));
+        moves.collect()
+    }
+
+    /// What other nodes are told of the link with this name.
+    fn obstacle(&self, name: &str) -> Option<String> {
+        let links = self.node.usable_links();
+        let link = links.into_iter().find(|link| link.name == name);
+        link.expect("it is told of").obstacle
+    }
+}
+
+/// Linux refuses a program on a device while one above it runs one.
+#[test]
+fn a_program_on_a_vlan_makes_way_for_that_on_the_card() {
+    let mut bench = Bench::new();
+    bench.above = Some((2, 1));
+    bench
+        .handle(wanted(&["10.0.100.5"]))
+        .handle(links(card_and_vlan()))
+        .log
+        .clear();
+    bench.handle(wanted(&["10.0.100.5", "10.0.0.5"]));
+    assert_eq!(
+        bench.moves(),
+        ["attach 2", "detach 1", "attach 2", "attach 1"]
+    );
+    assert_eq!(bench.node.live.len(), 2);
+}
+
+/// It is the card that somebody else holds.
+#[test]
+fn a_program_on_a_vlan_does_not_make_way_where_that_would_not_help() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.100.5"]))
+        .handle(links(card_and_vlan()));
+    assert_eq!(bench.moves(), ["attach 1"]);
+    bench.refuses_program = true;
+    bench.handle(wanted(&["10.0.100.5", "10.0.0.5"]));
+    assert_eq!(bench.moves(), ["attach 2"]);
+    bench.wait(5.1).wait(5.1);
+    assert_eq!(bench.moves(), ["attach 2", "attach 2"]);
+    assert_eq!(bench.node.live.len(), 1, "the VLAN's is answered all along");
+}
+
+/// The device above that is in the way runs somebody else's.
+#[test]
+fn programs_do_not_make_way_again_and_again() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.100.5"]))
+        .handle(links(card_and_vlan()));
+    bench.above = Some((2, 7));
+    bench.running.insert(7);
+    bench.log.clear();
+    bench.handle(wanted(&["10.0.100.5", "10.0.0.5"]));
+    assert_eq!(
+        bench.moves(),
+        ["attach 2", "detach 1", "attach 2", "attach 1"]
+    );
+    bench.wait(5.1).wait(5.1);
+    assert_eq!(bench.moves(), ["attach 2", "attach 2"]);
+    assert_eq!(bench.node.live.len(), 1);
+    bench.running.remove(&7);
+    bench.wait(5.1);
+    assert_eq!(bench.node.live.len(), 2);
+}
+
+#[test]
+fn the_program_runs_where_other_nodes_probe_though_no_vip_is_there() {
+    let mut bench = Bench::new();
+    let probed = Link {
+        addresses: subnet("192.0.2.1"),
+        ..eth0()
+    };
+    let vips = Link {
+        index: 3,
+        name: "eth1".into(),
+        addresses: subnet("10.0.0.1"),
+        ..eth0()
+    };
+    let address = "192.0.2.1".parse().unwrap();
+    bench
+        .handle(Input::ProbedAt(address))
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([probed, vips]))
+        .expect(&[
+            "set link 2",
+            "set link 3",
+            "reset 0",
+            "put 10.0.0.5 Answer 0",
+            "attach 2",
+            "attach 3",
+            "Announcing(10.0.0.5, \"eth1\")",
+            "announce 10.0.0.5",
+        ]);
+    let probes = bench.node.status().probes;
+    let by_kernel = ProbeStatus {
+        address,
+        interface: Some("eth0".to_owned()),
+        reason: None,
+    };
+    assert_eq!(probes, Some(by_kernel));
+}
+
+#[test]
+fn probes_that_no_program_answers_are_said_to_be_and_why() {
+    let mut bench = Bench::new();
+    let address = "10.0.0.1".parse().unwrap();
+    bench.refuses_program = true;
+    bench
+        .handle(Input::ProbedAt(address))
+        .handle(wanted(&[]))
+        .handle(links([eth0()]));
+    let reason = |bench: &Bench| bench.node.status().probes.and_then(|it| it.reason);
+    let nowhere = "no interface of this node has the address 10.0.0.1";
+    assert_eq!(reason(&bench).as_deref(), Some(nowhere));
+    let link = Link {
+        addresses: subnet("10.0.0.1"),
+        ..eth0()
+    };
+    bench.handle(Input::Link(LinkChange::Set(link)));
+    assert_eq!(reason(&bench).as_deref(), Some("refused"));
+}
+
+#[test]
+fn other_nodes_are_told_of_a_link_that_the_program_is_kept_from_until_it_runs_there() {
+    let mut bench = Bench::new();
+    bench.refuses_program = true;
+    bench.handle(wanted(&["10.0.0.5"]));
+    bench.handle(links([eth0()]));
+    for _ in 0..3 {
+        assert_eq!(bench.obstacle("eth0").as_deref(), Some("refused"));
+        bench.wait(5.1);
+    }
+    // Also while it is tried once more.
+    bench.now += Duration::from_secs(6);
+    bench.node.poll(bench.now);
+    assert_eq!(bench.obstacle("eth0").as_deref(), Some("refused"));
+    bench.settle();
+    bench.refuses_program = false;
+    bench.wait(5.1);
+    assert_eq!(bench.obstacle("eth0"), None);
+}
+
+#[test]
+fn a_program_that_somebody_else_took_off_is_attached_again_and_announces() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    bench.wait(5.1).expect(&["look 2"]);
+    bench.handle(Input::Detached(2)).expect(&[
+        "TakenOff(\"eth0\")",
+        "attach 2",
+        "Withdrawn(10.0.0.5, \"eth0\")",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+    // It is looked at where it runs.
+    bench.refuses_program = true;
+    bench.quiet().handle(Input::Detached(2)).log.clear();
+    bench.wait(5.1).wait(5.1).expect(&["attach 2", "attach 2"]);
+}
+
+#[test]
+fn an_untagged_vip_is_not_announced_where_hardware_goes_on_taking_tags_off() {
+    let mut bench = Bench::new();
+    bench.strips_on = true;
+    bench
+        .handle(wanted(&["10.0.0.5", "10.0.100.5"]))
+        .handle(links(card_and_vlan()));
+    let state = |bench: &Bench, vip: &str| {
+        let vips = bench.node.status().vips.into_iter();
+        let mut its = vips.filter(|it| it.address == vip.parse().ok());
+        let it = its.next().expect("it is wanted");
+        it.reason.unwrap_or_else(|| it.places[0].state.clone())
+    };
+    let reason = "interface eth0 takes the VLAN tags off what it receives and carries eth0.100: \
+                  VIPs of the untagged network could be answered on a VLAN (fixed). Put the VIPs \
+                  on a VLAN device, or on an interface without VLANs";
+    for _ in 0..3 {
+        assert_eq!(state(&bench, "10.0.100.5"), "answering");
+        assert_eq!(state(&bench, "10.0.0.5"), reason);
+        assert!(bench.obstacle("eth0").is_some());
+        assert_eq!(bench.obstacle("eth0.100"), None);
+        bench.log.clear();
+        bench.wait(5.1);
+        let tries = bench.log.iter().filter(|line| *line == "keep tags 2");
+        assert_eq!(tries.count(), 1, "{:?}", bench.log);
+    }
+    bench.strips_on = false;
+    bench.wait(5.1);
+    assert_eq!(state(&bench, "10.0.0.5"), "answering");
+}

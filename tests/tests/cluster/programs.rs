@@ -1,0 +1,155 @@
+//! Where the program runs, and what follows where it cannot.
+
+use std::{net::IpAddr, thread::sleep, time::Duration};
+
+use anyhow::Result;
+use speaker_tests::{
+    agent::Mode,
+    asker::{Asked, Asker},
+    cluster::Cluster,
+    lab::{self, Lab, Link},
+    message::Mac,
+    wait::wait_until,
+};
+
+use crate::{EVERY, FAIL_OVER, VIP, VIPS, asked};
+
+/// A VIP in the subnet of LAN 1.
+const VIP_OF_LAN1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 1, 240));
+
+/// Nodes that talk to each other over `eth0`, and have their VIPs on `eth1`.
+struct TwoLans {
+    cluster: Cluster,
+    /// The nodes' links in LAN 1.
+    eth1: Vec<Link>,
+    /// The client's.
+    client: Link,
+}
+
+impl TwoLans {
+    /// Their agents are yet to be started.
+    fn new(lab: &Lab) -> Result<Self> {
+        let cluster = Cluster::new(lab, 3, Mode::Generic, &[&[VIP_OF_LAN1]])?;
+        let nodes = cluster.nodes.iter();
+        let eth1 = nodes.map(|node| node.host.extra_link("eth1", 1));
+        Ok(Self {
+            eth1: eth1.collect::<Result<_>>()?,
+            client: cluster.client.extra_link("eth1", 1)?,
+            cluster,
+        })
+    }
+
+    fn start(&mut self) -> Result<()> {
+        for node in &mut self.cluster.nodes {
+            node.start()?;
+        }
+        self.cluster.agree(vec![VIP_OF_LAN1])
+    }
+
+    fn mac(&self, node: usize) -> Mac {
+        self.eth1[node].mac
+    }
+
+    /// The client asks for the VIP while something is done.
+    fn asked<T>(&mut self, act: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<(Asked, T)> {
+        let asker = Asker::on(&self.cluster.client, &self.client, VIP_OF_LAN1, EVERY)?;
+        sleep(Duration::from_millis(200));
+        let result = act(&mut self.cluster)?;
+        sleep(Duration::from_millis(200));
+        Ok((asker.stop()?, result))
+    }
+}
+
+#[test]
+fn an_agent_is_not_missed_where_its_node_is_probed_on_another_link_than_its_vips() {
+    lab::test(|lab| {
+        let mut lans = TwoLans::new(lab)?;
+        lans.start()?;
+        let owner = lans.cluster.owner(VIP_OF_LAN1)?;
+        let probes = lans.cluster.nodes[owner].status()?.probes;
+        let probes = probes.expect("there are other nodes");
+        assert_eq!(probes.interface.as_deref(), Some("eth0"), "{probes:?}");
+        let epoch = lans.cluster.nodes[owner].explain(VIP_OF_LAN1)?.epoch;
+        let (asked, ()) = lans.asked(|cluster| {
+            let node = &mut cluster.nodes[owner];
+            node.agent().kill()?;
+            sleep(Duration::from_millis(1_500));
+            node.start()?;
+            sleep(Duration::from_millis(1_500));
+            Ok(())
+        })?;
+        asked.assert_all_answered(300, lans.mac(owner));
+        assert_eq!(lans.cluster.owner(VIP_OF_LAN1)?, owner);
+        let now = lans.cluster.nodes[owner].explain(VIP_OF_LAN1)?.epoch;
+        assert_eq!(now, epoch);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_answers_probes_itself_where_the_program_cannot() {
+    lab::test(|lab| {
+        let mut lans = TwoLans::new(lab)?;
+        let nodes = lans.cluster.nodes.iter();
+        let foreign: Result<Vec<_>> = nodes.map(|node| node.host.occupy_xdp("eth0")).collect();
+        let _foreign = foreign?;
+        lans.start()?;
+        let owner = lans.cluster.owner(VIP_OF_LAN1)?;
+        let probes = lans.cluster.nodes[owner].status()?.probes;
+        let reason = probes.and_then(|it| it.reason).unwrap_or_default();
+        assert!(reason.contains("already runs an XDP program"), "{reason}");
+        let (asked, ()) = lans.asked(|_| {
+            sleep(Duration::from_secs(2));
+            Ok(())
+        })?;
+        asked.assert_all_answered(200, lans.mac(owner));
+
+        let others = lans.cluster.others(owner);
+        let (asked, next) = lans.asked(|cluster| {
+            cluster.nodes[owner].agent().kill()?;
+            sleep(Duration::from_secs(1));
+            cluster.agreed(&others, VIP_OF_LAN1)
+        })?;
+        assert_eq!(asked.answered_by(), [lans.mac(owner), lans.mac(next)]);
+        Ok(())
+    });
+}
+
+/// `node-c` is the first in line.
+#[test]
+fn a_node_whose_link_runs_another_program_leaves_its_vips_to_the_next_until_that_has_gone() {
+    lab::test(|lab| {
+        const FIRST: usize = 2;
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
+        let foreign = cluster.nodes[FIRST].host.occupy_xdp("eth0")?;
+        for node in &mut cluster.nodes {
+            node.start()?;
+        }
+        let others = cluster.others(FIRST);
+        wait_until("another node owns the VIP", FAIL_OVER, || {
+            let owner = cluster.agreed(&others, VIP);
+            Ok(owner.is_ok_and(|owner| owner != FIRST))
+        })?;
+        let owner = cluster.owner(VIP)?;
+        assert_eq!(owner, 0, "the second in line");
+        let why = "its program could not be attached to eth0: eth0 already runs an XDP program";
+        for node in &cluster.nodes {
+            let excluded = node.explain(VIP)?.excluded;
+            let told = excluded.get("node-c").is_some_and(|it| it.starts_with(why));
+            assert!(told, "{excluded:?}");
+        }
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            drop(foreign);
+            // The agent tries again every five seconds.
+            wait_until("it may own VIPs again", 2 * FAIL_OVER, || {
+                let candidates = cluster.nodes[owner].explain(VIP)?.candidates;
+                Ok(candidates.iter().any(|it| it.node == "node-c"))
+            })?;
+            sleep(Duration::from_secs(1));
+            Ok(())
+        })?;
+        asked.assert_all_answered(200, cluster.mac(owner));
+        assert_eq!(cluster.owner(VIP)?, owner, "it takes nothing back");
+        Ok(())
+    });
+}
