@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Instant};
 use anyhow::Result;
 use nix::net::if_::if_indextoname;
 use speaker_common::{
-    layout::{Action, Link},
+    layout::{Action, Counters, Link},
     lease::{AgentLease, PeersLease, Tenure, is_alone, tenure},
 };
 use speaker_core::{
@@ -43,14 +43,15 @@ pub(super) fn report(
         links,
         probes,
     } = node.status();
+    let counters = counters(&vips, maps)?;
     let owned = |status: VipStatus| {
         let owner = status.address.and_then(|vip| ownership.owner(vip));
-        counted(status, owner.map(Into::into), maps)
+        counted(status, owner.map(Into::into), &counters)
     };
     Ok(Report {
         node: Some(name.to_owned()),
         lease: lease_report(&shell.lease.agent(), &shell.lease.peers()),
-        vips: vips.into_iter().map(owned).collect::<Result<_>>()?,
+        vips: vips.into_iter().map(owned).collect(),
         links,
         probes,
         reasons: reasons(maps)?,
@@ -110,13 +111,15 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
             claimed_by: None,
         });
     }
+    let vips: Vec<VipStatus> = vips.into_values().collect();
+    let counters = counters(&vips, maps)?;
     Ok(Report {
         node: None,
         lease,
         vips: vips
-            .into_values()
-            .map(|status| counted(status, None, maps))
-            .collect::<Result<_>>()?,
+            .into_iter()
+            .map(|status| counted(status, None, &counters))
+            .collect(),
         links: attached
             .into_iter()
             .map(|link| LinkStatus {
@@ -144,23 +147,26 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
     })
 }
 
-fn counted(status: VipStatus, owner: Option<String>, maps: &Maps) -> Result<VipReport> {
+/// The counters of all slots that VIPs have, in one call: there may be tens of thousands.
+fn counters(vips: &[VipStatus], maps: &Maps) -> Result<Vec<Counters>> {
+    let places = vips.iter().flat_map(|vip| &vip.places);
+    let slots = places.filter_map(|place| place.slot);
+    let count = slots.max().map_or(0, |last| last + 1);
+    Ok(maps.counters(count)?)
+}
+
+fn counted(status: VipStatus, owner: Option<String>, counters: &[Counters]) -> VipReport {
     let now = kernel::now();
-    let counts = status
-        .places
-        .iter()
-        .map(|place| {
-            let Some(slot) = place.slot else {
-                return Ok(Counts::default());
-            };
-            Ok(Counts::new(maps.counters(slot)?, now))
-        })
-        .collect::<Result<_>>()?;
-    Ok(VipReport {
+    let counts = |place: &PlaceStatus| {
+        let counters = counters.get(place.slot? as usize)?;
+        Some(Counts::new(*counters, now))
+    };
+    let places = status.places.iter();
+    VipReport {
+        counts: places.map(|it| counts(it).unwrap_or_default()).collect(),
         status,
-        counts,
         owner,
-    })
+    }
 }
 
 fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {

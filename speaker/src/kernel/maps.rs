@@ -224,19 +224,10 @@ impl Maps {
         }
     }
 
-    /// The counters of one slot.
-    pub fn counters(&self, slot: u32) -> Result<Counters, MapsError> {
-        let bytes = self
-            .counters
-            .get(&slot, 0)
-            .map_err(|source| MapsError::kernel(Self::COUNTERS, "read", source))?;
-        Ok(zerocopy::transmute!(bytes))
-    }
-
-    /// The counters of the slots from 0 up to this one, in a single call. There are
+    /// The counters of the first so many slots, in a single call. There are
     /// [`MAX_SLOTS`](speaker_common::layout::MAX_SLOTS) of them; more are not returned.
-    pub fn counters_up_to(&self, slot: u32) -> Result<Vec<Counters>, MapsError> {
-        read_all(&self.counters, Self::COUNTERS, slot)
+    pub fn counters(&self, count: u32) -> Result<Vec<Counters>, MapsError> {
+        read_all(&self.counters, Self::COUNTERS, count)
     }
 
     /// Sets the slot's counters to zero: it is given to another VIP.

@@ -17,7 +17,7 @@ use tracing::Level;
 use crate::{
     MAC, SLOT, VIP, agent,
     common::{index, ip, isolated, isolated_async},
-    fill, key, link_pin, open, options, pinned, replace_with_other_size,
+    counted, fill, key, link_pin, open, options, pinned, replace_with_other_size,
 };
 
 #[test]
@@ -44,7 +44,7 @@ fn a_restart_adopts_maps_and_links() {
         assert_ne!(program_now, program, "the program is new");
         assert_eq!(kernel.finish_adoption().unwrap(), Default::default());
         assert_eq!(client.ask(VIP), Some(MAC));
-        assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 2);
+        assert_eq!(counted(kernel.maps()).answered, 2);
     });
 }
 
@@ -71,7 +71,7 @@ fn a_map_of_another_size_is_replaced_and_the_others_are_kept() {
 
         let kernel = open(bpffs);
         assert!(!bpffs.join("speaker/v2-new").exists());
-        assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 2);
+        assert_eq!(counted(kernel.maps()).answered, 2);
     });
 }
 

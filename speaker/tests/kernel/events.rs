@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{MAC, SLOT, VIP, agent, client, common::isolated_async, pinned};
+use crate::{MAC, VIP, agent, client, common::isolated_async, counted, pinned};
 
 #[test]
 fn conflicts_are_told_always_and_all_else_while_somebody_watches() {
@@ -86,7 +86,7 @@ fn the_traced_build_tells_through_tracing() {
         );
         kernel.set_ebpf_log_level(None).unwrap();
         assert_eq!(pinned(&bpffs, port), (link, kernel.program_id()));
-        assert_eq!(kernel.maps().counters(SLOT).unwrap().answered, 1);
+        assert_eq!(counted(kernel.maps()).answered, 1);
     });
 }
 

@@ -27,9 +27,9 @@ use aya::{
 };
 use client::Client;
 use common::{cable, index};
-use speaker::kernel::{Kernel, ModeChoice, Options};
+use speaker::kernel::{Kernel, Maps, ModeChoice, Options};
 use speaker_common::{
-    layout::{Action, Link, Vip, Vlan},
+    layout::{Action, Counters, Link, Vip, Vlan},
     lease::AgentLease,
 };
 use speaker_core::plan::Entry;
@@ -86,6 +86,11 @@ fn agent(bpffs: &Path) -> (Kernel, u32, Client) {
     let attached = kernel.attach(port, ModeChoice::Auto).unwrap();
     assert!(!attached.adopted);
     (kernel, port, Client::on(index("peer")))
+}
+
+/// What has been counted for the VIP.
+fn counted(maps: &Maps) -> Counters {
+    *maps.counters(SLOT + 1).unwrap().last().unwrap()
 }
 
 fn link_pin(bpffs: &Path, ifindex: u32) -> PathBuf {

@@ -6,9 +6,9 @@ use speaker::kernel::{Inspect, InspectError, Kernel, ModeChoice, RemoveError, de
 use speaker_core::link::XdpMode;
 
 use crate::{
-    MAC, SLOT, VIP, agent,
+    MAC, VIP, agent,
     common::{index, ip, isolated},
-    options,
+    counted, options,
 };
 
 #[test]
@@ -31,7 +31,7 @@ fn without_an_agent_its_pins_can_be_read() {
         assert_eq!(client.ask(VIP), Some(MAC));
         let inspect = Inspect::open(bpffs).unwrap();
         assert_eq!(inspect.maps().vips().unwrap().len(), 1);
-        assert_eq!(inspect.maps().counters(SLOT).unwrap().answered, 1);
+        assert_eq!(counted(inspect.maps()).answered, 1);
         let attached = inspect.attached().unwrap();
         let interfaces: Vec<_> = attached
             .iter()
