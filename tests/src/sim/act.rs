@@ -8,7 +8,7 @@ use super::{
     Sabotage,
     fault::Fault,
     node::{Kernel, MS, Trip},
-    world::{What, World, name_of},
+    world::{What, World, name_of, timing},
 };
 
 impl World {
@@ -80,6 +80,7 @@ impl World {
                 let grace = Duration::from_millis(away + 2_000);
                 self.feed(node, Input::Stop(Stop::Return(grace)));
             }
+            Fault::Flags { node, settings } => self.timings[node] = timing(settings),
             Fault::Leave { node, .. } => {
                 let leaving = &mut self.nodes[node];
                 leaving.left |= leaving.runs() && !leaving.stopping;
@@ -160,6 +161,7 @@ impl World {
             Fault::Crash { .. }
             | Fault::Kill { .. }
             | Fault::Restart { .. }
+            | Fault::Flags { .. }
             | Fault::Leave { .. }
             | Fault::Busy { .. }
             | Fault::Move { .. }

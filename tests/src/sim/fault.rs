@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use speaker_core::cluster::Settings;
+
 /// Something that happens to the cluster. Spans are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -81,7 +83,7 @@ impl Fault {
             | Self::Drain { span, .. }
             | Self::Withdraw { span, .. }
             | Self::Separate { span, .. } => span,
-            Self::Move { .. } | Self::Rebalance { .. } => 0,
+            Self::Move { .. } | Self::Rebalance { .. } | Self::Flags { .. } => 0,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use speaker_core::cluster::{Cause, Downfall, Life, Partition, Reason, Timing, VipState};
+use speaker_core::cluster::{Cause, Downfall, Life, Partition, Reason, VipState};
 
 use super::{Scenario, fault::Fault, node::MS, world::World};
 
@@ -81,10 +81,10 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn new(scenario: &Scenario, timing: &Timing) -> Self {
+    pub(super) fn new(scenario: &Scenario, settle: u64) -> Self {
         let nodes = scenario.nodes;
         Self {
-            settle: timing.settle(nodes as u32).as_nanos() as u64,
+            settle,
             owners: vec![None; scenario.vips],
             unannounced: BTreeMap::new(),
             troubled: vec![None; nodes],
@@ -113,6 +113,7 @@ impl Watchdog {
             | Fault::Stop { node, .. }
             | Fault::Freeze { node, .. }
             | Fault::Restart { node, .. }
+            | Fault::Flags { node, .. }
             | Fault::Leave { node, .. }
             | Fault::LinkDown { node, .. }
             | Fault::Drain { node, .. } => vec![*node],

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use fastrand::Rng;
-use speaker_core::cluster::{Failback, Partition};
+use speaker_core::cluster::{Failback, Partition, Settings};
 
 use super::{fault::Fault, net::Weather};
 
@@ -52,10 +52,11 @@ impl Scenario {
         scenario.wired = rng.u8(0..3) == 0;
         scenario.failback = match rng.u8(0..6) {
             0 => Failback::Immediate,
-            1 => Failback::After(std::time::Duration::from_millis(rng.u64(1..5_000))),
+            1 => Failback::After(Duration::from_millis(rng.u64(1..5_000))),
             _ => Failback::Never,
         };
-        scenario.drift = (0..nodes).map(|_| rng.i64(-500..=500)).collect();
+        // As far off as the settings allow.
+        scenario.drift = (0..nodes).map(|_| rng.i64(-1_000..=1_000)).collect();
         let spread = *pick(&mut rng, &[1, 300, 5_000]);
         scenario.starts = (0..nodes).map(|_| rng.u64(0..spread)).collect();
         // Two nodes cannot tell a storm from a split.
@@ -89,6 +90,17 @@ impl Scenario {
             let span = rng.u64(200..12_000);
             scenario = scenario.with(rng.u64(4_000 + spread..=at), Fault::Choke { node, span });
         }
+        if rng.u8(0..5) == 0 {
+            for node in (0..nodes).filter(|_| rng.bool()).collect::<Vec<_>>() {
+                let settings = settings(&mut rng, scenario.partition);
+                scenario.settings.insert(node, settings);
+            }
+        }
+        if rng.u8(0..5) == 0 {
+            scenario.told = (0..nodes).map(|node| (node, [0].into())).collect();
+            // Nodes that were never there together cannot know of each other.
+            scenario.starts[0] = 0;
+        }
         scenario
     }
 
@@ -115,6 +127,12 @@ impl Scenario {
         self.faults.push((at, fault));
         self.faults.sort_by_key(|(at, _)| *at);
         self
+    }
+
+    /// What a node's first agent is told.
+    pub(super) fn settings_of(&self, node: usize) -> Settings {
+        let other = self.settings.get(&node).cloned();
+        other.unwrap_or_else(|| Settings::new(self.partition))
     }
 
     /// When the first fault begins, in milliseconds.
@@ -175,6 +193,17 @@ fn candidates(rng: &mut Rng, nodes: usize) -> Vec<Option<i64>> {
             candidate.then_some(score)
         })
         .collect()
+}
+
+/// Slower times than the defaults, as few of them as a user may set.
+fn settings(rng: &mut Rng, partition: Partition) -> Settings {
+    let defaults = Settings::new(partition);
+    let longer = Duration::from_millis(rng.u64(0..2_000));
+    Settings {
+        peers_lease: defaults.peers_lease + longer,
+        take_over_after: defaults.take_over_after + longer + longer / 100,
+        ..defaults
+    }
 }
 
 fn follows(rng: &mut Rng, vips: usize) -> BTreeMap<usize, usize> {

@@ -1,6 +1,10 @@
 //! What a host does with packets, and the shell with the agent's commands.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use speaker_common::probe::{AgentLease, LENGTH};
 use speaker_core::cluster::{
@@ -330,6 +334,7 @@ impl World {
             adopted: Some(Adopted {
                 lease: kernel,
                 deadline: now + Duration::from_nanos(until_deadline),
+                peers_lease: Duration::from_nanos(lease.peers_lease_ns),
                 alone: lease.alone,
                 vips: node.kernel.answer.iter().map(|vip| name_of(*vip)).collect(),
             })
@@ -342,7 +347,7 @@ impl World {
             seed,
         };
         self.trace(|| format!("node-{at} starts: {:?}", config.adopted));
-        let agent = Cluster::new(config, self.timing.clone(), now);
+        let agent = Cluster::new(config, self.timings[at].clone(), now);
         self.nodes[at].agent = Some(agent);
         let mut inputs = VecDeque::new();
         self.carry_out(at, &mut inputs);

@@ -9,7 +9,7 @@ use fastrand::Rng;
 use speaker_core::cluster::{Input, Settings, Timing, VipName};
 
 use super::{
-    Sabotage, Scenario, Tally,
+    Fault, Sabotage, Scenario, Tally,
     invariant::{Broken, Watchdog},
     net::Net,
     node::{Clock, MS, Node, Packet},
@@ -76,7 +76,10 @@ pub(super) struct World {
     pub(super) withdrawn: Vec<bool>,
     /// VIPs that follow none for now.
     pub(super) separate: Vec<bool>,
-    pub(super) timing: Timing,
+    /// What each node's next agent is told.
+    pub(super) timings: Vec<Timing>,
+    /// What the slowest takes to settle.
+    settle: u64,
     pub(super) watchdog: Watchdog,
     pub(super) tally: Tally,
     /// Nodes whose answers may be others than they were.
@@ -95,7 +98,10 @@ pub(super) enum Trace {
 impl World {
     pub(super) fn new(scenario: Scenario, sabotage: Option<Sabotage>, trace: Trace) -> Self {
         let mut rng = Rng::with_seed(scenario.seed ^ 0x9e37_79b9);
-        let timing = Timing::new(Settings::new(scenario.partition)).expect("defaults are safe");
+        let timings: Vec<Timing> = (0..scenario.nodes)
+            .map(|at| timing(scenario.settings_of(at)))
+            .collect();
+        let settle = settle(&scenario);
         let nodes: Vec<Node> = (0..scenario.nodes)
             .map(|at| {
                 let clock = Clock {
@@ -108,7 +114,7 @@ impl World {
         let count = nodes.len();
         let mut world = Self {
             net: Net::new(count, scenario.weather),
-            watchdog: Watchdog::new(&scenario, &timing),
+            watchdog: Watchdog::new(&scenario, settle),
             withdrawn: vec![false; scenario.vips],
             separate: vec![false; scenario.vips],
             trouble: scenario.trouble() * MS,
@@ -125,7 +131,8 @@ impl World {
             nodes,
             frozen_until: vec![0; count],
             stopped_until: vec![0; count],
-            timing,
+            timings,
+            settle,
             tally: Tally::default(),
             touched: BTreeSet::new(),
             trace,
@@ -155,7 +162,7 @@ impl World {
 
     fn run(&mut self) -> Result<Tally, Broken> {
         self.sabotage();
-        let settled = self.calm + self.timing.settle(self.nodes.len() as u32).as_nanos() as u64;
+        let settled = self.calm + self.settle;
         let end = settled + 2_000 * MS;
         self.idle = end - 1_000 * MS;
         while let Some(Reverse((at, _, id))) = self.queue.pop() {
@@ -226,6 +233,23 @@ impl World {
             What::Busy { pause, until } => self.busy(pause, until),
         }
     }
+}
+
+pub(super) fn timing(settings: Settings) -> Timing {
+    Timing::new(settings).expect("scenarios only have what a user could set")
+}
+
+/// How long the slowest node that there ever is takes to settle.
+fn settle(scenario: &Scenario) -> u64 {
+    let nodes = scenario.nodes;
+    let later = scenario.faults.iter().filter_map(|(_, fault)| match fault {
+        Fault::Flags { settings, .. } => Some(settings.clone()),
+        _ => None,
+    });
+    let all = (0..nodes).map(|at| scenario.settings_of(at)).chain(later);
+    all.map(|settings| timing(settings).settle(nodes as u32).as_nanos() as u64)
+        .max()
+        .unwrap_or_default()
 }
 
 pub(super) fn name_of(vip: usize) -> VipName {

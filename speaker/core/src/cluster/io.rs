@@ -12,7 +12,10 @@ use speaker_common::{
     wire::Mac,
 };
 
-use super::name::{Endpoints, Epoch, Life, NodeName, VipName};
+use super::{
+    name::{Endpoints, Epoch, Life, NodeName, VipName},
+    spans::Spans,
+};
 
 /// Something happened.
 ///
@@ -39,7 +42,7 @@ pub enum Input {
     },
     /// What the kernel holds of the lease, read after each [`Command::Lease`].
     Kernel(KernelLease),
-    /// The addresses of the nodes that this cluster is configured to have.
+    /// The addresses of all nodes that there are, whoever else was known before.
     Peers(BTreeSet<SocketAddr>),
     /// The keys of the probes: the first signs, all are accepted.
     Keys(Vec<Key>),
@@ -311,6 +314,8 @@ pub enum Event {
     LifeOver(LifeOver),
     /// Another node uses this node's name, from this address.
     NameTaken(SocketAddr),
+    /// A member runs with other times than this node.
+    TimesDiffer(NodeName, Spans),
     /// A message could not be read: another version, or not ours.
     Unreadable(SocketAddr),
     /// A VIP was asked for that this node cannot give to that node.
@@ -355,8 +360,8 @@ pub struct Config {
     pub adopted: Option<Adopted>,
     /// The keys of the probes: the first signs, all are accepted.
     pub keys: Vec<Key>,
-    /// The nodes that this cluster is configured to have; none: that will be told by
-    /// [`Input::Peers`], and this node waits for it before it joins.
+    /// Nodes to look for, from which the others are learnt; none: [`Input::Peers`] will tell of all
+    /// that there are, and this node waits for it before it joins.
     pub peers: Option<BTreeSet<SocketAddr>>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,
@@ -376,6 +381,8 @@ pub struct Adopted {
     pub lease: KernelLease,
     /// Its agent's deadline.
     pub deadline: Instant,
+    /// How long a renewal by a peer lasted.
+    pub peers_lease: Duration,
     /// Its count of times alone; zero if it is in company.
     pub alone: u32,
     /// The VIPs that the kernel answers for while the lease stands.

@@ -14,6 +14,7 @@ use super::{
     message::Body,
     name::Life,
     peer::State,
+    spans::Former,
     timing::{Partition, Timing},
 };
 
@@ -24,6 +25,8 @@ pub(super) struct Own {
     pub(super) deadline: Instant,
     /// When the next heartbeat is due.
     pub(super) heartbeat: Instant,
+    /// The peers' lease is to become this agent's, and is not yet.
+    pub(super) former: Option<Former>,
     /// The last number of a time alone.
     times_alone: u32,
     pub(super) alone: bool,
@@ -62,6 +65,7 @@ impl Own {
             life: adopted.map_or(Life(life.0.max(former.0 + 1)), |_| former),
             deadline: now + timing.settings().agent_grace,
             heartbeat: now,
+            former: adopted.and_then(|adopted| Former::of(adopted, timing, now)),
             times_alone: adopted
                 .map(|adopted| adopted.alone)
                 .filter(|alone| *alone != 0)
@@ -111,7 +115,7 @@ impl Cluster {
         self.commands.push_back(Command::Lease(AgentLease {
             life: self.own.life,
             deadline: self.own.deadline,
-            peers_lease: self.timing.settings().peers_lease,
+            peers_lease: self.peers_lease(),
             alone: if self.own.alone {
                 self.own.times_alone
             } else {
@@ -177,6 +181,7 @@ impl Cluster {
             }
         }
         self.tend_loneliness(now);
+        self.tend_former_lease(now);
         if now >= self.own.heartbeat {
             self.own.deadline = now + self.timing.settings().agent_grace;
             self.write_lease(now);
@@ -255,7 +260,7 @@ impl Cluster {
             }
             Tenure::Unarmed => self.ask_to_be_watched(),
             Tenure::Valid if !self.own.alone => {
-                let low = self.timing.settings().peers_lease / 2;
+                let low = self.peers_lease() / 2;
                 if kernel.peers_left.is_none_or(|left: Duration| left < low) {
                     self.ask_to_be_watched();
                 }
@@ -271,7 +276,7 @@ impl Cluster {
         }
     }
 
-    /// These are the nodes that there are.
+    /// These are the nodes that there are. Others that are members stay so until they are down.
     pub(super) fn on_peers(&mut self, addresses: BTreeSet<SocketAddr>, now: Instant) {
         self.addresses = addresses;
         if self.own.phase == Phase::Untold {

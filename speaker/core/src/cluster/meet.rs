@@ -18,6 +18,7 @@ use super::{
     message::{Body, Card, Cursor, Page, ROOM, Standing},
     name::{Life, NodeName, VipKey},
     peer::{Peer, Retry, Silence, State},
+    spans::Spans,
     timing::Timing,
 };
 
@@ -180,6 +181,7 @@ impl Cluster {
             peer.meeting.greeted = now;
             self.admit(from, life, now);
             self.meet_agent(from, agent);
+            self.compare_spans(from);
             if changed || is_back {
                 self.all_dirty();
             }
@@ -282,6 +284,7 @@ impl Cluster {
         self.news += u64::from(changed);
         self.admit(from, life, now);
         self.meet_agent(from, agent);
+        self.compare_spans(from);
         if let Some(peer) = self.peers.get_mut(from) {
             peer.meeting.read = Some(read);
             if peer.has_told_links() && !peer.meeting.met && peer.meeting.pull.is_none() {
@@ -313,16 +316,17 @@ impl Cluster {
                     if name == from || after.as_ref().is_some_and(|after| name <= after) {
                         continue;
                     }
-                    // A life and two IPv6 endpoints take up to 60 bytes.
-                    let size = name.as_str().len() + 60;
+                    // A life, two IPv6 endpoints and the times take up to 90 bytes.
+                    let size = name.as_str().len() + 90;
                     if size > room {
                         let last = page.members.last().map(|(name, ..)| NodeName::clone(name));
                         page.next = Some(Cursor::Members(last));
                         break;
                     }
                     room -= size;
-                    let endpoints = peer.card.endpoints;
-                    page.members.push((name.clone(), peer.life, endpoints));
+                    let (endpoints, spans) = (peer.card.endpoints, peer.card.spans);
+                    let member = (name.clone(), peer.life, endpoints, spans);
+                    page.members.push(member);
                 }
             }
             Cursor::Vips(after) => self.fill_page(from, after, &mut page, now),
@@ -341,8 +345,8 @@ impl Cluster {
         peer.meeting.pull.clone_from(&page.next);
         peer.meeting.met = met;
         peer.meeting.retry = Retry::now(now);
-        for (name, life, endpoints) in page.members {
-            self.introduce(&name, life, endpoints, now);
+        for (name, life, endpoints, spans) in page.members {
+            self.introduce(&name, life, (endpoints, spans), now);
         }
         let life = self.peers[from].life;
         for told in page.mine {
@@ -364,7 +368,7 @@ impl Cluster {
         &mut self,
         name: &NodeName,
         life: Life,
-        endpoints: super::Endpoints,
+        (endpoints, spans): (super::Endpoints, Spans),
         now: Instant,
     ) {
         if *name == self.name {
@@ -376,12 +380,14 @@ impl Cluster {
             endpoints,
             draining: false,
             links: LinksHash::of(&[]),
+            spans,
         };
         let peer = self
             .peers
             .entry(name.clone())
             .or_insert_with(|| Peer::new(name, card, life, fresh, now));
         if peer.state != State::Live && !peer.is_over(life) {
+            peer.card.spans = spans;
             self.admit(name, life, now);
         }
     }

@@ -11,6 +11,7 @@ use super::{
     io::{Cause, Reason},
     links::{LinksHash, LinksPart},
     name::{Endpoints, Epoch, Life, NodeName, VipKey},
+    spans::Spans,
 };
 
 /// The longest message, but for one that is passed on, which may be fragmented: with what encryption
@@ -180,6 +181,7 @@ pub(super) struct Card {
     pub(super) endpoints: Endpoints,
     pub(super) draining: bool,
     pub(super) links: LinksHash,
+    pub(super) spans: Spans,
 }
 
 /// How far a page reached.
@@ -193,7 +195,7 @@ pub(super) enum Cursor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
     pub(super) after: Cursor,
-    pub(super) members: Vec<(NodeName, Life, Endpoints)>,
+    pub(super) members: Vec<(NodeName, Life, Endpoints, Spans)>,
     /// Each once: many VIPs may have the same.
     pub(super) causes: Vec<Cause>,
     pub(super) mine: Vec<Told>,

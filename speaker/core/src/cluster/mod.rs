@@ -53,6 +53,7 @@ mod rebalance;
 mod rounds;
 mod scout;
 mod silence;
+mod spans;
 mod stop;
 mod table;
 #[cfg(test)]
@@ -79,6 +80,7 @@ pub use io::{
 pub use message::{MESSAGE_LENGTH, describe_message};
 pub use name::{Endpoints, Epoch, Life, NodeName, VipName};
 pub use order::metallb_order;
+pub use spans::Spans;
 pub use timing::{Partition, Settings, Timing, TimingError};
 
 use claim::Wish;
@@ -175,7 +177,6 @@ impl Cluster {
             stamps: (stamp, stamp),
             number: name.number(),
             name,
-            timing,
             failback,
             check_first,
             keys,
@@ -184,7 +185,9 @@ impl Cluster {
                 endpoints,
                 draining,
                 links: LinksHash::of(&[]),
+                spans: timing.spans(),
             },
+            timing,
             links: Vec::new(),
             own,
             planned: false,
@@ -212,6 +215,7 @@ impl Cluster {
             reply_via: None,
             rng,
         };
+        cluster.card.spans = cluster.told_spans();
         cluster.adopt(adopted, now);
         cluster.write_lease(now);
         cluster.invite_all(now);

@@ -10,6 +10,7 @@ use super::{
     links::Links,
     message::{Card, Cursor},
     name::{Life, NodeName},
+    spans::Spans,
     timing::Timing,
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Peer {
     pub(super) headless: bool,
     /// When it announced a restart.
     pub(super) paused: Option<Instant>,
+    /// The times of its that this node has last compared with its own.
+    pub(super) compared: Option<Spans>,
     /// When it was last told that its life is over.
     pub(super) told_over: Option<Instant>,
     pub(super) silence: Silence,
@@ -201,6 +204,7 @@ impl Peer {
             contact: None,
             headless: false,
             paused: None,
+            compared: None,
             told_over: None,
             silence: Silence::default(),
             watch: None,

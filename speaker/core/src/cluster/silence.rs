@@ -25,7 +25,7 @@ impl Cluster {
         if self.own.restarting {
             return;
         }
-        let wait = self.timing.settings().take_over_after;
+        let waits = self.waits();
         let smooth = self.is_smooth(now);
         let mut changed = false;
         let believed = self.believed(now);
@@ -33,6 +33,7 @@ impl Cluster {
             if !peer.is_live() {
                 continue;
             }
+            let wait = waits.silence(peer);
             let silence = &mut peer.silence;
             if silence.gone {
                 continue;
@@ -64,9 +65,10 @@ impl Cluster {
 
     /// Stops taking back that it gave up a member whose reply was only late. Whether there was one.
     fn give_up_again(&mut self, now: Instant) -> bool {
-        let wait = self.timing.settings().take_over_after;
+        let waits = self.waits();
         let mut again = BTreeSet::new();
         for (name, peer) in &mut self.peers {
+            let wait = waits.silence(peer);
             let heard = peer.watch.as_ref().and_then(|watch| watch.heard);
             if peer.is_live() && peer.silence.retracting && heard.is_none_or(|at| now >= at + wait)
             {
@@ -83,10 +85,10 @@ impl Cluster {
     /// Finds whom this node has asked in vain for long enough: a node that may be alone, for as long
     /// as one can be. Whether that is more than before.
     fn weigh(&mut self, now: Instant) -> bool {
-        let wait = self.timing.settings().take_over_after;
-        let longest = self.timing.longest_alone();
+        let waits = self.waits();
         let mut more = false;
         for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
+            let (wait, longest) = (waits.silence(peer), waits.loneliness(peer));
             let silence = &mut peer.silence;
             // Whoever was given up on the word of others may have been on the far side of a split:
             // nobody else will find that it replies again.
@@ -172,19 +174,19 @@ impl Cluster {
         if self.own.restarting {
             return None;
         }
-        let wait = self.timing.settings().take_over_after;
+        let waits = self.waits();
         let smooth = self.smooth_since + self.timing.settings().suspect_after;
         let gone = self.live().any(|(_, peer)| peer.is_given_up());
         self.live()
             .filter(|(_, peer)| !peer.silence.gone)
             .filter_map(|(_, peer)| {
                 let heard = peer.silence.heard;
-                match &peer.watch {
+                let since = match &peer.watch {
                     Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
                     None => heard.filter(|_| peer.silence.accused),
-                }
+                };
+                since.map(|since| (since + waits.silence(peer)).max(smooth))
             })
-            .map(|since| (since + wait).max(smooth))
             .chain(gone.then_some(self.poll.next))
             .chain(self.own.renewed_until().filter(|at| gone && *at > now))
             .min()
@@ -198,11 +200,17 @@ impl Cluster {
             .filter(|(_, peer)| peer.silence.gone)
             .map(|(name, _)| name.clone())
             .collect();
+        let waits = self.waits();
+        let waits = self.live().map(|(_, peer)| waits.silence(peer));
+        let longest = waits.max().unwrap_or_default();
+        // A member whose agent restarts renews nobody, so with time it has given up everybody.
+        let has_been_paused =
+            |peer: &super::Peer| peer.paused.is_some_and(|paused| now >= paused + longest);
         loop {
             let voters: Vec<&NodeName> = self
                 .live()
                 .filter(|(name, _)| !over.contains(*name))
-                .filter(|(_, peer)| !self.has_been_paused(peer, now))
+                .filter(|(_, peer)| !has_been_paused(peer))
                 .map(|(name, _)| name)
                 .collect();
             let before = over.len();
@@ -227,12 +235,6 @@ impl Cluster {
                 };
             }
         }
-    }
-
-    /// A member whose agent restarts renews nobody, so with time it has given up everybody.
-    fn has_been_paused(&self, peer: &super::Peer, now: Instant) -> bool {
-        let wait = self.timing.settings().take_over_after;
-        peer.paused.is_some_and(|paused| now >= paused + wait)
     }
 
     /// Says whom this node has given up: to all, or to those that have not said the same. Those

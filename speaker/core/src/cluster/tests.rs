@@ -217,6 +217,7 @@ impl Lab {
         Adopted {
             lease: self.kernel(at),
             deadline: self.origin + Duration::from_nanos(node.lease.agent_deadline_ns),
+            peers_lease: Duration::from_nanos(node.lease.peers_lease_ns),
             alone: node.lease.alone,
             vips: node.answers.clone(),
         }

@@ -11,7 +11,8 @@
 //!
 //! *by its own clock*, nothing that it ever sent can still be keeping the node answering, whatever
 //! the network delays or doubles, as long as no two clocks differ in rate by more than `drift` each
-//! way from true. A node is held to be down only when all its peers are in that position.
+//! way from true. A node is held to be down only when all its peers are in that position. Where two
+//! nodes run with different times, the peer waits for as long as the node's own need (`spans`).
 //!
 //! Under [`Partition::Majority`] a node on the smaller side may be renewed by another one there
 //! until that one has noticed that it lost the majority, `suspect_after` later; so
@@ -24,6 +25,8 @@
 //! passed, and having said so never answers in that life again.
 
 use std::time::Duration;
+
+use super::spans::Spans;
 
 /// What clocks and timers are trusted to resolve.
 const GRANULARITY: Duration = Duration::from_millis(1);
@@ -258,22 +261,41 @@ impl Timing {
     /// The longest that a node may answer, by anybody's clock, after the last reply that one of
     /// its peers received: the right side of the inequality.
     pub fn silence_needed(&self) -> Duration {
+        let spans = self.spans();
+        Self::stretched(spans.peers_lease + spans.notice, spans.drift_ppm)
+    }
+
+    /// What the other nodes have to know of these times.
+    pub(super) fn spans(&self) -> Spans {
         let Settings {
             partition,
             suspect_after,
             peers_lease,
+            agent_grace,
+            drift_ppm,
             ..
         } = self.settings;
-        self.stretched(match partition {
-            Partition::Available => peers_lease,
-            Partition::Majority => suspect_after + peers_lease,
-        })
+        Spans {
+            peers_lease,
+            notice: match partition {
+                Partition::Available => Duration::ZERO,
+                Partition::Majority => suspect_after,
+            },
+            agent_grace,
+            drift_ppm,
+        }
     }
 
     /// What a span by one node's clock can be by another's, at most.
-    fn stretched(&self, span: Duration) -> Duration {
-        let drift = f64::from(self.settings.drift_ppm) / 1e6;
+    pub(super) fn stretched(span: Duration, drift_ppm: u32) -> Duration {
+        let drift = f64::from(drift_ppm) / 1e6;
         span.mul_f64((1.0 + drift) / (1.0 - drift)) + GRANULARITY
+    }
+
+    /// How often a node with these times is probed: as often as its lease needs it, if that is more
+    /// often than this node's own settings say.
+    pub(super) fn interval_for(&self, spans: &Spans) -> Duration {
+        self.settings.probe_interval.min(spans.peers_lease / 3)
     }
 
     /// How often the agent extends its own deadline, and looks at the kernel's side of the lease.
@@ -289,7 +311,7 @@ impl Timing {
     /// How long, by any clock, a kernel that is alone can go on after its host stood still or was cut
     /// off: a starting node waits that long for the nodes that it was told of.
     pub(super) fn longest_alone(&self) -> Duration {
-        self.stretched(self.settings.agent_grace)
+        Self::stretched(self.settings.agent_grace, self.settings.drift_ppm)
     }
 
     /// How long after a node's host died or was cut off its VIPs are answered elsewhere, at most,
@@ -387,6 +409,7 @@ mod tests {
             take_over in 10_u64..20_000, drift_ppm in 0_u32..=100_000,
             node_off in -1.0_f64..=1.0, peer_off in -1.0_f64..=1.0,
         ) {
+            let partition = if majority { Partition::Majority } else { Partition::Available };
             let ms = Duration::from_millis;
             let settings = Settings {
                 probe_interval: ms(interval),
@@ -395,7 +418,7 @@ mod tests {
                 take_over_after: ms(take_over),
                 drift_ppm,
                 agent_grace: ms(20_000),
-                ..Settings::new(Partition::Available)
+                ..Settings::new(partition)
             };
             if let Ok(timing) = Timing::new(settings) {
                 let drift = f64::from(drift_ppm) / 1e6;

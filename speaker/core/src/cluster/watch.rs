@@ -86,10 +86,11 @@ impl Cluster {
 
     /// Watches a member for a while, whoever its regular watchers are.
     pub(super) fn watch_for_now(&mut self, name: &NodeName, now: Instant) {
-        let until = Some(now + 2 * self.timing.settings().take_over_after);
+        let waits = self.waits();
         let Some(peer) = self.peers.get_mut(name) else {
             return;
         };
+        let until = Some(now + 2 * waits.silence(peer));
         if peer.state != State::Live {
             return;
         }
@@ -125,7 +126,6 @@ impl Cluster {
     }
 
     pub(super) fn probe_due(&mut self, now: Instant) {
-        let interval = self.timing.settings().probe_interval;
         let late = self.timing.settings().suspect_after;
         let due: Vec<NodeName> = self
             .live()
@@ -144,6 +144,7 @@ impl Cluster {
                 peer.watch = None;
                 continue;
             }
+            let interval = self.timing.interval_for(&peer.card.spans);
             // A lost probe is sent again well before the next is due, but not for ever.
             let unheard = watch.heard.unwrap_or(watch.since);
             let pause = if now < unheard + late {
@@ -247,7 +248,6 @@ impl Cluster {
 
     fn on_reply(&mut self, reply: &Probe, path: Path<'_>, now: Instant) {
         let late = self.timing.settings().suspect_after;
-        let interval = self.timing.settings().probe_interval;
         let smooth = self.is_smooth(now);
         let smooth_since = self.smooth_since;
         let headless = self.timing.heartbeat() * 3 / 2;
@@ -278,6 +278,7 @@ impl Cluster {
             self.lapsed(&name, life, reply.agent_left_ms == 0, now);
             return;
         }
+        let interval = self.timing.interval_for(&peer.card.spans);
         watch.next = watch.next.max(sent + interval);
         watch.heard = Some(now);
         let given_up = peer.silence.gone;

@@ -103,6 +103,13 @@ impl Display for Event {
                 f,
                 "{address} also calls itself by this node's name: give each its own --node-name"
             ),
+            Self::TimesDiffer(node, spans) => write!(
+                f,
+                "{node} runs with other times (its peers' lease is {:?}, its agent's grace {:?}, it \
+                 needs {:?} to notice a lost majority, its clock may be {} ppm off): the longer \
+                 ones hold; give all nodes the same flags",
+                spans.peers_lease, spans.agent_grace, spans.notice, spans.drift_ppm
+            ),
             Self::Unreadable(address) => write!(
                 f,
                 "a message from {address} cannot be read: it is of another version"

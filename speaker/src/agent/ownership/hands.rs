@@ -39,6 +39,7 @@ impl Hands {
         Ok(Some(Adopted {
             lease,
             deadline: Instant::now() + Duration::from_nanos(left),
+            peers_lease: Duration::from_nanos(agent.peers_lease_ns),
             alone: agent.alone,
             vips: vips
                 .filter(|(_, vip)| vip.action == Action::Answer)

@@ -169,6 +169,7 @@ impl Ownership {
             name,
             cluster: Cluster::new(config, timing, Instant::now()),
             net,
+            members,
             drained,
             draining,
             hand_over,
@@ -380,7 +381,9 @@ fn tell(event: &Event) {
     match event {
         // The node tells of these itself.
         Event::Conflict(_, Claimant::Foreign(_)) => {}
-        Event::MemberUp(_) | Event::MemberLeft(_) | Event::Joined => info!("{event}"),
+        Event::MemberUp(_) | Event::MemberLeft(_) | Event::Joined | Event::TimesDiffer(..) => {
+            info!("{event}")
+        }
         Event::MemberDown(..)
         | Event::LifeOver(_)
         | Event::NameTaken(_)
