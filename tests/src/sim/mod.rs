@@ -24,7 +24,7 @@ use std::{collections::VecDeque, fmt};
 
 pub use fault::Fault;
 pub use invariant::{Broken, Invariant};
-pub use scenario::Scenario;
+pub use scenario::{NEVER, Scenario};
 
 use world::{Trace, World};
 

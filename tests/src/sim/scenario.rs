@@ -7,6 +7,9 @@ use speaker_core::cluster::{Failback, Partition, Settings};
 
 use super::{fault::Fault, net::Weather};
 
+/// The start of a node that does not start.
+pub const NEVER: u64 = u64::MAX;
+
 /// A cluster, its weather, and what happens to it.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -143,7 +146,8 @@ impl Scenario {
     /// When the last fault is over, in milliseconds.
     pub(super) fn calm(&self) -> u64 {
         let faults = self.faults.iter().map(|(at, fault)| at + fault.span());
-        let starts = self.starts.iter().map(|at| at + 4_000);
+        let starts = self.starts.iter().filter(|at| **at != NEVER);
+        let starts = starts.map(|at| at + 4_000);
         faults.chain(starts).max().unwrap_or_default()
     }
 }

@@ -13,6 +13,7 @@ use super::{
     invariant::{Broken, Watchdog},
     net::Net,
     node::{Clock, MS, Node, Packet},
+    scenario::NEVER,
 };
 
 /// Lines of the trace that are kept.
@@ -138,8 +139,10 @@ impl World {
             trace,
         };
         for node in 0..count {
-            let at = world.scenario.starts[node] * MS;
-            world.at(at, What::Start(node));
+            let at = world.scenario.starts[node];
+            if at != NEVER {
+                world.at(at * MS, What::Start(node));
+            }
         }
         for (fault, (at, _)) in world.scenario.faults.clone().iter().enumerate() {
             world.at(at * MS, What::Begin(fault));

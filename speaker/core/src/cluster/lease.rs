@@ -269,6 +269,11 @@ impl Cluster {
         }
     }
 
+    /// It is joining, and strangers may still turn up.
+    pub(super) fn is_waiting_for_strangers(&self, now: Instant) -> bool {
+        matches!(self.own.phase, Phase::Joining(until) if now < until)
+    }
+
     /// Begins to look for the others, if it is known which they are.
     fn join(&mut self, now: Instant) {
         if self.own.phase != Phase::Untold {

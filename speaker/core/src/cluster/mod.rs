@@ -267,6 +267,7 @@ impl Cluster {
     fn run(&mut self, now: Instant) {
         self.assign_watches(now);
         self.invite_due(now);
+        self.scout_due(now);
         self.greet_due(now);
         self.probe_due(now);
         self.watch_the_mute(now);
@@ -285,6 +286,7 @@ impl Cluster {
         // What came due while the present input was handled is for the next one.
         [
             self.meet_wake(),
+            self.scout_wake(),
             self.watch_wake(),
             self.silence_wake(now),
             self.lease_wake(now),

@@ -2,6 +2,9 @@
 //!
 //! A node that starts while another one's agent is away cannot meet it, and yet that one's kernel
 //! may be answering. So strangers are asked by probe as well; while one stands, nothing is claimed.
+//!
+//! Strangers are invited one at a time, which takes long if there are many. Those that stand, and
+//! all while this node joins, are also asked four times a second each, however many they are.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,12 +20,16 @@ use super::{Cluster, io::Command, name::Life};
 const OUT: usize = 512;
 /// How long a stranger is taken to stand after it was last seen to.
 const STANDS: Duration = Duration::from_millis(1_500);
+/// How often it is asked: losing a few replies in a row must not be enough to forget it.
+const AGAIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
 pub(super) struct Scouts {
     out: VecDeque<(u64, SocketAddr)>,
     /// Where a kernel stands that is not a member's, and when it was last seen to.
     standing: BTreeMap<SocketAddr, Instant>,
+    /// When they are next asked.
+    next: Option<Instant>,
 }
 
 impl Cluster {
@@ -36,6 +43,31 @@ impl Cluster {
         let to = SocketAddr::new(address.ip(), self.card.endpoints.probes.port());
         let probe = self.request(ANYBODY, Life(0), sequence, 0, 0);
         self.commands.push_back(Command::SendProbe { to, probe });
+    }
+
+    /// Asks the strangers that stand again, and while this node joins, all of them.
+    pub(super) fn scout_due(&mut self, now: Instant) {
+        let joining = self.is_waiting_for_strangers(now);
+        if !joining && self.scouts.standing.is_empty() {
+            self.scouts.next = None;
+            return;
+        }
+        if now < *self.scouts.next.get_or_insert(now + AGAIN) {
+            return;
+        }
+        self.scouts.next = Some(now + AGAIN);
+        let standing = &self.scouts.standing;
+        let asked = self.strangers().into_iter();
+        let asked: Vec<SocketAddr> = asked
+            .filter(|address| joining || standing.contains_key(address))
+            .collect();
+        for address in asked {
+            self.scout(address);
+        }
+    }
+
+    pub(super) fn scout_wake(&self) -> Option<Instant> {
+        self.scouts.next
     }
 
     /// Takes a scout's report, if the reply is one.
