@@ -10,6 +10,10 @@ pub(crate) const DRAINED: &str = "drained";
 pub(crate) const OBJECTS: &str = "last-known-objects.json";
 /// [`OBJECTS`] while it is written.
 pub(crate) const NEW_OBJECTS: &str = "last-known-objects.new";
+/// Where the nodes are that it has met.
+pub(crate) const MEMBERS: &str = "members";
+/// [`MEMBERS`] while it is written.
+pub(crate) const NEW_MEMBERS: &str = "members.new";
 /// The last good content of each manifest.
 pub(crate) const MANIFESTS: &str = "last-good-manifests";
 
@@ -21,7 +25,15 @@ pub(crate) const MANIFESTS: &str = "last-good-manifests";
 /// Something cannot be removed.
 pub fn remove(directory: &Path) -> io::Result<bool> {
     let mut found = false;
-    for name in [SOCKET, DRAINED, OBJECTS, NEW_OBJECTS, MANIFESTS] {
+    for name in [
+        SOCKET,
+        DRAINED,
+        OBJECTS,
+        NEW_OBJECTS,
+        MEMBERS,
+        NEW_MEMBERS,
+        MANIFESTS,
+    ] {
         let path = directory.join(name);
         let removed = match fs::symlink_metadata(&path) {
             Ok(it) if it.is_dir() => fs::remove_dir_all(&path),

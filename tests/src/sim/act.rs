@@ -87,6 +87,7 @@ impl World {
                 leaving.stopping |= leaving.left;
                 self.feed(node, Input::Stop(Stop::HandOver));
             }
+            Fault::Remove { nodes, .. } => self.configure(&nodes, true),
             Fault::LinkDown { node, .. } => self.link(node, false),
             Fault::Drain { node, .. } => {
                 self.nodes[node].draining = true;
@@ -138,6 +139,7 @@ impl World {
             }
             Fault::Stop { node, .. } => self.resume(node),
             Fault::Freeze { node, .. } => self.thaw(node),
+            Fault::Remove { nodes, back } if back.is_some() => self.configure(&nodes, false),
             Fault::LinkDown { node, .. } => self.link(node, true),
             Fault::Drain { node, .. } => {
                 self.nodes[node].draining = false;
@@ -163,6 +165,7 @@ impl World {
             | Fault::Restart { .. }
             | Fault::Flags { .. }
             | Fault::Leave { .. }
+            | Fault::Remove { .. }
             | Fault::Busy { .. }
             | Fault::Move { .. }
             | Fault::Rebalance { .. }
@@ -274,6 +277,17 @@ impl World {
         let next = self.now + pause + self.rng.u64(0..pause);
         if next < until {
             self.at(next, What::Busy { pause, until });
+        }
+    }
+
+    /// All nodes hear which of them there are by now.
+    fn configure(&mut self, nodes: &[usize], removed: bool) {
+        for node in nodes {
+            self.removed[*node] = removed;
+        }
+        for node in 0..self.nodes.len() {
+            let peers = self.peers_of(node);
+            self.feed(node, Input::Peers(peers));
         }
     }
 

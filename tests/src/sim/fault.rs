@@ -27,6 +27,13 @@ pub enum Fault {
     Freeze { node: usize, span: u64 },
     /// The agent restarts as announced.
     Restart { node: usize, away: u64 },
+    /// The node's next agent is told other times.
+    Flags { node: usize, settings: Settings },
+    /// The configuration no longer has these nodes, and then has them again.
+    Remove {
+        nodes: Vec<usize>,
+        back: Option<u64>,
+    },
     /// The agent hands everything over and leaves; it comes back, or not.
     Leave { node: usize, back: Option<u64> },
     /// No packet passes between these and the rest.
@@ -66,7 +73,9 @@ impl Fault {
     /// When it is over, after it began.
     pub fn span(&self) -> u64 {
         match *self {
-            Self::Crash { back, .. } | Self::Leave { back, .. } => back.unwrap_or(0),
+            Self::Crash { back, .. } | Self::Leave { back, .. } | Self::Remove { back, .. } => {
+                back.unwrap_or(0)
+            }
             Self::Kill { back, .. } => back,
             Self::Restart { away, .. } => away,
             Self::Stop { span, .. }

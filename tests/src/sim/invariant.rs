@@ -127,6 +127,7 @@ impl Watchdog {
             | Fault::NoProbes { .. }
             | Fault::Move { .. }
             | Fault::Rebalance { .. }
+            | Fault::Remove { .. }
             | Fault::Withdraw { .. }
             | Fault::Separate { .. } => (0..nodes).collect(),
         };
@@ -340,8 +341,11 @@ impl World {
                 && !self.withdrawn[vip]
                 && self.scenario.candidates[self.leader(vip).unwrap_or(vip)][at].is_some()
         };
-        let running = self.nodes.iter().filter(|node| node.runs()).count();
-        let majority = 2 * running > self.nodes.len();
+        let there = |at: &usize| !self.removed[*at];
+        let configured = (0..self.nodes.len()).filter(there).count();
+        let running = (0..self.nodes.len()).filter(there);
+        let running = running.filter(|at| self.nodes[*at].runs()).count();
+        let majority = 2 * running > configured;
         if self.scenario.partition == Partition::Majority && !majority {
             return None;
         }

@@ -1,7 +1,7 @@
 //! A modelled host: its clock, its kernel's maps, and the agent that may or may not run on it.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     sync::LazyLock,
     time::{Duration, Instant},
@@ -129,6 +129,7 @@ pub(super) struct Node {
     pub(super) unannounced: BTreeSet<usize>,
     /// What the agent keeps on disk.
     pub(super) draining: bool,
+    pub(super) remembered: BTreeMap<NodeName, SocketAddr>,
     /// The links that VIPs are on are up.
     pub(super) linked: bool,
     /// What keeps the agent's packets from leaving.
@@ -177,6 +178,7 @@ impl Node {
             trip: None,
             unannounced: BTreeSet::new(),
             draining: false,
+            remembered: BTreeMap::new(),
             linked: true,
             chokes: 0,
             choked: None,

@@ -1,6 +1,10 @@
 //! What one seed plays.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use fastrand::Rng;
 use speaker_core::cluster::{Failback, Partition, Settings};
@@ -25,6 +29,10 @@ pub struct Scenario {
     pub follows: BTreeMap<usize, usize>,
     /// What a split does.
     pub partition: Partition,
+    /// Which nodes some are told of; the rest are told of all.
+    pub told: BTreeMap<usize, BTreeSet<usize>>,
+    /// Nodes that do not run with the defaults.
+    pub settings: BTreeMap<usize, Settings>,
     /// When VIPs go back.
     pub failback: Failback,
     /// How far each clock's rate is from true, in parts per million.
@@ -116,6 +124,8 @@ impl Scenario {
             candidates: vec![vec![Some(0); nodes]],
             follows: BTreeMap::new(),
             partition: Partition::Available,
+            told: BTreeMap::new(),
+            settings: BTreeMap::new(),
             failback: Failback::Never,
             drift: vec![0; nodes],
             starts: vec![0; nodes],
@@ -172,6 +182,12 @@ impl fmt::Display for Scenario {
         )?;
         for (vip, candidates) in self.candidates.iter().enumerate() {
             writeln!(f, "  VIP {vip}: {candidates:?}")?;
+        }
+        for (node, told) in &self.told {
+            writeln!(f, "  node {node} is told of {told:?}")?;
+        }
+        for (node, settings) in &self.settings {
+            writeln!(f, "  node {node}: {settings:?}")?;
         }
         if !self.follows.is_empty() {
             writeln!(f, "  follows: {:?}", self.follows)?;

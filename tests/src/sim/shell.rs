@@ -215,6 +215,7 @@ impl World {
                     },
                 );
             }
+            Command::Remember(known) => self.nodes[at].remembered = known,
             Command::Event(event) => self.note(at, &event),
             Command::Stopped => self.ended(at),
         }
@@ -299,11 +300,22 @@ impl World {
         }
     }
 
+    /// The nodes that this one is told of.
+    pub(super) fn peers_of(&self, at: usize) -> BTreeSet<SocketAddr> {
+        let told = |other: &usize| match self.scenario.told.get(&at) {
+            Some(told) => told.contains(other),
+            None => true,
+        };
+        (0..self.nodes.len())
+            .filter(|other| told(other) && !self.removed[*other])
+            .map(|other| self.nodes[other].endpoints.messages)
+            .collect()
+    }
+
     /// Starts an agent where none runs, and the host if it is off.
     pub(super) fn start(&mut self, at: usize) {
         let kernel = self.read_kernel(at);
-        let peers = self.nodes.iter().map(|node| node.endpoints.messages);
-        let peers = Some(peers.collect());
+        let peers = Some(self.peers_of(at));
         let seed = self.rng.u64(..);
         // Now and then a host comes up with a clock that is far behind.
         let life = Life(if self.rng.u8(0..8) == 0 {
@@ -341,6 +353,7 @@ impl World {
             .filter(|_| lease.life != 0),
             keys: vec![KEY],
             peers,
+            remembered: node.remembered.clone(),
             draining: node.draining,
             failback: self.scenario.failback,
             check_first: false,

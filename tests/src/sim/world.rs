@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) frozen_until: Vec<u64>,
     pub(super) stopped_until: Vec<u64>,
+    /// Nodes that the configuration no longer has.
+    pub(super) removed: Vec<bool>,
     pub(super) withdrawn: Vec<bool>,
     /// VIPs that follow none for now.
     pub(super) separate: Vec<bool>,
@@ -130,6 +132,7 @@ impl World {
             sequence: 0,
             rng,
             nodes,
+            removed: vec![false; count],
             frozen_until: vec![0; count],
             stopped_until: vec![0; count],
             timings,

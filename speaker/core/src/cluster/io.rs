@@ -1,7 +1,7 @@
 //! The whole vocabulary: what can happen to a [`Cluster`](super::Cluster), and what can come of it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -121,6 +121,8 @@ pub enum Command {
     Announce(VipName),
     /// Ask the wire whether anybody answers for this VIP.
     Check(VipName),
+    /// Keep this for [`Config::remembered`]: all nodes that are known and have not left.
+    Remember(BTreeMap<NodeName, SocketAddr>),
     /// Tell whoever listens.
     Event(Event),
     /// After [`Input::Stop`]: all is said, the process may end.
@@ -363,6 +365,8 @@ pub struct Config {
     /// Nodes to look for, from which the others are learnt; none: [`Input::Peers`] will tell of all
     /// that there are, and this node waits for it before it joins.
     pub peers: Option<BTreeSet<SocketAddr>>,
+    /// Where nodes were that a former agent of this node knew: they are looked for too.
+    pub remembered: BTreeMap<NodeName, SocketAddr>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,
     /// When a VIP goes back to a better candidate.

@@ -221,14 +221,17 @@ impl Cluster {
             .live()
             .filter(|(_, peer)| peer.silence.heard.map_or_else(|| fresh(peer.since), fresh))
             .count();
-        let known = self
-            .peers
-            .values()
-            .filter(|peer| matches!(peer.state, State::Live | State::Down(_)))
-            .count();
+        let known = self.peers.values().filter(|peer| match peer.state {
+            State::Live => true,
+            // One that is down and has left the configuration is not there to have a say.
+            State::Down(_) => self.may_exist(peer),
+            State::Stranger | State::Left => false,
+        });
+        let known = known.count();
         // Who is unmet takes longest to find, and this is asked for each probe.
         let own = self.card.endpoints.messages;
-        let others = self.addresses.len() - usize::from(self.addresses.contains(&own));
+        let configured = self.addresses.len() - usize::from(self.addresses.contains(&own));
+        let others = configured + self.remembered.len();
         let outweighs = |unmet: usize| 2 * (1 + replying) > 1 + known + unmet;
         outweighs(others) || outweighs(self.unmet())
     }
@@ -242,7 +245,11 @@ impl Cluster {
             .map(|peer| peer.card.endpoints.messages)
             .chain([self.card.endpoints.messages])
             .collect();
-        self.addresses.difference(&met).count()
+        let addresses = self.addresses.iter().chain(self.remembered.values());
+        addresses
+            .filter(|address| !met.contains(address))
+            .collect::<BTreeSet<_>>()
+            .len()
     }
 
     pub(super) fn on_kernel(&mut self, kernel: KernelLease, now: Instant) {
@@ -283,6 +290,8 @@ impl Cluster {
 
     /// These are the nodes that there are. Others that are members stay so until they are down.
     pub(super) fn on_peers(&mut self, addresses: BTreeSet<SocketAddr>, now: Instant) {
+        self.complete = true;
+        self.remembered.clear();
         self.addresses = addresses;
         if self.own.phase == Phase::Untold {
             self.own.phase = Phase::Joining(now + self.timing.longest_alone());

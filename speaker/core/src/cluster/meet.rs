@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::{Downfall, Event, LifeOver},
+    io::{Command, Downfall, Event, LifeOver},
     links::LinksHash,
     message::{Body, Card, Cursor, Page, ROOM, Standing},
     name::{Life, NodeName, VipKey},
@@ -44,8 +44,35 @@ impl Cluster {
             .filter(|peer| matches!(peer.state, State::Stranger | State::Down(_)))
             .map(|peer| peer.card.endpoints.messages)
             .chain(self.addresses.iter().copied())
+            .chain(self.remembered.values().copied())
             .filter(|address| *address != own && !members.contains(address))
             .collect()
+    }
+
+    /// The configuration does not say that there is no such node.
+    pub(super) fn may_exist(&self, peer: &Peer) -> bool {
+        !self.complete || self.addresses.contains(&peer.card.endpoints.messages)
+    }
+
+    /// Has the nodes that are known written down, if they are others than before.
+    pub(super) fn remember(&mut self) {
+        if self.complete {
+            return;
+        }
+        let unmet = |state: State| state == State::Stranger;
+        let peers = &self.peers;
+        self.remembered
+            .retain(|name, _| peers.get(name).is_none_or(|peer| unmet(peer.state)));
+        let mut known = self.remembered.clone();
+        for (name, peer) in peers {
+            if peer.state != State::Left {
+                known.insert(name.clone(), peer.card.endpoints.messages);
+            }
+        }
+        if known != self.written {
+            self.written.clone_from(&known);
+            self.commands.push_back(Command::Remember(known));
+        }
     }
 
     /// One stranger at a time; a node that comes back is asked by all, so the more there are the
@@ -60,9 +87,12 @@ impl Cluster {
         }
         self.invite.0 = now + self.invite_interval();
         let keep = |peer: &Peer| {
-            !matches!(peer.state, State::Down(_) | State::Left)
-                || now < peer.since + Timing::FORGET
-                || self.addresses.contains(&peer.card.endpoints.messages)
+            let forgettable = match peer.state {
+                State::Stranger | State::Live => false,
+                State::Down(_) => !self.may_exist(peer),
+                State::Left => true,
+            };
+            !forgettable || now < peer.since + Timing::FORGET
         };
         let forgotten: Vec<NodeName> = self
             .peers

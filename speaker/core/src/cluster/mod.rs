@@ -116,6 +116,12 @@ pub struct Cluster {
 
     /// The addresses that the cluster is configured to have.
     addresses: BTreeSet<SocketAddr>,
+    /// There are no other nodes than at these.
+    complete: bool,
+    /// Where nodes were that a former agent knew, and this one has yet to meet.
+    remembered: BTreeMap<NodeName, SocketAddr>,
+    /// What the next agent will know.
+    written: BTreeMap<NodeName, SocketAddr>,
     peers: BTreeMap<NodeName, Peer>,
     complaints: Complaints,
     /// Counts the changes of what other nodes tell of themselves.
@@ -161,6 +167,7 @@ impl Cluster {
             adopted,
             keys,
             peers,
+            remembered,
             draining,
             failback,
             check_first,
@@ -191,7 +198,10 @@ impl Cluster {
             links: Vec::new(),
             own,
             planned: false,
+            complete: peers.is_none(),
             addresses: peers.unwrap_or_default(),
+            written: remembered.clone(),
+            remembered,
             peers: BTreeMap::new(),
             complaints: Complaints::default(),
             news: 0,

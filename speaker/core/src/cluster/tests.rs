@@ -61,6 +61,7 @@ fn config(node: usize, peers: usize, adopted: Option<Adopted>) -> Config {
         adopted,
         keys: vec![KEY],
         peers: Some((0..peers).map(|peer| endpoints(peer).messages).collect()),
+        remembered: BTreeMap::new(),
         draining: false,
         failback: Failback::Never,
         check_first: false,
@@ -179,7 +180,7 @@ impl Lab {
                 Command::Announce(vip) => self.nodes[at].announced.push(vip),
                 Command::AnswerProbe { .. } | Command::Check(_) => unreachable!("no need here"),
                 Command::Event(event) => self.nodes[at].events.push(event),
-                Command::Stopped => {}
+                Command::Remember(_) | Command::Stopped => {}
             }
         }
     }

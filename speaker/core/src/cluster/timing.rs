@@ -196,7 +196,7 @@ impl Timing {
     pub(super) const WIRE: Duration = Duration::from_millis(250);
     /// A VIP that was found in use is looked at again after this long.
     pub(super) const RECHECK: Duration = Duration::from_secs(10);
-    /// A node that has been down for this long is forgotten, unless it is configured.
+    /// A node that has left, or is down and no longer configured, is forgotten after this long.
     pub(super) const FORGET: Duration = Duration::from_secs(24 * 3600);
 
     /// These times, if they are safe together.

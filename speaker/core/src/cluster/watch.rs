@@ -40,6 +40,7 @@ impl Cluster {
         if !std::mem::take(&mut self.unassigned) {
             return;
         }
+        self.remember();
         let mut numbers: Vec<u64> = self.live().map(|(_, peer)| peer.number).collect();
         numbers.push(self.number);
         let everyone = self.timing.settings().partition == Partition::Majority;

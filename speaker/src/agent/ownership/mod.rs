@@ -1,6 +1,7 @@
 //! This node's part in the cluster: carries [`Cluster`]'s commands out.
 
 mod hands;
+mod members;
 mod net;
 mod verbs;
 mod vips;
@@ -34,6 +35,7 @@ use crate::{
     timer::until,
 };
 use hands::{name_of, vip_of};
+use members::{Addresses, Members};
 use net::Net;
 
 /// How often the key file is read anew.
@@ -81,6 +83,8 @@ pub(super) struct Ownership {
     cluster: Cluster,
     /// None where this node is alone.
     net: Option<Net>,
+    /// None where the configuration says which nodes there are.
+    members: Option<Members>,
     drained: PathBuf,
     draining: bool,
     hand_over: bool,
@@ -152,6 +156,13 @@ impl Ownership {
         if draining {
             warn!("this node is drained: it owns nothing until `speaker undrain`");
         }
+        let (members, remembered) = match net {
+            Some(_) if !follow => {
+                let (members, known) = Members::open(state_dir)?;
+                (Some(members), known)
+            }
+            Some(_) | None => (None, Addresses::new()),
+        };
         let adopted = hands.adopted()?;
         let config = Config {
             name: name.clone(),
@@ -160,6 +171,7 @@ impl Ownership {
             adopted,
             keys: net.as_ref().map_or_else(Vec::new, Net::probe_keys),
             peers: (!follow).then(|| peers.into_iter().collect()),
+            remembered,
             draining,
             failback,
             check_first,
@@ -311,6 +323,11 @@ impl Ownership {
                     self.joined |= event == Event::Joined;
                     self.edition += 1;
                     tell(&event);
+                }
+                Command::Remember(known) => {
+                    if let Some(members) = &self.members {
+                        members.keep(known);
+                    }
                 }
                 Command::Stopped => self.stopped = true,
             }

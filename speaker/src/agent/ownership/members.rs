@@ -1,0 +1,98 @@
+//! Which nodes this one knows of, kept on disk.
+//!
+//! Each node need only be told of one other, and learns of the rest when it joins. Should that other
+//! one be away when it starts again, these are what it looks for.
+
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path, sync::mpsc, thread};
+
+use anyhow::{Context as _, Result};
+use speaker_core::cluster::NodeName;
+use tracing::warn;
+
+use crate::state;
+
+/// Where nodes are, by name.
+pub(super) type Addresses = BTreeMap<NodeName, SocketAddr>;
+
+/// The file, and the thread that writes it: a slow disk must not keep the agent from its lease.
+pub(super) struct Members {
+    writer: mpsc::Sender<Addresses>,
+}
+
+impl Members {
+    /// What was kept last. What cannot be read is said and left out: it is only a help.
+    pub(super) fn open(state_dir: &Path) -> Result<(Self, Addresses)> {
+        let path = state_dir.join(state::MEMBERS);
+        let known = load(&path).unwrap_or_else(|error| {
+            warn!(
+                "{}: {error}; only configured nodes are looked for",
+                path.display()
+            );
+            Addresses::new()
+        });
+        let (writer, changes) = mpsc::channel();
+        let write = move || {
+            while let Ok(members) = changes.recv() {
+                if let Err(error) = keep(&path, &members) {
+                    warn!(
+                        "{} cannot be written, so that only configured nodes are looked for at the \
+                         next start: {error}",
+                        path.display()
+                    );
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("members".into())
+            .spawn(write)
+            .context("the thread that writes down the members")?;
+        Ok((Self { writer }, known))
+    }
+
+    pub(super) fn keep(&self, members: Addresses) {
+        // The thread ends with the agent.
+        let _ = self.writer.send(members);
+    }
+}
+
+/// Lines of a name and an address.
+fn load(path: &Path) -> io::Result<Addresses> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Addresses::new()),
+        text => text?,
+    };
+    let member = |line: &str| {
+        let (name, address) = line.rsplit_once(' ')?;
+        Some((NodeName::from(name), address.parse().ok()?))
+    };
+    Ok(text.lines().filter_map(member).collect())
+}
+
+/// Replaces the file, at once or not at all.
+fn keep(path: &Path, members: &Addresses) -> io::Result<()> {
+    let lines = members.iter().map(|(name, at)| format!("{name} {at}\n"));
+    let new = path.with_file_name(state::NEW_MEMBERS);
+    fs::write(&new, lines.collect::<String>())?;
+    fs::rename(new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_there_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(state::MEMBERS);
+        assert_eq!(load(&path).unwrap(), Addresses::new());
+        let members: Addresses = [
+            ("n1".into(), SocketAddr::from(([192, 0, 2, 1], 7946))),
+            ("n2".into(), "[2001:db8::2]:7946".parse().unwrap()),
+        ]
+        .into();
+        keep(&path, &members).unwrap();
+        assert_eq!(load(&path).unwrap(), members);
+        fs::write(&path, "n1 192.0.2.1:7946\nwhatever\n").unwrap();
+        assert_eq!(load(&path).unwrap().len(), 1);
+    }
+}
