@@ -4,6 +4,7 @@ use std::{
     future::pending,
     io,
     net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -27,6 +28,8 @@ pub enum Datagram {
     Message(SocketAddr, Vec<u8>),
     /// To the port of probes: a reply, or a probe that no XDP program has answered.
     Probe(SocketAddr, [u8; probe::LENGTH]),
+    /// To the port of probes, and of another length than a probe has.
+    NoProbe,
 }
 
 /// The sockets of messages and of probes.
@@ -35,6 +38,8 @@ pub struct Sockets {
     endpoints: Endpoints,
     messages: Socket,
     probes: Socket,
+    /// Which of the two was read last, so that neither is kept waiting by the other.
+    was_probes: AtomicBool,
 }
 
 /// One socket: to wait for what it receives, and to send without waiting.
@@ -87,6 +92,7 @@ impl Sockets {
             endpoints: Endpoints { messages, probes },
             messages: open(messages)?,
             probes: open(probes)?,
+            was_probes: AtomicBool::new(false),
         })
     }
 
@@ -105,7 +111,7 @@ impl Sockets {
         told(to, self.probes.outgoing.send_to(probe, to));
     }
 
-    /// The next datagram, probes first.
+    /// The next datagram, from one socket and the other in turn.
     pub async fn next(&self) -> Datagram {
         loop {
             tokio::select! {
@@ -129,14 +135,27 @@ impl Sockets {
 
     /// The next datagram that is there already.
     pub fn try_next(&self) -> Option<Datagram> {
-        let mut buffer = [0; LONGEST];
-        // Strangers' datagrams of other lengths are no probes.
-        while let Ok((length, from)) = self.probes.incoming.try_recv_from(&mut buffer) {
-            if let Ok(probe) = buffer[..length].try_into() {
-                return Some(Datagram::Probe(from, probe));
-            }
+        if self.was_probes.load(Ordering::Relaxed) {
+            self.try_message().or_else(|| self.try_probe())
+        } else {
+            self.try_probe().or_else(|| self.try_message())
         }
-        let (length, from) = self.messages.incoming.try_recv_from(&mut buffer).ok()?;
+    }
+
+    fn try_probe(&self) -> Option<Datagram> {
+        let mut buffer = [0; LONGEST];
+        let received = self.probes.incoming.try_recv_from(&mut buffer);
+        let (length, from) = received.ok()?;
+        self.was_probes.store(true, Ordering::Relaxed);
+        let probe = buffer[..length].try_into();
+        Some(probe.map_or(Datagram::NoProbe, |probe| Datagram::Probe(from, probe)))
+    }
+
+    fn try_message(&self) -> Option<Datagram> {
+        let mut buffer = [0; LONGEST];
+        let received = self.messages.incoming.try_recv_from(&mut buffer);
+        let (length, from) = received.ok()?;
+        self.was_probes.store(false, Ordering::Relaxed);
         Some(Datagram::Message(from, buffer[..length].to_vec()))
     }
 }
@@ -199,5 +218,27 @@ mod tests {
             panic!("then the message");
         };
         assert_eq!((from, message), (messages, b"hello".to_vec()));
+        assert!(matches!(sockets.next().await, Datagram::NoProbe));
+    }
+
+    #[tokio::test]
+    async fn neither_socket_is_kept_waiting_by_the_other() {
+        let free = StdSocket::bind(loopback(0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let sockets = Sockets::bind(loopback(port)).unwrap();
+        let Endpoints { messages, probes } = sockets.endpoints();
+        for _ in 0..2 {
+            sockets.send_message(messages, b"hello");
+            sockets.send_message(probes, b"no probe");
+        }
+        let mut came = String::new();
+        for _ in 0..4 {
+            came.push(match sockets.next().await {
+                Datagram::Message(..) => 'm',
+                Datagram::Probe(..) | Datagram::NoProbe => 'p',
+            });
+        }
+        assert_eq!(came, "pmpm");
     }
 }

@@ -2,6 +2,7 @@
 //! wire is counted: one that comes twice fails the test that saw it.
 
 mod agents;
+mod flood;
 mod hosts;
 mod policies;
 mod programs;

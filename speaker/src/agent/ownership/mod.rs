@@ -25,7 +25,7 @@ use speaker_core::{
     },
     node,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::yield_now};
 use tracing::{info, warn};
 
 use crate::{
@@ -107,6 +107,8 @@ pub(super) struct Ownership {
         mpsc::UnboundedSender<Checked>,
         mpsc::UnboundedReceiver<Checked>,
     ),
+    /// Datagrams have just had their turn.
+    served: bool,
     /// All is said, the agent may end.
     pub(super) stopped: bool,
 }
@@ -195,6 +197,7 @@ impl Ownership {
             planned: false,
             joined: false,
             checked: mpsc::unbounded_channel(),
+            served: false,
             stopped: false,
         };
         ownership.carry_out(&mut VecDeque::new(), hands);
@@ -213,11 +216,27 @@ impl Ownership {
         self.handle(Input::Peers(addresses), hands);
     }
 
-    /// The next thing that happens by itself.
+    /// The next thing that happens by itself. Anybody can send datagrams, and so many that there is
+    /// always another one: after some of them, everything else has its turn.
     pub(super) async fn next(&mut self) -> Happening {
-        let due = until(self.cluster.poll_timeout());
-        let keys = until(self.net.as_ref().map(|net| net.read + KEYS));
+        let due = self.cluster.poll_timeout();
+        let keys = self.net.as_ref().map(|net| net.read + KEYS);
+        let served = std::mem::take(&mut self.served);
+        if served {
+            let now = Instant::now();
+            let overdue = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+            if overdue(due) {
+                return Happening::Due;
+            }
+            if overdue(keys) {
+                return Happening::Keys;
+            }
+        }
+        let (due, keys) = (until(due), until(keys));
         let datagram = async {
+            if served {
+                yield_now().await;
+            }
             match &self.net {
                 Some(net) => net.sockets.next().await,
                 None => pending().await,
@@ -250,6 +269,7 @@ impl Ownership {
                     let net = self.net.as_ref().filter(|_| Instant::now() < end);
                     next = net.and_then(|net| net.sockets.try_next());
                 }
+                self.served = true;
             }
         }
     }
@@ -274,6 +294,7 @@ impl Ownership {
                 }
                 None => Input::Probe(probe),
             },
+            Datagram::NoProbe => return,
         };
         self.handle(input, hands);
     }
