@@ -44,7 +44,8 @@ pub(super) struct Cluster {
     )]
     failback: Failback,
 
-    /// Which side goes on when the nodes are split
+    /// Which side goes on when the nodes are split. With `majority`, every node probes every other,
+    /// about 30 packets a second for each
     #[arg(long, env = "SPEAKER_PARTITION", value_enum, default_value_t = Partition::Available)]
     partition: Partition,
 

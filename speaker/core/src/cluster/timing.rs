@@ -401,13 +401,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted, and however the two clocks run within the allowance, the peer's
-        /// wait is over only after the node's lease.
+        /// Whatever is accepted, and however the clocks run within the allowance, the peer's wait is
+        /// over only after the node's lease; where the majority counts, also after a third node,
+        /// cut off with it, has noticed that and renewed it for the last time.
         #[test]
         fn what_is_accepted_is_safe(
             interval in 10_u64..2_000, suspect in 10_u64..5_000, lease in 10_u64..10_000,
             take_over in 10_u64..20_000, drift_ppm in 0_u32..=100_000,
-            node_off in -1.0_f64..=1.0, peer_off in -1.0_f64..=1.0,
+            node_off in -1.0_f64..=1.0, peer_off in -1.0_f64..=1.0, third_off in -1.0_f64..=1.0,
+            majority: bool,
         ) {
             let partition = if majority { Partition::Majority } else { Partition::Available };
             let ms = Duration::from_millis;
@@ -424,7 +426,14 @@ mod tests {
                 let drift = f64::from(drift_ppm) / 1e6;
                 let node_rate = 1.0 + drift * node_off;
                 let peer_rate = 1.0 + drift * peer_off;
-                let lease_ends = timing.settings.peers_lease.as_secs_f64() / node_rate;
+                let third_rate = 1.0 + drift * third_off;
+                let renewed = if majority {
+                    timing.settings.suspect_after.as_secs_f64() / third_rate
+                } else {
+                    0.0
+                };
+                let lease = timing.settings.peers_lease.as_secs_f64();
+                let lease_ends = renewed + lease / node_rate;
                 let wait_ends = timing.settings.take_over_after.as_secs_f64() / peer_rate;
                 prop_assert!(lease_ends < wait_ends);
             }
