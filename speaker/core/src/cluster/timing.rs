@@ -31,6 +31,9 @@ use super::spans::Spans;
 /// What clocks and timers are trusted to resolve.
 const GRANULARITY: Duration = Duration::from_millis(1);
 
+/// How many heartbeats fit at least into the agent's grace.
+const HEARTBEATS: u32 = 10;
+
 /// Who may own VIPs when the cluster is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Partition {
@@ -86,22 +89,23 @@ impl Settings {
 pub enum TimingError {
     /// The inequality of this module does not hold.
     #[error(
-        "a node's VIPs would be taken over after {take_over_after:?}, but with clocks that are up \
-         to {drift_ppm} ppm off it may answer for {needed:?}: take over after {needed:?} or more, \
-         or shorten the peers' lease"
+        "--take-over-after is {take_over_after:?}, but a node may go on answering for {needed:?} \
+         after it was last heard (clocks may be off by {drift_ppm} ppm): set --take-over-after to \
+         at least {needed:?}, or a shorter --peers-lease"
     )]
     TakesOverTooEarly {
         /// As configured.
         take_over_after: Duration,
         /// As configured.
         drift_ppm: u32,
-        /// The shortest safe `take_over_after`.
+        /// The shortest safe `take_over_after`, in whole milliseconds.
         needed: Duration,
     },
     /// One lost probe would silence a healthy node.
     #[error(
-        "a peers' lease of {peers_lease:?} ends when two probes in a row are lost: make it at \
-         least three probe intervals ({needed:?}), or probe more often"
+        "--peers-lease is {peers_lease:?}, and two probes lost in a row would end it: set \
+         --peers-lease to at least {needed:?} (three times --probe-interval), or a shorter \
+         --probe-interval"
     )]
     LeaseTooShort {
         /// As configured.
@@ -111,8 +115,8 @@ pub enum TimingError {
     },
     /// Suspicion must come after a lost probe and before the lease ends.
     #[error(
-        "a node is suspected after {suspect_after:?}: that must be more than two probe intervals \
-         and less than the peers' lease ({least:?} to {most:?})"
+        "--suspect-after is {suspect_after:?}: set it to more than {least:?} (twice \
+         --probe-interval) and less than {most:?} (--peers-lease)"
     )]
     Suspicion {
         /// As configured.
@@ -124,19 +128,22 @@ pub enum TimingError {
     },
     /// The agent could not renew its own deadline in time.
     #[error(
-        "the agent's grace of {agent_grace:?} leaves no room for its heartbeats: make it at least \
-         {least:?}"
+        "--probe-interval is {probe_interval:?}, but the agent, which renews its own side of the \
+         lease as often, needs ten attempts within its grace of {agent_grace:?}: set \
+         --probe-interval to at most {most:?}"
     )]
     AgentGrace {
         /// As configured.
+        probe_interval: Duration,
+        /// As configured.
         agent_grace: Duration,
-        /// The shortest grace.
-        least: Duration,
+        /// The longest interval.
+        most: Duration,
     },
     /// The grace of a restart is shorter than that of no restart, or beyond the limit.
     #[error(
-        "a restart can be announced for {least:?} (the agent's grace) to {most:?}, not for \
-         {restart_grace:?}"
+        "a restart can be announced for between {least:?} (the agent's grace) and {most:?}, not \
+         for {restart_grace:?}"
     )]
     RestartGrace {
         /// As configured.
@@ -147,15 +154,13 @@ pub enum TimingError {
         most: Duration,
     },
     /// No clock is that bad.
-    #[error(
-        "clocks that are {drift_ppm} ppm off cannot be worked with: the limit is 100000 (10 %)"
-    )]
+    #[error("clocks cannot be allowed to be off by {drift_ppm} ppm: the limit is 100000 (10 %)")]
     Drift {
         /// As configured.
         drift_ppm: u32,
     },
     /// Something would spin.
-    #[error("a probe interval of {probe_interval:?} is too short: the least is 10 ms")]
+    #[error("--probe-interval is {probe_interval:?}: set it to at least 10ms")]
     Interval {
         /// As configured.
         probe_interval: Duration,
@@ -217,6 +222,15 @@ impl Timing {
         if probe_interval < Duration::from_millis(10) {
             return Err(TimingError::Interval { probe_interval });
         }
+        // Before the rules whose way out can be a longer lease: that is none here.
+        let most = agent_grace / HEARTBEATS;
+        if probe_interval > most {
+            return Err(TimingError::AgentGrace {
+                probe_interval,
+                agent_grace,
+                most,
+            });
+        }
         if peers_lease < 3 * probe_interval {
             return Err(TimingError::LeaseTooShort {
                 peers_lease,
@@ -236,12 +250,8 @@ impl Timing {
             return Err(TimingError::TakesOverTooEarly {
                 take_over_after,
                 drift_ppm,
-                needed,
+                needed: Duration::from_millis(needed.as_millis() as u64 + 1),
             });
-        }
-        let least = 10 * timing.heartbeat();
-        if agent_grace < least {
-            return Err(TimingError::AgentGrace { agent_grace, least });
         }
         if restart_grace < agent_grace || restart_grace > Self::LONGEST_RESTART {
             return Err(TimingError::RestartGrace {
@@ -354,16 +364,50 @@ mod tests {
     }
 
     #[test]
-    fn taking_over_before_the_lease_ends_is_refused_with_the_way_out() {
-        let mut settings = Settings::new(Partition::Available);
-        settings.take_over_after = settings.peers_lease;
-        let error = Timing::new(settings).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "a node's VIPs would be taken over after 350ms, but with clocks that are up to 1000 \
-             ppm off it may answer for 351.700701ms: take over after 351.700701ms or more, or shorten \
-             the peers' lease"
+    fn what_is_refused_names_the_flags_and_says_what_to_set_them_to() {
+        let check = |change: fn(&mut Settings), expect: &str| {
+            let mut settings = Settings::new(Partition::Available);
+            change(&mut settings);
+            assert_eq!(Timing::new(settings).unwrap_err().to_string(), expect);
+        };
+        check(
+            |it| it.take_over_after = it.peers_lease,
+            "--take-over-after is 350ms, but a node may go on answering for 352ms after it was \
+             last heard (clocks may be off by 1000 ppm): set --take-over-after to at least 352ms, \
+             or a shorter --peers-lease",
         );
+        check(
+            |it| it.peers_lease = Duration::from_millis(299),
+            "--peers-lease is 299ms, and two probes lost in a row would end it: set --peers-lease \
+             to at least 300ms (three times --probe-interval), or a shorter --probe-interval",
+        );
+        check(
+            |it| it.suspect_after = Duration::from_millis(200),
+            "--suspect-after is 200ms: set it to more than 200ms (twice --probe-interval) and \
+             less than 350ms (--peers-lease)",
+        );
+        check(
+            |it| it.probe_interval = Duration::from_millis(400),
+            "--probe-interval is 400ms, but the agent, which renews its own side of the lease as \
+             often, needs ten attempts within its grace of 3s: set --probe-interval to at most \
+             300ms",
+        );
+        check(
+            |it| it.probe_interval = Duration::from_millis(9),
+            "--probe-interval is 9ms: set it to at least 10ms",
+        );
+    }
+
+    #[test]
+    fn a_take_over_after_the_least_that_the_refusal_names_is_accepted() {
+        let mut settings = Settings::new(Partition::Majority);
+        settings.take_over_after = settings.peers_lease;
+        let Err(TimingError::TakesOverTooEarly { needed, .. }) = Timing::new(settings.clone())
+        else {
+            panic!("it is refused");
+        };
+        settings.take_over_after = needed;
+        Timing::new(settings).unwrap();
     }
 
     #[test]
@@ -384,7 +428,7 @@ mod tests {
         ));
         assert!(matches!(
             refused(|s| s.agent_grace = Duration::from_millis(999)),
-            TimingError::AgentGrace { least, .. } if least == ms(1_000)
+            TimingError::AgentGrace { most, .. } if most < ms(100)
         ));
         assert!(matches!(
             refused(|s| s.restart_grace = Duration::from_secs(61)),
