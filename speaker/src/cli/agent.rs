@@ -1,13 +1,10 @@
 //! `speaker agent`.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use speaker_core::intent::Terms;
-use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
 
 use super::{
     Places, address, block_on,
@@ -114,21 +111,11 @@ impl Agent {
     pub(super) fn run(self) -> Result<()> {
         // What the traced build says is asked for by itself, however quiet the agent is to be.
         let program = self.ebpf_log_level.unwrap_or(self.log.level);
-        let levels = Targets::new()
-            .with_default(self.log.level)
-            .with_target(kernel::LOG_TARGET, program);
-        // Whoever reads the log may stand still; the agent must not, and rather loses lines.
-        let (writer, _writes_until_dropped) = tracing_appender::non_blocking(std::io::stderr());
-        let lines = tracing_subscriber::fmt::layer()
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(writer);
-        tracing_subscriber::registry()
-            .with(lines.with_filter(levels))
-            .init();
+        let _writes_until_dropped = self.log.init(Some((kernel::LOG_TARGET, program)));
         let node_name = match self.node_name {
             Some(name) => name,
-            None => std::env::var(METALLB_NODE_NAME).context(METALLB_NODE_NAME)?,
+            None => std::env::var(METALLB_NODE_NAME)
+                .with_context(|| format!("cannot use {METALLB_NODE_NAME} as --node-name"))?,
         };
         let Configuration {
             installation,

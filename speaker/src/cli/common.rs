@@ -1,8 +1,15 @@
 //! What the agent and the controller are both told.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
 
 use clap::Args;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::kubernetes;
 
@@ -36,7 +43,7 @@ impl Installation {
     }
 }
 
-/// What is told of what happens.
+/// What is logged.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Log {
     /// What to log: error, warn, info, debug or trace
@@ -47,4 +54,24 @@ pub(super) struct Log {
         value_name = "LEVEL"
     )]
     pub(super) level: tracing::Level,
+}
+
+impl Log {
+    /// Logs to standard error from now on, with another level for what has that target. Lines
+    /// are written by a thread of their own until the guard is dropped: whoever reads the log may
+    /// stand still, but the process must not, and rather loses lines.
+    pub(super) fn init(self, exception: Option<(&str, tracing::Level)>) -> WorkerGuard {
+        let levels = Targets::new()
+            .with_default(self.level)
+            .with_targets(exception);
+        let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+        let lines = tracing_subscriber::fmt::layer()
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .with_writer(writer);
+        tracing_subscriber::registry()
+            .with(lines.with_filter(levels))
+            .init();
+        guard
+    }
 }

@@ -1,6 +1,6 @@
 //! `speaker controller`.
 
-use std::{io::IsTerminal as _, net::SocketAddr};
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use clap::Args;
@@ -63,12 +63,7 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) fn run(self) -> Result<()> {
-        tracing_subscriber::fmt()
-            .with_max_level(self.log.level)
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
-            .init();
+        let _writes_until_dropped = self.log.init(None);
         let identity = match self.identity {
             Some(identity) => identity,
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
