@@ -208,6 +208,26 @@ mod tests {
     }
 
     #[test]
+    fn no_link_is_kept_waiting_by_another_or_by_what_others_say_there() {
+        in_namespace(|| {
+            let quiet = Pair::new("near1", "far1");
+            let busy = Pair::new("near2", "far2");
+            let links = [quiet.near, busy.near];
+            let sockets = links.map(|link| (link, open(link).unwrap())).into();
+            let far = open(busy.far).unwrap();
+            let [other, claim] = [[10, 9, 9, 9], [10, 0, 0, 5]]
+                .map(|vip| conflict_probe(vip.into(), [2, 0, 0, 0, 0, 9]));
+            for frame in [&[&other; 50][..], &[&claim]].concat() {
+                let link = busy.far;
+                packet::send(far.as_fd(), &[Outgoing { link, frame }]).unwrap();
+            }
+            let end = Instant::now() + INTERVAL;
+            let such = |link, frame: &[u8]| link == busy.near && frame == claim;
+            assert!(hears(&sockets, end, such).unwrap());
+        });
+    }
+
+    #[test]
     fn what_this_node_sends_itself_is_no_claim() {
         two_links(|pairs| {
             ip("address add 10.0.0.5/32 dev far2");
