@@ -199,9 +199,23 @@ pub struct Probes {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Lease {
     /// Whether the program may answer.
-    pub valid: bool,
-    /// Until it lapses; negative: since then.
-    pub remaining_ms: i64,
+    pub state: LeaseState,
+    /// Until it lapses without an agent; negative: since it has.
+    pub agent_left_ms: Option<i64>,
+    /// Until it lapses without other nodes; negative: since it has.
+    pub peers_left_ms: Option<i64>,
+}
+
+/// What the lease allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// To answer.
+    Valid,
+    /// Nothing: no other node has renewed it yet.
+    Unarmed,
+    /// Nothing any more.
+    Over,
 }
 
 /// A VIP.

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Instant};
 
 use anyhow::Result;
 use nix::net::if_::if_indextoname;
-use speaker_common::{
-    layout::{Action, Counters, Link},
-    lease::{AgentLease, PeersLease, Tenure, is_alone, tenure},
-};
+use speaker_common::layout::{Action, Counters, Link};
 use speaker_core::{
     candidates::Excluded,
     cluster::{self, Member, NodeName, VipState},
@@ -50,7 +47,7 @@ pub(super) fn report(
     };
     Ok(Report {
         node: Some(name.to_owned()),
-        lease: lease_report(&shell.lease.agent(), &shell.lease.peers()),
+        lease: shell.lease_report(),
         vips: vips.into_iter().map(owned).collect(),
         links,
         probes,
@@ -75,7 +72,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
     let maps = inspect.maps();
     let links: BTreeMap<u32, Link> = maps.links()?.into_iter().collect();
     let attached = inspect.attached()?;
-    let lease = lease_report(&maps.lease()?, &maps.peers()?);
+    let lease = LeaseReport::new(&maps.lease()?, &maps.peers()?, kernel::now());
 
     let mut vips: BTreeMap<_, VipStatus> = BTreeMap::new();
     for (key, vip) in maps.vips()? {
@@ -90,7 +87,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         let mode = runs
             .and_then(|link| link.interface.as_ref())
             .map(|(_, mode)| mode.to_string());
-        let state = match (vip.action, lease.valid, &mode) {
+        let state = match (vip.action, lease.is_valid(), &mode) {
             (Action::Suppress, ..) => "suppressed",
             (Action::Answer, _, None) => "not attached",
             (Action::Answer, false, _) => "silent",
@@ -166,18 +163,6 @@ fn counted(status: VipStatus, owner: Option<String>, counters: &[Counters]) -> V
         counts: places.map(|it| counts(it).unwrap_or_default()).collect(),
         status,
         owner,
-    }
-}
-
-fn lease_report(agent: &AgentLease, peers: &PeersLease) -> LeaseReport {
-    let now = kernel::now();
-    let mut deadline = agent.agent_deadline_ns;
-    if !is_alone(agent, peers) && peers.life == agent.life {
-        deadline = deadline.min(peers.deadline_ns);
-    }
-    LeaseReport {
-        valid: tenure(agent, peers, now) == Tenure::Valid,
-        remaining_ms: (deadline as i64 - now as i64) / 1_000_000,
     }
 }
 

@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     announce::{Delivery, Groups, Sender},
+    api::LeaseReport,
     kernel::{self, AttachError, Kernel, Lease, ModeChoice},
     netlink,
 };
@@ -57,6 +58,11 @@ impl Shell {
     /// Whether the program answers for what it is told to, now.
     pub(super) fn stands(&self) -> bool {
         tenure(&self.lease.agent(), &self.lease.peers(), kernel::now()) == Tenure::Valid
+    }
+
+    /// How the lease stands, now.
+    pub(super) fn lease_report(&self) -> LeaseReport {
+        LeaseReport::new(&self.lease.agent(), &self.lease.peers(), kernel::now())
     }
 
     /// Carries a command out; what the node must know of the result comes back.

@@ -23,7 +23,7 @@ impl Collector for Collected {
         self.encode_as_metallb(&mut encoder)?;
 
         let help = "Whether the kernel-held lease is valid";
-        let valid = flag(report.lease.valid);
+        let valid = flag(report.lease.is_valid());
         one(&mut encoder, "speaker_lease_valid", help, &valid)?;
 
         if let Some(probes) = &report.probes {

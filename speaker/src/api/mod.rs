@@ -1,10 +1,12 @@
 //! What the agent tells over its unix socket, and over HTTP.
 
 mod client;
+mod lease;
 mod metrics;
 mod server;
 
 pub use client::{Client, NoAgent};
+pub use lease::{LeaseReport, LeaseState};
 pub use server::{Request, serve_http, serve_socket};
 
 use std::{
@@ -22,7 +24,7 @@ use speaker_core::node::{LinkStatus, PlaceStatus, ProbeStatus, VipStatus};
 pub struct Report {
     /// The node's name; `None` where no agent runs and only the pins were read.
     pub node: Option<String>,
-    /// What the kernel-held lease allows.
+    /// How the kernel-held lease stands.
     pub lease: LeaseReport,
     /// The VIPs by address.
     pub vips: Vec<VipReport>,
@@ -155,15 +157,6 @@ pub enum Verb {
     },
     /// Spread the VIPs evenly over the nodes, with the fewest moves.
     Rebalance,
-}
-
-/// The kernel-held lease.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct LeaseReport {
-    /// Whether the program may answer.
-    pub valid: bool,
-    /// Milliseconds until it lapses without an agent; negative: since it has lapsed.
-    pub remaining_ms: i64,
 }
 
 /// A VIP, and each link that it is on.

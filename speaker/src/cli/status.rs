@@ -14,7 +14,7 @@ use speaker_core::node::ProbeStatus;
 use super::{Places, block_on};
 use crate::{
     agent,
-    api::{Client, LeaseReport, NoAgent, Report},
+    api::{Client, LeaseReport, LeaseState, NoAgent, Report},
 };
 
 /// Show the VIPs of this node: who answers where, how often, and why not
@@ -182,14 +182,41 @@ fn state(place: &speaker_core::node::PlaceStatus) -> String {
 
 fn lease_text(lease: LeaseReport) -> String {
     let LeaseReport {
-        valid,
-        remaining_ms,
+        state,
+        alone,
+        agent_left_ms,
+        peers_left_ms,
     } = lease;
-    let time = rounded(remaining_ms.unsigned_abs());
-    if valid {
-        format!("lease: valid, for another {time} without an agent\n")
-    } else {
-        format!("lease: lapsed {time} ago: nothing is answered until an agent renews it\n")
+    let time = |ms: i64| rounded(ms.unsigned_abs());
+    let agent = agent_left_ms.unwrap_or_default();
+    match (state, agent_left_ms, peers_left_ms) {
+        (LeaseState::Valid, ..) => {
+            let peers = match peers_left_ms {
+                Some(peers) => format!(", for {} without probes by other nodes", time(peers)),
+                None if alone => ", no other node shares the VIPs".to_owned(),
+                None => String::new(),
+            };
+            let agent = time(agent);
+            format!("lease: valid, for another {agent} without an agent{peers}\n")
+        }
+        (_, None, _) => {
+            "lease: none, because no agent has held it yet: nothing is answered\n".into()
+        }
+        (_, Some(..=0), _) => {
+            let ago = time(agent);
+            format!("lease: lapsed {ago} ago: nothing is answered until an agent runs again\n")
+        }
+        (LeaseState::Unarmed, ..) => {
+            "lease: not valid yet: nothing is answered until another node probes this one\n".into()
+        }
+        (LeaseState::Over, _, Some(peers @ ..=0)) => format!(
+            "lease: lapsed {} ago, because no other node probed this one: nothing is answered \
+             until it has joined the others again\n",
+            time(peers)
+        ),
+        (LeaseState::Over, ..) => {
+            "lease: over: nothing is answered until the agent begins a new one\n".into()
+        }
     }
 }
 
@@ -225,6 +252,58 @@ pub(super) fn rounded(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lease_has_one_wording_for_each_case() {
+        let check = |state, agent_left_ms, peers_left_ms, expect: &str| {
+            let text = lease_text(LeaseReport {
+                state,
+                alone: state == LeaseState::Valid && peers_left_ms.is_none(),
+                agent_left_ms,
+                peers_left_ms,
+            });
+            assert_eq!(text, format!("lease: {expect}\n"));
+        };
+        check(
+            LeaseState::Valid,
+            Some(2_900),
+            Some(300),
+            "valid, for another 2s without an agent, for 300ms without probes by other nodes",
+        );
+        check(
+            LeaseState::Valid,
+            Some(2_900),
+            None,
+            "valid, for another 2s without an agent, no other node shares the VIPs",
+        );
+        check(
+            LeaseState::Unarmed,
+            Some(2_900),
+            None,
+            "not valid yet: nothing is answered until another node probes this one",
+        );
+        check(
+            LeaseState::Over,
+            Some(-2_000),
+            Some(-2_500),
+            "lapsed 2s ago: nothing is answered until an agent runs again",
+        );
+        check(
+            LeaseState::Over,
+            Some(2_900),
+            Some(-2_000),
+            "lapsed 2s ago, because no other node probed this one: nothing is answered until it \
+             has joined the others again",
+        );
+        check(
+            LeaseState::Over,
+            Some(2_900),
+            Some(300),
+            "over: nothing is answered until the agent begins a new one",
+        );
+        let none = "none, because no agent has held it yet: nothing is answered";
+        check(LeaseState::Over, None, None, none);
+    }
 
     #[test]
     fn durations_are_short() {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use speaker_common::layout::LAYOUT_VERSION;
 use speaker_tests::{
-    agent::{Mode, Node},
+    agent::{LeaseState, Mode, Node},
     asker::{Asked, Asker},
     lab::{self, Lab, speaker_program},
 };
@@ -60,7 +60,7 @@ fn an_agent_that_is_killed_is_answered_for_until_the_deadline_and_then_nobody_an
         }
         let status = node.status()?;
         assert_eq!(status.node, None, "who tells?");
-        assert!(!status.lease.valid, "{:?}", status.lease);
+        assert_eq!(status.lease.state, LeaseState::Over, "{:?}", status.lease);
         assert!(status.vips[0].counts[0].refused > 50, "{:?}", status.vips);
 
         node.start()?;
@@ -146,7 +146,12 @@ fn an_orderly_stop_leaves_a_minute_for_the_next_agent() {
         without_a_gap(lab, &mut node, |node| {
             node.stop()?;
             let lease = node.status()?.lease;
-            assert!((55_000..=60_000).contains(&lease.remaining_ms), "{lease:?}");
+            let left = lease.agent_left_ms;
+            assert!(
+                left.is_some_and(|ms| (55_000..=60_000).contains(&ms)),
+                "{lease:?}"
+            );
+            assert_eq!(lease.peers_left_ms, None, "it is alone");
             thread::sleep(GRACE + SLACK);
             Ok(())
         })
