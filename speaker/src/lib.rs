@@ -6,6 +6,7 @@ pub mod api;
 mod blocking;
 pub mod cli;
 pub mod controller;
+mod http;
 pub mod kernel;
 pub mod kubernetes;
 pub mod manifests;

@@ -3,6 +3,7 @@
 //! Everything that can happen is an [`Event`], everything that can come of it a [`Command`]; both
 //! are carried out on one thread, in the order of [`Agent::next_event`] and of the node.
 
+mod adoption;
 mod configuration;
 mod frames;
 mod ownership;
@@ -29,6 +30,7 @@ use crate::{
     source::Change,
     timer::until,
 };
+use adoption::Adoption;
 use configuration::Configuration;
 use frames::Taps;
 use ownership::{Hands, Happening, Ownership};
@@ -102,8 +104,7 @@ struct Agent {
     publish_at: Option<Instant>,
     /// What this node owns at the start is settled.
     settled: bool,
-    /// What an earlier agent left is this one's, or gone.
-    adopted: bool,
+    adoption: Adoption,
 
     links: mpsc::Receiver<LinkChange>,
     changes: mpsc::Receiver<Change>,
@@ -124,7 +125,8 @@ impl Agent {
         };
         let earliest = Instant::now() + idle;
         let work = self.has_work();
-        let times = [self.hands.node.poll_timeout(), self.publish_at];
+        let adoption = self.adoption.due().filter(|_| self.settled);
+        let times = [self.hands.node.poll_timeout(), self.publish_at, adoption];
         let time = times.into_iter().flatten().min();
         let due = async {
             if !work {
@@ -223,12 +225,9 @@ impl Agent {
             return;
         }
         self.publish();
-        if self.settled && !self.adopted {
-            self.adopted = true;
-            match self.hands.shell.kernel.finish_adoption() {
-                Ok(_) => info!("ready"),
-                Err(error) => warn!("{:#}", anyhow::Error::from(error)),
-            }
+        if self.settled {
+            let kernel = &mut self.hands.shell.kernel;
+            self.adoption.finish(kernel, Instant::now());
         }
         // Who may not answer does not claim to.
         if !self.hands.shell.stands() {
@@ -304,10 +303,8 @@ impl Agent {
     fn answer(&mut self, request: Request) {
         // Who asked may be gone: then nobody needs the answer.
         match request {
-            Request::Report(reply) => match self.report() {
-                Ok(report) => drop(reply.send(report)),
-                Err(error) => warn!("{error:#}"),
-            },
+            Request::Health(reply) => drop(reply.send(self.health())),
+            Request::Report(reply) => drop(reply.send(self.report())),
             Request::Watch(reply) => drop(reply.send(self.taps.subscribe())),
             Request::Explain(vip, reply) => {
                 let explanation = self.explain(vip);
@@ -336,6 +333,14 @@ impl Agent {
         let intent = &self.configuration.intent;
         let excluded = self.ownership.excluded(vip, intent, &self.hands);
         Some(report::explanation(vip, &self.name, explanation, excluded))
+    }
+
+    fn health(&self) -> api::Health {
+        api::Health {
+            is_configured: self.configuration.updates() > 0,
+            is_settled: self.adoption.is_done(),
+            is_lease_valid: self.hands.shell.stands(),
+        }
     }
 
     fn report(&self) -> Result<api::Report> {

@@ -25,6 +25,7 @@ use tracing::warn;
 
 use super::{
     Agent, Membership,
+    adoption::Adoption,
     configuration::Configuration,
     frames::Taps,
     ownership::{Hands, Ownership},
@@ -181,7 +182,7 @@ impl Agent {
             reach,
             publish_at: None,
             settled: false,
-            adopted: false,
+            adoption: Adoption::new(now),
             links: link_changes,
             changes,
             events,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, StatusCode,
@@ -79,23 +79,29 @@ impl Client {
             .header(header::HOST, "agent")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(serde_json::to_vec(verb)?))?;
-        let response = self.sender.send_request(request).await?;
-        let status = response.status();
-        let why = response.into_body().collect().await?.to_bytes();
-        match status {
-            StatusCode::CONFLICT => bail!("{}", String::from_utf8_lossy(&why)),
-            status => ensure!(status.is_success(), "the agent answers {status}"),
-        }
-        Ok(())
+        self.send(request).await.map(drop)
     }
 
     async fn get(&mut self, path: &str) -> Result<Incoming> {
         let request = Request::get(path)
             .header(header::HOST, "agent")
             .body(Full::default())?;
+        self.send(request).await
+    }
+
+    /// The body of the answer, or why the agent does not do as it is asked.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Incoming> {
         let response = self.sender.send_request(request).await?;
         let status = response.status();
-        ensure!(status.is_success(), "the agent answers {status} to {path}");
-        Ok(response.into_body())
+        let body = response.into_body();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let why = body.collect().await?.to_bytes();
+        let why = String::from_utf8_lossy(&why);
+        match status {
+            StatusCode::CONFLICT => bail!("{why}"),
+            status => bail!("the agent answers {status}: {}", why.trim_end()),
+        }
     }
 }

@@ -57,6 +57,37 @@ pub struct Report {
     pub unreadable: u64,
 }
 
+/// Whether the agent does its work.
+#[derive(Clone, Copy, Debug)]
+pub struct Health {
+    /// The configuration has been read.
+    pub is_configured: bool,
+    /// The agent has joined the others, and holds what an earlier agent left, or has removed it.
+    pub is_settled: bool,
+    /// The kernel may answer.
+    pub is_lease_valid: bool,
+}
+
+impl Health {
+    /// What is missing, if anything.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let Self {
+            is_configured,
+            is_settled,
+            is_lease_valid,
+        } = *self;
+        if !is_configured {
+            Some("the configuration has not been read yet: see the log")
+        } else if !is_settled {
+            Some("the agent is still joining the other nodes or taking over its maps: see the log")
+        } else if !is_lease_valid {
+            Some("the lease is not valid: see `speaker status`")
+        } else {
+            None
+        }
+    }
+}
+
 /// How the way to the API server stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApiServerReport {

@@ -18,18 +18,23 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::UnixListener,
     sync::{broadcast, mpsc, oneshot},
 };
 
-use super::{Explanation, FrameRecord, Report, Verb, metrics::Collected};
-use crate::metrics::exposition;
+use super::{Explanation, FrameRecord, Health, Report, Verb, metrics::Collected};
+use crate::{
+    http::{self, Failure, ask},
+    metrics::exposition,
+};
 
 /// What the servers ask of the agent's loop.
 #[derive(Debug)]
 pub enum Request {
     /// A snapshot.
-    Report(oneshot::Sender<Report>),
+    Report(oneshot::Sender<Result<Report>>),
+    /// What probes ask for, often: whether all is well.
+    Health(oneshot::Sender<Health>),
     /// All frames that are handled from now on. The tap is closed when the last receiver is gone.
     Watch(oneshot::Sender<broadcast::Receiver<FrameRecord>>),
     /// Who owns a VIP and why; none, if it is none of this node's configuration.
@@ -71,43 +76,26 @@ pub fn serve_socket(path: &Path, requests: Loop) -> Result<()> {
 ///
 /// The address cannot be listened on.
 pub async fn serve_http(address: SocketAddr, requests: Loop) -> Result<()> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (--http)"))?;
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
         .with_state(requests);
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok(())
+    http::serve(address, routes).await
 }
 
-/// The loop is gone: the process is about to end.
-struct Stopping;
-
-impl IntoResponse for Stopping {
-    fn into_response(self) -> Response {
-        (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping\n").into_response()
-    }
+async fn report(requests: &Loop) -> Result<Report, Failure> {
+    let report = ask(requests, Request::Report).await?;
+    report.map_err(Failure::Failed)
 }
 
-async fn ask<T>(
-    requests: &Loop,
-    request: impl FnOnce(oneshot::Sender<T>) -> Request,
-) -> Result<T, Stopping> {
-    let (sender, receiver) = oneshot::channel();
-    requests.send(request(sender)).await.map_err(|_| Stopping)?;
-    receiver.await.map_err(|_| Stopping)
-}
-
-async fn status(State(requests): State<Loop>) -> Result<Json<Report>, Stopping> {
-    ask(&requests, Request::Report).await.map(Json)
+async fn status(State(requests): State<Loop>) -> Result<Json<Report>, Failure> {
+    report(&requests).await.map(Json)
 }
 
 /// The frames as JSON, one a line. A client that reads too slowly loses frames, and is told how
 /// many by a line `{"lost": n}`.
-async fn watch(State(requests): State<Loop>) -> Result<Response, Stopping> {
+async fn watch(State(requests): State<Loop>) -> Result<Response, Failure> {
     let receiver = ask(&requests, Request::Watch).await?;
     let lines = stream::unfold(receiver, |mut receiver| async {
         let line = match receiver.recv().await {
@@ -124,16 +112,13 @@ async fn watch(State(requests): State<Loop>) -> Result<Response, Stopping> {
 async fn explain(
     State(requests): State<Loop>,
     UrlPath(vip): UrlPath<IpAddr>,
-) -> Result<Json<Option<Explanation>>, Stopping> {
+) -> Result<Json<Option<Explanation>>, Failure> {
     ask(&requests, |reply| Request::Explain(vip, reply))
         .await
         .map(Json)
 }
 
-async fn do_ask(
-    State(requests): State<Loop>,
-    Json(verb): Json<Verb>,
-) -> Result<Response, Stopping> {
+async fn do_ask(State(requests): State<Loop>, Json(verb): Json<Verb>) -> Result<Response, Failure> {
     let done = ask(&requests, |reply| Request::Ask(verb, reply)).await?;
     Ok(match done {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -142,24 +127,92 @@ async fn do_ask(
 }
 
 /// Whether the loop turns: it answers at all.
-async fn healthz(State(requests): State<Loop>) -> Result<&'static str, Stopping> {
-    ask(&requests, Request::Report).await?;
+async fn healthz(State(requests): State<Loop>) -> Result<&'static str, Failure> {
+    ask(&requests, Request::Health).await?;
     Ok("ok\n")
 }
 
-/// Whether the kernel may answer: the configuration and the links are known, and the lease is held.
-async fn readyz(State(requests): State<Loop>) -> Result<Response, Stopping> {
-    let report = ask(&requests, Request::Report).await?;
-    Ok(if report.lease.valid {
-        "ok\n".into_response()
-    } else {
-        let text = "the lease is not held: the configuration has not been read, or the other \
-                    nodes have not been met\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-    })
+/// Whether the agent has started, and the kernel may answer.
+async fn readyz(State(requests): State<Loop>) -> Result<&'static str, Failure> {
+    let health = ask(&requests, Request::Health).await?;
+    match health.obstacle() {
+        None => Ok("ok\n"),
+        Some(obstacle) => Err(Failure::NotReady(obstacle.to_owned())),
+    }
 }
 
-async fn metrics_text(State(requests): State<Loop>) -> Result<Response, Stopping> {
-    let report = ask(&requests, Request::Report).await?;
+async fn metrics_text(State(requests): State<Loop>) -> Result<Response, Failure> {
+    let report = report(&requests).await?;
     Ok(exposition(Collected(report)))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+    use crate::api::{Client, socket};
+
+    const READY: Health = Health {
+        is_configured: true,
+        is_settled: true,
+        is_lease_valid: true,
+    };
+
+    /// A loop that is in this state of health, and cannot tell anything else.
+    fn sick(health: Health) -> Loop {
+        let (sender, mut requests) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                match request {
+                    Request::Health(reply) => drop(reply.send(health)),
+                    Request::Report(reply) => {
+                        let error = anyhow!("EPERM").context("cannot read map counters");
+                        drop(reply.send(Err(error)));
+                    }
+                    other => panic!("{other:?} is not asked for"),
+                }
+            }
+        });
+        sender
+    }
+
+    #[tokio::test]
+    async fn a_report_that_fails_says_why() {
+        let directory = tempfile::tempdir().unwrap();
+        serve_socket(&socket(directory.path()), sick(READY)).unwrap();
+        let mut client = Client::connect(directory.path()).await.unwrap();
+        let error = client.report().await.unwrap_err();
+        let expect = "the agent answers 500 Internal Server Error: cannot read map counters: EPERM";
+        assert_eq!(error.to_string(), expect);
+    }
+
+    #[tokio::test]
+    async fn probes_need_no_report_and_say_what_is_missing() {
+        assert!(healthz(State(sick(READY))).await.is_ok());
+        assert!(readyz(State(sick(READY))).await.is_ok());
+        let check = async |health: Health, expect: &str| {
+            assert!(healthz(State(sick(health))).await.is_ok());
+            let failure = readyz(State(sick(health))).await.unwrap_err();
+            let Failure::NotReady(why) = failure else {
+                panic!("{failure:?}");
+            };
+            assert!(why.contains(expect), "{why}");
+        };
+        let unconfigured = Health {
+            is_configured: false,
+            ..READY
+        };
+        check(unconfigured, "configuration").await;
+        let unsettled = Health {
+            is_settled: false,
+            ..READY
+        };
+        check(unsettled, "joining").await;
+        let lapsed = Health {
+            is_lease_valid: false,
+            ..READY
+        };
+        check(lapsed, "lease").await;
+    }
 }

@@ -5,27 +5,21 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result};
-use axum::{
-    Router,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use anyhow::Result;
+use axum::{Router, extract::State, response::Response, routing::get};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::gauge::ConstGauge,
 };
 use speaker_core::allocate::Usage;
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::mpsc;
 
 use super::Happening;
-use crate::metrics::{Intake, exposition, flag, one};
+use crate::{
+    http::{self, Failure, ask},
+    metrics::{Intake, exposition, flag, one},
+};
 
 /// What the controller is doing.
 #[derive(Clone, Debug, Default)]
@@ -72,15 +66,8 @@ struct Shared {
 }
 
 impl Shared {
-    async fn report(&self) -> Result<Report, Response> {
-        let (sender, receiver) = oneshot::channel();
-        let stopping = |()| {
-            let text = "the controller is stopping\n";
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        };
-        let sent = self.to.send(Happening::Asked(sender)).await;
-        sent.map_err(|_| stopping(()))?;
-        receiver.await.map_err(|_| stopping(()))
+    async fn report(&self) -> Result<Report, Failure> {
+        ask(&self.to, Happening::Asked).await
     }
 }
 
@@ -90,34 +77,30 @@ pub(super) async fn serve(
     to: mpsc::Sender<Happening>,
     webhooks: Readiness,
 ) -> Result<()> {
-    let listener = TcpListener::bind(address).await;
-    let listener = listener.with_context(|| format!("cannot listen on {address} (--http)"))?;
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(Shared { to, webhooks });
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    Ok(())
+    http::serve(address, routes).await
 }
 
 /// Whether the loop turns: it answers at all.
-async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Response> {
+async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Failure> {
     shared.report().await.map(|_| "ok\n")
 }
 
 /// Whether the API server can be reached, and can reach the webhooks here.
-async fn readyz(State(shared): State<Shared>) -> Result<&'static str, Response> {
-    let not_yet = |text: String| (StatusCode::SERVICE_UNAVAILABLE, text + "\n").into_response();
+async fn readyz(State(shared): State<Shared>) -> Result<&'static str, Failure> {
     if !shared.report().await?.is_in_touch {
         let text = "the Lease speaker-controller could not be read or written lately";
-        return Err(not_yet(text.to_owned()));
+        return Err(Failure::NotReady(text.to_owned()));
     }
-    shared.webhooks.get().map_err(not_yet)?;
+    shared.webhooks.get().map_err(Failure::NotReady)?;
     Ok("ok\n")
 }
 
-async fn metrics(State(shared): State<Shared>) -> Result<Response, Response> {
+async fn metrics(State(shared): State<Shared>) -> Result<Response, Failure> {
     let report = shared.report().await?;
     Ok(exposition(Collected(report)))
 }
