@@ -2,10 +2,12 @@
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
+use speaker_common::respond::Reason;
 use tokio::task::JoinHandle;
 use tracing::{Level, debug, error, info, trace, warn};
 
 use super::wait::Readable;
+use crate::netlink;
 
 /// The target of all that the traced build says.
 pub const LOG_TARGET: &str = "ebpf";
@@ -47,7 +49,7 @@ pub(super) fn number(level: Level) -> u8 {
 async fn hand_on(mut records: EbpfLogger<ToTracing>) {
     let readable = match Readable::new(&records) {
         Ok(readable) => readable,
-        Err(error) => return error!("what the eBPF program logs goes unseen: {error}"),
+        Err(error) => return error!("eBPF log output is lost: {error}"),
     };
     while readable.more().await.is_ok() {
         records.flush();
@@ -64,7 +66,8 @@ impl log::Log for ToTracing {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        let what = record.args();
+        let what = record.args().to_string();
+        let what = for_people(&what).unwrap_or(what);
         match record.level() {
             log::Level::Error => error!(target: LOG_TARGET, "{what}"),
             log::Level::Warn => warn!(target: LOG_TARGET, "{what}"),
@@ -75,4 +78,18 @@ impl log::Log for ToTracing {
     }
 
     fn flush(&self) {}
+}
+
+/// The program's words with names instead of numbers: `link 2: rejected, reason 5` becomes
+/// `eth0: rejected (arp-operation)`.
+fn for_people(what: &str) -> Option<String> {
+    let (link, event) = what.strip_prefix("link ")?.split_once(": ")?;
+    let link = netlink::name(link.parse().ok()?);
+    match event.split_once(", reason ") {
+        None => Some(format!("{link}: {event}")),
+        Some((event, number)) => {
+            let reason = Reason::from_number(number.parse().ok()?)?;
+            Some(format!("{link}: {event} ({})", reason.text()))
+        }
+    }
 }

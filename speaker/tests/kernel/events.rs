@@ -69,14 +69,20 @@ fn the_traced_build_tells_through_tracing() {
         assert_eq!(link_now, link);
         assert_ne!(traced, program);
         assert_eq!(client.ask(VIP), Some(MAC));
-        let record = format!("DEBUG ebpf: link {port}: answered");
-        timeout(Duration::from_secs(60), async {
-            while !said.text().contains(&record) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
-        .unwrap_or_else(|_| panic!("not said: {}", said.text()));
+        // Neither request nor reply.
+        let mut strange = client::request(VIP);
+        strange[21] = 7;
+        client.send(&strange);
+        for record in ["answered", "rejected (arp-operation)"] {
+            let record = format!("DEBUG ebpf: port: {record}");
+            timeout(Duration::from_secs(60), async {
+                while !said.text().contains(&record) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            })
+            .await
+            .unwrap_or_else(|_| panic!("{record} is not said: {}", said.text()));
+        }
 
         kernel.set_ebpf_log_level(Some(Level::WARN)).unwrap();
         assert_ne!(
