@@ -24,6 +24,22 @@ fn alerts_fire_when_they_should() {
     });
 }
 
+#[test]
+fn each_alert_is_tested() -> Result<()> {
+    let tests = read(TESTS)?[0].to_string();
+    let groups = alerts()?;
+    let rules = groups["groups"][0]["rules"]
+        .as_array()
+        .context("no rules")?;
+    assert!(!rules.is_empty());
+    for rule in rules {
+        let name = rule["alert"].as_str().context("no name")?;
+        let labels = format!(r#""alertname":"{name}""#);
+        assert!(tests.contains(&labels), "{name} is not tested in {TESTS}");
+    }
+    Ok(())
+}
+
 /// A Prometheus without the operator reads this.
 fn alerts() -> Result<Value> {
     let objects = read("deploy/monitoring/alerts.yaml")?;
