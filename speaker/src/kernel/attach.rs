@@ -83,7 +83,7 @@ pub enum AttachError {
         reason: String,
     },
     /// The kernel does not tell about the interface.
-    #[error("cannot ask the kernel about interface {ifindex}")]
+    #[error("cannot ask the kernel about {}", netlink::name(*ifindex))]
     Unknown {
         /// What was asked about.
         ifindex: u32,

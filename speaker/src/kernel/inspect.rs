@@ -75,7 +75,7 @@ pub enum InspectError {
     #[error(transparent)]
     Maps(#[from] MapsError),
     /// An attachment cannot be opened.
-    #[error("cannot open the attachment to interface {ifindex}")]
+    #[error("cannot open the attachment to {}", netlink::name(*ifindex))]
     Link {
         /// Of which interface.
         ifindex: u32,
@@ -84,7 +84,7 @@ pub enum InspectError {
         source: LinkError,
     },
     /// The kernel does not tell about an interface.
-    #[error("cannot ask the kernel about interface {ifindex}")]
+    #[error("cannot ask the kernel about {}", netlink::name(*ifindex))]
     Unknown {
         /// Which one.
         ifindex: u32,

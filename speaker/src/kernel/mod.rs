@@ -55,6 +55,7 @@ use self::{
     pins::{Layout, Pins, State, open_link},
     program::Program,
 };
+use crate::netlink;
 
 /// The BPF file system, where nothing else is said.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
@@ -122,7 +123,7 @@ pub enum SwapError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// An interface does not take it.
-    #[error("interface {ifindex} does not take the other build of the program")]
+    #[error("{} does not take the other build of the program", netlink::name(*ifindex))]
     Refused {
         /// Which one.
         ifindex: u32,
@@ -240,7 +241,10 @@ impl Kernel {
             if let Err(source) = update(&self.pins, *ifindex, &mut next) {
                 for (done, _) in self.attached.range(..ifindex) {
                     if let Err(error) = update(&self.pins, *done, &mut self.program) {
-                        warn!("interface {done} keeps the other build of the program: {error}");
+                        warn!(
+                            "{} keeps the other build of the program: {error}",
+                            netlink::name(*done)
+                        );
                     }
                 }
                 return Err(SwapError::Refused {

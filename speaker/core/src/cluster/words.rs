@@ -112,7 +112,8 @@ impl Display for Event {
             ),
             Self::Unreadable(address) => write!(
                 f,
-                "a message from {address} cannot be read: it is of another version"
+                "a message from {address} cannot be read: the agent there is of another version; run \
+                 the same one on both nodes"
             ),
             Self::MoveRefused(vip, node) => {
                 write!(

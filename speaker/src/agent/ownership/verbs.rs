@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr};
 
+use anyhow::{Context as _, Result};
 use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeName};
 
 use super::{
@@ -22,14 +23,23 @@ pub(in super::super) enum Refused {
 
 impl Ownership {
     /// Hands everything over and takes nothing from now on, or takes part again. Survives restarts.
-    pub(in super::super) fn drain(&mut self, draining: bool, hands: &mut Hands) -> io::Result<()> {
+    pub(in super::super) fn drain(&mut self, draining: bool, hands: &mut Hands) -> Result<()> {
         let noted = if draining {
             std::fs::write(&self.drained, "")
         } else {
             std::fs::remove_file(&self.drained)
         };
         match noted {
-            Err(error) if draining || error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if draining || error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| {
+                    let action = if draining { "write" } else { "remove" };
+                    let path = self.drained.display();
+                    format!(
+                        "cannot {action} {path}, which keeps the node drained over restarts: the \
+                         agent must be able to write to its --state-dir"
+                    )
+                });
+            }
             _ => {}
         }
         self.draining = draining;
