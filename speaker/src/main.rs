@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use speaker::cli::{self, note};
+
 fn main() -> ExitCode {
-    match speaker::cli::run() {
+    match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            note(&format!("error: {error}"));
             for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
+                note(&format!("  because: {cause}"));
             }
             ExitCode::FAILURE
         }

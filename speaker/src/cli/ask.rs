@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use tokio::time::sleep;
 
-use super::{Places, block_on};
-use crate::api::{Client, Verb};
+use super::{Places, block_on, output::print};
+use crate::api::{Client, Verb, VipReport};
 
 /// How long to wait for what was asked for.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -63,10 +63,10 @@ impl Drain {
             let end = Instant::now() + LIMIT;
             loop {
                 let report = client.report().await?;
-                let mut places = report.vips.iter().flat_map(|vip| &vip.status.places);
-                if places.all(|place| place.state != "answering") {
-                    println!("drained: this node answers for no VIP until `speaker undrain`");
-                    return Ok(());
+                if !report.vips.iter().any(VipReport::is_answering) {
+                    return print(
+                        "drained: this node answers for no VIP until `speaker undrain`\n",
+                    );
                 }
                 if Instant::now() > end {
                     bail!(
@@ -85,8 +85,7 @@ impl Undrain {
         block_on(async {
             let mut client = Client::connect(&self.places.state_dir).await?;
             client.ask(&Verb::Undrain).await?;
-            println!("this node takes part again");
-            Ok(())
+            print("this node takes part again\n")
         })
     }
 }
@@ -106,8 +105,7 @@ impl Move {
                 let explanation = client.explain(vip).await?;
                 let owner = explanation.and_then(|it| it.owner);
                 if owner.as_ref() == Some(&node) {
-                    println!("{node} owns {vip}");
-                    return Ok(());
+                    return print(&format!("{node} owns {vip}\n"));
                 }
                 if Instant::now() > end {
                     bail!("{node} has not taken {vip}: see `speaker explain {vip}`");
@@ -123,8 +121,7 @@ impl Rebalance {
         block_on(async {
             let mut client = Client::connect(&self.places.state_dir).await?;
             client.ask(&Verb::Rebalance).await?;
-            println!("the VIPs are being spread: see `speaker status`");
-            Ok(())
+            print("the VIPs are being spread: see `speaker status`\n")
         })
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::Places;
+use super::{Places, output::print};
 use crate::{
     kernel::{self, Removed},
     state,
@@ -31,15 +31,15 @@ impl Detach {
             groups,
         } = kernel::detach_all(&self.places.bpffs)?;
         if links.is_empty() && layouts.is_empty() {
-            println!(
-                "nothing to do: nothing is pinned under {}",
+            print(&format!(
+                "nothing to do: nothing is pinned under {}\n",
                 self.places.bpffs.display()
-            );
+            ))?;
         }
         for (index, name) in links {
             match name {
-                Some(name) => println!("taken off {name}"),
-                None => println!("taken off interface {index}, which is gone"),
+                Some(name) => print(&format!("taken off {name}\n"))?,
+                None => print(&format!("taken off interface {index}, which is gone\n"))?,
             }
         }
         match groups {
@@ -48,13 +48,16 @@ impl Detach {
             groups => println!("left {groups} IPv6 groups"),
         }
         for layout in layouts {
-            println!("removed the maps of layout {layout}");
+            print(&format!("removed the maps of layout {layout}\n"))?;
         }
         if self.remove_state {
             let directory = &self.places.state_dir;
             let failed = || format!("cannot remove what is in {}", directory.display());
             if state::remove(directory).with_context(failed)? {
-                println!("removed the agent's state in {}", directory.display());
+                print(&format!(
+                    "removed the agent's state in {}\n",
+                    directory.display()
+                ))?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ mod common;
 mod controller;
 mod detach;
 mod explain;
+mod output;
 mod status;
 mod watch;
 
@@ -15,6 +16,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+
+use crate::kernel;
+use output::Closed;
+pub use output::note;
 
 /// LoadBalancer addresses for bare-metal Kubernetes, answered in the network driver.
 #[derive(Debug, Parser)]
@@ -45,7 +50,7 @@ struct Places {
     #[arg(
         long,
         env = "SPEAKER_BPFFS",
-        default_value = "/sys/fs/bpf",
+        default_value = kernel::DEFAULT_BPFFS,
         value_name = "DIR"
     )]
     bpffs: PathBuf,
@@ -66,7 +71,7 @@ struct Places {
 ///
 /// Whatever stands in the way, for people to read.
 pub fn run() -> Result<()> {
-    match Cli::parse().command {
+    let result = match Cli::parse().command {
         Command::Agent(agent) => agent.run(),
         Command::Controller(controller) => controller.run(),
         Command::Status(status) => status.run(),
@@ -77,6 +82,10 @@ pub fn run() -> Result<()> {
         Command::Move(r#move) => r#move.run(),
         Command::Rebalance(rebalance) => rebalance.run(),
         Command::Detach(detach) => detach.run(),
+    };
+    match result {
+        Err(error) if error.is::<Closed>() => Ok(()),
+        result => result,
     }
 }
 
