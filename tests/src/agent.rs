@@ -1,6 +1,12 @@
 //! A host with an agent on it, and what `speaker status` tells of it.
 
-use std::{collections::BTreeMap, ffi::OsStr, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    io::{Read as _, Write as _},
+    net::{IpAddr, TcpStream},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -9,6 +15,9 @@ use crate::{
     lab::{Command, Host, Lab, Process},
     manifest::{self, Manifests},
 };
+
+/// What makes an agent serve [`Node::get`].
+pub const HTTP: [&str; 2] = ["--http", "127.0.0.1:9100"];
 
 /// More than an agent takes to start or to stop, on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -149,13 +158,26 @@ impl Node {
             .with_context(|| format!("{vip} is not in the status of {}", self.host.name()))
     }
 
-    /// The state of a VIP on the first of its links, or why it has none.
+    /// The state of a VIP on the first of its links, or what is in the way.
     pub fn state(&self, vip: IpAddr) -> Result<String> {
         let Vip { places, reason, .. } = self.vip(vip)?;
-        let state = places.into_iter().map(|place| place.state).next();
+        let place = places.into_iter().next();
+        let state = place.map(|place| place.error.unwrap_or(place.state));
         state
             .or(reason)
             .with_context(|| format!("{vip} is nowhere, and no reason is given"))
+    }
+
+    /// What the agent answers to a GET of this path, by HTTP: it was started with [`HTTP`].
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut stream = self.host.run(|| TcpStream::connect(HTTP[1]))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// The lines of the agent's log that have `text` in them.
@@ -240,8 +262,10 @@ pub struct Place {
     pub link: String,
     /// What answers name.
     pub mac: String,
-    /// `answering`, or what is in the way.
+    /// `answering`, or why it does not.
     pub state: String,
+    /// What the kernel refuses, if it is that.
+    pub error: Option<String>,
     /// `generic` or `native`.
     pub mode: Option<String>,
     /// Announcements sent.

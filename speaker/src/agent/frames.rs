@@ -1,8 +1,10 @@
 //! What the program tells of frames: to the node, and to whoever watches.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use nix::net::if_::if_indextoname;
 use speaker_common::{
     layout::{Event, EventKind, SNAPSHOT_BYTES},
     respond::Reason,
@@ -11,15 +13,24 @@ use speaker_common::{
 use speaker_core::{describe::Description, plan::Entry};
 use tokio::sync::broadcast;
 
-use crate::{api::FrameRecord, kernel};
+use crate::{
+    api::{FrameEvent, FrameRecord, WatchLine},
+    kernel, netlink,
+};
 
 /// Frames that a slow watcher may lag behind.
 const BACKLOG: usize = 4096;
 
+/// How often somebody who watches is told of frames that were lost.
+const LOSSES: Duration = Duration::from_millis(200);
+
 /// Who watches.
 pub(super) struct Taps {
-    sender: broadcast::Sender<FrameRecord>,
+    sender: broadcast::Sender<WatchLine>,
     names: BTreeMap<u32, String>,
+    /// How many events the ring had no room for, and when that was read; none while nobody
+    /// watches.
+    lost: Option<(u64, Instant)>,
 }
 
 impl Taps {
@@ -27,10 +38,11 @@ impl Taps {
         Self {
             sender: broadcast::Sender::new(BACKLOG),
             names: BTreeMap::new(),
+            lost: None,
         }
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<FrameRecord> {
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<WatchLine> {
         self.sender.subscribe()
     }
 
@@ -45,28 +57,52 @@ impl Taps {
             self.names.clear();
             return;
         }
-        let interface = self.names.entry(event.ifindex).or_insert_with(|| {
-            if_indextoname(event.ifindex).map_or_else(
-                |_| format!("interface {}", event.ifindex),
-                |name| name.to_string_lossy().into_owned(),
-            )
-        });
+        let interface = self
+            .names
+            .entry(event.ifindex)
+            .or_insert_with(|| netlink::name(event.ifindex));
         let record = FrameRecord {
             time_ns: wall_clock(event.time_ns),
             interface: interface.clone(),
-            event: word(event.kind).to_owned(),
+            event: word(event.kind),
             reason: match event.kind {
                 EventKind::Rejected => reason(event.reason),
                 _ => None,
             },
             length: event.length,
-            frame: snapshot(event)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            frame: snapshot(event).to_vec(),
         };
         // Nobody listens: the last one has just gone.
-        let _ = self.sender.send(record);
+        let _ = self.sender.send(WatchLine::Frame(record));
+    }
+
+    /// When to look for losses again.
+    pub(super) fn losses_due(&self) -> Option<Instant> {
+        self.lost.map(|(_, at)| at + LOSSES)
+    }
+
+    /// Tells all that watch how many events the ring has lost since they were last told. The first
+    /// look must come before the tap is opened.
+    pub(super) fn tell_losses<E>(
+        &mut self,
+        count: impl FnOnce() -> Result<u64, E>,
+        now: Instant,
+    ) -> Result<(), E> {
+        if !self.watched() {
+            self.lost = None;
+            return Ok(());
+        }
+        if self.losses_due().is_some_and(|due| due > now) {
+            return Ok(());
+        }
+        let count = count()?;
+        let before = self.lost.map_or(count, |(before, _)| before);
+        self.lost = Some((count, now));
+        if count > before {
+            let lost = count - before;
+            let _ = self.sender.send(WatchLine::Lost { lost });
+        }
+        Ok(())
     }
 }
 
@@ -89,15 +125,15 @@ fn snapshot(event: &Event) -> &[u8] {
     &event.frame[..SNAPSHOT_BYTES.min(usize::from(event.length))]
 }
 
-fn word(kind: EventKind) -> &'static str {
+fn word(kind: EventKind) -> FrameEvent {
     match kind {
-        EventKind::Answered => "answered",
-        EventKind::Suppressed => "suppressed",
-        EventKind::Refused => "refused",
-        EventKind::Rejected => "rejected",
-        EventKind::Reply => "reply",
-        EventKind::Claimed => "claimed",
-        EventKind::Probed => "probed",
+        EventKind::Answered => FrameEvent::Answered,
+        EventKind::Suppressed => FrameEvent::Suppressed,
+        EventKind::Refused => FrameEvent::Refused,
+        EventKind::Rejected => FrameEvent::Rejected,
+        EventKind::Reply => FrameEvent::Reply,
+        EventKind::Claimed => FrameEvent::Claimed,
+        EventKind::Probed => FrameEvent::Probed,
     }
 }
 
@@ -112,4 +148,33 @@ fn wall_clock(event_ns: u64) -> u64 {
         .unwrap_or_default();
     let ago = kernel::now().saturating_sub(event_ns);
     (now.as_nanos() as u64).saturating_sub(ago)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_to_those_who_watched_when_they_happened() {
+        let mut taps = Taps::new();
+        let start = Instant::now();
+        let look = |taps: &mut Taps, ms: u64, count: u64| {
+            let now = start + Duration::from_millis(ms);
+            taps.tell_losses(|| Ok::<_, ()>(count), now).unwrap();
+        };
+        look(&mut taps, 0, 3);
+        assert_eq!(taps.losses_due(), None, "nobody watches");
+        let mut watcher = taps.subscribe();
+        look(&mut taps, 1_000, 5);
+        look(&mut taps, 1_100, 7);
+        assert!(watcher.try_recv().is_err(), "too early to look");
+        look(&mut taps, 1_200, 9);
+        let told = watcher.try_recv().unwrap();
+        assert!(matches!(told, WatchLine::Lost { lost: 4 }), "{told:?}");
+        look(&mut taps, 1_400, 9);
+        assert!(watcher.try_recv().is_err(), "nothing more is lost");
+        drop(watcher);
+        look(&mut taps, 1_600, 20);
+        assert_eq!(taps.losses_due(), None);
+    }
 }

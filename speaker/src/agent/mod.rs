@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use speaker_common::layout;
+use speaker_common::{layout, respond::Reason};
 use speaker_core::{cluster, link::LinkChange, node::Input};
 use tokio::{signal::unix::Signal, sync::mpsc, task::yield_now};
 use tracing::{info, warn};
@@ -126,7 +126,12 @@ impl Agent {
         let earliest = Instant::now() + idle;
         let work = self.has_work();
         let adoption = self.adoption.due().filter(|_| self.settled);
-        let times = [self.hands.node.poll_timeout(), self.publish_at, adoption];
+        let times = [
+            self.hands.node.poll_timeout(),
+            self.publish_at,
+            adoption,
+            self.taps.losses_due(),
+        ];
         let time = times.into_iter().flatten().min();
         let due = async {
             if !work {
@@ -140,11 +145,17 @@ impl Agent {
             happening = self.ownership.next() => Ok(Event::Ownership(happening)),
             change = self.links.recv() => match change {
                 Some(change) => Ok(Event::Link(change)),
-                None => bail!("the kernel tells no more of its links"),
+                None => bail!(
+                    "the netlink subscription is lost, and links are no longer followed: start \
+                     the agent again"
+                ),
             },
             change = self.changes.recv() => match change {
                 Some(change) => Ok(Event::Configuration(change)),
-                None => bail!("nobody reads the configuration any more"),
+                None => bail!(
+                    "the task that follows the configuration has ended: start the agent again, \
+                     and report this as a bug"
+                ),
             },
             () = due => Ok(Event::Due),
             Some(request) = self.requests.recv() => Ok(Event::Request(request)),
@@ -272,15 +283,18 @@ impl Agent {
         self.ownership.tell_vips(&mut self.hands);
     }
 
-    /// Opens the tap while somebody watches, and closes it when the last one is gone.
+    /// Opens the tap while somebody watches, and closes it when the last one is gone. Tells them
+    /// what the ring has lost.
     fn tap(&mut self) {
-        let watched = self.taps.watched();
         let maps = self.hands.shell.kernel.maps_mut();
-        let result = match maps.watched() {
+        let lost = || maps.count(Reason::EventLost);
+        let told = self.taps.tell_losses(lost, Instant::now());
+        let watched = self.taps.watched();
+        let result = told.and_then(|()| match maps.watched() {
             Ok(open) if open != watched => maps.set_watched(watched),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
-        };
+        });
         if let Err(error) = result {
             warn!("{:#}", anyhow::Error::from(error));
         }
@@ -313,17 +327,17 @@ impl Agent {
             Request::Ask(verb, reply) => {
                 let (ownership, hands) = (&mut self.ownership, &mut self.hands);
                 let done = match verb {
-                    Verb::Drain => ownership.drain(true, hands).map_err(|e| e.to_string()),
-                    Verb::Undrain => ownership.drain(false, hands).map_err(|e| e.to_string()),
-                    Verb::Move { vip, node } => ownership
-                        .r#move(vip, &node, hands)
-                        .map_err(|refused| refused.to_string()),
+                    Verb::Drain => ownership.drain(true, hands),
+                    Verb::Undrain => ownership.drain(false, hands),
+                    Verb::Move { vip, node } => {
+                        ownership.r#move(vip, &node, hands).map_err(Into::into)
+                    }
                     Verb::Rebalance => {
                         ownership.handle(cluster::Input::Rebalance, hands);
                         Ok(())
                     }
                 };
-                drop(reply.send(done));
+                drop(reply.send(done.map_err(|error| format!("{error:#}"))));
             }
         }
     }

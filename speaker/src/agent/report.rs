@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Instant};
 
 use anyhow::Result;
-use nix::net::if_::if_indextoname;
 use speaker_common::layout::{Action, Counters, Link};
 use speaker_core::{
     candidates::Excluded,
     cluster::{self, Member, NodeName, VipState},
     describe::mac_text,
-    node::{Attached, LinkStatus, PlaceStatus, Status, VipStatus},
+    node::{Attached, LinkStatus, PlaceState, PlaceStatus, Status, VipStatus},
 };
 
 use super::{
@@ -23,6 +22,7 @@ use crate::{
     },
     kernel::{self, Inspect, Maps},
     kubernetes::Reach,
+    netlink,
 };
 
 /// The report of a running agent.
@@ -35,19 +35,25 @@ pub(super) fn report(
 ) -> Result<Report> {
     let Hands { node, shell } = hands;
     let maps = shell.kernel.maps();
+    let lease = shell.lease_report();
     let Status {
         vips,
         links,
         probes,
-    } = node.status();
+    } = node.status(Instant::now());
     let counters = counters(&vips, maps)?;
-    let owned = |status: VipStatus| {
+    let owned = |mut status: VipStatus| {
+        for place in &mut status.places {
+            if place.state == PlaceState::Answering && !lease.is_valid() {
+                place.state = PlaceState::Silent;
+            }
+        }
         let owner = status.address.and_then(|vip| ownership.owner(vip));
         counted(status, owner.map(Into::into), &counters)
     };
     Ok(Report {
         node: Some(name.to_owned()),
-        lease: shell.lease_report(),
+        lease,
         vips: vips.into_iter().map(owned).collect(),
         links,
         probes,
@@ -83,15 +89,15 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
             reason: None,
         });
         let runs = attached.iter().find(|link| link.ifindex == key.port);
-        let interface = name(key.port);
+        let interface = netlink::name(key.port);
         let mode = runs
             .and_then(|link| link.interface.as_ref())
             .map(|(_, mode)| mode.to_string());
         let state = match (vip.action, lease.is_valid(), &mode) {
-            (Action::Suppress, ..) => "suppressed",
-            (Action::Answer, _, None) => "not attached",
-            (Action::Answer, false, _) => "silent",
-            (Action::Answer, true, Some(_)) => "answering",
+            (Action::Suppress, ..) => PlaceState::Standby,
+            (Action::Answer, _, None) => PlaceState::NotAttached,
+            (Action::Answer, false, _) => PlaceState::Silent,
+            (Action::Answer, true, Some(_)) => PlaceState::Answering,
         };
         status.places.push(PlaceStatus {
             link: interface.clone(),
@@ -100,10 +106,12 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
                 .get(&key.port)
                 .map_or_else(|| "-".to_owned(), |link| mac_text(&link.mac)),
             vlan: key.vlan.id,
-            state: state.to_owned(),
+            state,
+            error: None,
             mode,
             slot: Some(vip.slot),
             announced: 0,
+            announced_ms_ago: None,
             conflicts: 0,
             claimed_by: None,
         });
@@ -120,7 +128,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         links: attached
             .into_iter()
             .map(|link| LinkStatus {
-                name: name(link.ifindex),
+                name: netlink::name(link.ifindex),
                 index: link.ifindex,
                 error: link
                     .interface
@@ -245,11 +253,4 @@ fn reasons(maps: &Maps) -> Result<BTreeMap<String, u64>> {
         .filter(|(_, count)| *count > 0)
         .map(|(reason, count)| (reason.text().to_owned(), count))
         .collect())
-}
-
-fn name(index: u32) -> String {
-    if_indextoname(index).map_or_else(
-        |_| format!("interface {index}"),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }

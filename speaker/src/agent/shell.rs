@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::{
     announce::{Delivery, Groups, Sender},
     api::LeaseReport,
-    kernel::{self, AttachError, Kernel, Lease, ModeChoice},
+    kernel::{self, AttachError, Attached, Kernel, Lease, ModeChoice},
     netlink,
 };
 
@@ -129,10 +129,22 @@ impl Shell {
 
     fn attach(&mut self, interface: u32) -> Input {
         let result = match self.kernel.attach(interface, self.mode) {
-            Ok(attached) => Ok(node::Attached {
-                mode: attached.mode.to_string(),
-                note: attached.why_generic,
-            }),
+            Ok(attached) => {
+                let Attached {
+                    mode,
+                    adopted: _,
+                    why_generic: note,
+                } = attached;
+                let why = note
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(": {why}"));
+                let name = netlink::name(interface);
+                info!("the program runs on {name} in {mode} mode{why}");
+                Ok(node::Attached {
+                    mode: mode.to_string(),
+                    note,
+                })
+            }
             Err(error) => {
                 let is_above = matches!(error, AttachError::ProgramAbove { .. });
                 let reason = format!("{:#}", anyhow::Error::from(error));

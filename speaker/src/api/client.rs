@@ -18,6 +18,10 @@ use tokio::net::UnixStream;
 
 use super::{Explanation, Report, Verb, socket};
 
+/// What an answer that cannot be read means.
+pub const OTHER_VERSION: &str =
+    "the agent is of another version than this command: use the agent's, or restart the agent";
+
 /// A connection to the agent.
 #[derive(Debug)]
 pub struct Client {
@@ -52,8 +56,7 @@ impl Client {
     /// A snapshot.
     pub async fn report(&mut self) -> Result<Report> {
         let body = self.get("/v1/status").await?.collect().await?.to_bytes();
-        serde_json::from_slice(&body)
-            .context("the agent's answer is not of this version: restart the agent")
+        serde_json::from_slice(&body).context(OTHER_VERSION)
     }
 
     /// The watch stream: JSON, one record a line.
@@ -65,8 +68,7 @@ impl Client {
     pub async fn explain(&mut self, vip: IpAddr) -> Result<Option<Explanation>> {
         let body = self.get(&format!("/v1/explain/{vip}")).await?;
         let body = body.collect().await?.to_bytes();
-        serde_json::from_slice(&body)
-            .context("the agent's answer is not of this version: restart the agent")
+        serde_json::from_slice(&body).context(OTHER_VERSION)
     }
 
     /// Asks the agent to do something.

@@ -60,7 +60,7 @@ impl Collector for Collected {
         )?;
 
         type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
-        const COUNTS: [Count; 5] = [
+        const COUNTS: [Count; 6] = [
             ("speaker_requests", "Requests for VIPs", |_, c| c.requests),
             ("speaker_answers", "Requests answered", |_, c| c.answered),
             (
@@ -78,6 +78,11 @@ impl Collector for Collected {
                 "Gratuitous announcements sent",
                 |p, _| p.announced,
             ),
+            (
+                "speaker_conflicts",
+                "Claims of a VIP by a host that is none of the nodes",
+                |p, _| p.conflicts,
+            ),
         ];
         for (name, help, count) in COUNTS {
             let kind = ConstCounter::new(0_u64).metric_type();
@@ -92,6 +97,19 @@ impl Collector for Collected {
                         .encode(family.encode_family(&labels)?)?;
                 }
             }
+        }
+
+        let help = "Whether the program runs on an interface, and in which mode";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("speaker_attached", help, None, kind)?;
+        for link in &report.links {
+            let mode = link.attached.as_ref().map(|it| it.mode.as_str());
+            let labels = [
+                ("link", link.name.as_str()),
+                ("mode", mode.unwrap_or("none")),
+            ];
+            let attached = flag(mode.is_some());
+            attached.encode(family.encode_family(&labels)?)?;
         }
 
         let kind = ConstCounter::new(0_u64).metric_type();
@@ -168,9 +186,61 @@ impl Collected {
 
 /// The VIPs that this node answers for, with their addresses as text.
 fn answering(report: &Report) -> impl Iterator<Item = (&VipReport, String)> {
-    let vips = report.vips.iter().filter(|vip| {
-        let mut places = vip.status.places.iter();
-        places.any(|place| place.state == "answering")
-    });
+    let vips = report.vips.iter().filter(|vip| vip.is_answering());
     vips.filter_map(|vip| Some((vip, vip.status.address?.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{ApiServerReport, AwayReport, LeaseReport, LeaseState, MemberReport},
+        metrics::encode,
+    };
+
+    /// Of an agent in a cluster; what an agent with manifests tells, the tests in the lab ask for.
+    #[test]
+    fn metrics_of_a_cluster_have_the_names_that_people_graph() {
+        let member = |state: &str| MemberReport {
+            name: "b".to_owned(),
+            address: ([192, 0, 2, 2], 7946).into(),
+            state: state.to_owned(),
+            since_ms_ago: 0,
+            heard_ms_ago: None,
+            links: Vec::new(),
+        };
+        let away = AwayReport {
+            for_ms: 1,
+            why: "connection refused".to_owned(),
+        };
+        let text = encode(Collected(Report {
+            node: Some("a".to_owned()),
+            lease: LeaseReport {
+                state: LeaseState::Unarmed,
+                alone: false,
+                agent_left_ms: Some(3_000),
+                peers_left_ms: None,
+            },
+            vips: Vec::new(),
+            links: Vec::new(),
+            probes: None,
+            reasons: BTreeMap::new(),
+            refused: Vec::new(),
+            updates: 0,
+            update_errors: 0,
+            api_server: Some(ApiServerReport { away: Some(away) }),
+            draining: false,
+            members: vec![member("ready"), member("ready"), member("down")],
+            unreadable: 7,
+        }));
+        for line in [
+            "speaker_lease_valid 0",
+            "speaker_api_server_reachable 0",
+            r#"speaker_members{state="down"} 1"#,
+            r#"speaker_members{state="ready"} 2"#,
+            "speaker_unreadable_messages_total 7",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
+        }
+    }
 }

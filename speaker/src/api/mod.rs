@@ -1,23 +1,25 @@
 //! What the agent tells over its unix socket, and over HTTP.
 
 mod client;
+mod hex;
 mod lease;
 mod metrics;
 mod server;
 
-pub use client::{Client, NoAgent};
+pub use client::{Client, NoAgent, OTHER_VERSION};
 pub use lease::{LeaseReport, LeaseState};
 pub use server::{Request, serve_http, serve_socket};
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Counters;
-use speaker_core::node::{LinkStatus, PlaceStatus, ProbeStatus, VipStatus};
+use speaker_core::node::{LinkStatus, PlaceState, PlaceStatus, ProbeStatus, VipStatus};
 
 /// Everything that `speaker status` shows, and `-o json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -241,19 +243,67 @@ impl Counts {
 
 /// A line of the watch stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WatchLine {
+    /// The program has handled a frame.
+    Frame(FrameRecord),
+    /// There were more frames than could be told of.
+    Lost {
+        /// How many have been left out.
+        lost: u64,
+    },
+}
+
+/// A frame that the program has handled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FrameRecord {
     /// When, in nanoseconds since the Unix epoch.
     pub time_ns: u64,
     /// The interface that it came in on.
     pub interface: String,
-    /// `answered`, `suppressed`, `refused`, `rejected`, `reply`, `claimed` or `probed`.
-    pub event: String,
+    /// What became of it.
+    pub event: FrameEvent,
     /// Why, where it was rejected.
     pub reason: Option<String>,
     /// The frame's length on the wire.
     pub length: u16,
-    /// Its first bytes, in hexadecimal.
-    pub frame: String,
+    /// Its first bytes.
+    #[serde(with = "hex")]
+    pub frame: Vec<u8>,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FrameEvent {
+    /// A request for a VIP, answered.
+    Answered,
+    /// A request for a VIP that another node owns, dropped.
+    Suppressed,
+    /// A request for a VIP, dropped because the lease was not valid.
+    Refused,
+    /// Not answered, for the reason in the record.
+    Rejected,
+    /// A reply that the program sent.
+    Reply,
+    /// Another MAC claims a VIP.
+    Claimed,
+    /// Another host probed whether a VIP is free, and was answered.
+    Probed,
+}
+
+impl fmt::Display for FrameEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Answered => "answered",
+            Self::Suppressed => "suppressed",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::Reply => "reply",
+            Self::Claimed => "claimed",
+            Self::Probed => "probed",
+        })
+    }
 }
 
 /// The path of the agent's socket.
@@ -262,6 +312,12 @@ pub fn socket(state_dir: &Path) -> std::path::PathBuf {
 }
 
 impl VipReport {
+    /// Whether this node answers for it on some link.
+    pub fn is_answering(&self) -> bool {
+        let mut places = self.status.places.iter();
+        places.any(|place| place.state == PlaceState::Answering)
+    }
+
     /// The places with their counts.
     pub fn places(&self) -> impl Iterator<Item = (&PlaceStatus, Counts)> {
         let counts = self

@@ -22,7 +22,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
 };
 
-use super::{Explanation, FrameRecord, Health, Report, Verb, metrics::Collected};
+use super::{Explanation, Health, Report, Verb, WatchLine, metrics::Collected};
 use crate::{
     http::{self, Failure, ask},
     metrics::exposition,
@@ -36,7 +36,7 @@ pub enum Request {
     /// What probes ask for, often: whether all is well.
     Health(oneshot::Sender<Health>),
     /// All frames that are handled from now on. The tap is closed when the last receiver is gone.
-    Watch(oneshot::Sender<broadcast::Receiver<FrameRecord>>),
+    Watch(oneshot::Sender<broadcast::Receiver<WatchLine>>),
     /// Who owns a VIP and why; none, if it is none of this node's configuration.
     Explain(IpAddr, oneshot::Sender<Option<Explanation>>),
     /// To do something; why not, if it is not done.
@@ -99,11 +99,12 @@ async fn watch(State(requests): State<Loop>) -> Result<Response, Failure> {
     let receiver = ask(&requests, Request::Watch).await?;
     let lines = stream::unfold(receiver, |mut receiver| async {
         let line = match receiver.recv().await {
-            Ok(record) => serde_json::to_string(&record).ok()?,
-            Err(broadcast::error::RecvError::Lagged(lost)) => format!("{{\"lost\":{lost}}}"),
+            Ok(line) => line,
+            Err(broadcast::error::RecvError::Lagged(lost)) => WatchLine::Lost { lost },
             Err(broadcast::error::RecvError::Closed) => return None,
         };
-        Some((line + "\n", receiver))
+        let text = serde_json::to_string(&line).ok()?;
+        Some((text + "\n", receiver))
     });
     let body = Body::from_stream(lines.map(Ok::<_, Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())

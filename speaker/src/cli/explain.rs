@@ -4,12 +4,14 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use speaker_core::node::PlaceStatus;
 
 use super::{
     Places, block_on,
+    output::print,
     status::{Output, rounded},
 };
-use crate::api::{Client, Explanation, Report};
+use crate::api::{Client, Counts, Explanation, Report};
 
 /// Show who owns a VIP, since when, why that node and why not another
 #[derive(Debug, Args)]
@@ -35,10 +37,9 @@ impl Explain {
             bail!("{}", unknown(self.vip, &report));
         };
         match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
-            Output::Table => print!("{}", text(&explanation, &report)),
+            Output::Json => print(&(serde_json::to_string_pretty(&explanation)? + "\n")),
+            Output::Table => print(&text(&explanation, &report)),
         }
-        Ok(())
     }
 }
 
@@ -77,14 +78,7 @@ fn text(it: &Explanation, report: &Report) -> String {
         text += &format!("  it cannot own it: {reason}\n");
     }
     for (place, counts) in vip.into_iter().flat_map(|vip| vip.places()) {
-        let asked = counts.last_request_ms_ago.map_or_else(
-            || "never asked".to_owned(),
-            |ms| format!("last asked{}", ago(ms)),
-        );
-        text += &format!(
-            "  on {}: {}, {} requests, {} answers, {} announcements, {asked}\n",
-            place.link, place.state, counts.requests, counts.answered, place.announced
-        );
+        text += &place_text(place, &counts);
     }
     text += "candidates, first in line first:\n";
     for candidate in &it.candidates {
@@ -116,6 +110,29 @@ fn text(it: &Explanation, report: &Report) -> String {
         text += &format!("conflict: {by} also claimed it{}\n", ago(ms));
     }
     text
+}
+
+/// What happened to a VIP on a link.
+fn place_text(place: &PlaceStatus, counts: &Counts) -> String {
+    let Counts {
+        requests,
+        answered,
+        last_request_ms_ago,
+        ..
+    } = counts;
+    let last = |ms: Option<u64>| ms.map_or_else(String::new, |ms| format!(" (last{})", ago(ms)));
+    let mut text = format!(
+        "  on {}: {}, {requests} requests{}, {answered} answers, {} announcements{}",
+        place.link,
+        place.describe(),
+        last(*last_request_ms_ago),
+        place.announced,
+        last(place.announced_ms_ago),
+    );
+    if let Some(mac) = &place.claimed_by {
+        text += &format!(", {} conflicting claims (last by {mac})", place.conflicts);
+    }
+    text + "\n"
 }
 
 fn ago(ms: u64) -> String {

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use speaker_core::node::{PlaceStatus, ProbeStatus};
 use tabled::{
     Table, Tabled,
     settings::{Padding, Style},
 };
 
-use speaker_core::node::ProbeStatus;
-
-use super::{Places, block_on};
+use super::{
+    Places, block_on,
+    output::{note, print},
+};
 use crate::{
     agent,
     api::{Client, LeaseReport, LeaseState, NoAgent, Report},
@@ -58,10 +60,9 @@ impl Status {
     pub(super) fn run(self) -> Result<()> {
         let report = block_on(self.report())?;
         match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-            Output::Table => print!("{}", text(&report)),
+            Output::Json => print(&(serde_json::to_string_pretty(&report)? + "\n")),
+            Output::Table => print(&text(&report)),
         }
-        Ok(())
     }
 
     async fn report(&self) -> Result<Report> {
@@ -73,7 +74,7 @@ impl Status {
         let report = agent::pinned(&self.places.bpffs).map_err(|error| {
             error.context(format!("{no_agent}, and the pins cannot be read either"))
         })?;
-        eprintln!("{no_agent}; this is what its pinned maps hold:");
+        note(&format!("{no_agent}; this is what its pinned maps hold:"));
         Ok(report)
     }
 }
@@ -171,12 +172,12 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
         .collect()
 }
 
-fn state(place: &speaker_core::node::PlaceStatus) -> String {
+fn state(place: &PlaceStatus) -> String {
     match (&place.claimed_by, place.conflicts) {
         (Some(mac), claims) => {
-            format!("{}, claimed by {mac} ({claims} times)", place.state)
+            format!("{}, claimed by {mac} ({claims} times)", place.describe())
         }
-        (None, _) => place.state.clone(),
+        (None, _) => place.describe(),
     }
 }
 
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_lease_has_one_wording_for_each_case() {
-        let check = |state, agent_left_ms, peers_left_ms, expect: &str| {
+        let check = |state, agent_left_ms, peers_left_ms: Option<i64>, expect: &str| {
             let text = lease_text(LeaseReport {
                 state,
                 alone: state == LeaseState::Valid && peers_left_ms.is_none(),

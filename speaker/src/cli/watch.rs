@@ -19,8 +19,11 @@ use pcap_file::pcapng::{
 };
 use speaker_core::describe::Description;
 
-use super::{Places, block_on};
-use crate::api::{Client, FrameRecord};
+use super::{
+    Places, block_on,
+    output::{note, print},
+};
+use crate::api::{Client, FrameEvent, FrameRecord, OTHER_VERSION, WatchLine};
 
 /// Show each frame that the program handles, as it does so
 ///
@@ -44,13 +47,6 @@ pub(super) struct Watch {
     count: Option<u64>,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Frame(FrameRecord),
-    Lost { lost: u64 },
-}
-
 impl Watch {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
@@ -67,7 +63,7 @@ impl Watch {
             .context("watching needs a running agent, which reads the frames from the program")?;
         let mut capture = self.pcap.clone().map(Capture::create).transpose()?;
         let mut body = client.watch().await?;
-        eprintln!("watching; ctrl-C ends");
+        note("watching; ctrl-C ends");
 
         let mut shown = 0;
         let mut buffer = Vec::new();
@@ -78,16 +74,18 @@ impl Watch {
             buffer.extend_from_slice(&data);
             while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
-                match serde_json::from_slice(&line).context("the agent is of another version")? {
-                    Line::Lost { lost } => println!("… {lost} frames lost: too many at once"),
-                    Line::Frame(record) => {
+                match serde_json::from_slice(&line).context(OTHER_VERSION)? {
+                    WatchLine::Lost { lost } => {
+                        print(&format!("… {lost} frames lost: too many at once\n"))?
+                    }
+                    WatchLine::Frame(record) => {
                         if let Some(capture) = &mut capture {
                             capture.write(&record)?;
                         }
-                        if record.event == "reply" && !self.replies {
+                        if record.event == FrameEvent::Reply && !self.replies {
                             continue;
                         }
-                        println!("{}", text(&record));
+                        print(&format!("{}\n", text(&record)))?;
                         shown += 1;
                         if self.count == Some(shown) {
                             return Ok(());
@@ -107,7 +105,7 @@ fn text(record: &FrameRecord) -> String {
     let time_of_day = stamp
         .split_once('T')
         .map_or(stamp.as_str(), |(_, time)| time.trim_end_matches('Z'));
-    let description = Description::of(&bytes(record));
+    let description = Description::of(&record.frame);
     let (vlan, message) = description.map_or((String::new(), String::new()), |description| {
         let vlan = match (description.vlan.service, description.vlan.id) {
             (0, 0) => String::new(),
@@ -118,19 +116,12 @@ fn text(record: &FrameRecord) -> String {
     });
     let event = match &record.reason {
         Some(reason) => format!("{} ({reason})", record.event),
-        None => record.event.clone(),
+        None => record.event.to_string(),
     };
     format!(
         "{time_of_day} {}{vlan} {event:<10} {message}",
         record.interface
     )
-}
-
-fn bytes(record: &FrameRecord) -> Vec<u8> {
-    let digits = record.frame.as_bytes().chunks_exact(2);
-    digits
-        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }
 
 /// A pcapng file: the frames with their interface, direction, and the verdict as a comment.
@@ -180,9 +171,9 @@ impl Capture {
         };
         let comment = match &record.reason {
             Some(reason) => format!("{}: {reason}", record.event),
-            None => record.event.clone(),
+            None => record.event.to_string(),
         };
-        let direction = if record.event == "reply" {
+        let direction = if record.event == FrameEvent::Reply {
             OUTBOUND
         } else {
             INBOUND
@@ -191,7 +182,7 @@ impl Capture {
             interface_id: interface as u32,
             timestamp: Duration::from_nanos(record.time_ns),
             original_len: u32::from(record.length),
-            data: bytes(record).into(),
+            data: record.frame.as_slice().into(),
             options: vec![
                 EnhancedPacketOption::Comment(comment.as_str().into()),
                 EnhancedPacketOption::Flags(direction),

@@ -44,15 +44,15 @@ pub struct Attached {
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// There is no such interface, or no longer.
-    #[error("there is no interface with index {ifindex} any more")]
+    #[error("interface {ifindex} no longer exists")]
     NoSuchLink {
         /// What was asked for.
         ifindex: u32,
     },
     /// Another program is there. An interface has room for one.
     #[error(
-        "{link} already runs an XDP program in {mode} mode, and there can be but one: {by}. Take \
-         that one off (its owner can; `ip link set dev {link} {flag} off` if nobody does), or \
+        "{link} already runs an XDP program in {mode} mode, and has room for one only: {by}. \
+         Detach that one (through its owner, or with `ip link set dev {link} {flag} off`), or \
          leave {link} to it and announce on other interfaces",
         flag = match mode {
             XdpMode::Native => "xdpdrv",
@@ -75,7 +75,7 @@ pub enum AttachError {
         link: String,
     },
     /// Neither mode is possible.
-    #[error("{link} takes no XDP program: {reason}")]
+    #[error("cannot attach the XDP program to {link}: {reason}")]
     Refused {
         /// The interface's name.
         link: String,
@@ -95,7 +95,7 @@ pub enum AttachError {
     #[error(transparent)]
     Pin(#[from] PinError),
     /// What an earlier run left cannot be opened.
-    #[error("cannot open the attachment that an earlier run left on {link}")]
+    #[error("cannot open the pinned attachment to {link}")]
     Left {
         /// The interface's name.
         link: String,
@@ -121,7 +121,7 @@ impl Plan {
             ModeChoice::Auto => match kind {
                 Kind::Plain | Kind::Bond { .. } | Kind::Other(_) => Self::Native { strict: false },
                 Kind::Veth => Self::Generic(Some(
-                    "veth loses what a native program sends, unless the peer runs one too",
+                    "veth drops what a native program sends, unless its peer runs one too",
                 )),
                 Kind::Loopback
                 | Kind::Bridge
@@ -158,9 +158,7 @@ impl Kernel {
             Some(attachment) => {
                 let why_generic = match plan {
                     Plan::Generic(why) => why.map(str::to_owned),
-                    Plan::Native { .. } => {
-                        Some("it was when an earlier run attached it".to_owned())
-                    }
+                    Plan::Native { .. } => Some("an earlier run attached it that way".to_owned()),
                 };
                 (attachment, true, why_generic)
             }
@@ -239,14 +237,14 @@ impl Kernel {
             None => {}
             Some(xdp) if xdp.program != program => {}
             Some(xdp) if !plan.accepts(xdp.mode) => info!(
-                "{} changes from {} mode to another: a moment without answers",
+                "{} must leave {} mode: answers pause while the program is attached again",
                 link.name, xdp.mode
             ),
             Some(_) => match self.program.take_over(pinned) {
                 Ok(attachment) => return Ok(Some(attachment)),
                 Err(error) => warn!(
-                    "{} does not take this program in place of an earlier one: a moment without \
-                     answers ({})",
+                    "cannot replace the earlier program on {} in place: answers pause while this \
+                     one is attached ({})",
                     link.name,
                     reason(&error)
                 ),

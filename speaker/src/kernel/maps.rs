@@ -239,16 +239,19 @@ impl Maps {
 
     /// How often each reason has been met, over all CPUs.
     pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, MapsError> {
-        Reason::ALL
-            .iter()
-            .map(|reason| {
-                let per_cpu = self
-                    .reasons
-                    .get(&(*reason as u32), 0)
-                    .map_err(|source| MapsError::kernel(Self::REASONS, "read", source))?;
-                Ok((*reason, per_cpu.iter().sum()))
-            })
+        let reasons = Reason::ALL.iter();
+        reasons
+            .map(|&reason| Ok((reason, self.count(reason)?)))
             .collect()
+    }
+
+    /// How often this reason has been met, over all CPUs.
+    pub fn count(&self, reason: Reason) -> Result<u64, MapsError> {
+        let per_cpu = self
+            .reasons
+            .get(&(reason as u32), 0)
+            .map_err(|source| MapsError::kernel(Self::REASONS, "read", source))?;
+        Ok(per_cpu.iter().sum())
     }
 
     /// The agent's side of the lease.

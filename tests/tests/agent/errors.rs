@@ -9,7 +9,7 @@ use speaker_tests::{
     manifest::{self, Manifests},
 };
 
-use crate::{SOON, VIP_V4};
+use crate::{SOON, VIP_V4, answer};
 
 /// As root has it in a container that was given no privileges.
 const WITHOUT_CAPABILITIES: &str = "setpriv --bounding-set=-all --inh-caps=-all --";
@@ -221,6 +221,52 @@ fn a_directory_of_manifests_that_is_missing_is_told_and_waited_for() {
         let service = manifest::service("web", &[VIP_V4]);
         fs::write(later.join("all.yaml"), pool + &advertisement + &service)?;
         agent.wait_for_line("answering for 10.0.0.240 on eth0", SOON)?;
+        Ok(())
+    });
+}
+
+/// Whoever reads the output may have seen enough.
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
+        let client = lab.host("client")?;
+        let speaker = speaker_program()?.display().to_string();
+        let state = "--state-dir /run/lab/state";
+        let piped = |command: &str| {
+            // The reader is gone before anything is written.
+            let line = format!("(sleep 0.2; {speaker} {command} {state}) | true");
+            node.host.command("sh").args(["-c", &line])
+        };
+        for command in [
+            "status",
+            "status -o json",
+            "explain 10.0.0.240",
+            "rebalance",
+        ] {
+            let output = piped(command).output()?;
+            assert_eq!(output.stderr, "", "{command}");
+        }
+        let mut watch = piped("watch").spawn()?;
+        watch.wait_for_line("watching", SOON)?;
+        answer(&client, &client.eth0, VIP_V4.into())?;
+        watch.wait(SOON)?;
+        assert_eq!(watch.stderr(), ["watching; ctrl-C ends"]);
+        Ok(())
+    });
+}
+
+/// What a node that is drained relies on is written down.
+#[test]
+fn a_drain_that_cannot_be_noted_is_refused_with_the_file() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
+        let file = "/run/lab/state/drained";
+        node.host.command("mkdir").arg(file).run()?;
+        for (command, action) in [("drain", "write"), ("undrain", "remove")] {
+            let expected = format!("cannot {action} {file}, which keeps the node drained");
+            refused(node.speaker(command)?, 1, &[&expected, "--state-dir"])?;
+        }
         Ok(())
     });
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use speaker_common::layout::LAYOUT_VERSION;
 use speaker_tests::{
-    agent::{LeaseState, Mode, Node},
+    agent::{HTTP, LeaseState, Mode, Node},
     asker::{Asked, Asker},
     lab::{self, Lab, speaker_program},
 };
@@ -137,6 +137,35 @@ fn maps_of_another_layout_are_replaced_without_a_gap(lab: &Lab, mode: Mode) -> R
         );
         Ok(())
     })
+}
+
+#[test]
+fn what_cannot_be_removed_of_an_earlier_agent_is_told_once_and_tried_again() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        node.stop()?;
+        let old = "/sys/fs/bpf/speaker/v0";
+        node.host.command("mkdir").arg(old).run()?;
+        let mount = ["-t", "tmpfs", "tmpfs", old];
+        node.host.command("mount").args(mount).run()?;
+        node.spawn_with(HTTP)?;
+        let told = "not ready: cannot remove what an earlier agent left: cannot remove";
+        node.agent().wait_for_line(told, SOON)?;
+        // Two more attempts.
+        thread::sleep(Duration::from_secs(11));
+        assert_eq!(node.log(told).len(), 1);
+        assert!(node.log("INFO ready").is_empty());
+        let probed = node.get("/readyz")?;
+        assert!(probed.starts_with("HTTP/1.1 503 "), "{probed}");
+        let client = lab.host("client")?;
+        assert!(answer(&client, &client.eth0, VIPS[0])?.is_some());
+
+        node.host.command("umount").arg(old).run()?;
+        node.agent().wait_for_line("INFO ready", 2 * SOON)?;
+        let probed = node.get("/readyz")?;
+        assert!(probed.starts_with("HTTP/1.1 200 "), "{probed}");
+        Ok(())
+    });
 }
 
 #[test]

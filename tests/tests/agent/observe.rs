@@ -1,9 +1,10 @@
 //! What operators see: the status, the frames, conflicts, and what monitoring asks for.
 
 use std::{
-    collections::BTreeMap,
-    io::{Read as _, Write as _},
-    net::{IpAddr, TcpStream},
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    path::Path,
     thread,
     time::{Duration, SystemTime},
 };
@@ -12,7 +13,7 @@ use anyhow::Result;
 use serde_json::Value;
 use smoltcp::wire::ArpOperation;
 use speaker_tests::{
-    agent::{Mode, Node},
+    agent::{HTTP, Mode, Node},
     lab,
     message::{self, ALL_NODES, ALL_NODES_MAC, Flags, Message},
 };
@@ -158,6 +159,43 @@ fn watch_shows_every_frame_and_its_reply_and_writes_them_for_tshark() {
     });
 }
 
+/// The ring holds some thousand frames while the agent stands still.
+#[test]
+fn watch_tells_how_many_frames_it_does_not_show() {
+    lab::test(|lab| {
+        const ASKED: usize = 10_000;
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        let client = lab.host("client")?;
+        let mut watch = node.speaker("watch")?.unheard().spawn()?;
+        watch.wait_for_line("watching", SOON)?;
+        answer(&client, &client.eth0, VIPS[0])?;
+        let link = &client.eth0;
+        let request = Message::arp_request((link.ipv4, link.mac), VIP_V4);
+        let request = request.frame(link.mac, message::BROADCAST);
+        let socket = client.raw("eth0")?;
+        node.agent().freeze()?;
+        for _ in 0..ASKED {
+            socket.send(&request)?;
+        }
+        node.agent().thaw()?;
+        // Requests that are shown, and events that are lost: those of requests and of replies.
+        wait_until("all are accounted for", || {
+            let lines = watch.stdout();
+            let lost = lines.iter().filter_map(|line| {
+                let count = line.strip_prefix("… ")?.split_once(" frames lost")?.0;
+                count.parse::<usize>().ok()
+            });
+            let lost: usize = lost.sum();
+            let shown = lines
+                .iter()
+                .filter(|line| line.contains(" answered "))
+                .count();
+            Ok(lost > 0 && 2 * shown + lost >= 2 * ASKED)
+        })?;
+        watch.kill()
+    });
+}
+
 /// Nobody pays for what nobody watches.
 #[test]
 fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
@@ -283,27 +321,38 @@ fn monitoring_is_told_by_http() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         node.serve("web", &VIPS)?;
-        node.start_with(["--http", "127.0.0.1:9100"])?;
+        node.start_with(HTTP)?;
         let client = lab.host("client")?;
         answer(&client, &client.eth0, VIPS[0])?;
-        let get = |path: &str| -> Result<String> {
-            let mut stream = node.host.run(|| TcpStream::connect("127.0.0.1:9100"))?;
-            write!(
-                stream,
-                "GET {path} HTTP/1.1\r\nHost: node-a\r\nConnection: close\r\n\r\n"
-            )?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        };
         for path in ["/healthz", "/readyz"] {
-            let text = get(path)?;
+            let text = node.get(path)?;
             assert!(
                 text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("ok\n"),
                 "{text}"
             );
         }
-        let metrics = get("/metrics")?;
+        let told = node.log("the program runs on eth0 in generic mode");
+        assert_eq!(told.len(), 1, "{told:?}");
+        let its = client.eth0.mac;
+        let thief = Message::arp_request((VIP_V4, its), VIP_V4);
+        let socket = client.raw("eth0")?;
+        socket.send(&thief.frame(its, message::BROADCAST))?;
+        wait_until("the claim is counted", || {
+            Ok(node.vip(VIPS[0])?.places[0].conflicts == 1)
+        })?;
+        let explained = node.speaker("explain")?.arg("10.0.0.240").run()?;
+        let on = explained
+            .lines()
+            .find(|line| line.starts_with("  on eth0: "));
+        let on = on.unwrap_or_else(|| panic!("{explained}"));
+        for part in [
+            "1 requests (last ",
+            " announcements (last ",
+            "1 conflicting claims",
+        ] {
+            assert!(on.contains(part), "{part:?} is not in {on}");
+        }
+        let metrics = node.get("/metrics")?;
         for line in [
             "speaker_lease_valid 1",
             "metallb_layer2_requests_received{ip=\"10.0.0.240\"} 1",
@@ -312,6 +361,9 @@ fn monitoring_is_told_by_http() {
             "metallb_k8s_client_config_stale_bool 0",
             "speaker_answers_total{ip=\"10.0.0.240\",link=\"eth0\"} 1",
             "speaker_answers_total{ip=\"fd00::240\",link=\"eth0\"} 0",
+            "speaker_conflicts_total{ip=\"10.0.0.240\",link=\"eth0\"} 1",
+            "speaker_conflicts_total{ip=\"fd00::240\",link=\"eth0\"} 0",
+            "speaker_attached{link=\"eth0\",mode=\"generic\"} 1",
             "# EOF",
         ] {
             assert!(
@@ -319,8 +371,49 @@ fn monitoring_is_told_by_http() {
                 "{line} is not in {metrics}"
             );
         }
-        Ok(())
+        assert_names_what_is_asked_for(&metrics)
     });
+}
+
+/// That the exposition has each metric that an alert or the dashboard asks an agent for.
+fn assert_names_what_is_asked_for(exposition: &str) -> Result<()> {
+    /// From the controller, and from agents that follow an API server: unit tests beside them have
+    /// these names.
+    const ELSEWHERE: [&str; 3] = [
+        "metallb_allocator_addresses_in_use_total",
+        "metallb_allocator_addresses_total",
+        "speaker_api_server_reachable",
+    ];
+    let types = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let told: BTreeSet<String> = types
+        .filter_map(|it| it.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "counter" => format!("{name}_total"),
+            _ => name.to_owned(),
+        })
+        .chain(ELSEWHERE.map(str::to_owned))
+        .collect();
+    let monitoring = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring");
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let text = fs::read_to_string(monitoring.join(file))?;
+        let queries = text.lines().filter(|line| {
+            let key = line.trim_start().trim_start_matches('"');
+            key.starts_with("expr") || key.contains("label_values(")
+        });
+        let mut asked = 0;
+        for query in queries {
+            let words = query.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+            for name in words.filter(|it| it.starts_with("speaker_") || it.starts_with("metallb_"))
+            {
+                assert!(told.contains(name), "{file}: nobody tells {name}: {query}");
+                asked += 1;
+            }
+        }
+        assert!(asked > 5, "{file} asks for {asked} metrics only");
+    }
+    Ok(())
 }
 
 /// An ARP message about the IPv4 VIP.

@@ -2,7 +2,12 @@
 
 use std::{fs, net::IpAddr, thread::sleep, time::Duration};
 
-use speaker_tests::{agent::Mode, cluster::Cluster, lab, wait::wait_until};
+use speaker_tests::{
+    agent::{HTTP, Mode},
+    cluster::Cluster,
+    lab,
+    wait::wait_until,
+};
 
 use crate::{VIP, VIPS, asked};
 
@@ -93,7 +98,7 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
         let path = wrong.path().display().to_string();
         cluster.nodes[2].arguments = cluster.arguments(2, &path);
         for node in &mut cluster.nodes {
-            node.spawn()?;
+            node.spawn_with(HTTP)?;
         }
         let owner = cluster.agreed(&[0, 1], VIP)?;
         let (stranger, own) = (
@@ -106,6 +111,12 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
             cluster.nodes[number]
                 .agent()
                 .wait_for_line(&text, Duration::from_secs(20))?;
+            let metrics = cluster.nodes[number].get("/metrics")?;
+            let count = metrics.lines().find_map(|line| {
+                let count = line.strip_prefix("speaker_unreadable_messages_total ")?;
+                count.parse::<u64>().ok()
+            });
+            assert!(count > Some(0), "{metrics}");
         }
         // The right key makes it a member, without a restart.
         fs::write(&wrong, "the secret of the nodes in the lab\n")?;

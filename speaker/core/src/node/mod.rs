@@ -17,7 +17,7 @@ mod tests;
 
 pub use groups::Membership;
 pub use io::{Adopted, Command, Input, NotAttached, Notice};
-pub use status::{Attached, LinkStatus, PlaceStatus, ProbeStatus, Status, VipStatus};
+pub use status::{Attached, LinkStatus, PlaceState, PlaceStatus, ProbeStatus, Status, VipStatus};
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -69,7 +69,7 @@ pub struct Node {
     /// The links that the announcer knows.
     announced_links: BTreeSet<u32>,
     /// Announcements sent.
-    announced: BTreeMap<Place, u64>,
+    announced: BTreeMap<Place, Sent>,
     /// What the kernel refused, until it is tried again.
     failures: Failures,
     retry_at: Option<Instant>,
@@ -91,6 +91,13 @@ struct Held {
     attached: BTreeMap<u32, Tried<Attached>>,
     joined: BTreeSet<Membership>,
     keep_tags: BTreeMap<u32, Tried<()>>,
+}
+
+/// Announcements of a VIP on a link.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    count: u64,
+    last: Instant,
 }
 
 /// Claims of a VIP by another MAC.
@@ -292,7 +299,13 @@ impl Node {
             link: announcement.link,
         };
         if outcome == Outcome::Sent && self.live.contains_key(&place) {
-            *self.announced.entry(place).or_default() += 1;
+            let sent = self.announced.entry(place);
+            let sent = sent.or_insert(Sent {
+                count: 0,
+                last: now,
+            });
+            sent.count += 1;
+            sent.last = now;
         }
     }
 

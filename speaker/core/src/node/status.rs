@@ -1,6 +1,6 @@
 //! What the node tells of itself.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr, time::Instant};
 
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Action;
@@ -67,18 +67,68 @@ pub struct PlaceStatus {
     pub mac: String,
     /// The VLAN on the interface; 0: untagged.
     pub vlan: u16,
-    /// `answering`, `no carrier`, `standby` (this node does not own it), or what is in the way.
-    pub state: String,
+    /// What this node does about it there.
+    pub state: PlaceState,
+    /// What the kernel refuses, where the state is [`PlaceState::Failed`].
+    pub error: Option<String>,
     /// How the program runs there.
     pub mode: Option<String>,
     /// Where its counters are.
     pub slot: Option<u32>,
-    /// Announcements sent since the agent started.
+    /// Announcements sent since this node began to answer there.
     pub announced: u64,
+    /// Milliseconds since the last one.
+    pub announced_ms_ago: Option<u64>,
     /// Claims by another MAC.
     pub conflicts: u64,
     /// The last claimant.
     pub claimed_by: Option<String>,
+}
+
+/// What a node does about a VIP on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlaceState {
+    /// It answers.
+    Answering,
+    /// Another node owns the VIP.
+    Standby,
+    /// It would answer, but the link has no carrier.
+    #[serde(rename = "no carrier")]
+    NoCarrier,
+    /// The kernel has yet to be told.
+    Starting,
+    /// It owns the VIP, but the lease is not valid.
+    Silent,
+    /// It would answer, but no program runs there.
+    #[serde(rename = "not attached")]
+    NotAttached,
+    /// The kernel refuses what an answer takes.
+    Failed,
+}
+
+impl fmt::Display for PlaceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answering => "answering",
+            Self::Standby => "standby",
+            Self::NoCarrier => "no carrier",
+            Self::Starting => "starting",
+            Self::Silent => "silent",
+            Self::NotAttached => "not attached",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl PlaceStatus {
+    /// The state, and why it is one that nobody wants.
+    pub fn describe(&self) -> String {
+        match &self.error {
+            Some(error) => format!("{}: {error}", self.state),
+            None => self.state.to_string(),
+        }
+    }
 }
 
 /// An interface that the program runs on, or should.
@@ -96,7 +146,7 @@ pub struct LinkStatus {
 
 impl Node {
     /// A snapshot.
-    pub fn status(&self) -> Status {
+    pub fn status(&self, now: Instant) -> Status {
         let Some(wanted) = &self.wanted else {
             return Status::default();
         };
@@ -106,7 +156,7 @@ impl Node {
             .map(|(&address, vip)| VipStatus {
                 address: Some(address),
                 services: vip.services.iter().map(ToString::to_string).collect(),
-                places: self.statuses_of(address),
+                places: self.statuses_of(address, now),
                 reason: self.absence(wanted, address, vip),
             })
             .collect();
@@ -186,33 +236,38 @@ impl Node {
         self.held.attached.get(&placed.attached)?.granted()
     }
 
-    fn statuses_of(&self, address: IpAddr) -> Vec<PlaceStatus> {
+    fn statuses_of(&self, address: IpAddr, now: Instant) -> Vec<PlaceStatus> {
         self.places_of(address)
             .iter()
-            .filter_map(|place| Some(self.place(place, self.plan.places.get(place)?)))
+            .filter_map(|place| Some(self.place(place, self.plan.places.get(place)?, now)))
             .collect()
     }
 
-    fn place(&self, place: &Place, placed: &Placed) -> PlaceStatus {
+    fn place(&self, place: &Place, placed: &Placed, now: Instant) -> PlaceStatus {
         let attached = self.attached_for(placed);
         let held = self.held.vips.get(&placed.entry);
-        let state = match (self.refusal(place, placed), attached.and(held)) {
-            (Some(reason), _) => reason,
-            (None, Some(vip)) if vip.action == Action::Suppress => "standby",
-            (None, Some(_)) if placed.up => "answering",
-            (None, Some(_)) => "no carrier",
-            (None, None) => "starting",
+        let error = self.refusal(place, placed).map(str::to_owned);
+        let state = match (&error, attached.and(held)) {
+            (Some(_), _) => PlaceState::Failed,
+            (None, Some(vip)) if vip.action == Action::Suppress => PlaceState::Standby,
+            (None, Some(_)) if placed.up => PlaceState::Answering,
+            (None, Some(_)) => PlaceState::NoCarrier,
+            (None, None) => PlaceState::Starting,
         };
+        let announced = self.announced.get(place);
         let conflict = self.conflicts.get(&placed.entry);
         PlaceStatus {
             link: self.link_name(place.link),
             interface: self.link_name(placed.attached),
             mac: mac_text(&placed.mac),
             vlan: placed.entry.vlan.id,
-            state: state.to_owned(),
+            state,
+            error,
             mode: attached.map(|attached| attached.mode.clone()),
             slot: held.map(|vip| vip.slot),
-            announced: self.announced.get(place).copied().unwrap_or_default(),
+            announced: announced.map_or(0, |sent| sent.count),
+            announced_ms_ago: announced
+                .map(|sent| now.saturating_duration_since(sent.last).as_millis() as u64),
             conflicts: conflict.map_or(0, |conflict| conflict.claims),
             claimed_by: conflict.map(|conflict| mac_text(&conflict.by)),
         }

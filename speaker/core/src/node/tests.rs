@@ -147,11 +147,11 @@ impl Bench {
     }
 
     fn state(&self) -> String {
-        let status = self.node.status();
+        let status = self.node.status(self.now);
         let vip = status.vips.first().expect("a VIP is wanted");
         match &vip.reason {
             Some(reason) => reason.clone(),
-            None => vip.places[0].state.clone(),
+            None => vip.places[0].describe(),
         }
     }
 }
@@ -394,7 +394,7 @@ fn what_the_kernel_refuses_is_told_and_tried_again() {
     let mut bench = Bench::new();
     (bench.full, bench.refuses_program) = (true, true);
     bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
-    assert_eq!(bench.state(), "full");
+    assert_eq!(bench.state(), "failed: full");
     let told = |bench: &mut Bench| {
         let log = std::mem::take(&mut bench.log);
         let told = |line: &&String| line.contains("NotAnnounced") || line.contains("Refused");
@@ -409,7 +409,7 @@ fn what_the_kernel_refuses_is_told_and_tried_again() {
     assert_eq!(told(&mut bench), [""; 0], "the same again is no news");
     bench.full = false;
     bench.wait(5.1);
-    assert_eq!(bench.state(), "refused");
+    assert_eq!(bench.state(), "failed: refused");
     (bench.full, bench.refuses_program) = (false, true);
     bench.refuses_program = false;
     bench.log.clear();
@@ -440,12 +440,12 @@ fn what_does_not_fit_a_map_is_told_once_and_entered_as_soon_as_it_does() {
     };
     assert_eq!(counts(&mut bench, "NotAnnounced"), 2);
     let state = |bench: &Bench, vip: String| {
-        let vips = bench.node.status().vips;
+        let vips = bench.node.status(bench.now).vips;
         let its = vips.iter().find(|it| it.address == vip.parse().ok());
-        its.expect("it is wanted").places[0].state.clone()
+        its.expect("it is wanted").places[0].describe()
     };
     for (last, map) in [(v4(most), "vips_v4"), (v6(most), "vips_v6")] {
-        let full = format!("the map {map} is full: it has room for 65536");
+        let full = format!("failed: the map {map} is full: it has room for 65536");
         assert_eq!(state(&bench, last), full);
     }
     assert_eq!(state(&bench, v6(most - 1)), "answering");
@@ -483,7 +483,12 @@ fn a_claim_is_told_once_in_ten_seconds_and_defended() {
         "Conflict(10.0.0.5, [6, 0, 0, 0, 0, 6])",
         "announce 10.0.0.5",
     ]);
-    assert_eq!(bench.node.status().vips[0].places[0].conflicts, 3);
+    let place = &bench.node.status(bench.now).vips[0].places[0];
+    assert_eq!(place.conflicts, 3);
+    assert_eq!(place.announced_ms_ago, Some(0));
+    bench.wait(1.5);
+    let place = &bench.node.status(bench.now).vips[0].places[0];
+    assert_eq!(place.announced_ms_ago, Some(1_500));
 }
 
 fn vip(address: &str) -> IpAddr {

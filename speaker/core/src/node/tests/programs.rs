@@ -128,7 +128,7 @@ fn the_program_runs_where_other_nodes_probe_though_no_vip_is_there() {
             "Announcing(10.0.0.5, \"eth1\")",
             "announce 10.0.0.5",
         ]);
-    let probes = bench.node.status().probes;
+    let probes = bench.node.status(bench.now).probes;
     let by_kernel = ProbeStatus {
         address,
         interface: Some("eth0".to_owned()),
@@ -146,7 +146,7 @@ fn probes_that_no_program_answers_are_said_to_be_and_why() {
         .handle(Input::ProbedAt(address))
         .handle(wanted(&[]))
         .handle(links([eth0()]));
-    let reason = |bench: &Bench| bench.node.status().probes.and_then(|it| it.reason);
+    let reason = |bench: &Bench| bench.node.status(bench.now).probes.and_then(|it| it.reason);
     let nowhere = "no interface of this node has the address 10.0.0.1";
     assert_eq!(reason(&bench).as_deref(), Some(nowhere));
     let link = Link {
@@ -206,10 +206,10 @@ fn an_untagged_vip_is_not_announced_where_hardware_goes_on_taking_tags_off() {
         .handle(wanted(&["10.0.0.5", "10.0.100.5"]))
         .handle(links(card_and_vlan()));
     let state = |bench: &Bench, vip: &str| {
-        let vips = bench.node.status().vips.into_iter();
+        let vips = bench.node.status(bench.now).vips.into_iter();
         let mut its = vips.filter(|it| it.address == vip.parse().ok());
         let it = its.next().expect("it is wanted");
-        it.reason.unwrap_or_else(|| it.places[0].state.clone())
+        it.reason.unwrap_or_else(|| it.places[0].describe())
     };
     let reason = "interface eth0 takes the VLAN tags off what it receives and carries eth0.100: \
                   VIPs of the untagged network could be answered on a VLAN (fixed). Put the VIPs \
