@@ -1,7 +1,6 @@
 //! Carries the node's commands out.
 
 use anyhow::{Context as _, Result};
-use nix::net::if_::if_indextoname;
 use speaker_common::lease::{Tenure, tenure};
 use speaker_core::{
     announce::Announcement,
@@ -158,8 +157,7 @@ impl Shell {
     }
 
     fn keep_tags(&self, interface: u32) -> Result<()> {
-        let name = if_indextoname(interface).context("the interface is gone")?;
-        let name = name.to_string_lossy();
+        let name = netlink::name(interface);
         info!(
             "{name} has VLANs on it: turning its rx-vlan-offload off, so that the program can \
              tell them apart"

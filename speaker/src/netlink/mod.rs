@@ -9,14 +9,26 @@ mod request;
 mod table;
 mod watch;
 
+use nix::net::if_::if_indextoname;
+
 pub use ethtool::set_vlan_stripping;
 pub(crate) use request::{RouteSocket, link, refusal_of_xdp};
 pub use watch::{Watch, WatchError, watch};
 
-/// The present name of an interface, for people.
+/// The present name of an interface, for people; of one that is gone, its index.
 pub(crate) fn name(index: u32) -> String {
-    nix::net::if_::if_indextoname(index).map_or_else(
-        |_| format!("interface {index}"),
-        |name| name.to_string_lossy().into_owned(),
-    )
+    match if_indextoname(index) {
+        // Of an index without an interface, nix makes an empty name instead of an error.
+        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        _ => format!("interface {index}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_interface_that_is_gone_is_named_by_its_index() {
+        assert_eq!(super::name(1), "lo");
+        assert_eq!(super::name(4_000_000), "interface 4000000");
+    }
 }
