@@ -28,7 +28,7 @@ pub struct AgentLease {
     pub heartbeat_ns: u64,
     /// How long one handed-back reply extends the lease.
     pub peers_lease_ns: u64,
-    /// Not zero: the agent knows of nobody else, for the so-manieth time.
+    /// Not zero: the agent knows of no other node. Counts the times that it has found itself alone.
     pub alone: u32,
     /// [`FLAG_RESTARTING`](crate::probe::FLAG_RESTARTING) and
     /// [`FLAG_DRAINING`](crate::probe::FLAG_DRAINING).

@@ -69,7 +69,7 @@ enum Event {
 ///
 /// # Errors
 ///
-/// Whatever keeps it from starting, or from going on, for the operator to read.
+/// It cannot start, or cannot go on.
 pub async fn run(options: Options) -> Result<()> {
     let mut agent = Agent::start(options).await?;
     loop {

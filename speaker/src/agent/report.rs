@@ -133,7 +133,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
                 error: link
                     .interface
                     .is_none()
-                    .then(|| "the interface is gone".to_owned()),
+                    .then(|| "the interface no longer exists".to_owned()),
                 attached: link.interface.map(|(_, mode)| Attached {
                     mode: mode.to_string(),
                     note: None,

@@ -37,7 +37,7 @@ impl Shell {
         })
     }
 
-    /// What an earlier agent has left.
+    /// What an earlier agent has left behind.
     pub(super) fn adopted(&self) -> Result<Adopted> {
         let maps = self.kernel.maps();
         Ok(Adopted {
@@ -159,11 +159,10 @@ impl Shell {
     fn keep_tags(&self, interface: u32) -> Result<()> {
         let name = netlink::name(interface);
         info!(
-            "{name} has VLANs on it: turning its rx-vlan-offload off, so that the program can \
-             tell them apart"
+            "{name} has VLANs: turning off its rx-vlan-offload, so that the program sees the tags"
         );
         netlink::set_vlan_stripping(&name, false)
-            .with_context(|| format!("cannot turn rx-vlan-offload of {name} off"))
+            .with_context(|| format!("cannot turn off rx-vlan-offload of {name}"))
     }
 }
 
@@ -177,7 +176,7 @@ fn tell(notice: &Notice) {
             warn!("somebody else took the program off {link}: attaching it again");
         }
         Notice::Conflict(vip, mac) => warn!(
-            "{} also claims {vip}: another host has this address, take it off there",
+            "{} also claims {vip}: another host uses this address; remove it there",
             mac_text(mac)
         ),
     }

@@ -40,14 +40,14 @@ use crate::{
     netlink::{self, Watch},
 };
 
-/// What the agent is told on its command line.
+/// The agent's flags.
 #[derive(Debug)]
 pub struct Options {
     /// This node's name.
     pub node_name: String,
     /// Where the configuration is.
     pub source: Source,
-    /// What is decided apart from any object.
+    /// What decides beside the objects of the configuration.
     pub terms: Terms,
     /// The interfaces to use; none: the usual ones.
     pub interfaces: BTreeSet<String>,
@@ -102,7 +102,7 @@ impl Agent {
             .recursive(true)
             .mode(0o700)
             .create(&state_dir)
-            .with_context(|| format!("cannot make {} (--state-dir)", state_dir.display()))?;
+            .with_context(|| format!("cannot create {} (--state-dir)", state_dir.display()))?;
         let kernel = Kernel::open(&kernel::Options {
             bpffs,
             ebpf_log_level,
@@ -122,7 +122,7 @@ impl Agent {
         } = netlink::watch().await?;
         for name in &interfaces {
             if !links.iter().any(|link| link.name == *name) {
-                warn!("there is no interface {name} (--interface) yet: waiting for it");
+                warn!("no interface {name} (--interface) yet: waiting for it");
             }
         }
         let choice = if interfaces.is_empty() {

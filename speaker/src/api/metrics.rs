@@ -51,7 +51,7 @@ impl Collector for Collected {
         }
 
         let unreadable = ConstCounter::new(report.unreadable);
-        let help = "Messages sealed with none of this node's keys";
+        let help = "Messages that could not be decrypted with this node's keys";
         one(
             &mut encoder,
             "speaker_unreadable_messages",

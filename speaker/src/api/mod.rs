@@ -132,9 +132,9 @@ pub struct Explanation {
     pub node: String,
     /// What that node does: `answering`, or why not.
     pub state: String,
-    /// The owner.
+    /// The node that owns it; none while it is vacant.
     pub owner: Option<String>,
-    /// Counts the owners.
+    /// The ownership's epoch, which each new owner raises.
     pub epoch: u64,
     /// Milliseconds since the owner became one, as far as this node knows.
     pub since_ms_ago: Option<u64>,

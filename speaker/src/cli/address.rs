@@ -13,7 +13,8 @@ pub(super) fn with_port(text: &str) -> Result<SocketAddr, String> {
         Some(SocketAddr::new(ip.into(), port.parse().ok()?))
     };
     text.parse().ok().or_else(bracketed_ipv4).ok_or_else(|| {
-        "not an IP address with a port, such as 192.0.2.7:7472 or [2001:db8::7]:7472".to_owned()
+        "expected an IP address with a port, such as 192.0.2.7:7472 or [2001:db8::7]:7472"
+            .to_owned()
     })
 }
 
@@ -25,7 +26,7 @@ pub(super) fn of_node(text: &str) -> Result<SocketAddr, String> {
         Some(SocketAddr::new(ip, PORT))
     };
     with_port(text).ok().or_else(without_port).ok_or_else(|| {
-        "not an IP address with or without a port, such as 192.0.2.7 or [2001:db8::7]:7946"
+        "expected an IP address, optionally with a port, such as 192.0.2.7 or [2001:db8::7]:7946"
             .to_owned()
     })
 }

@@ -16,15 +16,15 @@ use crate::{agent, kernel};
 /// What MetalLB's users have in their manifests.
 const METALLB_NODE_NAME: &str = "METALLB_NODE_NAME";
 
-/// Answer for this node's VIPs until told to stop
+/// Run the agent, which answers for this node's VIPs
 ///
-/// The kernel goes on answering for a while without the agent: 3 seconds after it died, 60 after it
-/// was stopped in an orderly way. Start it again within that time, and nobody notices. To stop
-/// answering for good, stop the agent and run `speaker detach`.
+/// The kernel keeps answering without the agent: for 3 seconds if it crashes, for 60 if it is
+/// stopped cleanly. A restart within that time goes unnoticed. To stop answering for good, stop the
+/// agent and run `speaker detach`.
 #[derive(Debug, Args)]
 pub(super) struct Agent {
-    /// The name of this node, as the cluster has it and advertisements select it [env:
-    /// METALLB_NODE_NAME, too]
+    /// Name of this node in the cluster, matched by the nodeSelectors of advertisements [env:
+    /// METALLB_NODE_NAME is read too]
     #[arg(
         long,
         env = "SPEAKER_NODE_NAME",
@@ -33,12 +33,9 @@ pub(super) struct Agent {
     )]
     node_name: Option<String>,
 
-    #[command(flatten)]
-    configuration: Configuration,
-
-    /// Answer for VIPs on this interface only; may be given several times. Without it, on all but
-    /// those that container runtimes and network plugins make. The program also runs where the
-    /// other nodes reach this one, to answer their liveness probes
+    /// Interface to answer for VIPs on; repeatable. Default: all interfaces except those created by
+    /// container runtimes and CNI plugins. The program also runs where the other nodes reach this
+    /// one, to answer their liveness probes
     #[arg(
         long = "interface",
         env = "SPEAKER_INTERFACE",
@@ -47,42 +44,47 @@ pub(super) struct Agent {
     )]
     interfaces: Vec<String>,
 
-    /// Where the program runs: in the driver (native), or behind it in the network stack (generic)
+    /// XDP mode: in the driver (native), or in the network stack behind it (generic)
     #[arg(long, env = "SPEAKER_XDP_MODE", value_enum, default_value_t = XdpMode::Auto)]
     xdp_mode: XdpMode,
 
     #[command(flatten)]
     places: Places,
 
-    /// Serve /healthz, /readyz and /metrics here
+    /// Address to serve /healthz, /readyz and /metrics on. Default: not served
     #[arg(long, env = "SPEAKER_HTTP", value_name = "ADDR:PORT", value_parser = address::with_port)]
     http: Option<SocketAddr>,
 
-    /// How often each VIP is announced again, for switches and routers that forget; 0s: never
+    /// Interval between repeated announcements of each VIP, which keep switches and routers from
+    /// forgetting it; 0s disables them
     #[arg(long, env = "SPEAKER_REFRESH", default_value = "150s", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     refresh: Duration,
 
     #[command(flatten)]
-    cluster: Cluster,
-
-    #[command(flatten)]
     log: Log,
 
-    /// Run the build of the program that logs what it does, at this level
+    /// Load the eBPF program with logging, at this level
     #[arg(long, env = "SPEAKER_EBPF_LOG_LEVEL", value_name = "LEVEL")]
     ebpf_log_level: Option<tracing::Level>,
+
+    // Their headings hold for all that follows.
+    #[command(flatten)]
+    configuration: Configuration,
+
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
-/// Where the configuration comes from
+/// Flags about the source of the configuration.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Where the configuration comes from")]
+#[command(next_help_heading = "Configuration source")]
 struct Configuration {
     #[command(flatten)]
     installation: Installation,
 
-    /// Follow no cluster, but the Services, IPAddressPools and L2Advertisements in the YAML files
-    /// of this directory
+    /// Read Services, IPAddressPools and L2Advertisements from the YAML files in this directory,
+    /// instead of from a cluster
     #[arg(
         long,
         env = "SPEAKER_MANIFESTS",
@@ -91,7 +93,7 @@ struct Configuration {
     )]
     manifests: Option<PathBuf>,
 
-    /// Announce also from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers
+    /// Announce even from nodes labelled node.kubernetes.io/exclude-from-external-load-balancers
     #[arg(long, env = "SPEAKER_IGNORE_EXCLUDE_LB")]
     ignore_exclude_lb: bool,
 }
@@ -99,17 +101,17 @@ struct Configuration {
 /// `--xdp-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum XdpMode {
-    /// Native where the driver can; generic on veth and other virtual links
+    /// Native where the driver supports it; generic on veth and other virtual links
     Auto,
-    /// Native; where the driver refuses, generic, with the reason in the status
+    /// Native; falls back to generic where the driver refuses, with the reason in the status
     Native,
-    /// Generic
+    /// Always generic
     Generic,
 }
 
 impl Agent {
     pub(super) fn run(self) -> Result<()> {
-        // What the traced build says is asked for by itself, however quiet the agent is to be.
+        // The program's log is asked for separately, however quiet the agent is to be.
         let program = self.ebpf_log_level.unwrap_or(self.log.level);
         let _writes_until_dropped = self.log.init(Some((kernel::LOG_TARGET, program)));
         let node_name = match self.node_name {

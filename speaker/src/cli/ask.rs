@@ -17,38 +17,38 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Hand all VIPs of this node over, and take none until `speaker undrain`
+/// Hand over all VIPs of this node, and take none until `speaker undrain`
 ///
-/// Returns when this node answers for nothing any more. Survives restarts of the agent.
+/// Returns once this node answers for none. A node stays drained across restarts of the agent.
 #[derive(Debug, Args)]
 pub(super) struct Drain {
     #[command(flatten)]
     places: Places,
 }
 
-/// Take part again after `speaker drain`
+/// Let this node own VIPs again after `speaker drain`
 #[derive(Debug, Args)]
 pub(super) struct Undrain {
     #[command(flatten)]
     places: Places,
 }
 
-/// Give a VIP, and those that belong together with it, to a node
+/// Move a VIP, and those that must stay with it, to a node
 ///
-/// Returns when that node owns it.
+/// Returns once that node owns it.
 #[derive(Debug, Args)]
 pub(super) struct Move {
-    /// The VIP
+    /// The VIP to move
     vip: IpAddr,
 
-    /// The node that is to own it
+    /// The node to move it to
     node: String,
 
     #[command(flatten)]
     places: Places,
 }
 
-/// Spread the VIPs evenly over the nodes, with the fewest moves
+/// Spread the VIPs evenly over the nodes, with as few moves as possible
 #[derive(Debug, Args)]
 pub(super) struct Rebalance {
     #[command(flatten)]
@@ -70,8 +70,8 @@ impl Drain {
                 }
                 if Instant::now() > end {
                     bail!(
-                        "this node is draining, but still answers for some VIPs: see `speaker \
-                         status`"
+                        "this node is draining, but still answers for some VIPs; `speaker status` \
+                         shows which"
                     );
                 }
                 sleep(LOOK).await;
@@ -85,7 +85,7 @@ impl Undrain {
         block_on(async {
             let mut client = Client::connect(&self.places.state_dir).await?;
             client.ask(&Verb::Undrain).await?;
-            print("this node takes part again\n")
+            print("this node can own VIPs again\n")
         })
     }
 }
@@ -108,7 +108,7 @@ impl Move {
                     return print(&format!("{node} owns {vip}\n"));
                 }
                 if Instant::now() > end {
-                    bail!("{node} has not taken {vip}: see `speaker explain {vip}`");
+                    bail!("{node} has not taken {vip} over; `speaker explain {vip}` shows why");
                 }
                 sleep(LOOK).await;
             }
@@ -121,7 +121,7 @@ impl Rebalance {
         block_on(async {
             let mut client = Client::connect(&self.places.state_dir).await?;
             client.ask(&Verb::Rebalance).await?;
-            print("the VIPs are being spread: see `speaker status`\n")
+            print("rebalancing has begun; `speaker status` shows the owners\n")
         })
     }
 }

@@ -1,4 +1,4 @@
-//! How a node takes part in the cluster, on the command line.
+//! The flags about sharing VIPs with other nodes.
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -8,12 +8,12 @@ use speaker_core::cluster::{self, Settings};
 use super::address;
 use crate::agent::Membership;
 
-/// Sharing VIPs with other nodes
+/// Flags about sharing VIPs with other nodes.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sharing VIPs with other nodes")]
 pub(super) struct Cluster {
-    /// Another node that shares the VIPs; may be given several times, and may name this node too.
-    /// Without any, this node is alone and owns them all
+    /// Address of another node that shares the VIPs; repeatable, and this node may be among them.
+    /// Default: none, this node owns all VIPs
     #[arg(
         long = "peer",
         env = "SPEAKER_PEERS",
@@ -23,19 +23,19 @@ pub(super) struct Cluster {
     )]
     peers: Vec<SocketAddr>,
 
-    /// Where the other nodes reach this one: UDP, this port (7946) and the next. Without it, the
-    /// address that leads to the first peer
+    /// UDP address to listen on; the next port serves liveness probes. Default: the source address
+    /// used to reach the first --peer, port 7946
     #[arg(long, env = "SPEAKER_GOSSIP_BIND", value_name = "ADDR[:PORT]",
           value_parser = address::of_node)]
     gossip_bind: Option<SocketAddr>,
 
-    /// The secret that all nodes share, one a line: the first is used, all are accepted. Read anew
-    /// when it changes
+    /// File with the shared keys, one per line: the first one signs, all are accepted. Reloaded on
+    /// change
     #[arg(long, env = "SPEAKER_CLUSTER_KEY_FILE", value_name = "FILE")]
     cluster_key_file: Option<PathBuf>,
 
-    /// When a VIP goes back to a node that is a better candidate than its owner: never, immediate,
-    /// or after=DURATION
+    /// When a VIP moves back to a node that is preferred over its owner: never, immediate, or
+    /// after=DURATION
     #[arg(
         long,
         env = "SPEAKER_FAILBACK",
@@ -44,36 +44,37 @@ pub(super) struct Cluster {
     )]
     failback: Failback,
 
-    /// Which side goes on when the nodes are split. With `majority`, every node probes every other,
-    /// about 30 packets a second for each
+    /// Which side of a network partition keeps answering. With `majority`, every node probes every
+    /// other, at about 30 packets per second for each
     #[arg(long, env = "SPEAKER_PARTITION", value_enum, default_value_t = Partition::Available)]
     partition: Partition,
 
-    /// What becomes of this node's VIPs when the agent is told to stop
+    /// What happens to this node's VIPs when the agent is stopped
     #[arg(long, env = "SPEAKER_ON_STOP", value_enum, default_value_t = OnStop::Stay)]
     on_stop: OnStop,
 
-    /// Ask the network whether a VIP is free before it is claimed for the first time, and leave it
-    /// alone while another host answers for it. Takes 300 ms, never on a fail-over
+    /// Check that no other host uses a VIP before claiming it for the first time, and leave it alone
+    /// while one does. Takes 300 ms; never done on fail-over
     #[arg(long, env = "SPEAKER_PROBE_BEFORE_CLAIM")]
     probe_before_claim: bool,
 
-    /// How often a node asks another whether it is there
+    /// Interval between liveness probes to a node. Default: 100ms
     #[arg(long, env = "SPEAKER_PROBE_INTERVAL", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     probe_interval: Option<Duration>,
 
-    /// After how much silence a node is asked by other ways too
+    /// Silence after which a node is also probed through other nodes. Default: 250ms
     #[arg(long, env = "SPEAKER_SUSPECT_AFTER", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     suspect_after: Option<Duration>,
 
-    /// How long a node answers after it was last heard by another
+    /// How long a node keeps answering after a peer last renewed its lease. Default: 350ms
     #[arg(long, env = "SPEAKER_PEERS_LEASE", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     peers_lease: Option<Duration>,
 
-    /// After how much silence a node's VIPs are taken over: longer than its lease
+    /// Silence after which a node's VIPs are taken over; must exceed its lease. Default: 360ms, or
+    /// 610ms with --partition majority
     #[arg(long, env = "SPEAKER_TAKE_OVER_AFTER", value_name = "DURATION",
           value_parser = humantime::parse_duration)]
     take_over_after: Option<Duration>,
@@ -95,7 +96,9 @@ impl FromStr for Failback {
                 .strip_prefix("after=")
                 .and_then(after)
                 .map(cluster::Failback::After)
-                .ok_or_else(|| "not never, immediate, or after=DURATION (after=5m)".to_owned()),
+                .ok_or_else(|| {
+                    "expected never, immediate, or after=DURATION, such as after=5m".to_owned()
+                }),
         }
         .map(Self)
     }
@@ -104,18 +107,18 @@ impl FromStr for Failback {
 /// `--partition`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Partition {
-    /// Each, for those clients that still reach it
+    /// Each side, for the clients that can still reach it
     Available,
-    /// The one with more than half of all nodes
+    /// Only the side with more than half of all nodes
     Majority,
 }
 
 /// `--on-stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OnStop {
-    /// They stay for 60 seconds, answered by the kernel: time for a restart
+    /// The kernel keeps answering for 60 seconds, enough for a restart
     Stay,
-    /// They are handed over first
+    /// They are handed over to other nodes first
     Handover,
 }
 
@@ -152,6 +155,30 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_shows_the_defaults_of_the_timing_flags() {
+        let command = Cluster::augment_args(clap::Command::new("agent"));
+        let check = |flag: &str, partition, default: fn(&Settings) -> Duration| {
+            let argument = command
+                .get_arguments()
+                .find(|it| it.get_id() == flag)
+                .unwrap();
+            let help = argument.get_help().unwrap().to_string();
+            let default = format!("{:?}", default(&Settings::new(partition)));
+            assert!(
+                help.contains(&default),
+                "{flag}: {default} is not in {help}"
+            );
+        };
+        let available = cluster::Partition::Available;
+        check("probe_interval", available, |it| it.probe_interval);
+        check("suspect_after", available, |it| it.suspect_after);
+        check("peers_lease", available, |it| it.peers_lease);
+        check("take_over_after", available, |it| it.take_over_after);
+        let majority = cluster::Partition::Majority;
+        check("take_over_after", majority, |it| it.take_over_after);
+    }
 
     #[test]
     fn failback_is_never_immediate_or_after_a_while() {

@@ -1,4 +1,4 @@
-//! What the agent and the controller are both told.
+//! Flags that the agent and the controller share.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -16,13 +16,11 @@ use crate::kubernetes;
 /// The cluster, and what of it is for this load balancer.
 #[derive(Debug, Args)]
 pub(super) struct Installation {
-    /// How to reach the API server: the cluster that this file leads to. Without it, the one that
-    /// this pod runs in
+    /// Kubeconfig of the cluster to follow. Default: the cluster that this pod runs in
     #[arg(long, env = "SPEAKER_KUBECONFIG", value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
 
-    /// The namespace of the installation: of its pods, its Secrets, the IPAddressPools and the
-    /// L2Advertisements
+    /// Namespace of the installation: its pods, Secrets, IPAddressPools and L2Advertisements
     #[arg(
         long,
         env = "SPEAKER_NAMESPACE",
@@ -31,7 +29,7 @@ pub(super) struct Installation {
     )]
     pub(super) namespace: String,
 
-    /// Only Services of this loadBalancerClass. Without it, only those that have none
+    /// Handle only Services with this loadBalancerClass. Default: only those without one
     #[arg(long, env = "SPEAKER_LB_CLASS", value_name = "CLASS")]
     lb_class: Option<String>,
 }
@@ -46,7 +44,7 @@ impl Installation {
 /// What is logged.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Log {
-    /// What to log: error, warn, info, debug or trace
+    /// Log level: error, warn, info, debug or trace
     #[arg(
         long = "log-level",
         env = "SPEAKER_LOG_LEVEL",

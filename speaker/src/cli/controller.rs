@@ -11,16 +11,16 @@ use super::{
 };
 use crate::controller;
 
-/// Give Services of type LoadBalancer their addresses
+/// Run the controller, which assigns addresses to Services of type LoadBalancer
 ///
-/// Any number of controllers may run: one leads, and another takes over when it is gone. Without a
-/// controller, agents announce whatever addresses another allocator writes into the status.
+/// Any number of controllers may run: one leads, and another takes over when it fails. Without a
+/// controller, agents announce the addresses that another allocator writes into the status.
 #[derive(Debug, Args)]
 pub(super) struct Controller {
     #[command(flatten)]
     installation: Installation,
 
-    /// Serve /healthz, /readyz and /metrics here
+    /// Address to serve /healthz, /readyz and /metrics on
     #[arg(
         long,
         env = "SPEAKER_HTTP",
@@ -30,7 +30,7 @@ pub(super) struct Controller {
     )]
     http: SocketAddr,
 
-    /// Serve the validating webhooks here
+    /// Address to serve the validating webhooks on
     #[arg(
         long,
         env = "SPEAKER_WEBHOOK_BIND",
@@ -40,7 +40,7 @@ pub(super) struct Controller {
     )]
     webhook_bind: SocketAddr,
 
-    /// The Service by which the API server calls the webhooks
+    /// Service through which the API server calls the webhooks
     #[arg(
         long,
         env = "SPEAKER_WEBHOOK_SERVICE",
@@ -49,11 +49,11 @@ pub(super) struct Controller {
     )]
     webhook_service: String,
 
-    /// Serve no webhooks
+    /// Do not serve webhooks
     #[arg(long)]
     no_webhooks: bool,
 
-    /// The name of this controller among others: that of its pod
+    /// Identity of this controller in leader election. Default: the host name
     #[arg(long, env = "SPEAKER_POD_NAME", value_name = "NAME")]
     identity: Option<String>,
 

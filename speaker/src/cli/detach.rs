@@ -9,16 +9,16 @@ use crate::{
     state,
 };
 
-/// Take the program off all interfaces and remove every pin
+/// Detach the program from all interfaces and remove its pins
 ///
-/// For a node that is to serve no VIPs any more. Refused while an agent runs, which would only put
-/// everything back.
+/// For a node that no longer serves VIPs. Refused while an agent runs, as it would attach the
+/// program again.
 #[derive(Debug, Args)]
 pub(super) struct Detach {
     #[command(flatten)]
     places: Places,
 
-    /// Remove what the agent keeps in its state directory, too
+    /// Also remove the agent's files from its state directory
     #[arg(long)]
     remove_state: bool,
 }
@@ -38,8 +38,10 @@ impl Detach {
         }
         for (index, name) in links {
             match name {
-                Some(name) => print(&format!("taken off {name}\n"))?,
-                None => print(&format!("taken off interface {index}, which is gone\n"))?,
+                Some(name) => print(&format!("detached from {name}\n"))?,
+                None => print(&format!(
+                    "detached from interface {index}, which no longer exists\n"
+                ))?,
             }
         }
         match groups {
@@ -52,7 +54,12 @@ impl Detach {
         }
         if self.remove_state {
             let directory = &self.places.state_dir;
-            let failed = || format!("cannot remove what is in {}", directory.display());
+            let failed = || {
+                format!(
+                    "cannot remove the agent's files from {}",
+                    directory.display()
+                )
+            };
             if state::remove(directory).with_context(failed)? {
                 print(&format!(
                     "removed the agent's state in {}\n",

@@ -13,16 +13,16 @@ use super::{
 };
 use crate::api::{Client, Counts, Explanation, Report};
 
-/// Show who owns a VIP, since when, why that node and why not another
+/// Show who owns a VIP, since when, and why that node rather than another
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// The VIP
+    /// The VIP to explain
     vip: IpAddr,
 
     #[command(flatten)]
     places: Places,
 
-    /// How to print
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -67,7 +67,7 @@ fn text(it: &Explanation, report: &Report) -> String {
                 text += &format!("  because {cause}\n");
             }
         }
-        None => text += &format!("{} is owned by nobody\n", it.vip),
+        None => text += &format!("{} has no owner\n", it.vip),
     }
     text += &format!("{} (this node) is {}\n", it.node, it.state);
     let vip = report
@@ -75,12 +75,12 @@ fn text(it: &Explanation, report: &Report) -> String {
         .iter()
         .find(|vip| vip.status.address == Some(it.vip));
     if let Some(reason) = vip.and_then(|vip| vip.status.reason.as_ref()) {
-        text += &format!("  it cannot own it: {reason}\n");
+        text += &format!("  it cannot own the VIP: {reason}\n");
     }
     for (place, counts) in vip.into_iter().flat_map(|vip| vip.places()) {
         text += &place_text(place, &counts);
     }
-    text += "candidates, first in line first:\n";
+    text += "candidates, in order of preference:\n";
     for candidate in &it.candidates {
         let preference = match candidate.preference {
             0 => String::new(),
@@ -92,16 +92,16 @@ fn text(it: &Explanation, report: &Report) -> String {
         text += "  none\n";
     }
     if !it.excluded.is_empty() {
-        text += "no candidates:\n";
+        text += "not eligible:\n";
     }
     for (node, why) in &it.excluded {
         text += &format!("  {node}: {why}\n");
     }
     if !it.history.is_empty() {
-        text += "owners before, the last first:\n";
+        text += "previous owners, most recent first:\n";
         for former in &it.history {
             text += &format!(
-                "  {}, followed because {}\n",
+                "  {}, replaced because {}\n",
                 former.node, former.followed_because
             );
         }

@@ -43,10 +43,10 @@ enum Command {
     Detach(detach::Detach),
 }
 
-/// Where the agent keeps its things on this node.
+/// Where the agent keeps its pins and its state.
 #[derive(Clone, Debug, Args)]
 struct Places {
-    /// Where pinned maps and links are: a directory on a mounted bpf file system
+    /// Mounted BPF file system that holds the pinned maps and links
     #[arg(
         long,
         env = "SPEAKER_BPFFS",
@@ -55,7 +55,7 @@ struct Places {
     )]
     bpffs: PathBuf,
 
-    /// Where the agent keeps its socket and the last good configuration
+    /// Directory of the agent's socket and the last good configuration
     #[arg(
         long,
         env = "SPEAKER_STATE_DIR",
@@ -69,7 +69,7 @@ struct Places {
 ///
 /// # Errors
 ///
-/// Whatever stands in the way, for people to read.
+/// The command failed; the error and its causes are for people to read.
 pub fn run() -> Result<()> {
     let result = match Cli::parse().command {
         Command::Agent(agent) => agent.run(),

@@ -19,24 +19,24 @@ use crate::{
     api::{Client, LeaseReport, LeaseState, NoAgent, Report},
 };
 
-/// Show the VIPs of this node: who answers where, how often, and why not
+/// Show this node's VIPs: where they are answered, how often, and why not
 ///
-/// Asks the agent; where none runs, reads the pinned maps, and says so.
+/// Asks the agent. If none is running, reads the pinned maps instead.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
     places: Places,
 
-    /// How to print
+    /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// A table, for people
     Table,
-    /// For programs
+    /// JSON, for programs
     Json,
 }
 
@@ -95,12 +95,12 @@ fn text(report: &Report) -> String {
         text += &probes_text(probes);
     }
     if report.draining {
-        text += "drained: this node owns nothing until `speaker undrain`\n";
+        text += "drained: this node owns no VIPs until `speaker undrain`\n";
     }
     let away = report.api_server.as_ref().and_then(|it| it.away.as_ref());
     if let Some(away) = away {
         text += &format!(
-            "the API server has not answered for {}: {}; what is known of the cluster stays in \
+            "the API server has not answered for {}: {}; the last known configuration stays in \
              force\n",
             rounded(away.for_ms),
             away.why
@@ -115,7 +115,7 @@ fn text(report: &Report) -> String {
     }
     if report.unreadable > 0 {
         text += &format!(
-            "{} messages were sealed with none of this node's keys (--cluster-key-file)\n",
+            "{} messages could not be decrypted with this node's keys (--cluster-key-file)\n",
             report.unreadable
         );
     }

@@ -25,20 +25,20 @@ use super::{
 };
 use crate::api::{Client, FrameEvent, FrameRecord, OTHER_VERSION, WatchLine};
 
-/// Show each frame that the program handles, as it does so
+/// Show the frames that the program handles, live
 ///
-/// What the driver answers, tcpdump on this node does not see. One line a request: when, where,
-/// what became of it, and what it asked. Ends with ctrl-C.
+/// tcpdump on this node does not see what is answered in the driver. One line per request: time,
+/// interface, outcome, and what was asked. Press ctrl-C to stop.
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     #[command(flatten)]
     places: Places,
 
-    /// Show the replies too, each on a line of its own
+    /// Show replies too, each on a line of its own
     #[arg(short, long)]
     replies: bool,
 
-    /// Write all frames, replies included, to a file that Wireshark opens (pcapng)
+    /// Write all frames, including replies, to a pcapng file for Wireshark
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 
@@ -63,7 +63,7 @@ impl Watch {
             .context("watching needs a running agent, which reads the frames from the program")?;
         let mut capture = self.pcap.clone().map(Capture::create).transpose()?;
         let mut body = client.watch().await?;
-        note("watching; ctrl-C ends");
+        note("watching; press ctrl-C to stop");
 
         let mut shown = 0;
         let mut buffer = Vec::new();

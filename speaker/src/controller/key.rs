@@ -31,7 +31,7 @@ pub(super) async fn ensure(client: &Client, namespace: &str) -> Result<()> {
     };
     match secrets.create(&PostParams::default(), &secret).await {
         Ok(_) => {
-            tracing::info!("made the cluster's key: Secret {NAME}");
+            tracing::info!("created the cluster key: Secret {NAME}");
             Ok(())
         }
         // Another controller was quicker.

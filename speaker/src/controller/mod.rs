@@ -211,7 +211,7 @@ impl Controller {
         }
         self.verdict.set(self.leader.allocator());
         match (was_leading, self.leader.is_leading()) {
-            (false, true) => tracing::info!("leading: addresses are given by this controller"),
+            (false, true) => tracing::info!("leading: this controller assigns the addresses"),
             (true, false) => tracing::info!("no longer leading"),
             _ => (),
         }

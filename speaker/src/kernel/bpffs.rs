@@ -18,8 +18,8 @@ use tracing::warn;
 pub enum BpffsError {
     /// No such directory.
     #[error(
-        "{path}: no such directory; it is where the program and its maps outlive the agent. \
-         Create it (`mkdir -p {path}`), or name another one (--bpffs)"
+        "{path}: no such directory. The program and its maps are pinned there, to outlive the \
+         agent. Create it (`mkdir -p {path}`), or choose another one (--bpffs)"
     )]
     Missing {
         /// What was asked for.
@@ -28,7 +28,7 @@ pub enum BpffsError {
     /// Something that a mount would hide is there.
     #[error(
         "{path} is not a BPF file system, and not an empty directory that one could be mounted \
-         on; name another one (--bpffs), /sys/fs/bpf by default"
+         on: choose another one (--bpffs; the default is /sys/fs/bpf)"
     )]
     NotBpf {
         /// What was asked for.
@@ -99,7 +99,7 @@ pub(super) fn ensure(path: &Path) -> Result<(), BpffsError> {
     })?;
     warn!(
         "there was no BPF file system at {path}: mounted one. In a container, mount the host's \
-         instead: what is pinned in this one ends with the container, and answering with it",
+         instead: pins in this one vanish with the container, and answering stops",
         path = path.display()
     );
     Ok(())

@@ -19,7 +19,7 @@ pub enum EventError {
     #[error("cannot wait for events of the XDP program")]
     Ring(#[from] io::Error),
     /// A record of the ring is no event of this layout version; the next one may be.
-    #[error("the XDP program sent {length} bytes that are no event")]
+    #[error("the XDP program sent an event of {length} bytes that is invalid")]
     Meaningless {
         /// How many.
         length: usize,

@@ -41,8 +41,8 @@ pub struct AttachedLink {
 pub enum InspectError {
     /// No agent, and none that left anything.
     #[error(
-        "nothing is pinned under {path}: no agent has run on this node since it was booted, or \
-         `speaker detach` has removed what it left"
+        "nothing is pinned under {path}: no agent has run on this node since it booted, or \
+         `speaker detach` has removed its pins"
     )]
     NoPins {
         /// Where pins would be.
@@ -50,8 +50,8 @@ pub enum InspectError {
     },
     /// What is there was made by another version.
     #[error(
-        "what is pinned under {path} has another layout ({found}) than this version of speaker \
-         reads (v{LAYOUT_VERSION}): use the version that made it"
+        "the pins under {path} have another layout ({found}) than this version of speaker reads \
+         (v{LAYOUT_VERSION}): use the version that created them"
     )]
     OtherLayout {
         /// Where the pins are.
@@ -60,7 +60,7 @@ pub enum InspectError {
         found: String,
     },
     /// Only root may look.
-    #[error("what is pinned under {path} is not for everyone to read: run this as root (`sudo`)")]
+    #[error("only root may read what is pinned under {path}: run this with `sudo`")]
     NotPermitted {
         /// Where pins would be.
         path: PathBuf,

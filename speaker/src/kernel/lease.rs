@@ -93,7 +93,7 @@ impl Lease {
             Ok(bytes) => transmute!(bytes),
             Err(error) => {
                 let error = MapsError::kernel(Maps::PROBES, "read", error);
-                warn!("a probe is lost: {:#}", anyhow::Error::from(error));
+                warn!("cannot answer a probe: {:#}", anyhow::Error::from(error));
                 return None;
             }
         };

@@ -21,8 +21,8 @@ pub(super) struct Lock {
 pub enum LockError {
     /// Another process holds it.
     #[error(
-        "another agent{holder} runs on this node and holds {path}. One answers per node: stop \
-         that one first",
+        "another agent{holder} runs on this node and has locked {path}. A node has room for one: \
+         stop that one first",
         holder = pid.map(|pid| format!(", pid {pid},")).unwrap_or_default(),
         path = path.display()
     )]

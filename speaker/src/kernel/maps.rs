@@ -29,7 +29,7 @@ pub enum MapsError {
         entries: u32,
     },
     /// It holds what no agent of this layout version wrote.
-    #[error("the map {map} holds an entry that means nothing: {entry:02x?}")]
+    #[error("an entry of the map {map} is invalid: {entry:02x?}")]
     Meaningless {
         /// Its name.
         map: &'static str,

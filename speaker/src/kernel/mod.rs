@@ -123,7 +123,7 @@ pub enum SwapError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// An interface does not take it.
-    #[error("{} does not take the other build of the program", netlink::name(*ifindex))]
+    #[error("cannot load the other build of the program on {}", netlink::name(*ifindex))]
     Refused {
         /// Which one.
         ifindex: u32,
@@ -168,8 +168,13 @@ impl Kernel {
         let mut maps = Maps::open(&layout.directory)?;
         maps.list_all()?;
         match layout.state {
-            State::New | State::Staged => info!("new maps at {}", layout.directory.display()),
-            State::Adopted => info!("maps of an earlier run at {}", layout.directory.display()),
+            State::New | State::Staged => {
+                info!("created new maps at {}", layout.directory.display())
+            }
+            State::Adopted => info!(
+                "using the maps of an earlier run at {}",
+                layout.directory.display()
+            ),
         }
         Ok(Self {
             bpffs: options.bpffs.clone(),
@@ -183,12 +188,12 @@ impl Kernel {
         })
     }
 
-    /// The maps, to read.
+    /// The maps, for reading.
     pub fn maps(&self) -> &Maps {
         &self.maps
     }
 
-    /// The maps, to write.
+    /// The maps, for reading and writing.
     pub fn maps_mut(&mut self) -> &mut Maps {
         &mut self.maps
     }

@@ -137,7 +137,7 @@ impl Pins {
             Fit::Nothing => (maps, State::New),
             Fit::Fits => (maps, State::Adopted),
             Fit::Differs { map } => {
-                info!("the pinned map {map} is of another size: making a new one beside it");
+                info!("the pinned map {map} has another size: creating a new one beside it");
                 if matches!(Fit::of(&staging, wanted), Fit::Differs { .. }) {
                     remove_tree(&staging)?;
                 }

@@ -43,7 +43,7 @@ pub enum LoadError {
         source: Box<EbpfError>,
     },
     /// The kernel's verifier does not accept the program, which is an error in it.
-    #[error("the kernel's verifier refuses the program ({error}); it ends with:\n{log}")]
+    #[error("the kernel's verifier rejects the program ({error}); its log ends with:\n{log}")]
     Refused {
         /// The kernel's error.
         error: io::Error,
@@ -58,7 +58,7 @@ pub enum LoadError {
         source: Box<EbpfError>,
     },
     /// The records of the traced build cannot be read.
-    #[error("cannot read what the eBPF program logs")]
+    #[error("cannot read the log of the eBPF program")]
     Log(#[from] aya_log::Error),
 }
 

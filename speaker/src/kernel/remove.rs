@@ -30,7 +30,7 @@ pub struct Removed {
 #[derive(Debug, Error)]
 pub enum RemoveError {
     /// Only root may.
-    #[error("this takes root (`sudo`): what is pinned under {path} is not everyone's to remove")]
+    #[error("only root may remove what is pinned under {path}: run this with `sudo`")]
     NotPermitted {
         /// Where pins are, or would be.
         path: PathBuf,

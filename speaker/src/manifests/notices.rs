@@ -36,7 +36,7 @@ impl Notices {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| warn!("no notices of changed manifests, looking often: {error}"));
+            .inspect_err(|error| warn!("inotify unavailable; polling the manifests: {error}"));
         Self {
             directory,
             are_complete: watcher.is_ok(),
@@ -77,7 +77,7 @@ impl Notices {
         if let Some(error) = &failed
             && self.are_complete
         {
-            warn!("not all notices of changed manifests, looking often: {error}");
+            warn!("inotify cannot watch all of the manifests; polling them: {error}");
         }
         self.are_complete = failed.is_none();
         self.asked = wanted;

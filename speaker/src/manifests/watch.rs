@@ -88,7 +88,7 @@ impl Watcher {
             Ok((store, last_good)) => (Some(store), last_good),
             Err(error) => {
                 let state = state.display();
-                warn!("{state}: {error}: after a restart no last good content will be known");
+                warn!("{state}: {error}: the last good manifests will be lost on a restart");
                 (None, BTreeMap::new())
             }
         };
@@ -111,7 +111,7 @@ impl Watcher {
         });
         let found = found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                "the directory is missing: make it, empty if nothing is to be announced".to_owned()
+                "no such directory: create it, empty if nothing is to be announced".to_owned()
             }
             _ => error.to_string(),
         });
@@ -142,7 +142,7 @@ impl Watcher {
         let is_refused = |path: &Path| refused.iter().any(|it| it.path == path);
         for Refused { path, .. } in before.into_iter().filter(|it| !is_refused(&it.path)) {
             if path.exists() {
-                info!("{}: good again, and in force", path.display());
+                info!("{}: valid again, and in force", path.display());
             }
         }
     }
@@ -155,7 +155,9 @@ impl Watcher {
                 None => store.forget(name),
             };
             if let Err(error) = last_good.iter().try_for_each(keep) {
-                warn!("the last good content of manifests can not be kept for a restart: {error}");
+                warn!(
+                    "cannot save the last good manifests, which will be lost on a restart: {error}"
+                );
                 self.store = None;
             }
         }

@@ -204,8 +204,7 @@ async fn a_link_to_a_file_elsewhere_is_watched_there() {
 async fn the_directory_may_appear_later_and_vanish() {
     let root = tempfile::tempdir().unwrap();
     let mut watched = Watched::start(root);
-    let missing =
-        "/manifests: the directory is missing: make it, empty if nothing is to be announced";
+    let missing = "/manifests: no such directory: create it, empty if nothing is to be announced";
     assert_eq!(
         watched.change().await,
         format!("{missing}; nothing of it is in force")

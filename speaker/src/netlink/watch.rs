@@ -28,7 +28,7 @@ pub enum WatchError {
     #[error("cannot open a netlink socket to watch the links: {0}")]
     Socket(#[from] io::Error),
     /// The kernel does not list its links or addresses.
-    #[error("the kernel does not list its links: {0}")]
+    #[error("cannot list the links: {0}")]
     Dump(#[from] rtnetlink::Error),
 }
 
@@ -94,13 +94,13 @@ impl Watcher {
                 () = changes.closed() => return,
             };
             let Some((message, _)) = message else {
-                error!("the kernel closed the netlink socket: changes of links go unseen");
+                error!("the kernel closed the netlink socket: links are no longer followed");
                 return;
             };
             let news = match self.apply(message).await {
                 Ok(news) => news,
                 Err(error) => {
-                    error!("{}: changes of links go unseen", WatchError::from(error));
+                    error!("{}: links are no longer followed", WatchError::from(error));
                     return;
                 }
             };
@@ -128,9 +128,7 @@ impl Watcher {
                 _ => None,
             },
             NetlinkPayload::Overrun(_) => {
-                warn!(
-                    "the kernel had more to tell of its links than fits its buffer: listing anew"
-                );
+                warn!("netlink receive buffer overflowed; re-reading all links");
                 return self.list().await;
             }
             _ => None,

@@ -61,7 +61,7 @@ pub fn endpoint(bind: Option<SocketAddr>, peer: Option<SocketAddr>) -> Result<So
     }
     let port = bind.map_or(PORT, |bind| bind.port());
     let Some(peer) = peer else {
-        bail!("say at which address the other nodes reach this one: --gossip-bind");
+        bail!("set --gossip-bind to the address at which other nodes reach this one");
     };
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => [0_u8; 4].into(),
@@ -71,7 +71,7 @@ pub fn endpoint(bind: Option<SocketAddr>, peer: Option<SocketAddr>) -> Result<So
         .and_then(|socket| socket.connect(peer).and_then(|()| socket.local_addr()))
         .with_context(|| {
             format!(
-                "there is no route to {peer} (--peer): name this node's address with --gossip-bind"
+                "there is no route to {peer} (--peer): set --gossip-bind to this node's address"
             )
         })?;
     Ok(SocketAddr::new(own.ip(), port))
@@ -85,7 +85,7 @@ impl Sockets {
     /// The address is not this node's, or a port is in use.
     pub fn bind(messages: SocketAddr) -> Result<Self> {
         let Some(port) = messages.port().checked_add(1) else {
-            bail!("{messages} leaves no port after it for the probes (--gossip-bind)");
+            bail!("the port after {messages} (--gossip-bind), which probes need, does not exist");
         };
         let probes = SocketAddr::new(messages.ip(), port);
         Ok(Self {

@@ -117,7 +117,7 @@ fn another_program_on_the_link_is_named() {
             let holders: Vec<u32> = by.processes.iter().map(|(_, pid)| *pid).collect();
             assert_eq!(holders, [std::process::id()]);
             let wanted = format!(
-                "port already runs an XDP program in native mode, and there can be but one: \
+                "port already runs an XDP program in native mode, and has room for one only: \
                  program {} \"speaker\", pinned at ",
                 other.program_id()
             );

@@ -47,7 +47,7 @@ fn an_entry_that_means_nothing_is_an_error() {
         let error = kernel.maps().vips().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the map vips_v4 holds an entry that means nothing: [09, 00, 00, 00, 00, 00, 00, 00]"
+            "an entry of the map vips_v4 is invalid: [09, 00, 00, 00, 00, 00, 00, 00]"
         );
     });
 }

@@ -48,7 +48,7 @@ fn without_an_agent_its_pins_can_be_read() {
         std::fs::rename(bpffs.join("speaker/v2"), bpffs.join("speaker/v7")).unwrap();
         let error = Inspect::open(bpffs).err().unwrap();
         assert!(
-            error.to_string().contains("has another layout (v7)"),
+            error.to_string().contains("have another layout (v7)"),
             "{error}"
         );
     });

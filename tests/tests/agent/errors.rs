@@ -154,7 +154,7 @@ fn a_state_directory_that_cannot_be_used_is_refused_by_name() {
         let manifests = Manifests::new()?;
         for directory in ["/proc/speaker", "/etc/hostname"] {
             let command = agent(&host, "env", &manifests, &["--state-dir", directory])?;
-            let expected = format!("cannot make {directory} (--state-dir)");
+            let expected = format!("cannot create {directory} (--state-dir)");
             refused(command, 1, &[&expected, "because: "])?;
         }
         // It is there, but nothing can be put into it.
@@ -211,7 +211,7 @@ fn a_directory_of_manifests_that_is_missing_is_told_and_waited_for() {
         let manifests = Manifests::new()?;
         let later = manifests.path().join("later");
         let agent = host.agent([OsStr::new("--manifests"), later.as_os_str()])?;
-        let told = format!("{}: the directory is missing: make it", later.display());
+        let told = format!("{}: no such directory: create it", later.display());
         agent.wait_for_line(&told, SOON)?;
         agent.wait_for_line("ready", SOON)?;
 
@@ -251,7 +251,7 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         watch.wait_for_line("watching", SOON)?;
         answer(&client, &client.eth0, VIP_V4.into())?;
         watch.wait(SOON)?;
-        assert_eq!(watch.stderr(), ["watching; ctrl-C ends"]);
+        assert_eq!(watch.stderr(), ["watching; press ctrl-C to stop"]);
         Ok(())
     });
 }

@@ -282,7 +282,7 @@ fn detach_removes_everything_and_is_refused_while_an_agent_runs() {
 
         node.stop()?;
         let said = node.speaker("detach")?.run()?;
-        assert!(said.contains("taken off eth0"), "{said}");
+        assert!(said.contains("detached from eth0"), "{said}");
         let pins = node.host.command("ls").arg("/sys/fs/bpf").run()?;
         assert!(!pins.contains("speaker"), "{pins}");
         let attached = node.host.command("bpftool").arg("net").run()?;

@@ -52,7 +52,7 @@ fn a_vip_can_be_moved_and_the_reason_is_told() {
         assert_eq!(said, format!("{name} owns {VIP}\n"));
         assert_eq!(cluster.owner(VIP)?, to);
         let cause = cluster.nodes[to].explain(VIP)?.cause.unwrap_or_default();
-        assert!(cause.contains("somebody asked for the move"), "{cause}");
+        assert!(cause.contains("an operator asked for the move"), "{cause}");
         let refused = cluster.nodes[asked].ask(&format!("move {VIP} node-x"));
         let refused = refused.expect_err("there is no such node").to_string();
         assert!(
@@ -107,7 +107,7 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
         );
         for (number, from) in [(owner, stranger), (2, own)] {
             let text =
-                format!("a message from {from}:7946 is sealed with none of this node's keys");
+                format!("a message from {from}:7946 cannot be decrypted with this node's keys");
             cluster.nodes[number]
                 .agent()
                 .wait_for_line(&text, Duration::from_secs(20))?;

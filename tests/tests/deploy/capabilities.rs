@@ -102,7 +102,7 @@ fn what_it_has_left_is_removed_with_what_the_manifests_grant_for_that() {
         )?
         .arg("detach")
         .run()?;
-        assert!(said.contains("taken off eth0"), "{said}");
+        assert!(said.contains("detached from eth0"), "{said}");
         let left = node.host.command("ls").arg("/sys/fs/bpf").run()?;
         assert!(!left.contains("speaker"), "{left}");
         let link = node.host.ip("link show dev eth0")?;

@@ -158,7 +158,7 @@ pub struct AgentLease {
     pub deadline: Instant,
     /// How long one handed-back reply extends the peers' side.
     pub peers_lease: Duration,
-    /// Not zero: no renewal is needed, for the so-manieth time.
+    /// Not zero: no renewal is needed. Counts the times that the node has found itself alone.
     pub alone: u32,
     /// The agent is about to restart.
     pub restarting: bool,

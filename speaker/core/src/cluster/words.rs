@@ -28,8 +28,8 @@ impl Display for Reason {
             Self::Drain => "it is drained, or was stopped for good",
             Self::NotCandidate => "its configuration or its links no longer allow it",
             Self::Failback => "a better candidate was back",
-            Self::Move => "somebody asked for the move",
-            Self::Rebalance => "somebody asked for an even spread",
+            Self::Move => "an operator asked for the move",
+            Self::Rebalance => "an operator asked for a rebalance",
             Self::Together => "it is to be with the other VIPs of its Service",
         })
     }
@@ -39,7 +39,7 @@ impl Display for Silence {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoCandidate => "no live node may own it",
-            Self::Vacant => "nobody owns it yet",
+            Self::Vacant => "it has no owner yet",
             Self::Joining => "this node has not met the others yet",
             Self::InUse => "another host on the network answers for it",
             Self::Minority => "this node reaches fewer than half of the nodes",
@@ -50,7 +50,7 @@ impl Display for Silence {
 impl Display for Downfall {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable => "nobody reaches it",
+            Self::Unreachable => "no node reaches it",
             Self::Agentless => "its agent is gone",
             Self::Lapsed => "its lease has lapsed",
         })
@@ -61,7 +61,7 @@ impl Display for LifeOver {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Lapsed => "its lease has lapsed",
-            Self::Declared => "the others took it for down",
+            Self::Declared => "the other nodes declared it down",
             Self::Minority => "it reaches fewer than half of the nodes",
         })
     }
@@ -98,10 +98,10 @@ impl Display for Event {
             Self::MemberDown(node, _, why) => write!(f, "{node} is down: {why}"),
             Self::MemberLeft(node) => write!(f, "{node} has left"),
             Self::Joined => f.write_str("this node has joined"),
-            Self::LifeOver(why) => write!(f, "this node gives up its VIPs and joins anew: {why}"),
+            Self::LifeOver(why) => write!(f, "this node gives up its VIPs and joins again: {why}"),
             Self::NameTaken(address) => write!(
                 f,
-                "{address} also calls itself by this node's name: give each its own --node-name"
+                "the agent at {address} has this node's name too: give each node its own --node-name"
             ),
             Self::TimesDiffer(node, spans) => write!(
                 f,

@@ -45,7 +45,7 @@ use slots::Slots;
 /// at again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// What this agent should have in the kernel and on the wire, and has: inputs in, commands out.
 #[derive(Debug)]
 pub struct Node {
     site: Site,

@@ -38,7 +38,7 @@ use hands::{name_of, vip_of};
 use members::{Addresses, Members};
 use net::Net;
 
-/// How often the key file is read anew.
+/// How often the key file is reloaded.
 const KEYS: Duration = Duration::from_secs(5);
 
 /// How this node takes part.
@@ -156,7 +156,7 @@ impl Ownership {
         let drained = state_dir.join(state::DRAINED);
         let draining = drained.exists();
         if draining {
-            warn!("this node is drained: it owns nothing until `speaker undrain`");
+            warn!("this node is drained: it owns no VIPs until `speaker undrain`");
         }
         let (members, remembered) = match net {
             Some(_) if !follow => {
@@ -363,7 +363,7 @@ impl Ownership {
             let free = match announce::is_claimed(&places) {
                 Ok(claimed) => !claimed,
                 Err(error) => {
-                    warn!("cannot ask the network whether {vip} is free: {error}");
+                    warn!("cannot check whether another host uses {vip}: {error}");
                     false
                 }
             };
@@ -389,11 +389,11 @@ impl Ownership {
     /// The agent is to end: `stopped` says when it may.
     pub(super) fn stop(&mut self, hands: &mut Hands) {
         let stop = if self.hand_over {
-            info!("handing all VIPs over");
+            info!("handing over all VIPs");
             Stop::HandOver
         } else {
             info!(
-                "the kernel goes on answering for {} s; `speaker detach` ends that",
+                "the kernel keeps answering for {} s; `speaker detach` stops it now",
                 self.restart_grace.as_secs()
             );
             Stop::Return(self.restart_grace)

@@ -40,9 +40,8 @@ impl Net {
     ) -> Result<Self> {
         let Some(key_file) = key_file else {
             bail!(
-                "nodes talk to each other under a key of their own: make one with \
-                 `openssl rand -base64 32 > FILE`, copy it to all nodes, and name it with \
-                 --cluster-key-file FILE"
+                "nodes need a shared key to talk to each other: create one with `openssl rand \
+                 -base64 32 > FILE`, copy it to all nodes, and pass it as --cluster-key-file FILE"
             );
         };
         let keys = Keys::read(&key_file)
@@ -59,19 +58,19 @@ impl Net {
         })
     }
 
-    /// Reads the key file anew. Whether it holds other keys than before.
+    /// Reloads the key file. Returns whether the keys have changed.
     pub(super) fn read_keys(&mut self) -> bool {
         self.read = Instant::now();
         match Keys::read(&self.key_file) {
             Ok(keys) if keys.probes() == self.keys.probes() => false,
             Ok(keys) => {
-                info!("the cluster's keys have changed");
+                info!("the cluster keys have changed");
                 self.keys = keys;
                 true
             }
             Err(error) => {
                 warn!(
-                    "{}: {error}; the keys that were read before stay (--cluster-key-file)",
+                    "{}: {error}; the previous keys stay in use (--cluster-key-file)",
                     self.key_file.display()
                 );
                 false
@@ -101,8 +100,8 @@ impl Net {
         }
         self.told.insert(from.ip(), now);
         warn!(
-            "a message from {from} is sealed with none of this node's keys: does {} hold the same \
-             there? (--cluster-key-file)",
+            "a message from {from} cannot be decrypted with this node's keys: check that {} is the \
+             same there (--cluster-key-file)",
             self.key_file.display()
         );
     }

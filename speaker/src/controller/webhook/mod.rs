@@ -116,7 +116,7 @@ async fn trust(client: &Client, bundle: &Bundle) -> Result<()> {
     let configurations = Api::<ValidatingWebhookConfiguration>::all(client.clone());
     let Some(configuration) = configurations.get_opt(CONFIGURATION).await? else {
         tracing::warn!(
-            "there is no ValidatingWebhookConfiguration {CONFIGURATION}: nobody calls the webhooks"
+            "no ValidatingWebhookConfiguration {CONFIGURATION}: the API server does not call the webhooks"
         );
         return Ok(());
     };

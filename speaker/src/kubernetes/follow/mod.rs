@@ -109,7 +109,7 @@ impl Follower {
         if self.stand_in_at.is_some_and(|at| now >= at) {
             self.stand_in_at = None;
             // It may be away, or have very much to tell.
-            let unlisted = format!("the API server has not told all within {PATIENCE:?}");
+            let unlisted = format!("the API server has not returned all lists within {PATIENCE:?}");
             match &self.recalled {
                 Some(written) => {
                     warn!("{unlisted}: until it has, the configuration of {written} is in force");

@@ -71,7 +71,7 @@ pub(super) enum Valid {
     Agent(IpAddr),
 }
 
-/// See the module.
+/// The objects of the cluster, as they have been listed and watched, and what the agent knows of them.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     listed: BTreeSet<Resource>,

@@ -131,7 +131,7 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
         asker
             .stop()?
             .assert_all_answered(100, site.nodes[owner].host.eth0.mac);
-        let said = site.nodes[owner].log("the API server has not told all");
+        let said = site.nodes[owner].log("the API server has not returned all lists");
         assert!(
             said[0].contains("until it has, the configuration of"),
             "{said:?}"
