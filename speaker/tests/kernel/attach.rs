@@ -20,7 +20,7 @@ fn veth_is_generic_unless_asked_and_says_why() {
         let generic = attach(ModeChoice::Auto);
         assert_eq!(generic.mode, XdpMode::Generic);
         let why = generic.why_generic.unwrap();
-        assert!(why.starts_with("veth loses"), "{why}");
+        assert!(why.starts_with("veth drops"), "{why}");
         let native = Attached {
             mode: XdpMode::Native,
             adopted: false,

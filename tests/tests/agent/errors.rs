@@ -125,7 +125,7 @@ fn a_bad_argument_is_refused_by_its_name() {
                 "[possible values: auto, native, generic]",
             ),
             ("--refresh", "often", "expected number at 0"),
-            ("--http", "everywhere", "invalid socket address syntax"),
+            ("--http", "everywhere", "expected an IP address with a port"),
             (
                 "--log-level",
                 "loud",

@@ -2,8 +2,9 @@
 
 use std::{fs, net::IpAddr, thread::sleep, time::Duration};
 
+use anyhow::{Context as _, Result};
 use speaker_tests::{
-    agent::{HTTP, Mode},
+    agent::{HTTP, LeaseState, Mode, Node},
     cluster::Cluster,
     lab,
     wait::wait_until,
@@ -44,6 +45,9 @@ fn a_vip_can_be_moved_and_the_reason_is_told() {
     lab::test(|lab| {
         let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
+        for node in &cluster.nodes {
+            assert_tells_both_sides_of_the_lease(node)?;
+        }
         let to = cluster.others(owner)[0];
         let name = cluster.nodes[to].host.name();
         // Whoever is asked: the owner is told.
@@ -61,6 +65,24 @@ fn a_vip_can_be_moved_and_the_reason_is_told() {
         );
         Ok(())
     });
+}
+
+/// It lasts much longer without an agent than without the other nodes.
+fn assert_tells_both_sides_of_the_lease(node: &Node) -> Result<()> {
+    let lease = node.status()?.lease;
+    assert_eq!(lease.state, LeaseState::Valid, "{lease:?}");
+    assert!(lease.agent_left_ms > Some(1_000), "{lease:?}");
+    let peers = lease.peers_left_ms;
+    assert!(
+        peers.is_some_and(|ms| (1..=1_000).contains(&ms)),
+        "{lease:?}"
+    );
+    let status = node.speaker("status")?.run()?;
+    let told = status.lines().find(|line| line.starts_with("lease: "));
+    let told = told.with_context(|| status.clone())?;
+    assert!(told.contains("s without an agent, for "), "{told}");
+    assert!(told.ends_with("ms without probes by other nodes"), "{told}");
+    Ok(())
 }
 
 #[test]

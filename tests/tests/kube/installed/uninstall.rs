@@ -35,7 +35,7 @@ pub(super) fn leaves_nothing(mut site: Installation) -> Result<()> {
             if command.contains("apply") {
                 for node in &site.nodes {
                     let said = site.run("daemonset/speaker-detach", node)?.said;
-                    assert!(said[0].contains("taken off eth0"), "{said:?}");
+                    assert!(said[0].contains("detached from eth0"), "{said:?}");
                 }
             }
         }

@@ -171,7 +171,11 @@ fn a_vip_whose_group_cannot_be_joined_says_so_and_is_tried_again() {
         let answered = bench.node.answered().count();
         (bench.state(), bench.node.obstacle(vip), answered)
     };
-    let refused = ("no group".to_owned(), Some("no group".to_owned()), 0);
+    let refused = (
+        "failed: no group".to_owned(),
+        Some("no group".to_owned()),
+        0,
+    );
     assert_eq!(told(&bench), refused);
     let notices = |bench: &mut Bench| {
         let mut log = std::mem::take(&mut bench.log);
