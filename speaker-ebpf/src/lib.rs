@@ -7,6 +7,7 @@
     expect(internal_features, reason = "the compiler is pinned")
 )]
 
+pub mod atomic;
 mod context;
 mod maps;
 

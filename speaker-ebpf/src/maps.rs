@@ -20,7 +20,7 @@ use speaker_common::{
     respond::{Reason, Records, Tables},
 };
 
-use crate::context::Packet;
+use crate::{atomic::add, context::Packet};
 
 /// The agent maps the memory of these, to read and write words at a time.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
@@ -323,24 +323,4 @@ fn peers() -> PeersLease {
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing and cannot fail (Linux 5.8).
     unsafe { bpf_ktime_get_boot_ns() }
-}
-
-/// # Safety
-///
-/// `counter` points to a live, aligned word that is only ever accessed atomically.
-#[inline(always)]
-unsafe fn add(counter: *mut u64) {
-    // The sum is not used: an add without fetch, which kernels before 5.12 know.
-    #[cfg(target_arch = "bpf")]
-    {
-        use core::intrinsics::{AtomicOrdering, atomic_xadd};
-        // SAFETY: by the caller.
-        let _: u64 = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    {
-        use core::sync::atomic::{AtomicU64, Ordering};
-        // SAFETY: by the caller.
-        unsafe { AtomicU64::from_ptr(counter) }.fetch_add(1, Ordering::Relaxed);
-    }
 }

@@ -12,6 +12,7 @@ use aya_ebpf::{
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
+use speaker_ebpf::atomic;
 
 /// A frame that holds a solicitation with its option, or an ARP request and padding.
 const SHORT_BYTES: usize = 86;
@@ -26,7 +27,7 @@ const REQUESTS_MAX: usize = 65_536;
 static REQUESTS: Array<Request, REQUESTS_MAX> = Array::new();
 /// Whose turn it is, and the number of requests less one.
 #[btf_map(name = "turn")]
-static TURN: Array<[u32; 2], 1> = Array::new();
+static TURN: Array<[u64; 2], 1> = Array::new();
 /// What `lookup` looks into.
 #[btf_map(name = "table")]
 static TABLE: HashMap<[u64; 3], u64, REQUESTS_MAX> = HashMap::new();
@@ -80,12 +81,8 @@ pub fn fresh(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_ABORTED;
     };
     // SAFETY: a live array element; one test runs at a time.
-    let index = unsafe {
-        let [next, mask] = *turn;
-        (*turn)[0] = next.wrapping_add(1);
-        next & mask
-    };
-    let Some(request) = REQUESTS.get(index) else {
+    let [next, mask] = unsafe { *turn };
+    let Some(request) = REQUESTS.get((next & mask) as u32) else {
         return xdp_action::XDP_ABORTED;
     };
     if let Some(frame) = frame::<[u16; LONG_BYTES / 2]>(&ctx) {
@@ -95,6 +92,10 @@ pub fn fresh(ctx: XdpContext) -> u32 {
     } else {
         return xdp_action::XDP_ABORTED;
     }
+    // A card has written a frame long before the program reads it. Here the program would wait for
+    // the stores above at each word that spans two of them; the locked add waits for them first.
+    // SAFETY: the first word of a live array element, aligned to eight.
+    unsafe { atomic::add(turn.cast()) };
     // SAFETY: the context is the one that the kernel gave. On success this does not return.
     unsafe { UNDER_TEST.tail_call(&ctx, 0) };
     xdp_action::XDP_ABORTED

@@ -49,7 +49,7 @@ pub(super) struct Stand {
     program: Program,
     yardstick: Ebpf,
     requests: Array<MapData, Request>,
-    turn: Array<MapData, [u32; 2]>,
+    turn: Array<MapData, [u64; 2]>,
     under_test: ProgramArray<MapData>,
     frame_bytes: usize,
 }
@@ -153,7 +153,7 @@ impl Stand {
             }
             self.requests.set(index, request, 0)?;
         }
-        let mask = u32::try_from(requests.len() - 1)?;
+        let mask = u64::try_from(requests.len() - 1)?;
         Ok(self.turn.set(0, [0, mask], 0)?)
     }
 
