@@ -30,6 +30,8 @@ pub(super) struct Own {
     /// The last number of a time alone.
     times_alone: u32,
     pub(super) alone: bool,
+    /// When it last began to be.
+    alone_since: Instant,
     phase: Phase,
     /// It has to meet everybody; else whoever it knew as a member can tell it of the rest.
     newcomer: bool,
@@ -71,6 +73,7 @@ impl Own {
                 .filter(|alone| *alone != 0)
                 .unwrap_or(times_alone),
             alone: adopted.is_some_and(|adopted| adopted.alone != 0),
+            alone_since: now,
             phase: Phase::Joining(now + timing.longest_alone()),
             newcomer: true,
             kernel: None,
@@ -196,15 +199,14 @@ impl Cluster {
         let alone = silent && allowed && self.own.is_joined();
         if alone && !self.own.alone {
             self.own.alone = true;
+            self.own.alone_since = now;
             self.own.times_alone = self.own.times_alone.wrapping_add(1).max(1);
             self.write_lease(now);
         } else if self.own.alone && !silent {
-            // Whoever is there has to renew the lease before it can do without loneliness.
-            let renewed = self
-                .own
-                .kernel
-                .is_some_and(|(kernel, _)| kernel.peers_left.is_some());
-            if renewed {
+            // Whoever is there has to renew the lease before it can do without loneliness. What was
+            // renewed before that began is about to end.
+            let before = self.own.alone_since + self.peers_lease();
+            if self.own.renewed_until().is_some_and(|until| until > before) {
                 self.own.alone = false;
                 self.write_lease(now);
             }

@@ -36,6 +36,8 @@ struct Lab {
     now: Instant,
     /// The chance that a message between agents is lost.
     loss: f64,
+    /// The node whose agent does not run.
+    away: Option<usize>,
     /// How many messages were sent.
     messages: u64,
     rng: Rng,
@@ -92,6 +94,7 @@ impl Lab {
             origin,
             now: origin + Duration::from_secs(1),
             loss: 0.0,
+            away: None,
             messages: 0,
             rng: Rng::with_seed(1),
         };
@@ -132,6 +135,9 @@ impl Lab {
 
     fn work(&mut self) {
         while let Some((node, input)) = self.inputs.pop_front() {
+            if self.away == Some(node) {
+                continue;
+            }
             self.nodes[node].agent.handle(input, self.now);
             self.obey(node);
         }
@@ -247,6 +253,7 @@ impl Lab {
         loop {
             let wakes = self.nodes.iter().enumerate();
             let next = wakes
+                .filter(|(at, _)| self.away != Some(*at))
                 .filter_map(|(at, node)| Some((node.agent.poll_timeout()?, at)))
                 .min();
             let Some((wake, at)) = next.filter(|(wake, _)| *wake < end) else {
@@ -333,6 +340,29 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
 }
 
 /// Nodes hear of a change of the configuration one after the other.
+#[test]
+fn of_two_nodes_one_goes_on_answering_however_long_the_others_agent_takes_to_restart() {
+    for away_ms in (10..400).step_by(10) {
+        let mut lab = Lab::new(2);
+        lab.run(Duration::from_secs(5));
+        let owner = lab.answering();
+        let other = 1 - owner[0];
+        lab.feed(other, Input::Stop(Stop::Return(Duration::from_secs(60))));
+        lab.run(Duration::from_millis(5));
+        lab.away = Some(other);
+        lab.run(Duration::from_millis(away_ms));
+        lab.away = None;
+        let adopted = lab.left_behind(other);
+        lab.restart(other, Some(adopted));
+        lab.feed(other, Input::Vips(vec![("vip".into(), Some(placement(2)))]));
+        lab.feed(other, Input::Planned);
+        for _ in 0..200 {
+            lab.run(Duration::from_millis(5));
+            assert_eq!(lab.answering(), owner, "{away_ms} ms away");
+        }
+    }
+}
+
 #[test]
 fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
     let mut lab = Lab::new(2);
