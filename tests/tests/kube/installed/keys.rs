@@ -40,7 +40,7 @@ pub(super) fn change_unnoticed(site: &Installation, vip: IpAddr) -> Result<()> {
         }
         wait_until("all agents to read the keys", SOON, || {
             let mut agents = site.agents.iter();
-            Ok(agents.all(|agent| count(agent, "the cluster's keys have changed") == step + 1))
+            Ok(agents.all(|agent| count(agent, "the cluster keys have changed") == step + 1))
         })?;
     }
     asker.stop()?.assert_all_answered(200, owner);
