@@ -14,13 +14,8 @@ use anyhow::{Context as _, Result};
 use super::package::Kernel;
 use crate::shell;
 
-/// How long a machine may take. Two minutes are enough on a computer that does nothing else.
-const PATIENCE: Duration = Duration::from_mins(30);
-
-/// The machine's clock counts instructions, a nanosecond for each, and skips the time in which its
-/// processors wait: however busy this computer is, nothing in the machine is late, and a pause of
-/// ten minutes costs nothing.
-const CLOCK: &str = "shift=0,sleep=off";
+/// How long a machine may take. A minute is enough on a computer that does nothing else.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What virtio_net has to do without, to run a program natively.
 const NATIVE: &str = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
@@ -46,9 +41,9 @@ pub(crate) enum Verdict {
 }
 
 /// Boots a kernel and waits until the machine is switched off.
-pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Result<Run> {
+pub(crate) fn boot(kernel: &Kernel, initramfs: &Path) -> Result<Run> {
     let start = Instant::now();
-    let (machine, console) = Machine::start(qemu(kernel, initramfs, checks))?;
+    let (machine, console) = Machine::start(qemu(kernel, initramfs))?;
     let console = read(console, start + PATIENCE);
     drop(machine);
     let took = start.elapsed();
@@ -66,12 +61,11 @@ pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Resu
     Ok(Run { console, verdict })
 }
 
-fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
+fn qemu(kernel: &Kernel, initramfs: &Path) -> Command {
     let mut qemu = shell::command("qemu-system-x86_64");
     // Two processors in turns, to leave the computer's others to other machines. QEMU 7.2 gets the
     // flags wrong after cmpxchg16b, and kernels that use it trip.
     qemu.args(["-accel", "tcg,thread=single", "-cpu", "max,cx16=off"])
-        .args(["-icount", CLOCK])
         .args(["-smp", "2"])
         .args(["-m", "1G"])
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
@@ -80,13 +74,12 @@ fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(initramfs)
-        .arg("-append")
-        // A kernel that trips is a failure, seen at once: it would reboot, and the machine ends. What
-        // comes last goes to the first process.
-        .arg(format!(
-            "console=ttyS0 quiet oops=panic panic=-1 -- {}",
-            checks.join(" ")
-        ));
+        // A kernel that trips is a failure, seen at once: it would reboot, and the machine ends. That
+        // its timer stands still is no failure on a computer that has much else to do.
+        .args([
+            "-append",
+            "console=ttyS0 quiet oops=panic panic=-1 no_timer_check",
+        ]);
     // All on one wire.
     let virtio = format!("virtio-net-pci,{NATIVE}");
     for (number, card) in [&virtio, &virtio, "vmxnet3", "vmxnet3"].iter().enumerate() {

@@ -29,24 +29,15 @@ const MATRIX: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
 /// Machines at a time.
 const PARALLEL: usize = 2;
 
-#[derive(clap::Args, Default)]
-pub(crate) struct Options {
-    /// Such as `6.1`, `6.12.107` or `newest`; one of each series by default
-    versions: Vec<String>,
-    /// Only checks whose names contain this word; may be repeated
-    #[arg(long = "check", value_name = "WORD")]
-    checks: Vec<String>,
-}
-
 /// Boots the given kernels, and ends with one line for all.
-pub(crate) fn kernels(options: &Options) -> Result<()> {
+pub(crate) fn kernels(versions: &[String]) -> Result<()> {
     setup::ensure(&[Need::Object, Need::Kernels])?;
     let built = cargo::build(Profile::Dev, &cargo::ALL)?;
-    matrix(options, &built)?.close()
+    matrix(versions, &built)?.close()
 }
 
 /// Boots the given kernels, or one of each series.
-pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
+pub(crate) fn matrix(versions: &[String], built: &Built) -> Result<Tally> {
     let mut tally = Tally::default();
     if !cfg!(target_arch = "x86_64") {
         tally.skip(
@@ -54,7 +45,7 @@ pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
         );
         return Ok(tally);
     }
-    let kernels = fetch(&options.versions, &mut tally);
+    let kernels = fetch(versions, &mut tally);
     let payload = initramfs::payload(built)?;
 
     let waiting = Mutex::new(kernels.iter());
@@ -63,7 +54,7 @@ pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
         for _ in 0..PARALLEL.min(kernels.len()) {
             scope.spawn(|| {
                 while let Some(kernel) = locked(&waiting).next() {
-                    let result = check(kernel, payload.path(), &options.checks);
+                    let result = check(kernel, payload.path());
                     locked(&results).add(result);
                 }
             });
@@ -92,9 +83,9 @@ fn fetch(versions: &[String], tally: &mut Tally) -> Vec<Kernel> {
 }
 
 /// Boots one kernel and says how it went; what the machine wrote is shown where it failed.
-fn check(kernel: &Kernel, payload: &Path, checks: &[String]) -> Tally {
+fn check(kernel: &Kernel, payload: &Path) -> Tally {
     let booted = initramfs::complete(payload, kernel)
-        .and_then(|initramfs| machine::boot(kernel, initramfs.path(), checks));
+        .and_then(|initramfs| machine::boot(kernel, initramfs.path()));
     let (console, verdict) = match booted {
         Ok(run) => (run.console, run.verdict),
         Err(error) => (String::new(), Verdict::Broken(format!("{error:#}"))),
