@@ -48,14 +48,14 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
             .filter(|it| it.is_candidate)
             .map(|it| (it.host.name.clone(), i64::from(it.preference)))
             .collect();
-        let leader = addresses.first().map(ToString::to_string);
-        for (index, address) in addresses.iter().enumerate() {
+        let leader = addresses.first().copied();
+        for address in addresses {
             let placement = Placement {
                 first_ip,
                 candidates: candidates.clone(),
-                follows: leader.clone().filter(|_| index > 0).map(Into::into),
+                follows: leader.filter(|leader| *leader != address),
             };
-            vips.insert(*address, placement);
+            vips.insert(address, placement);
         }
     }
     vips
@@ -453,7 +453,7 @@ mod tests {
         assert_eq!(leader.first_ip, "fd09::1".parse::<IpAddr>().unwrap());
         assert_eq!(leader.follows, None);
         assert_eq!(follower.first_ip, leader.first_ip);
-        assert_eq!(follower.follows, Some("10.9.0.1".into()));
+        assert_eq!(follower.follows, Some("10.9.0.1".parse().unwrap()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     Sabotage,
     fault::Fault,
     node::{Kernel, MS, Trip},
-    world::{What, World, name_of, timing},
+    world::{What, World, address_of, timing},
 };
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
             Some(Sabotage::Restless) => {
                 // Not by `begin`, which would be a cause.
                 for to in 0..self.nodes.len() {
-                    let (vip, to) = (name_of(0), self.nodes[to].name.clone());
+                    let (vip, to) = (address_of(0), self.nodes[to].name.clone());
                     let input = Input::Move { vip, to };
                     let at = 10_000 * MS;
                     self.at(
@@ -94,7 +94,7 @@ impl World {
                 self.feed(node, Input::Drain(true));
             }
             Fault::Move { asked, vip, to } => {
-                let (vip, to) = (name_of(vip), self.nodes[to].name.clone());
+                let (vip, to) = (address_of(vip), self.nodes[to].name.clone());
                 self.feed(asked, Input::Move { vip, to });
             }
             Fault::Rebalance { asked } => self.feed(asked, Input::Rebalance),

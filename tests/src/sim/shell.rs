@@ -2,20 +2,20 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use speaker_common::probe::{AgentLease, LENGTH};
 use speaker_core::cluster::{
-    Adopted, Claimant, Cluster, Command, Config, Input, KernelLease, Life, Placement, VipName,
-    VipState, describe_message, lease_flags,
+    Adopted, Claimant, Cluster, Command, Config, Input, KernelLease, Life, Placement, VipState,
+    describe_message, lease_flags,
 };
 
 use super::{
     Sabotage,
     node::{Clock, KEY, MS, Node, Packet, Trip},
-    world::{What, World, name_of, vip_of},
+    world::{What, World, address_of, vip_at},
 };
 
 /// Inputs that an agent's sockets hold while it stands still.
@@ -194,13 +194,13 @@ impl World {
                 inputs.push_back(Input::Kernel(self.read_kernel(at)));
                 self.announce(at);
             }
-            Command::Set { vip, state } => self.set(at, &vip, &state),
+            Command::Set { vip, state } => self.set(at, vip, &state),
             Command::Announce(vip) => {
-                self.nodes[at].unannounced.insert(vip_of(&vip));
+                self.nodes[at].unannounced.insert(vip_at(vip));
                 self.announce(at);
             }
             Command::Check(vip) => {
-                let number = vip_of(&vip);
+                let number = vip_at(vip);
                 let taken =
                     |other: usize| other != at && self.nodes[other].answers(number, self.now);
                 let free = !self.scenario.wired || !(0..self.nodes.len()).any(taken);
@@ -245,7 +245,7 @@ impl World {
             let node = &self.nodes[other];
             if other != at && node.kernel.answer.contains(&vip) {
                 let input = Input::WireClaim {
-                    vip: name_of(vip),
+                    vip: address_of(vip),
                     by: Claimant::Node(self.nodes[at].name.clone()),
                 };
                 let boots = node.boots;
@@ -261,8 +261,8 @@ impl World {
         }
     }
 
-    fn set(&mut self, at: usize, vip: &VipName, state: &VipState) {
-        let vip = vip_of(vip);
+    fn set(&mut self, at: usize, vip: IpAddr, state: &VipState) {
+        let vip = vip_at(vip);
         let answer = match self.sabotage {
             Some(Sabotage::Mute) => false,
             Some(Sabotage::Usurper) => !matches!(state, VipState::Silent(_)),
@@ -348,7 +348,12 @@ impl World {
                 deadline: now + Duration::from_nanos(until_deadline),
                 peers_lease: Duration::from_nanos(lease.peers_lease_ns),
                 alone: lease.alone,
-                vips: node.kernel.answer.iter().map(|vip| name_of(*vip)).collect(),
+                vips: node
+                    .kernel
+                    .answer
+                    .iter()
+                    .map(|vip| address_of(*vip))
+                    .collect(),
             })
             .filter(|_| lease.life != 0),
             keys: vec![KEY],
@@ -400,8 +405,8 @@ impl World {
         let as_of = leader.unwrap_or(vip);
         let told = leader.filter(|_| self.sabotage != Some(Sabotage::Apart));
         let placement = (!self.withdrawn[vip]).then(|| Placement {
-            first_ip: std::net::Ipv4Addr::from(0x0a00_0001 + as_of as u32).into(),
-            follows: told.map(name_of),
+            first_ip: address_of(as_of),
+            follows: told.map(address_of),
             candidates: self
                 .nodes
                 .iter()
@@ -410,6 +415,6 @@ impl World {
                 .filter_map(|(node, score)| Some((node.name.clone(), (*score)?)))
                 .collect(),
         });
-        self.feed(at, Input::Vips(vec![(name_of(vip), placement)]));
+        self.feed(at, Input::Vips(vec![(address_of(vip), placement)]));
     }
 }

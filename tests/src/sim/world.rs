@@ -3,10 +3,11 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
 };
 
 use fastrand::Rng;
-use speaker_core::cluster::{Input, Settings, Timing, VipName};
+use speaker_core::cluster::{Input, Settings, Timing};
 
 use super::{
     Fault, Sabotage, Scenario, Tally,
@@ -258,11 +259,16 @@ fn settle(scenario: &Scenario) -> u64 {
         .unwrap_or_default()
 }
 
-pub(super) fn name_of(vip: usize) -> VipName {
-    VipName::from(format!("vip-{vip}"))
+/// The address of the first VIP.
+const FIRST_VIP: u32 = 0x0a00_0001;
+
+pub(super) fn address_of(vip: usize) -> IpAddr {
+    Ipv4Addr::from_bits(FIRST_VIP + vip as u32).into()
 }
 
-pub(super) fn vip_of(vip: &VipName) -> usize {
-    let number = vip.as_str().trim_start_matches("vip-").parse();
-    number.expect("all vips are named by `name_of`")
+pub(super) fn vip_at(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(address) => (address.to_bits() - FIRST_VIP) as usize,
+        IpAddr::V6(_) => unreachable!("all VIPs are of IPv4"),
+    }
 }

@@ -1,12 +1,12 @@
 //! Claims: asking everybody for consent, giving it, and owning a VIP once all have.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
     io::{Cause, Command, Reason},
     message::{BATCH, Body, Denial, Refusal},
-    name::{Epoch, Life, NodeName, VipKey},
+    name::{Epoch, Life, NodeName},
     order::weight,
     rounds::Kind,
     table::{Mine, Origin},
@@ -16,7 +16,7 @@ use super::{
 /// A VIP that this node is about to claim.
 #[derive(Debug)]
 pub(super) struct Wish {
-    pub(super) key: VipKey,
+    pub(super) vip: IpAddr,
     pub(super) cause: Cause,
     /// The owner that hands it over.
     pub(super) from: Option<NodeName>,
@@ -25,7 +25,7 @@ pub(super) struct Wish {
 impl Cluster {
     /// Turns the wishes of one moment into as few rounds as can be.
     pub(super) fn flush_wishes(&mut self, now: Instant) {
-        let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<VipKey, Epoch>> =
+        let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<IpAddr, Epoch>> =
             BTreeMap::new();
         let wishes = std::mem::take(&mut self.wishes);
         let strangers = if wishes.is_empty() {
@@ -33,27 +33,27 @@ impl Cluster {
         } else {
             self.strangers_stand(now)
         };
-        for Wish { key, cause, from } in wishes {
-            if strangers.is_some() || self.may_be_held_by_the_paused(key) {
-                self.due.insert((now + Timing::PATIENCE, key));
+        for Wish { vip, cause, from } in wishes {
+            if strangers.is_some() || self.may_be_held_by_the_paused(vip) {
+                self.due.insert((now + Timing::PATIENCE, vip));
                 continue;
             }
-            let epoch = self.record(key, now).epoch + 1;
-            batches.entry((cause, from)).or_default().insert(key, epoch);
+            let epoch = self.record(vip, now).epoch + 1;
+            batches.entry((cause, from)).or_default().insert(vip, epoch);
         }
         for ((cause, from), entries) in batches {
-            let mut entries: Vec<(VipKey, Epoch)> = entries.into_iter().collect();
+            let mut entries: Vec<(IpAddr, Epoch)> = entries.into_iter().collect();
             while !entries.is_empty() {
                 let rest = entries.split_off(entries.len().min(BATCH));
-                let batch: BTreeMap<VipKey, Epoch> = entries.into_iter().collect();
-                let keys: Vec<VipKey> = batch.keys().copied().collect();
+                let batch: BTreeMap<IpAddr, Epoch> = entries.into_iter().collect();
+                let vips: Vec<IpAddr> = batch.keys().copied().collect();
                 let kind = Kind::Claim {
                     cause: cause.clone(),
                     entries: batch,
                 };
                 let round = self.start_round(kind, from.clone(), now);
-                for key in keys {
-                    if let Some(seat) = self.seats.get_mut(&key) {
+                for vip in vips {
+                    if let Some(seat) = self.seats.get_mut(&vip) {
                         seat.mine = Mine::Claiming(round);
                     }
                 }
@@ -64,39 +64,39 @@ impl Cluster {
 
     /// A member whose agent restarts cannot be asked. It consents to every claim of what it does
     /// not own; and what it may own this node knows, having met it and consented since.
-    fn may_be_held_by_the_paused(&self, key: VipKey) -> bool {
+    fn may_be_held_by_the_paused(&self, vip: IpAddr) -> bool {
         self.live().any(|(name, peer)| {
             let holds =
                 |record: &super::Record| record.holders.contains(&(name.clone(), peer.life));
             peer.paused.is_some()
-                && (!peer.meeting.met || self.records.get(&key).is_some_and(holds))
+                && (!peer.meeting.met || self.records.get(&vip).is_some_and(holds))
         })
     }
 
     /// The agent of a member restarts, and this node may be waiting for its consent.
     pub(super) fn abandon_claims_against_the_paused(&mut self) {
-        let claims: Vec<(VipKey, u64)> = self
+        let claims: Vec<(IpAddr, u64)> = self
             .seats
             .iter()
-            .filter_map(|(key, seat)| match seat.mine {
-                Mine::Claiming(round) => Some((*key, round)),
+            .filter_map(|(vip, seat)| match seat.mine {
+                Mine::Claiming(round) => Some((*vip, round)),
                 Mine::No | Mine::Yes | Mine::Offered(..) => None,
             })
-            .filter(|(key, _)| self.may_be_held_by_the_paused(*key))
+            .filter(|(vip, _)| self.may_be_held_by_the_paused(*vip))
             .collect();
-        for (key, round) in claims {
-            self.abandon(key, round);
+        for (vip, round) in claims {
+            self.abandon(vip, round);
         }
     }
 
     /// Takes a claim back before it is agreed to.
-    fn abandon(&mut self, key: VipKey, round: u64) {
-        self.drop_from_claim(round, key);
-        if let Some(seat) = self.seats.get_mut(&key) {
+    fn abandon(&mut self, vip: IpAddr, round: u64) {
+        self.drop_from_claim(round, vip);
+        if let Some(seat) = self.seats.get_mut(&vip) {
             seat.mine = Mine::No;
             seat.offered = None;
         }
-        self.dirty.insert(key);
+        self.dirty.insert(vip);
     }
 
     pub(super) fn on_claim(
@@ -105,24 +105,24 @@ impl Cluster {
         life: Life,
         round: u64,
         cause: &Cause,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
         now: Instant,
     ) {
         let mut denied = Vec::new();
-        for (key, epoch) in entries {
-            match self.consent(key, from, epoch, now) {
+        for (vip, epoch) in entries {
+            match self.consent(vip, from, epoch, now) {
                 Ok(()) => {
-                    let record = self.record(key, now);
+                    let record = self.record(vip, now);
                     let origin = Origin {
                         cause: cause.clone(),
                         since: now,
                     };
                     record.set((from.clone(), life), epoch, origin);
-                    self.dirty.insert(key);
+                    self.dirty.insert(vip);
                 }
                 Err(why) => {
-                    let epoch = self.record(key, now).epoch;
-                    denied.push(Denial { key, epoch, why });
+                    let epoch = self.record(vip, now).epoch;
+                    denied.push(Denial { vip, epoch, why });
                 }
             }
         }
@@ -133,18 +133,18 @@ impl Cluster {
     /// consent.
     fn consent(
         &mut self,
-        key: VipKey,
+        vip: IpAddr,
         from: &NodeName,
         epoch: Epoch,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let (ours, known) = match self.records.get(&key) {
+        let (ours, known) = match self.records.get(&vip) {
             Some(record) => (record.epoch, record.owner.clone()),
             None => (0, None),
         };
         let mine = self
             .seats
-            .get(&key)
+            .get(&vip)
             .map_or(Mine::No, |seat| seat.mine.clone());
         match mine {
             Mine::Yes | Mine::Offered(..) => {
@@ -152,18 +152,18 @@ impl Cluster {
                 if epoch <= ours {
                     return Err(Refusal::Late);
                 }
-                if !offered && self.must_go(key).is_none() {
-                    self.reassert(key, epoch, now);
+                if !offered && self.must_go(vip).is_none() {
+                    self.reassert(vip, epoch, now);
                     return Err(Refusal::Mine);
                 }
-                self.lose(key, from);
+                self.lose(vip, from);
             }
             Mine::Claiming(round) => {
-                let our_claim = self.claimed_epoch(round, key).unwrap_or(ours + 1);
-                if !self.yields(key, our_claim, from, epoch) {
+                let our_claim = self.claimed_epoch(round, vip).unwrap_or(ours + 1);
+                if !self.yields(vip, our_claim, from, epoch) {
                     return Err(Refusal::Mine);
                 }
-                self.abandon(key, round);
+                self.abandon(vip, round);
             }
             Mine::No => {
                 let theirs = known.is_some_and(|(owner, _)| owner == *from);
@@ -175,9 +175,9 @@ impl Cluster {
         Ok(())
     }
 
-    fn claimed_epoch(&self, round: u64, key: VipKey) -> Option<Epoch> {
+    fn claimed_epoch(&self, round: u64, vip: IpAddr) -> Option<Epoch> {
         match &self.rounds.get(&round)?.kind {
-            Kind::Claim { entries, .. } => entries.get(&key).copied(),
+            Kind::Claim { entries, .. } => entries.get(&vip).copied(),
             Kind::Owned(_)
             | Kind::Release(_)
             | Kind::Lapsed { .. }
@@ -188,8 +188,8 @@ impl Cluster {
     }
 
     /// Of two claims, the higher epoch wins, then the better place in the hash's order.
-    pub(super) fn yields(&self, key: VipKey, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
-        let first_ip = self.seats.get(&key).and_then(|seat| seat.first_ip);
+    pub(super) fn yields(&self, vip: IpAddr, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
+        let first_ip = self.seats.get(&vip).and_then(|seat| seat.first_ip);
         let weigh = |name: &NodeName| first_ip.map(|first_ip| weight(name, first_ip));
         let better = || (weigh(from), from) < (weigh(&self.name), &self.name);
         epoch > ours || epoch == ours && better()
@@ -197,12 +197,12 @@ impl Cluster {
 
     /// Says to all that this node owns a VIP after somebody else claimed it: those that
     /// consented have another owner in mind.
-    pub(super) fn reassert(&mut self, key: VipKey, epoch: Epoch, now: Instant) {
-        let record = self.record(key, now);
+    pub(super) fn reassert(&mut self, vip: IpAddr, epoch: Epoch, now: Instant) {
+        let record = self.record(vip, now);
         record.epoch = record.epoch.max(epoch) + 1;
-        let entries = vec![(key, record.epoch)];
+        let entries = vec![(vip, record.epoch)];
         self.start_round(Kind::Owned(entries), None, now);
-        self.show_owned(key);
+        self.show_owned(vip);
     }
 
     pub(super) fn on_verdict(
@@ -218,15 +218,15 @@ impl Cluster {
         let Kind::Claim { entries, .. } = &round.kind else {
             return;
         };
-        let mut agreed: Vec<VipKey> = entries.keys().copied().collect();
+        let mut agreed: Vec<IpAddr> = entries.keys().copied().collect();
         let life = self.peers[from].life;
-        for Denial { key, epoch, why } in denied {
-            if !agreed.contains(&key) {
+        for Denial { vip, epoch, why } in denied {
+            if !agreed.contains(&vip) {
                 continue;
             }
-            agreed.retain(|other| *other != key);
-            self.abandon(key, id);
-            let record = self.record(key, now);
+            agreed.retain(|other| *other != vip);
+            self.abandon(vip, id);
+            let record = self.record(vip, now);
             match why {
                 Refusal::Late => record.epoch = record.epoch.max(epoch),
                 Refusal::Mine => {
@@ -235,8 +235,8 @@ impl Cluster {
                 }
             }
         }
-        for key in agreed {
-            self.record(key, now).lets_go(from);
+        for vip in agreed {
+            self.record(vip, now).lets_go(from);
         }
         self.answered(from, id, now);
     }
@@ -262,10 +262,10 @@ impl Cluster {
         }
     }
 
-    fn own_vips(&mut self, cause: &Cause, entries: BTreeMap<VipKey, Epoch>, now: Instant) {
+    fn own_vips(&mut self, cause: &Cause, entries: BTreeMap<IpAddr, Epoch>, now: Instant) {
         let own = (self.name.clone(), self.own.life);
-        for (key, epoch) in &entries {
-            let Some(seat) = self.seats.get_mut(key) else {
+        for (vip, epoch) in &entries {
+            let Some(seat) = self.seats.get_mut(vip) else {
                 continue;
             };
             seat.mine = Mine::Yes;
@@ -281,17 +281,16 @@ impl Cluster {
                     ..
                 }
             );
-            let vip = seat.name.clone();
-            let record = self.record(*key, now);
+            let record = self.record(*vip, now);
             record.holders.clear();
             let origin = Origin {
                 cause: cause.clone(),
                 since: now,
             };
             record.set(own.clone(), *epoch, origin);
-            self.show_owned(*key);
-            self.commands.push_back(Command::Announce(vip));
-            self.dirty.insert(*key);
+            self.show_owned(*vip);
+            self.commands.push_back(Command::Announce(*vip));
+            self.dirty.insert(*vip);
         }
         self.start_round(Kind::Owned(entries.into_iter().collect()), None, now);
     }
@@ -302,17 +301,17 @@ impl Cluster {
         from: &NodeName,
         life: Life,
         round: u64,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
         now: Instant,
     ) {
         self.reply(from, Body::Ack { round });
-        for (key, epoch) in entries {
-            let known = self.records.get(&key).map_or(0, |record| record.epoch);
+        for (vip, epoch) in entries {
+            let known = self.records.get(&vip).map_or(0, |record| record.epoch);
             if epoch < known {
                 continue;
             }
-            self.learn_owner(key, from, life, epoch, Origin::met(now), now);
-            let record = self.record(key, now);
+            self.learn_owner(vip, from, life, epoch, Origin::met(now), now);
+            let record = self.record(vip, now);
             if record
                 .owner
                 .as_ref()

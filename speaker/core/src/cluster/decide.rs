@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,7 @@ use super::{
     Cluster,
     claim::Wish,
     io::{Cause, Downfall, Failback, Reason, Silence, VipState},
-    name::{NodeName, VipKey},
+    name::NodeName,
     peer::State,
     table::{Mine, Record, Seat},
     timing::Timing,
@@ -21,33 +22,33 @@ const AT_ONCE: usize = 512;
 
 impl Cluster {
     pub(super) fn decide_due(&mut self, now: Instant) {
-        while let Some(&(at, key)) = self.due.first().filter(|(at, _)| *at <= now) {
-            self.due.remove(&(at, key));
-            self.dirty.insert(key);
+        while let Some(&(at, vip)) = self.due.first().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, vip));
+            self.dirty.insert(vip);
         }
         // A decision that makes another necessary makes it here, but no VIP is looked at twice.
         let rest = match self.dirty.iter().nth(AT_ONCE).copied() {
             Some(next) => self.dirty.split_off(&next),
             None => BTreeSet::new(),
         };
-        for key in std::mem::replace(&mut self.dirty, rest) {
-            self.decide(key, now);
+        for vip in std::mem::replace(&mut self.dirty, rest) {
+            self.decide(vip, now);
         }
     }
 
-    fn decide(&mut self, key: VipKey, now: Instant) {
-        let Some(seat) = self.seats.get(&key) else {
+    fn decide(&mut self, vip: IpAddr, now: Instant) {
+        let Some(seat) = self.seats.get(&vip) else {
             return;
         };
         self.dirty
-            .extend(self.followers.get(&key).into_iter().flatten());
+            .extend(self.followers.get(&vip).into_iter().flatten());
         match seat.mine.clone() {
             Mine::Yes | Mine::Offered(..) => {
-                self.tend_contest(key, now);
-                self.decide_to_keep(key, now);
+                self.tend_contest(vip, now);
+                self.decide_to_keep(vip, now);
             }
             Mine::Claiming(_) if self.may_own(&self.name, seat) => {}
-            Mine::Claiming(_) => self.let_go(&[key], Silence::NoCandidate, now),
+            Mine::Claiming(_) => self.let_go(&[vip], Silence::NoCandidate, now),
             Mine::No if !self.own.is_joined() => {
                 let minority = !self.has_majority(now);
                 let why = if minority {
@@ -55,9 +56,9 @@ impl Cluster {
                 } else {
                     Silence::Joining
                 };
-                self.show(key, VipState::Silent(why));
+                self.show(vip, VipState::Silent(why));
             }
-            Mine::No => self.decide_to_claim(key, now),
+            Mine::No => self.decide_to_claim(vip, now),
         }
     }
 
@@ -75,7 +76,7 @@ impl Cluster {
                 && !self.card.draining;
         }
         self.peers.get(name).is_some_and(|peer| {
-            peer.is_live() && !peer.silence.gone && peer.paused.is_none() && !peer.card.draining
+            peer.is_live() && !peer.evidence.gone && peer.paused.is_none() && !peer.card.draining
         })
     }
 
@@ -89,19 +90,19 @@ impl Cluster {
         live.then(|| name.clone())
     }
 
-    fn decide_to_claim(&mut self, key: VipKey, now: Instant) {
-        let Some(seat) = self.seats.get(&key) else {
+    fn decide_to_claim(&mut self, vip: IpAddr, now: Instant) {
+        let Some(seat) = self.seats.get(&vip) else {
             return;
         };
-        let Some(owner) = self.owner_of(key) else {
-            self.decide_on_a_vacancy(key, now);
+        let Some(owner) = self.owner(vip) else {
+            self.decide_on_a_vacancy(vip, now);
             return;
         };
         let fit = self.may_own(&self.name, seat);
         let doubtful = seat.first_ip.is_some() && !seat.has_candidate(&owner);
-        let first = doubtful && self.line(key, seat, None).first() == Some(&self.name);
+        let first = doubtful && self.line(vip, seat, None).first() == Some(&self.name);
         let offered = seat.offered.clone().filter(|(by, _)| *by == owner);
-        let Some(seat) = self.seats.get_mut(&key) else {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
         seat.vacant = None;
@@ -114,7 +115,7 @@ impl Cluster {
             && fit
         {
             self.wishes.push(Wish {
-                key,
+                vip,
                 cause: Cause::HandedOver {
                     by: by.clone(),
                     why,
@@ -123,27 +124,27 @@ impl Cluster {
             });
         } else if let Some(doubt) = doubt {
             if now < doubt {
-                self.due.insert((doubt, key));
+                self.due.insert((doubt, vip));
             } else if first {
                 // By this node's intent the owner should not be one: it knows best itself.
-                if let Some(seat) = self.seats.get_mut(&key) {
+                if let Some(seat) = self.seats.get_mut(&vip) {
                     seat.doubt = Some(now);
                 }
-                self.due.insert((now + Timing::DOUBT, key));
+                self.due.insert((now + Timing::DOUBT, vip));
                 self.wishes.push(Wish {
-                    key,
+                    vip,
                     cause: Cause::GivenUp(owner.clone()),
                     from: Some(owner.clone()),
                 });
             }
         }
-        self.show(key, VipState::Suppress { owner });
+        self.show(vip, VipState::Suppress { owner });
     }
 
     /// The nodes that may take a vacant VIP, in the order in which they get the chance: whoever
     /// owns what it is to be with, the last owner, then the best candidate.
-    fn line(&self, key: VipKey, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
-        let companion = self.companion(key, seat);
+    fn line(&self, vip: IpAddr, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
+        let companion = self.companion(vip, seat);
         let mut first: Vec<&NodeName> = companion.iter().chain(last).collect();
         first.retain(|name| self.may_own(name, seat));
         first.dedup();
@@ -154,53 +155,53 @@ impl Cluster {
 
     /// Who has, or is first in line for, the VIP that this one follows; or the owner of the first
     /// that follows it.
-    fn companion(&self, key: VipKey, seat: &Seat) -> Option<NodeName> {
+    fn companion(&self, vip: IpAddr, seat: &Seat) -> Option<NodeName> {
         let Some(leader) = seat.follows else {
-            let mut followers = self.followers.get(&key)?.iter();
-            return followers.find_map(|follower| self.owner_of(*follower));
+            let mut followers = self.followers.get(&vip)?.iter();
+            return followers.find_map(|follower| self.owner(*follower));
         };
-        self.owner_of(leader).or_else(|| {
+        self.owner(leader).or_else(|| {
             let seat = self.seats.get(&leader).filter(|it| it.follows.is_none())?;
             let last = self.last_owner(leader);
             self.line(leader, seat, last.as_ref()).into_iter().next()
         })
     }
 
-    fn last_owner(&self, key: VipKey) -> Option<NodeName> {
-        let (name, _) = self.records.get(&key)?.owner.as_ref()?;
+    fn last_owner(&self, vip: IpAddr) -> Option<NodeName> {
+        let (name, _) = self.records.get(&vip)?.owner.as_ref()?;
         Some(name.clone())
     }
 
     /// The owner of the VIP that this one follows, if that is another node and would take it.
-    fn leaders_owner(&self, key: VipKey) -> Option<NodeName> {
-        let leader = self.seats.get(&key)?.follows?;
-        self.owner_of(leader)
-            .filter(|owner| self.can_offer(key, owner))
+    fn leaders_owner(&self, vip: IpAddr) -> Option<NodeName> {
+        let leader = self.seats.get(&vip)?.follows?;
+        self.owner(leader)
+            .filter(|owner| self.can_offer(vip, owner))
     }
 
-    fn decide_on_a_vacancy(&mut self, key: VipKey, now: Instant) {
-        let last = self.last_owner(key);
-        let Some(seat) = self.seats.get(&key) else {
+    fn decide_on_a_vacancy(&mut self, vip: IpAddr, now: Instant) {
+        let last = self.last_owner(vip);
+        let Some(seat) = self.seats.get(&vip) else {
             return;
         };
         if seat.wire.is_in_use(now) {
             let again = seat.wire.next_look();
-            self.due.extend(again.map(|at| (at, key)));
-            self.show(key, VipState::Silent(Silence::InUse));
+            self.due.extend(again.map(|at| (at, vip)));
+            self.show(vip, VipState::Silent(Silence::InUse));
             return;
         }
-        let line = self.line(key, seat, last.as_ref());
+        let line = self.line(vip, seat, last.as_ref());
         let place = line.iter().position(|name| *name == self.name);
         let silence = if line.is_empty() {
             Silence::NoCandidate
         } else {
             Silence::Vacant
         };
-        let Some(seat) = self.seats.get_mut(&key) else {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
         let since = *seat.vacant.get_or_insert(now);
-        self.show(key, VipState::Silent(silence));
+        self.show(vip, VipState::Silent(silence));
         let Some(place) = place else {
             return;
         };
@@ -211,21 +212,21 @@ impl Cluster {
             .is_some_and(|peer| peer.state == State::Down(Downfall::Lapsed));
         let turn = since + Timing::PATIENCE * (place as u32 + u32::from(returns));
         if now < turn {
-            self.due.insert((turn, key));
+            self.due.insert((turn, vip));
             return;
         }
-        if !self.is_checked(key, now) {
+        if !self.is_checked(vip, now) {
             return;
         }
         let cause = match last {
             None if self
                 .records
-                .get(&key)
+                .get(&vip)
                 .is_none_or(|record| record.epoch == 0) =>
             {
                 Cause::First
             }
-            None => self.last_given_up(key),
+            None => self.last_given_up(vip),
             Some(last) if last == self.name => Cause::Resumed,
             Some(last) => match self.peers.get(&last).map(|peer| peer.state) {
                 Some(State::Down(_)) | None => Cause::Down(last),
@@ -233,19 +234,19 @@ impl Cluster {
             },
         };
         let from = None;
-        self.wishes.push(Wish { key, cause, from });
+        self.wishes.push(Wish { vip, cause, from });
     }
 
-    fn last_given_up(&self, key: VipKey) -> Cause {
+    fn last_given_up(&self, vip: IpAddr) -> Cause {
         self.records
-            .get(&key)
+            .get(&vip)
             .and_then(|record| record.history.front())
             .map_or(Cause::First, |(name, _)| Cause::GivenUp(name.clone()))
     }
 
     /// Why this node cannot keep a VIP that it owns, if so.
-    pub(super) fn must_go(&self, key: VipKey) -> Option<Reason> {
-        let seat = self.seats.get(&key)?;
+    pub(super) fn must_go(&self, vip: IpAddr) -> Option<Reason> {
+        let seat = self.seats.get(&vip)?;
         if self.card.draining {
             Some(Reason::Drain)
         } else if seat.first_ip.is_some() && self.planned && !seat.has_candidate(&self.name) {
@@ -255,77 +256,77 @@ impl Cluster {
         }
     }
 
-    fn decide_to_keep(&mut self, key: VipKey, now: Instant) {
-        self.show_owned(key);
+    fn decide_to_keep(&mut self, vip: IpAddr, now: Instant) {
+        self.show_owned(vip);
         if !self.own.is_joined() || !self.planned || self.own.restarting {
             return;
         }
-        let Some(seat) = self.seats.get_mut(&key) else {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
         if seat.first_ip.is_none() {
             // A former agent owned it, and the intent does not name it any more.
-            self.let_go(&[key], Silence::NoCandidate, now);
-            self.seats.remove(&key);
+            self.let_go(&[vip], Silence::NoCandidate, now);
+            self.seats.remove(&vip);
             return;
         }
         seat.tried.retain(|_, until| now < *until);
         if let Mine::Offered(to, until) = &seat.mine {
             if now < *until {
-                self.due.insert((*until, key));
+                self.due.insert((*until, vip));
                 return;
             }
             let again = now + Timing::OFFER_AGAIN;
             seat.tried.insert(to.clone(), again);
-            self.due.insert((again, key));
+            self.due.insert((again, vip));
             seat.mine = Mine::Yes;
         }
         let follows = seat.follows.is_some();
-        let must = self.must_go(key);
+        let must = self.must_go(vip);
         let target = match must {
-            Some(why) => self.successor(key).map(|to| (to, why)),
-            None if follows => self.leaders_owner(key).map(|to| (to, Reason::Together)),
+            Some(why) => self.successor(vip).map(|to| (to, why)),
+            None if follows => self.leaders_owner(vip).map(|to| (to, Reason::Together)),
             None => self
-                .fails_back_to(key, now)
+                .fails_back_to(vip, now)
                 .map(|to| (to, Reason::Failback)),
         };
         match target {
-            Some((to, why)) => self.offer(key, to, why, now),
-            None if must.is_some() => self.let_go(&[key], Silence::NoCandidate, now),
+            Some((to, why)) => self.offer(vip, to, why, now),
+            None if must.is_some() => self.let_go(&[vip], Silence::NoCandidate, now),
             None => {}
         }
     }
 
-    pub(super) fn can_offer(&self, key: VipKey, to: &NodeName) -> bool {
-        self.seats.get(&key).is_some_and(|seat| {
+    pub(super) fn can_offer(&self, vip: IpAddr, to: &NodeName) -> bool {
+        self.seats.get(&vip).is_some_and(|seat| {
             *to != self.name && !seat.tried.contains_key(to) && self.may_own(to, seat)
         })
     }
 
-    fn successor(&self, key: VipKey) -> Option<NodeName> {
-        let seat = self.seats.get(&key)?;
+    fn successor(&self, vip: IpAddr) -> Option<NodeName> {
+        let seat = self.seats.get(&vip)?;
         let mut order = seat.order.iter().map(|(name, _)| name);
-        let best = || order.find(|name| self.can_offer(key, name)).cloned();
-        self.leaders_owner(key).or_else(best)
+        let best = || order.find(|name| self.can_offer(vip, name)).cloned();
+        self.leaders_owner(vip).or_else(best)
     }
 
     /// A better candidate that has been there for long enough.
-    fn fails_back_to(&mut self, key: VipKey, now: Instant) -> Option<NodeName> {
+    fn fails_back_to(&mut self, vip: IpAddr, now: Instant) -> Option<NodeName> {
         let patience = match self.failback {
             Failback::Never => return None,
             Failback::Immediate => Duration::ZERO,
             Failback::After(patience) => patience,
         };
-        let seat = self.seats.get(&key).filter(|seat| !seat.pinned)?;
+        let seat = self.seats.get(&vip).filter(|seat| !seat.pinned)?;
         let mut better = seat
             .order
             .iter()
             .map(|(name, _)| name)
             .take_while(|name| **name != self.name);
-        let best = better.find(|name| self.can_offer(key, name))?.clone();
+        let best = better.find(|name| self.can_offer(vip, name))?.clone();
         let there = self.peers.get(&best)?.since + patience;
         if now < there {
-            self.due.insert((there, key));
+            self.due.insert((there, vip));
             return None;
         }
         Some(best)

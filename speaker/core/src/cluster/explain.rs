@@ -1,13 +1,12 @@
 //! Who owns a VIP, since when, why that node and why not another.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
     io::{Cause, Claimant, LinkInfo, VipState},
-    name::{Endpoints, Epoch, Life, NodeName, VipKey, VipName},
+    name::{Endpoints, Epoch, Life, NodeName},
     peer::State,
-    table::Mine,
 };
 
 /// All that this node knows of a VIP.
@@ -39,12 +38,12 @@ pub struct Candidate {
     /// Its preference.
     pub score: i64,
     /// Why it is the owner, or could be, or not.
-    pub standing: Standing,
+    pub standing: CandidateStanding,
 }
 
 /// How a candidate stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum CandidateStanding {
     /// It owns the VIP.
     Owner,
     /// It would take the VIP if it were vacant, after those before it.
@@ -75,7 +74,7 @@ pub struct Member {
     /// Its links, as it tells them.
     pub links: Vec<LinkInfo>,
     /// How it stands, whatever the VIP.
-    pub standing: Standing,
+    pub standing: CandidateStanding,
     /// Since when it has been a member, or not.
     pub since: Instant,
     /// The last reply to a probe of this node.
@@ -84,24 +83,19 @@ pub struct Member {
 
 impl Cluster {
     /// The live owner of a VIP, as far as this node knows.
-    pub fn owner(&self, vip: &VipName) -> Option<NodeName> {
-        self.owner_of(vip.key())
-    }
-
-    pub(super) fn owner_of(&self, key: VipKey) -> Option<NodeName> {
-        let seat = self.seats.get(&key);
+    pub fn owner(&self, vip: IpAddr) -> Option<NodeName> {
+        let seat = self.seats.get(&vip);
         if seat.is_some_and(|seat| seat.mine.is_owned()) {
             return Some(self.name.clone());
         }
-        self.live_owner(self.records.get(&key)?)
+        self.live_owner(self.records.get(&vip)?)
     }
 
     /// What this node knows of a VIP. One that its intent does not name has neither state nor
     /// candidates; none comes back if no member owns it either: nobody knows of it.
-    pub fn explain(&self, vip: &VipName) -> Option<Explanation> {
-        let key = vip.key();
-        let seat = self.seats.get(&key);
-        let record = self.records.get(&key);
+    pub fn explain(&self, vip: IpAddr) -> Option<Explanation> {
+        let seat = self.seats.get(&vip);
+        let record = self.records.get(&vip);
         let owner = self.owner(vip);
         if seat.is_none() && owner.is_none() {
             return None;
@@ -113,7 +107,7 @@ impl Cluster {
                 name: name.clone(),
                 score: *score,
                 standing: if owner.as_ref() == Some(name) {
-                    Standing::Owner
+                    CandidateStanding::Owner
                 } else {
                     self.standing_of(name)
                 },
@@ -141,7 +135,7 @@ impl Cluster {
             links: peer.links.known().to_vec(),
             standing: self.standing_of(name),
             since: peer.since,
-            heard: peer.silence.heard,
+            heard: peer.evidence.heard,
         })
     }
 
@@ -152,11 +146,9 @@ impl Cluster {
     }
 
     /// The VIPs that this node owns.
-    pub fn owned(&self) -> impl Iterator<Item = &VipName> {
-        self.seats
-            .values()
-            .filter(|seat| matches!(seat.mine, Mine::Yes | Mine::Offered(..)))
-            .map(|seat| &seat.name)
+    pub fn owned(&self) -> impl Iterator<Item = IpAddr> {
+        let owned = self.seats.iter().filter(|(_, seat)| seat.mine.is_owned());
+        owned.map(|(vip, _)| *vip)
     }
 
     /// This node's present life, and whether it knows of nobody else.
@@ -164,30 +156,30 @@ impl Cluster {
         (self.own.life, self.own.alone)
     }
 
-    fn standing_of(&self, name: &NodeName) -> Standing {
+    fn standing_of(&self, name: &NodeName) -> CandidateStanding {
         let own = *name == self.name;
         if own && self.card.draining {
-            return Standing::Draining;
+            return CandidateStanding::Draining;
         } else if own && self.own.restarting {
-            return Standing::Restarting;
+            return CandidateStanding::Restarting;
         } else if own {
             return if self.own.is_joined() {
-                Standing::Ready
+                CandidateStanding::Ready
             } else {
-                Standing::NotMember
+                CandidateStanding::NotMember
             };
         }
         let Some(peer) = self.peers.get(name) else {
-            return Standing::NotMember;
+            return CandidateStanding::NotMember;
         };
         match peer.state {
-            State::Stranger => Standing::NotMember,
-            State::Down(_) => Standing::Down,
-            State::Left => Standing::Left,
-            State::Live if peer.silence.gone => Standing::Silent,
-            State::Live if peer.paused.is_some() => Standing::Restarting,
-            State::Live if peer.card.draining => Standing::Draining,
-            State::Live => Standing::Ready,
+            State::Stranger => CandidateStanding::NotMember,
+            State::Down(_) => CandidateStanding::Down,
+            State::Left => CandidateStanding::Left,
+            State::Live if peer.evidence.gone => CandidateStanding::Silent,
+            State::Live if peer.paused.is_some() => CandidateStanding::Restarting,
+            State::Live if peer.card.draining => CandidateStanding::Draining,
+            State::Live => CandidateStanding::Ready,
         }
     }
 }

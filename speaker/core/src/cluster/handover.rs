@@ -1,34 +1,34 @@
 //! Planned moves: the owner offers a VIP, the successor claims it, and the owner stops answering
 //! at the moment when its own consent is all that the claim still needs.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
     io::Reason,
     message::{BATCH, Body},
-    name::{Epoch, NodeName, VipKey},
+    name::{Epoch, NodeName},
     table::{Mine, Origin},
     timing::Timing,
 };
 
 impl Cluster {
-    pub(super) fn offer(&mut self, key: VipKey, to: NodeName, why: Reason, now: Instant) {
+    pub(super) fn offer(&mut self, vip: IpAddr, to: NodeName, why: Reason, now: Instant) {
         let until = now + Timing::OFFER;
-        if let Some(seat) = self.seats.get_mut(&key) {
+        if let Some(seat) = self.seats.get_mut(&vip) {
             seat.mine = Mine::Offered(to.clone(), until);
-            self.due.insert((until, key));
-            self.offers.entry((to, why)).or_default().push(key);
+            self.due.insert((until, vip));
+            self.offers.entry((to, why)).or_default().push(vip);
         }
     }
 
     /// Sends the offers of one moment in as few messages as can be.
     pub(super) fn flush_offers(&mut self, now: Instant) {
-        for ((to, why), keys) in std::mem::take(&mut self.offers) {
-            for keys in keys.chunks(BATCH) {
-                let entries = keys
+        for ((to, why), vips) in std::mem::take(&mut self.offers) {
+            for vips in vips.chunks(BATCH) {
+                let entries = vips
                     .iter()
-                    .map(|key| (*key, self.record(*key, now).epoch))
+                    .map(|vip| (*vip, self.record(*vip, now).epoch))
                     .collect();
                 self.send(&to, Body::Offer { entries, why });
             }
@@ -38,41 +38,41 @@ impl Cluster {
     pub(super) fn on_offer(
         &mut self,
         from: &NodeName,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
         why: Reason,
         now: Instant,
     ) {
         let life = self.peers[from].life;
-        let mut keys = Vec::new();
-        for (key, epoch) in entries {
-            let seat = self.seats.get(&key);
+        let mut vips = Vec::new();
+        for (vip, epoch) in entries {
+            let seat = self.seats.get(&vip);
             let Some(seat) = seat.filter(|seat| self.may_own(&self.name, seat)) else {
-                keys.push(key);
+                vips.push(vip);
                 continue;
             };
             // Said twice, or late.
             if seat.mine != Mine::No {
                 continue;
             }
-            self.learn_owner(key, from, life, epoch, Origin::met(now), now);
-            if let Some(seat) = self.seats.get_mut(&key) {
+            self.learn_owner(vip, from, life, epoch, Origin::met(now), now);
+            if let Some(seat) = self.seats.get_mut(&vip) {
                 seat.offered = Some((from.clone(), why));
-                self.dirty.insert(key);
+                self.dirty.insert(vip);
             }
         }
-        if !keys.is_empty() {
-            self.reply(from, Body::Decline { keys });
+        if !vips.is_empty() {
+            self.reply(from, Body::Decline { vips });
         }
     }
 
-    pub(super) fn on_decline(&mut self, from: &NodeName, keys: Vec<VipKey>, now: Instant) {
-        for key in keys {
-            if let Some(seat) = self.seats.get_mut(&key)
+    pub(super) fn on_decline(&mut self, from: &NodeName, vips: Vec<IpAddr>, now: Instant) {
+        for vip in vips {
+            if let Some(seat) = self.seats.get_mut(&vip)
                 && let Mine::Offered(to, until) = &mut seat.mine
                 && to == from
             {
                 *until = now;
-                self.dirty.insert(key);
+                self.dirty.insert(vip);
             }
         }
     }

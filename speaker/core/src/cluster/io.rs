@@ -13,7 +13,7 @@ use speaker_common::{
 };
 
 use super::{
-    name::{Endpoints, Epoch, Life, NodeName, VipName},
+    name::{Endpoints, Epoch, Life, NodeName},
     spans::Spans,
 };
 
@@ -49,7 +49,7 @@ pub enum Input {
     /// What other nodes should know of this one's links.
     Links(Vec<LinkInfo>),
     /// VIPs are as given, or gone.
-    Vips(Vec<(VipName, Option<Placement>)>),
+    Vips(Vec<(IpAddr, Option<Placement>)>),
     /// Links and intent have been loaded: before, nothing is claimed.
     Planned,
     /// Hand everything over and take nothing, or take part again.
@@ -57,7 +57,7 @@ pub enum Input {
     /// Give one VIP to a node.
     Move {
         /// Which.
-        vip: VipName,
+        vip: IpAddr,
         /// To whom.
         to: NodeName,
     },
@@ -66,14 +66,14 @@ pub enum Input {
     /// Somebody else claims this VIP on the wire.
     WireClaim {
         /// Whose VIP it is.
-        vip: VipName,
+        vip: IpAddr,
         /// Who claims it.
         by: Claimant,
     },
     /// What came of [`Command::Check`].
     Checked {
         /// The VIP.
-        vip: VipName,
+        vip: IpAddr,
         /// Nobody answered for it.
         free: bool,
     },
@@ -112,15 +112,15 @@ pub enum Command {
     /// Make the maps say this of a VIP.
     Set {
         /// The VIP.
-        vip: VipName,
+        vip: IpAddr,
         /// What to do when somebody asks for its VIPs.
         state: VipState,
     },
     /// Announce a VIP, as after a take-over, as soon as the lease stands; to be forgotten when its
     /// state is another.
-    Announce(VipName),
+    Announce(IpAddr),
     /// Ask the wire whether anybody answers for this VIP.
-    Check(VipName),
+    Check(IpAddr),
     /// Keep this for [`Config::remembered`]: all nodes that are known and have not left.
     Remember(BTreeMap<NodeName, SocketAddr>),
     /// Tell whoever listens.
@@ -184,7 +184,7 @@ pub struct Placement {
     pub candidates: Vec<(NodeName, i64)>,
     /// The VIP that it is to be with whenever it can: one with the same candidates, which follows
     /// no other.
-    pub follows: Option<VipName>,
+    pub follows: Option<IpAddr>,
 }
 
 /// A network interface, as the other nodes know it.
@@ -321,9 +321,9 @@ pub enum Event {
     /// A message could not be read: another version, or not ours.
     Unreadable(SocketAddr),
     /// A VIP was asked for that this node cannot give to that node.
-    MoveRefused(VipName, NodeName),
+    MoveRefused(IpAddr, NodeName),
     /// Somebody else claims a VIP that this node owns.
-    Conflict(VipName, Claimant),
+    Conflict(IpAddr, Claimant),
 }
 
 /// Why a life ended.
@@ -390,7 +390,7 @@ pub struct Adopted {
     /// Its count of times alone; zero if it is in company.
     pub alone: u32,
     /// The VIPs that the kernel answers for while the lease stands.
-    pub vips: BTreeSet<VipName>,
+    pub vips: BTreeSet<IpAddr>,
 }
 
 /// The flags of the agent's side of the lease, as the kernel holds them.

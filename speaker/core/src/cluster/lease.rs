@@ -221,7 +221,7 @@ impl Cluster {
         let fresh = |at: Instant| now < at + self.timing.settings().suspect_after;
         let replying = self
             .live()
-            .filter(|(_, peer)| peer.silence.heard.map_or_else(|| fresh(peer.since), fresh))
+            .filter(|(_, peer)| peer.evidence.heard.map_or_else(|| fresh(peer.since), fresh))
             .count();
         let known = self.peers.values().filter(|peer| match peer.state {
             State::Live => true,

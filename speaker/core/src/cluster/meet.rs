@@ -9,15 +9,19 @@
 //! C → V  Pull … Page                    C: what V owns, and whom V knows
 //! ```
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use super::{
     Cluster,
     io::{Command, Downfall, Event, LifeOver},
     links::LinksHash,
-    message::{Body, Card, Cursor, Page, ROOM, Standing},
-    name::{Life, NodeName, VipKey},
-    peer::{Peer, Retry, Silence, State},
+    message::{Body, Card, Cursor, Page, ROOM, Side},
+    name::{Life, NodeName},
+    peer::{Evidence, Peer, Retry, State},
     spans::Spans,
     timing::Timing,
 };
@@ -247,8 +251,8 @@ impl Cluster {
 
     fn forget_votes_of(&mut self, name: &NodeName) {
         for other in self.peers.values_mut() {
-            other.silence.votes.remove(name);
-            other.silence.retracted.remove(name);
+            other.evidence.votes.remove(name);
+            other.evidence.retracted.remove(name);
         }
     }
 
@@ -266,7 +270,7 @@ impl Cluster {
         peer.state = State::Live;
         peer.since = now;
         peer.paused = None;
-        peer.silence = Silence::default();
+        peer.evidence = Evidence::default();
         peer.watch = None;
         // It may own something: it began that life where this node did not hear it.
         peer.meeting.forget(now);
@@ -381,11 +385,11 @@ impl Cluster {
         let life = self.peers[from].life;
         for told in page.mine {
             let origin = told.origin(&page.causes, now);
-            self.learn_owner(told.key, from, life, told.epoch, origin, now);
+            self.learn_owner(told.vip, from, life, told.epoch, origin, now);
         }
         for told in page.yours {
             let origin = told.origin(&page.causes, now);
-            self.learn_own(told.key, told.epoch, origin);
+            self.learn_own(told.vip, told.epoch, origin);
         }
         // What depends on one owner has been looked at; this is what waits for all.
         if met {
@@ -450,7 +454,7 @@ impl Cluster {
     }
 
     fn say_life_over(&mut self, name: &NodeName, life: Life, now: Instant) {
-        let standing = self.standing();
+        let side = self.side();
         let Some(peer) = self.peers.get_mut(name) else {
             return;
         };
@@ -461,12 +465,12 @@ impl Cluster {
             return;
         }
         peer.told_over = Some(now);
-        self.reply(name, Body::Over { life, standing });
+        self.reply(name, Body::Over { life, side });
     }
 
-    fn standing(&self) -> Standing {
+    fn side(&self) -> Side {
         let first = self.live().map(|(name, _)| name).next();
-        Standing {
+        Side {
             members: 1 + self.live().count() as u32,
             first: first
                 .map_or(&self.name, |first| first.min(&self.name))
@@ -481,7 +485,7 @@ impl Cluster {
         from: &NodeName,
         its_life: Life,
         over: Life,
-        theirs: &Standing,
+        theirs: &Side,
         now: Instant,
     ) {
         if self.own.restarting {
@@ -498,7 +502,7 @@ impl Cluster {
             // It may have been away for longer than it knows: the kernel is asked first.
             self.own.heartbeat = now;
         }
-        let ours = self.standing();
+        let ours = self.side();
         let weight = ours
             .members
             .cmp(&theirs.members)
@@ -524,7 +528,7 @@ impl Cluster {
         peer.state = State::Down(why);
         peer.since = now;
         peer.watch = None;
-        peer.silence.gone = true;
+        peer.evidence.gone = true;
         let life = peer.life;
         let address = peer.card.endpoints.messages;
         self.event(Event::MemberDown(name.clone(), life, why));
@@ -571,8 +575,8 @@ impl Cluster {
         for peer in self.peers.values_mut() {
             peer.meeting.forget(now);
             // Nobody counts what this node said in another life.
-            peer.silence.gone = !peer.is_live();
-            peer.silence.retracting = false;
+            peer.evidence.gone = !peer.is_live();
+            peer.evidence.retracting = false;
             if newcomer && matches!(peer.state, State::Down(_)) {
                 peer.state = State::Stranger;
             }
@@ -580,7 +584,7 @@ impl Cluster {
         self.invite_all(now);
     }
 
-    pub(super) fn after_key(key: Option<VipKey>) -> std::ops::Bound<VipKey> {
-        key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
+    pub(super) fn after_vip(vip: Option<IpAddr>) -> std::ops::Bound<IpAddr> {
+        vip.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded)
     }
 }

@@ -4,13 +4,15 @@
 //! nothing here is secret or signed in itself. A late or doubled message is harmless: rounds are
 //! known by number, meetings by cookie, and everything about a node names the life it is about.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use speaker_common::probe;
 
 use super::{
     io::{Cause, Reason},
     links::{LinksHash, LinksPart},
-    name::{Endpoints, Epoch, Life, NodeName, VipKey},
+    name::{Endpoints, Epoch, Life, NodeName},
     spans::Spans,
 };
 
@@ -19,7 +21,7 @@ use super::{
 pub const MESSAGE_LENGTH: usize = 1_200;
 /// The first byte of every message.
 const VERSION: u8 = 1;
-/// VIPs per message: with keys, epochs and two node names as long as can be, it fits.
+/// VIPs per message: with addresses, epochs and two node names as long as can be, it fits.
 pub(super) const BATCH: usize = 24;
 /// Nodes per message, for the same reason.
 pub(super) const BATCH_NODES: usize = 3;
@@ -70,7 +72,7 @@ pub(super) enum Body {
     /// This life of yours is over, as far as I am concerned.
     Over {
         life: Life,
-        standing: Standing,
+        side: Side,
     },
     /// I have seen nothing of these for so long that nothing I sent can keep them alive, and will
     /// renew none of them.
@@ -96,7 +98,7 @@ pub(super) enum Body {
     Claim {
         round: u64,
         cause: Cause,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
     },
     Verdict {
         round: u64,
@@ -105,12 +107,12 @@ pub(super) enum Body {
     /// I own these: everybody consented.
     Owned {
         round: u64,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
     },
     /// I own these no more, and nobody does.
     Release {
         round: u64,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
     },
     /// I restart, and claim and renew nothing until I say hello again.
     Pause {
@@ -125,15 +127,15 @@ pub(super) enum Body {
     },
     /// Take these from me.
     Offer {
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
         why: Reason,
     },
     Decline {
-        keys: Vec<VipKey>,
+        vips: Vec<IpAddr>,
     },
     /// Give these to that node.
     Move {
-        keys: Vec<VipKey>,
+        vips: Vec<IpAddr>,
         to: NodeName,
         why: Reason,
     },
@@ -188,7 +190,7 @@ pub(super) struct Card {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cursor {
     Members(Option<NodeName>),
-    Vips(Option<VipKey>),
+    Vips(Option<IpAddr>),
 }
 
 /// A part of what a node knows: its members, what it owns, and what it holds the reader to own.
@@ -206,7 +208,7 @@ pub(super) struct Page {
 /// What is told of a VIP and its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
-    pub(super) key: VipKey,
+    pub(super) vip: IpAddr,
     pub(super) epoch: Epoch,
     /// The number of the cause on the page.
     pub(super) cause: u8,
@@ -216,12 +218,12 @@ pub(super) struct Told {
 
 impl Told {
     /// More than it takes for the first four billion owners and a hundred years.
-    pub(super) const LENGTH: usize = 16 + 5 + 1 + 6;
+    pub(super) const LENGTH: usize = 17 + 5 + 1 + 6;
 }
 
-/// How much weight a side of a split has: the higher goes on, the lower begins anew.
+/// One side of a split: the one with more weight goes on, the other begins anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Standing {
+pub(super) struct Side {
     /// Live members, with the speaker.
     pub(super) members: u32,
     /// The first of them by name: settles a draw.
@@ -240,7 +242,7 @@ pub(super) struct Absent {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Denial {
-    pub(super) key: VipKey,
+    pub(super) vip: IpAddr,
     /// The epoch that the claim must exceed.
     pub(super) epoch: Epoch,
     pub(super) why: Refusal,

@@ -38,6 +38,7 @@
 mod claim;
 mod complaints;
 mod decide;
+mod display;
 mod explain;
 mod handover;
 mod io;
@@ -61,24 +62,23 @@ mod tests;
 mod timing;
 mod watch;
 mod wire;
-mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Instant,
 };
 
 use fastrand::Rng;
 use speaker_common::probe::Key;
 
-pub use explain::{Candidate, Explanation, Member, Standing as CandidateStanding};
+pub use explain::{Candidate, CandidateStanding, Explanation, Member};
 pub use io::{
     Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Input,
     KernelLease, LifeOver, LinkInfo, Placement, Reason, Silence, Stop, VipState, lease_flags,
 };
 pub use message::{MESSAGE_LENGTH, describe_message};
-pub use name::{Endpoints, Epoch, Life, NodeName, VipName};
+pub use name::{Endpoints, Epoch, Life, NodeName};
 pub use order::metallb_order;
 pub use spans::Spans;
 pub use timing::{Partition, Settings, Timing, TimingError};
@@ -89,7 +89,6 @@ use lease::Own;
 use links::LinksHash;
 use message::{Body, Card, Envelope};
 use moves::Moves;
-use name::VipKey;
 use peer::{Peer, Retry};
 use rounds::Round;
 use scout::Scouts;
@@ -135,15 +134,15 @@ pub struct Cluster {
     poll: Retry,
 
     rounds: BTreeMap<u64, Round>,
-    seats: BTreeMap<VipKey, Seat>,
-    records: BTreeMap<VipKey, Record>,
+    seats: BTreeMap<IpAddr, Seat>,
+    records: BTreeMap<IpAddr, Record>,
     /// The VIPs that follow another.
-    followers: BTreeMap<VipKey, BTreeSet<VipKey>>,
+    followers: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
     /// VIPs to decide about now, and later.
-    dirty: BTreeSet<VipKey>,
-    due: BTreeSet<(Instant, VipKey)>,
+    dirty: BTreeSet<IpAddr>,
+    due: BTreeSet<(Instant, IpAddr)>,
     wishes: Vec<Wish>,
-    offers: BTreeMap<(NodeName, Reason), Vec<VipKey>>,
+    offers: BTreeMap<(NodeName, Reason), Vec<IpAddr>>,
     moves: Moves,
 
     stopping: Option<Stopping>,
@@ -258,7 +257,7 @@ impl Cluster {
             Input::Move { vip, to } => self.on_move(vip, to, now),
             Input::Rebalance => self.on_rebalance(),
             Input::WireClaim { vip, by } => self.on_wire_claim(vip, by, now),
-            Input::Checked { vip, free } => self.on_checked(&vip, free, now),
+            Input::Checked { vip, free } => self.on_checked(vip, free, now),
             Input::Stop(stop) => self.on_stop(stop, now),
         }
         self.run(now);
@@ -322,7 +321,7 @@ impl Cluster {
             self.own.sure = false;
             self.own.heartbeat = now;
             for peer in self.peers.values_mut() {
-                peer.silence.in_company = false;
+                peer.evidence.in_company = false;
             }
         }
     }
@@ -380,10 +379,7 @@ impl Cluster {
                     self.on_welcome(sender, (life, agent), (stamp, cookie), read, card, now);
                 }
             }
-            Body::Over {
-                life: over,
-                standing,
-            } => self.on_over(sender, life, over, &standing, now),
+            Body::Over { life: over, side } => self.on_over(sender, life, over, &side, now),
             Body::Probe(probe) => self.on_probe(&probe.into(), watch::Path::Message(sender), now),
             _ if !self.is_member(sender, (life, agent), from, now) => {}
             Body::Pull(after) => self.on_pull(sender, after, now),
@@ -427,8 +423,8 @@ impl Cluster {
             }
             Body::Ack { round } => self.on_ack(sender, round, now),
             Body::Offer { entries, why } => self.on_offer(sender, entries, why, now),
-            Body::Decline { keys } => self.on_decline(sender, keys, now),
-            Body::Move { keys, to, why } => self.on_move_asked(&keys, &to, why, now),
+            Body::Decline { vips } => self.on_decline(sender, vips, now),
+            Body::Move { vips, to, why } => self.on_move_asked(&vips, &to, why, now),
             Body::WatchMe => self.on_watch_me(sender, now),
             Body::ProbeVia { target, probe } => {
                 if let Some(peer) = self.peers.get(&target) {
@@ -497,7 +493,7 @@ impl Cluster {
         let relays: Vec<&NodeName> = self
             .peers
             .iter()
-            .filter(|(name, peer)| *name != target && peer.is_live() && !peer.silence.gone)
+            .filter(|(name, peer)| *name != target && peer.is_live() && !peer.evidence.gone)
             .map(|(name, _)| name)
             .collect();
         if relays.is_empty() {

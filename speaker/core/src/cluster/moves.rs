@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -13,7 +14,7 @@ use super::{
     Cluster,
     io::{Event, Reason},
     message::{BATCH, Body},
-    name::{NodeName, VipKey, VipName},
+    name::NodeName,
     peer::Retry,
     table::Mine,
 };
@@ -39,18 +40,18 @@ struct UnderWay {
 /// The moves that this node was asked for.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
-    waiting: BTreeMap<VipKey, Order>,
-    under_way: BTreeMap<VipKey, UnderWay>,
+    waiting: BTreeMap<IpAddr, Order>,
+    under_way: BTreeMap<IpAddr, UnderWay>,
 }
 
 impl Moves {
-    pub(super) fn wait(&mut self, key: VipKey, order: Order) {
-        self.under_way.remove(&key);
-        self.waiting.insert(key, order);
+    pub(super) fn wait(&mut self, vip: IpAddr, order: Order) {
+        self.under_way.remove(&vip);
+        self.waiting.insert(vip, order);
     }
 
-    fn begin(&mut self, key: VipKey, order: Order, now: Instant) {
-        self.waiting.remove(&key);
+    fn begin(&mut self, vip: IpAddr, order: Order, now: Instant) {
+        self.waiting.remove(&vip);
         let retry = Retry::now(now);
         let until = now + PATIENCE;
         let move_ = UnderWay {
@@ -58,12 +59,12 @@ impl Moves {
             retry,
             until,
         };
-        self.under_way.insert(key, move_);
+        self.under_way.insert(vip, move_);
     }
 
     /// Where a VIP is on its way to.
-    pub(super) fn target(&self, key: VipKey) -> Option<&NodeName> {
-        self.under_way.get(&key).map(|it| &it.order.to)
+    pub(super) fn target(&self, vip: IpAddr) -> Option<&NodeName> {
+        self.under_way.get(&vip).map(|it| &it.order.to)
     }
 
     pub(super) fn forget_waiting(&mut self, why: Reason) {
@@ -72,17 +73,16 @@ impl Moves {
 }
 
 impl Cluster {
-    pub(super) fn on_move(&mut self, vip: VipName, to: NodeName, now: Instant) {
-        let key = vip.key();
-        let leader = self.seats.get(&key).and_then(|seat| seat.follows);
-        let key = leader.unwrap_or(key);
+    pub(super) fn on_move(&mut self, vip: IpAddr, to: NodeName, now: Instant) {
+        let leader = self.seats.get(&vip).and_then(|seat| seat.follows);
+        let vip = leader.unwrap_or(vip);
         let may = self
             .seats
-            .get(&key)
+            .get(&vip)
             .is_some_and(|seat| self.may_own(&to, seat));
-        if may && self.owner_of(key).is_some() {
+        if may && self.owner(vip).is_some() {
             let why = Reason::Move;
-            self.moves.begin(key, Order { to, why }, now);
+            self.moves.begin(vip, Order { to, why }, now);
         } else {
             self.event(Event::MoveRefused(vip, to));
         }
@@ -95,34 +95,34 @@ impl Cluster {
         }
         self.end_moves(now);
         while self.moves.under_way.len() < AT_ONCE
-            && let Some((key, order)) = self.moves.waiting.pop_first()
+            && let Some((vip, order)) = self.moves.waiting.pop_first()
         {
             let fit = self
                 .seats
-                .get(&key)
+                .get(&vip)
                 .is_some_and(|seat| self.may_own(&order.to, seat));
-            if fit && self.owner_of(key).is_some_and(|owner| owner != order.to) {
-                self.moves.begin(key, order, now);
+            if fit && self.owner(vip).is_some_and(|owner| owner != order.to) {
+                self.moves.begin(vip, order, now);
             }
         }
         let due = self.moves.under_way.iter_mut();
-        let due: Vec<(VipKey, Order)> = due
-            .filter_map(|(key, it)| it.retry.due(now).then(|| (*key, it.order.clone())))
+        let due: Vec<(IpAddr, Order)> = due
+            .filter_map(|(vip, it)| it.retry.due(now).then(|| (*vip, it.order.clone())))
             .collect();
-        let mut asked: BTreeMap<(NodeName, NodeName, Reason), Vec<VipKey>> = BTreeMap::new();
-        for (key, Order { to, why }) in due {
-            if let Some(owner) = self.owner_of(key) {
-                asked.entry((owner, to, why)).or_default().push(key);
+        let mut asked: BTreeMap<(NodeName, NodeName, Reason), Vec<IpAddr>> = BTreeMap::new();
+        for (vip, Order { to, why }) in due {
+            if let Some(owner) = self.owner(vip) {
+                asked.entry((owner, to, why)).or_default().push(vip);
             }
         }
-        for ((owner, to, why), keys) in asked {
+        for ((owner, to, why), vips) in asked {
             if owner == self.name {
-                self.on_move_asked(&keys, &to, why, now);
+                self.on_move_asked(&vips, &to, why, now);
                 continue;
             }
-            for keys in keys.chunks(BATCH) {
-                let (keys, to) = (keys.to_vec(), to.clone());
-                self.send(&owner, Body::Move { keys, to, why });
+            for vips in vips.chunks(BATCH) {
+                let (vips, to) = (vips.to_vec(), to.clone());
+                self.send(&owner, Body::Move { vips, to, why });
             }
         }
     }
@@ -130,21 +130,18 @@ impl Cluster {
     /// Forgets what has taken effect, and what cannot.
     fn end_moves(&mut self, now: Instant) {
         let mut ended = Vec::new();
-        for (key, it) in &self.moves.under_way {
-            let done = self
-                .owner_of(*key)
-                .is_some_and(|owner| owner == it.order.to);
+        for (vip, it) in &self.moves.under_way {
+            let done = self.owner(*vip).is_some_and(|owner| owner == it.order.to);
             if done || now >= it.until || self.is_lost(&it.order.to) {
-                ended.push((*key, done));
+                ended.push((*vip, done));
             }
         }
-        for (key, done) in ended {
-            if let Some(UnderWay { order, .. }) = self.moves.under_way.remove(&key)
-                && let Some(seat) = self.seats.get(&key)
+        for (vip, done) in ended {
+            if let Some(UnderWay { order, .. }) = self.moves.under_way.remove(&vip)
+                && self.seats.contains_key(&vip)
                 && !done
             {
-                let refused = Event::MoveRefused(seat.name.clone(), order.to);
-                self.event(refused);
+                self.event(Event::MoveRefused(vip, order.to));
             }
         }
     }
@@ -165,7 +162,7 @@ impl Cluster {
     /// it may have been lost, and a claim that takes its time must find the VIP still on offer.
     pub(super) fn on_move_asked(
         &mut self,
-        keys: &[VipKey],
+        vips: &[IpAddr],
         to: &NodeName,
         why: Reason,
         now: Instant,
@@ -173,8 +170,8 @@ impl Cluster {
         if !self.own.is_joined() || !self.planned || self.own.restarting {
             return;
         }
-        for key in keys {
-            let Some(seat) = self.seats.get_mut(key) else {
+        for vip in vips {
+            let Some(seat) = self.seats.get_mut(vip) else {
                 continue;
             };
             let free = match &seat.mine {
@@ -183,8 +180,8 @@ impl Cluster {
                 Mine::No | Mine::Claiming(_) => false,
             };
             seat.tried.remove(to);
-            if free && self.can_offer(*key, to) {
-                self.offer(*key, to.clone(), why, now);
+            if free && self.can_offer(*vip, to) {
+                self.offer(*vip, to.clone(), why, now);
             }
         }
     }

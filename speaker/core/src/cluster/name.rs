@@ -1,4 +1,4 @@
-//! What nodes, VIPs and lives are called.
+//! What nodes and their lives are called.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -10,56 +10,12 @@ use sha2::{Digest, Sha256};
 #[serde(from = "String", into = "String")]
 pub struct NodeName(Arc<str>);
 
-/// A VIP's name, as the planning code calls it: its address as text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct VipName(Arc<str>);
-
-macro_rules! name {
-    ($name:ident) => {
-        impl $name {
-            /// The name's text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl From<&str> for $name {
-            fn from(name: &str) -> Self {
-                Self(name.into())
-            }
-        }
-
-        impl From<String> for $name {
-            fn from(name: String) -> Self {
-                Self(name.into())
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0.as_ref().into()
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-    };
-}
-
-name!(NodeName);
-name!(VipName);
-
 impl NodeName {
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The number that stands for the node in probes: the first eight bytes of its name's SHA-256,
     /// little-endian.
     pub fn number(&self) -> u64 {
@@ -68,17 +24,35 @@ impl NodeName {
     }
 }
 
-impl VipName {
-    pub(super) fn key(&self) -> VipKey {
-        let hash: [u8; 32] = Sha256::digest(self.as_str()).into();
-        VipKey(*hash.first_chunk().expect("a SHA-256 has 32 bytes"))
+impl From<&str> for NodeName {
+    fn from(name: &str) -> Self {
+        Self(name.into())
     }
 }
 
-/// What stands for a VIP in messages: the first half of its name's SHA-256. A node may hear of
-/// a VIP's owner before its own intent names the VIP.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub(super) struct VipKey(pub(super) [u8; 16]);
+impl From<String> for NodeName {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0.as_ref().into()
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
 
 /// The span in which a node holds its lease without interruption. Later lives have higher numbers.
 #[derive(

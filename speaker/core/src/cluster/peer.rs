@@ -48,7 +48,7 @@ pub(super) struct Peer {
     pub(super) compared: Option<Spans>,
     /// When it was last told that its life is over.
     pub(super) told_over: Option<Instant>,
-    pub(super) silence: Silence,
+    pub(super) evidence: Evidence,
     pub(super) watch: Option<Watch>,
 }
 
@@ -85,7 +85,7 @@ impl Meeting {
 
 /// The evidence that a member's life is over.
 #[derive(Debug, Default)]
-pub(super) struct Silence {
+pub(super) struct Evidence {
     /// The last reply to a probe of this node, in this life.
     pub(super) heard: Option<Instant>,
     /// It was not alone, since this node's agent last stood still: so it can have become alone only
@@ -206,7 +206,7 @@ impl Peer {
             paused: None,
             compared: None,
             told_over: None,
-            silence: Silence::default(),
+            evidence: Evidence::default(),
             watch: None,
         }
     }
@@ -219,7 +219,7 @@ impl Peer {
 
     /// This node renews it no more, and says so.
     pub(super) fn is_given_up(&self) -> bool {
-        self.silence.gone && !self.silence.retracting
+        self.evidence.gone && !self.evidence.retracting
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -1,13 +1,11 @@
 //! An even spread with as few moves as can be.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use super::{
-    Cluster,
-    io::Reason,
-    moves::Order,
-    name::{NodeName, VipKey},
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
 };
+
+use super::{Cluster, io::Reason, moves::Order, name::NodeName};
 
 impl Cluster {
     pub(super) fn on_rebalance(&mut self) {
@@ -16,15 +14,15 @@ impl Cluster {
         let mut spread = Spread::new(names.filter(|name| self.is_fit(name)).cloned());
         // The others follow by themselves.
         let leaders = self.seats.iter().filter(|(_, it)| it.follows.is_none());
-        for (key, seat) in leaders {
-            let bound_for = self.moves.target(*key).cloned();
-            if let Some(owner) = bound_for.or_else(|| self.owner_of(*key)) {
-                spread.place(*key, &owner, &seat.order);
+        for (vip, seat) in leaders {
+            let bound_for = self.moves.target(*vip).cloned();
+            if let Some(owner) = bound_for.or_else(|| self.owner(*vip)) {
+                spread.place(*vip, &owner, &seat.order);
             }
         }
         let why = Reason::Rebalance;
-        for (key, to) in spread.level() {
-            self.moves.wait(key, Order { to, why });
+        for (vip, to) in spread.level() {
+            self.moves.wait(vip, Order { to, why });
         }
     }
 }
@@ -45,7 +43,7 @@ struct Spread {
 
 #[derive(Clone, Copy)]
 struct Vip {
-    key: VipKey,
+    address: IpAddr,
     /// Its owner before anything moves.
     home: usize,
 }
@@ -74,7 +72,7 @@ impl Spread {
     }
 
     /// Takes a VIP into account, unless its owner is none of the nodes, or no candidate.
-    fn place(&mut self, key: VipKey, owner: &NodeName, order: &[(NodeName, i64)]) {
+    fn place(&mut self, vip: IpAddr, owner: &NodeName, order: &[(NodeName, i64)]) {
         let Some(home) = self.numbers.get(owner).copied() else {
             return;
         };
@@ -97,14 +95,14 @@ impl Spread {
             }
         };
         let vips = self.owned[home].entry(circle).or_default();
-        vips.push(Vip { key, home });
+        vips.push(Vip { address: vip, home });
         self.loads[home] += 1;
     }
 
     /// The moves after which no node could be relieved of a VIP by one with two fewer: one at a
     /// time, from one of the fullest nodes to the emptiest that they have a way to, by the shortest
     /// way.
-    fn level(&mut self) -> BTreeMap<VipKey, NodeName> {
+    fn level(&mut self) -> BTreeMap<IpAddr, NodeName> {
         let mut moved = BTreeMap::new();
         // Nodes that cannot be relieved now cannot be later: what follows happens among nodes that
         // they have no way to.
@@ -119,14 +117,14 @@ impl Spread {
             for step in chain {
                 let vip = self.take(&step);
                 if vip.home == step.to {
-                    moved.remove(&vip.key);
+                    moved.remove(&vip.address);
                 } else {
-                    moved.insert(vip.key, step.to);
+                    moved.insert(vip.address, step.to);
                 }
             }
         }
         let names: Vec<&NodeName> = self.numbers.keys().collect();
-        let named = |(key, to): (VipKey, usize)| (key, names[to].clone());
+        let named = |(vip, to): (IpAddr, usize)| (vip, names[to].clone());
         moved.into_iter().map(named).collect()
     }
 
@@ -181,6 +179,8 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -196,23 +196,20 @@ mod tests {
                 .chars()
                 .map(|name| (name.to_string().into(), 0))
                 .collect();
-            spread.place(key(at), &owner.into(), &order);
+            spread.place(Ipv4Addr::from(at).into(), &owner.into(), &order);
         }
         spread
     }
 
-    fn key(at: u32) -> VipKey {
-        let mut key = [0; 16];
-        key[..4].copy_from_slice(&at.to_be_bytes());
-        VipKey(key)
-    }
-
     fn moves(vips: &[&str]) -> Vec<(usize, String)> {
         let moves = spread(vips.iter().copied()).level();
-        let at = |key: VipKey| u32::from_be_bytes(*key.0.first_chunk().unwrap()) as usize;
+        let at = |vip| match vip {
+            IpAddr::V4(vip) => u32::from(vip) as usize,
+            IpAddr::V6(_) => unreachable!("all are of IPv4"),
+        };
         moves
             .into_iter()
-            .map(|(key, to)| (at(key), to.into()))
+            .map(|(vip, to)| (at(vip), to.into()))
             .collect()
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -9,7 +10,7 @@ use super::{
     Cluster,
     io::Cause,
     message::Body,
-    name::{Epoch, Life, NodeName, VipKey},
+    name::{Epoch, Life, NodeName},
     peer::Retry,
     timing::Timing,
 };
@@ -34,10 +35,10 @@ pub(super) struct Round {
 pub(super) enum Kind {
     Claim {
         cause: Cause,
-        entries: BTreeMap<VipKey, Epoch>,
+        entries: BTreeMap<IpAddr, Epoch>,
     },
-    Owned(Vec<(VipKey, Epoch)>),
-    Release(Vec<(VipKey, Epoch)>),
+    Owned(Vec<(IpAddr, Epoch)>),
+    Release(Vec<(IpAddr, Epoch)>),
     Lapsed {
         name: NodeName,
         life: Life,
@@ -166,8 +167,8 @@ impl Cluster {
         let expected = round.waiting.remove(from);
         round.turn_to_the_owner(now);
         if let Kind::Owned(entries) = &round.kind {
-            let keys: Vec<VipKey> = entries.iter().map(|(key, _)| *key).collect();
-            self.end_contests(from, &keys);
+            let vips: Vec<IpAddr> = entries.iter().map(|(vip, _)| *vip).collect();
+            self.end_contests(from, &vips);
         }
         self.finish_rounds(now);
         expected
@@ -212,11 +213,11 @@ impl Cluster {
     }
 
     /// Takes a VIP out of a claim.
-    pub(super) fn drop_from_claim(&mut self, id: u64, key: VipKey) {
+    pub(super) fn drop_from_claim(&mut self, id: u64, vip: IpAddr) {
         if let Some(round) = self.rounds.get_mut(&id)
             && let Kind::Claim { entries, .. } = &mut round.kind
         {
-            entries.remove(&key);
+            entries.remove(&vip);
             if entries.is_empty() {
                 self.rounds.remove(&id);
             }

@@ -34,19 +34,19 @@ impl Cluster {
                 continue;
             }
             let wait = waits.silence(peer);
-            let silence = &mut peer.silence;
-            if silence.gone {
+            let evidence = &mut peer.evidence;
+            if evidence.gone {
                 continue;
             }
             let asked = peer.watch.as_ref().map(|watch| watch.since);
             let quiet = |since: Instant| now >= since + wait;
-            let unheard = silence.heard.is_none_or(quiet);
-            silence.gone = unheard
+            let unheard = evidence.heard.is_none_or(quiet);
+            evidence.gone = unheard
                 && match asked {
                     Some(since) if smooth && quiet(since) => true,
                     Some(_) | None => believed.contains(name),
                 };
-            changed |= silence.gone;
+            changed |= evidence.gone;
         }
         changed |= self.give_up_again(now);
         changed |= self.weigh(now);
@@ -70,9 +70,9 @@ impl Cluster {
         for (name, peer) in &mut self.peers {
             let wait = waits.silence(peer);
             let heard = peer.watch.as_ref().and_then(|watch| watch.heard);
-            if peer.is_live() && peer.silence.retracting && heard.is_none_or(|at| now >= at + wait)
+            if peer.is_live() && peer.evidence.retracting && heard.is_none_or(|at| now >= at + wait)
             {
-                peer.silence.retracting = false;
+                peer.evidence.retracting = false;
                 again.insert(name.clone());
             }
         }
@@ -89,16 +89,16 @@ impl Cluster {
         let mut more = false;
         for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
             let (wait, longest) = (waits.silence(peer), waits.loneliness(peer));
-            let silence = &mut peer.silence;
+            let evidence = &mut peer.evidence;
             // Whoever was given up on the word of others may have been on the far side of a split:
             // nobody else will find that it replies again.
             let watch = peer.watch.get_or_insert_with(|| Watch::new(now, Some(now)));
-            let since = silence
+            let since = evidence
                 .heard
                 .map_or(watch.since, |heard| heard.max(watch.since));
-            let asked = now >= since + if silence.in_company { wait } else { longest };
-            more |= asked && !silence.asked;
-            silence.asked = asked;
+            let asked = now >= since + if evidence.in_company { wait } else { longest };
+            more |= asked && !evidence.asked;
+            evidence.asked = asked;
         }
         more
     }
@@ -110,13 +110,13 @@ impl Cluster {
         let regular = |watch: &Watch| watch.until.is_none();
         let accused: Vec<NodeName> = self
             .live()
-            .filter(|(_, peer)| peer.silence.accused && !peer.silence.gone)
+            .filter(|(_, peer)| peer.evidence.accused && !peer.evidence.gone)
             .filter(|(_, peer)| !peer.watch.as_ref().is_some_and(regular))
             .map(|(name, _)| name.clone())
             .collect();
         for name in accused {
             let watchers = self.watchers_of(&name);
-            let votes = &self.peers[&name].silence.votes;
+            let votes = &self.peers[&name].evidence.votes;
             let asked = |watcher: &&NodeName| votes.get(*watcher).is_some_and(|vote| vote.asked);
             if watchers.iter().filter(asked).count() >= 2 {
                 believed.insert(name);
@@ -136,9 +136,9 @@ impl Cluster {
         if !peer.is_given_up() {
             return;
         }
-        peer.silence.retracting = true;
-        let (life, turn) = (peer.life, peer.silence.turn);
-        peer.silence.turn += 1;
+        peer.evidence.retracting = true;
+        let (life, turn) = (peer.life, peer.evidence.turn);
+        peer.evidence.turn += 1;
         let name = name.clone();
         self.start_round(Kind::Retract { name, life, turn }, None, now);
     }
@@ -147,13 +147,13 @@ impl Cluster {
         if let Some(peer) = self.peers.get_mut(name)
             && peer.life == life
         {
-            let silence = &mut peer.silence;
-            let retracted = silence.retracted.entry(from.clone()).or_insert(turn);
+            let evidence = &mut peer.evidence;
+            let retracted = evidence.retracted.entry(from.clone()).or_insert(turn);
             *retracted = turn.max(*retracted);
-            silence
+            evidence
                 .votes
                 .retain(|voter, vote| voter != from || vote.turn > turn);
-            silence.accused = !silence.votes.is_empty();
+            evidence.accused = !evidence.votes.is_empty();
         }
     }
 
@@ -163,9 +163,9 @@ impl Cluster {
             && peer.is_live()
             && peer.life == life
         {
-            peer.silence.gone = false;
-            peer.silence.retracting = false;
-            peer.silence.heard = Some(now);
+            peer.evidence.gone = false;
+            peer.evidence.retracting = false;
+            peer.evidence.heard = Some(now);
             self.all_dirty();
         }
     }
@@ -178,12 +178,12 @@ impl Cluster {
         let smooth = self.smooth_since + self.timing.settings().suspect_after;
         let gone = self.live().any(|(_, peer)| peer.is_given_up());
         self.live()
-            .filter(|(_, peer)| !peer.silence.gone)
+            .filter(|(_, peer)| !peer.evidence.gone)
             .filter_map(|(_, peer)| {
-                let heard = peer.silence.heard;
+                let heard = peer.evidence.heard;
                 let since = match &peer.watch {
                     Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
-                    None => heard.filter(|_| peer.silence.accused),
+                    None => heard.filter(|_| peer.evidence.accused),
                 };
                 since.map(|since| (since + waits.silence(peer)).max(smooth))
             })
@@ -197,7 +197,7 @@ impl Cluster {
     fn over(&self, now: Instant) -> BTreeSet<NodeName> {
         let mut over: BTreeSet<NodeName> = self
             .live()
-            .filter(|(_, peer)| peer.silence.gone)
+            .filter(|(_, peer)| peer.evidence.gone)
             .map(|(name, _)| name.clone())
             .collect();
         let waits = self.waits();
@@ -215,16 +215,16 @@ impl Cluster {
                 .collect();
             let before = over.len();
             over.retain(|name| {
-                let silence = &self.peers[name].silence;
+                let evidence = &self.peers[name].evidence;
                 let agreed = voters
                     .iter()
-                    .all(|voter| silence.votes.contains_key(*voter));
-                let asked = silence.asked
+                    .all(|voter| evidence.votes.contains_key(*voter));
+                let asked = evidence.asked
                     || voters
                         .iter()
-                        .filter_map(|voter| silence.votes.get(*voter))
+                        .filter_map(|voter| evidence.votes.get(*voter))
                         .any(|vote| vote.asked);
-                agreed && asked && !silence.retracting
+                agreed && asked && !evidence.retracting
             });
             if over.len() == before {
                 let may_be_heard = self.own.is_heard(now) || !self.is_smooth(now);
@@ -247,14 +247,14 @@ impl Cluster {
             .map(|(name, peer)| Absent {
                 name: name.clone(),
                 life: peer.life,
-                asked: peer.silence.asked,
-                turn: peer.silence.turn,
+                asked: peer.evidence.asked,
+                turn: peer.evidence.turn,
             })
             .collect();
         let agrees = |voter: &NodeName| {
             lives
                 .iter()
-                .all(|absent| self.peers[&absent.name].silence.votes.contains_key(voter))
+                .all(|absent| self.peers[&absent.name].evidence.votes.contains_key(voter))
         };
         let hearers: Vec<(NodeName, bool)> = self
             .live()
@@ -282,15 +282,15 @@ impl Cluster {
                 && peer.is_live()
                 && peer.life == absent.life
             {
-                let silence = &mut peer.silence;
-                let late = silence
+                let evidence = &mut peer.evidence;
+                let late = evidence
                     .retracted
                     .get(from)
                     .is_some_and(|turn| absent.turn <= *turn);
                 if !late {
-                    silence.accused = true;
+                    evidence.accused = true;
                     let (asked, turn) = (absent.asked, absent.turn);
-                    silence.votes.insert(from.clone(), Vote { asked, turn });
+                    evidence.votes.insert(from.clone(), Vote { asked, turn });
                 }
             }
         }
@@ -304,8 +304,8 @@ impl Cluster {
                 let peer = self.peers.get(&absent.name)?;
                 let given_up = peer.is_given_up() && peer.life == absent.life;
                 (given_up || peer.is_over(absent.life)).then_some(Absent {
-                    asked: peer.silence.asked,
-                    turn: peer.silence.turn,
+                    asked: peer.evidence.asked,
+                    turn: peer.evidence.turn,
                     ..absent
                 })
             })

@@ -1,11 +1,13 @@
 //! The end of the agent: for a while, or for good.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::{
     Cluster,
     io::{Command, Silence, Stop},
-    name::VipKey,
     rounds::Kind,
     table::Mine,
     timing::Timing,
@@ -34,7 +36,7 @@ impl Cluster {
                 self.stopping = Some(Stopping::HandingOver(now + Timing::STOP));
             }
             Stop::Return(grace) => {
-                let claims: Vec<VipKey> = self.keys(|mine| matches!(mine, Mine::Claiming(_)));
+                let claims: Vec<IpAddr> = self.vips_of(|mine| matches!(mine, Mine::Claiming(_)));
                 self.let_go(&claims, Silence::Vacant, now);
                 let grace = grace.min(self.timing.settings().restart_grace);
                 self.own.restarting = true;
@@ -46,18 +48,18 @@ impl Cluster {
         }
     }
 
-    fn keys(&self, which: impl Fn(&Mine) -> bool) -> Vec<VipKey> {
+    fn vips_of(&self, which: impl Fn(&Mine) -> bool) -> Vec<IpAddr> {
         self.seats
             .iter()
             .filter(|(_, seat)| which(&seat.mine))
-            .map(|(key, _)| *key)
+            .map(|(vip, _)| *vip)
             .collect()
     }
 
     pub(super) fn tend_stop(&mut self, now: Instant) {
         match self.stopping {
             Some(Stopping::HandingOver(until)) => {
-                let owned = self.keys(|mine| *mine != Mine::No);
+                let owned = self.vips_of(|mine| *mine != Mine::No);
                 if !owned.is_empty() && now < until {
                     return;
                 }

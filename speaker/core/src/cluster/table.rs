@@ -10,7 +10,7 @@ use super::{
     Cluster,
     io::{Adopted, Cause, Command, Placement, Reason, Silence, VipState},
     message::{BATCH, Cursor, Page, ROOM, Told},
-    name::{Epoch, Life, NodeName, VipKey, VipName},
+    name::{Epoch, Life, NodeName},
     order::metallb_order,
     rounds::Kind,
     wire::Wire,
@@ -19,13 +19,12 @@ use super::{
 /// A VIP that this node's intent names, or that its kernel answers for.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub(super) name: VipName,
     /// None while only the kernel has named it.
     pub(super) first_ip: Option<IpAddr>,
     /// Who may own it, the best first.
     pub(super) order: Vec<(NodeName, i64)>,
     /// The VIP that it is to be with.
-    pub(super) follows: Option<VipKey>,
+    pub(super) follows: Option<IpAddr>,
     pub(super) mine: Mine,
     /// What the shell was last told.
     pub(super) shown: Option<VipState>,
@@ -149,9 +148,8 @@ impl Record {
 }
 
 impl Seat {
-    pub(super) fn new(name: VipName) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            name,
             first_ip: None,
             order: Vec::new(),
             follows: None,
@@ -187,59 +185,56 @@ impl Cluster {
                 self.commands.push_back(Command::Set { vip, state });
                 continue;
             }
-            let key = vip.key();
-            let mut seat = Seat::new(vip);
+            let mut seat = Seat::new();
             seat.mine = Mine::Yes;
-            self.seats.insert(key, seat);
+            self.seats.insert(vip, seat);
             let own = (self.name.clone(), self.own.life);
             let origin = Origin {
                 cause: Cause::Adopted,
                 since: now,
             };
-            self.record(key, now).set(own, 0, origin);
-            self.show_owned(key);
+            self.record(vip, now).set(own, 0, origin);
+            self.show_owned(vip);
             // The former agent may have ended before it did.
-            let vip = self.seats[&key].name.clone();
             self.commands.push_back(Command::Announce(vip));
         }
     }
 
-    pub(super) fn record(&mut self, key: VipKey, now: Instant) -> &mut Record {
-        self.records.entry(key).or_insert_with(|| Record::new(now))
+    pub(super) fn record(&mut self, vip: IpAddr, now: Instant) -> &mut Record {
+        self.records.entry(vip).or_insert_with(|| Record::new(now))
     }
 
-    pub(super) fn on_vip(&mut self, name: VipName, placement: Option<Placement>, now: Instant) {
-        let key = name.key();
+    pub(super) fn on_vip(&mut self, vip: IpAddr, placement: Option<Placement>, now: Instant) {
         match placement {
             Some(placement) => {
-                let seat = self.seats.entry(key).or_insert_with(|| Seat::new(name));
+                let seat = self.seats.entry(vip).or_insert_with(Seat::new);
                 seat.order = metallb_order(placement.first_ip, &placement.candidates);
                 seat.first_ip = Some(placement.first_ip);
                 seat.tried.clear();
-                self.dirty.insert(key);
-                self.follow(key, placement.follows.map(|leader| leader.key()));
+                self.dirty.insert(vip);
+                self.follow(vip, placement.follows);
             }
             None => {
-                self.follow(key, None);
+                self.follow(vip, None);
                 if self
                     .seats
-                    .get(&key)
+                    .get(&vip)
                     .is_some_and(|seat| seat.mine != Mine::No)
                 {
-                    self.let_go(&[key], Silence::NoCandidate, now);
+                    self.let_go(&[vip], Silence::NoCandidate, now);
                 }
-                self.seats.remove(&key);
-                self.dirty.remove(&key);
+                self.seats.remove(&vip);
+                self.dirty.remove(&vip);
                 self.commands.push_back(Command::Set {
-                    vip: name,
+                    vip,
                     state: VipState::Silent(Silence::NoCandidate),
                 });
             }
         }
     }
 
-    fn follow(&mut self, key: VipKey, leader: Option<VipKey>) {
-        let Some(seat) = self.seats.get_mut(&key) else {
+    fn follow(&mut self, vip: IpAddr, leader: Option<IpAddr>) {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
         let before = std::mem::replace(&mut seat.follows, leader);
@@ -249,53 +244,52 @@ impl Cluster {
         if let Some(before) = before
             && let Some(followers) = self.followers.get_mut(&before)
         {
-            followers.remove(&key);
+            followers.remove(&vip);
             if followers.is_empty() {
                 self.followers.remove(&before);
             }
         }
         if let Some(leader) = leader {
-            self.followers.entry(leader).or_default().insert(key);
+            self.followers.entry(leader).or_default().insert(vip);
         }
     }
 
     /// Tells the shell what to do for a VIP, if that is new.
-    pub(super) fn show(&mut self, key: VipKey, state: VipState) {
-        if let Some(seat) = self.seats.get_mut(&key)
+    pub(super) fn show(&mut self, vip: IpAddr, state: VipState) {
+        if let Some(seat) = self.seats.get_mut(&vip)
             && seat.shown.as_ref() != Some(&state)
         {
             seat.shown = Some(state.clone());
-            let vip = seat.name.clone();
             self.commands.push_back(Command::Set { vip, state });
         }
     }
 
-    pub(super) fn show_owned(&mut self, key: VipKey) {
-        if let Some(record) = self.records.get(&key) {
+    pub(super) fn show_owned(&mut self, vip: IpAddr) {
+        if let Some(record) = self.records.get(&vip) {
             let (epoch, cause) = (record.epoch, record.origin.cause.clone());
-            self.show(key, VipState::Answer { epoch, cause });
+            self.show(vip, VipState::Answer { epoch, cause });
         }
     }
 
     /// Stops answering for VIPs, and tells everybody that nobody owns them.
-    pub(super) fn let_go(&mut self, keys: &[VipKey], silence: Silence, now: Instant) {
+    pub(super) fn let_go(&mut self, vips: &[IpAddr], silence: Silence, now: Instant) {
         let mut released = Vec::new();
-        for key in keys {
-            let Some(seat) = self.seats.get_mut(key) else {
+        for vip in vips {
+            let Some(seat) = self.seats.get_mut(vip) else {
                 continue;
             };
             let was = std::mem::replace(&mut seat.mine, Mine::No);
             seat.offered = None;
             if let Mine::Claiming(round) = was {
-                self.drop_from_claim(round, *key);
+                self.drop_from_claim(round, *vip);
             }
-            self.show(*key, VipState::Silent(silence));
+            self.show(*vip, VipState::Silent(silence));
             let name = self.name.clone();
-            let record = self.record(*key, now);
+            let record = self.record(*vip, now);
             record.owner = None;
             record.epoch += 1;
             record.lets_go(&name);
-            released.push((*key, record.epoch));
+            released.push((*vip, record.epoch));
         }
         for entries in released.chunks(BATCH) {
             self.start_round(Kind::Release(entries.to_vec()), None, now);
@@ -304,15 +298,15 @@ impl Cluster {
 
     /// The end of a life: nothing is owned, and nobody need be told, since they know or will.
     pub(super) fn give_up_everything(&mut self) {
-        let keys: Vec<VipKey> = self.seats.keys().copied().collect();
-        for key in keys {
-            if let Some(seat) = self.seats.get_mut(&key) {
+        let vips: Vec<IpAddr> = self.seats.keys().copied().collect();
+        for vip in vips {
+            if let Some(seat) = self.seats.get_mut(&vip) {
                 seat.mine = Mine::No;
                 seat.offered = None;
                 seat.vacant = None;
                 seat.tried.clear();
             }
-            self.show(key, VipState::Silent(Silence::Joining));
+            self.show(vip, VipState::Silent(Silence::Joining));
         }
         self.rounds.clear();
         self.wishes.clear();
@@ -324,13 +318,13 @@ impl Cluster {
     pub(super) fn forget_records(&mut self) {
         let seats = &self.seats;
         let peers = &self.peers;
-        self.records.retain(|key, record| {
+        self.records.retain(|vip, record| {
             let held = |(name, life): &(NodeName, Life)| {
                 peers
                     .get(name)
                     .is_some_and(|peer| peer.is_live() && peer.life == *life)
             };
-            seats.contains_key(key) || record.holders.iter().any(held)
+            seats.contains_key(vip) || record.holders.iter().any(held)
         });
     }
 
@@ -338,11 +332,11 @@ impl Cluster {
         &mut self,
         from: &NodeName,
         round: u64,
-        entries: Vec<(VipKey, Epoch)>,
+        entries: Vec<(IpAddr, Epoch)>,
         now: Instant,
     ) {
-        for (key, epoch) in entries {
-            let record = self.record(key, now);
+        for (vip, epoch) in entries {
+            let record = self.record(vip, now);
             let owned = record
                 .owner
                 .as_ref()
@@ -361,24 +355,24 @@ impl Cluster {
                     .history
                     .push_front((from.clone(), Cause::GivenUp(from.clone())));
             }
-            self.dirty.insert(key);
+            self.dirty.insert(vip);
         }
         self.reply(from, super::Body::Ack { round });
     }
 
-    /// What this node owns and what it holds the reader to own, in the order of keys.
+    /// What this node owns and what it holds the reader to own, in the order of vips.
     pub(super) fn fill_page(
         &self,
         reader: &NodeName,
-        after: Option<VipKey>,
+        after: Option<IpAddr>,
         page: &mut Page,
         now: Instant,
     ) {
-        let from = (Self::after_key(after), std::ops::Bound::Unbounded);
+        let from = (Self::after_vip(after), std::ops::Bound::Unbounded);
         let mut last = after;
         let mut room = ROOM;
-        for (key, record) in self.records.range(from) {
-            let owned = self.seats.get(key).is_some_and(|seat| seat.mine.is_owned());
+        for (vip, record) in self.records.range(from) {
+            let owned = self.seats.get(vip).is_some_and(|seat| seat.mine.is_owned());
             let readers = record
                 .owner
                 .as_ref()
@@ -396,13 +390,13 @@ impl Cluster {
                 return;
             }
             room -= size;
-            last = Some(*key);
+            last = Some(*vip);
             let cause = known.unwrap_or_else(|| {
                 page.causes.push(cause.clone());
                 page.causes.len() - 1
             });
             list.push(Told {
-                key: *key,
+                vip: *vip,
                 epoch: record.epoch,
                 cause: cause as u8,
                 age_ms: now.saturating_duration_since(*since).as_millis() as u64,
@@ -413,7 +407,7 @@ impl Cluster {
     /// A member says that it owns a VIP. If this node does too, the higher epoch stays.
     pub(super) fn learn_owner(
         &mut self,
-        key: VipKey,
+        vip: IpAddr,
         from: &NodeName,
         life: Life,
         epoch: Epoch,
@@ -422,57 +416,57 @@ impl Cluster {
     ) {
         let owned = self
             .seats
-            .get(&key)
+            .get(&vip)
             .is_some_and(|seat| seat.mine.is_owned());
-        let ours = self.records.get(&key).map_or(0, |record| record.epoch);
-        if owned && !self.yields(key, ours, from, epoch) {
-            self.reassert(key, epoch, now);
+        let ours = self.records.get(&vip).map_or(0, |record| record.epoch);
+        if owned && !self.yields(vip, ours, from, epoch) {
+            self.reassert(vip, epoch, now);
             return;
         }
-        let record = self.record(key, now);
+        let record = self.record(vip, now);
         if epoch < record.epoch {
             let owner = (from.clone(), life);
             record.holders.insert(owner.clone());
             // What was heard of it is of a former life.
             if record.owner.as_ref().is_some_and(|(name, _)| name == from) {
                 record.owner = Some(owner);
-                self.dirty.insert(key);
+                self.dirty.insert(vip);
             }
             return;
         }
         record.set((from.clone(), life), epoch, origin);
         if owned {
-            self.lose(key, from);
+            self.lose(vip, from);
         }
-        self.dirty.insert(key);
+        self.dirty.insert(vip);
     }
 
     /// A member holds this node to own a VIP at this epoch, and may know better why.
-    pub(super) fn learn_own(&mut self, key: VipKey, epoch: Epoch, origin: Origin) {
+    pub(super) fn learn_own(&mut self, vip: IpAddr, epoch: Epoch, origin: Origin) {
         let owned = self
             .seats
-            .get(&key)
+            .get(&vip)
             .is_some_and(|seat| seat.mine.is_owned());
-        if let Some(record) = self.records.get_mut(&key).filter(|_| owned) {
+        if let Some(record) = self.records.get_mut(&vip).filter(|_| owned) {
             record.epoch = record.epoch.max(epoch);
             record.origin.refine(origin);
         }
     }
 
     /// Stops answering for a VIP that another node owns.
-    pub(super) fn lose(&mut self, key: VipKey, owner: &NodeName) {
+    pub(super) fn lose(&mut self, vip: IpAddr, owner: &NodeName) {
         let name = self.name.clone();
-        if let Some(record) = self.records.get_mut(&key) {
+        if let Some(record) = self.records.get_mut(&vip) {
             record.lets_go(&name);
         }
-        if let Some(seat) = self.seats.get_mut(&key) {
+        if let Some(seat) = self.seats.get_mut(&vip) {
             seat.mine = Mine::No;
             seat.offered = None;
             seat.tried.clear();
             seat.vacant = None;
         }
         let owner = owner.clone();
-        self.show(key, VipState::Suppress { owner });
-        self.dirty.insert(key);
+        self.show(vip, VipState::Suppress { owner });
+        self.dirty.insert(vip);
     }
 }

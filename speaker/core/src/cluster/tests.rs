@@ -16,14 +16,15 @@ mod memory;
 mod moves;
 
 const KEY: Key = Key([1, 2]);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// A node: its agent, and its kernel's maps.
 struct Node {
     agent: Cluster,
     lease: probe::AgentLease,
     peers: PeersLease,
-    answers: BTreeSet<VipName>,
-    announced: Vec<VipName>,
+    answers: BTreeSet<IpAddr>,
+    announced: Vec<IpAddr>,
     events: Vec<Event>,
 }
 
@@ -75,16 +76,21 @@ fn timing() -> Timing {
     Timing::new(Settings::new(Partition::Available)).unwrap()
 }
 
+/// A VIP other than [`VIP`].
+fn vip(number: usize) -> IpAddr {
+    Ipv4Addr::from_bits(0x0a00_0000 + number as u32).into()
+}
+
 fn placement(nodes: usize) -> Placement {
     Placement {
-        first_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
+        first_ip: VIP,
         candidates: (0..nodes).map(|node| (name(node), 0)).collect(),
         follows: None,
     }
 }
 
 impl Lab {
-    /// Some nodes that know each other's addresses, all of whose intents name `vip`.
+    /// Some nodes that know each other's addresses, all of whose intents name `VIP`.
     fn new(nodes: usize) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
         let origin = Instant::now();
@@ -115,10 +121,7 @@ impl Lab {
         }
         lab.work();
         for node in 0..nodes {
-            lab.feed(
-                node,
-                Input::Vips(vec![("vip".into(), Some(placement(nodes)))]),
-            );
+            lab.feed(node, Input::Vips(vec![(VIP, Some(placement(nodes)))]));
             lab.feed(node, Input::Planned);
         }
         lab
@@ -267,11 +270,10 @@ impl Lab {
     }
 
     fn answering(&self) -> Vec<usize> {
-        self.owners("vip")
+        self.owners(VIP)
     }
 
-    fn owners(&self, vip: &str) -> Vec<usize> {
-        let vip = VipName::from(vip);
+    fn owners(&self, vip: IpAddr) -> Vec<usize> {
         (0..self.nodes.len())
             .filter(|node| {
                 self.nodes[*node].answers.contains(&vip)
@@ -281,7 +283,7 @@ impl Lab {
     }
 
     fn explain(&self, node: usize) -> Explanation {
-        self.nodes[node].agent.explain(&"vip".into()).unwrap()
+        self.nodes[node].agent.explain(VIP).unwrap()
     }
 }
 
@@ -289,7 +291,7 @@ impl Lab {
 fn a_lone_node_answers_and_announces_at_once() {
     let lab = Lab::new(1);
     assert_eq!(lab.answering(), [0]);
-    assert_eq!(lab.nodes[0].announced, ["vip".into()]);
+    assert_eq!(lab.nodes[0].announced, [VIP]);
 }
 
 #[test]
@@ -302,7 +304,7 @@ fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
     lab.nodes.truncate(1);
     lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
     lab.obey(0);
-    lab.feed(0, Input::Vips(vec![("vip".into(), Some(placement(1)))]));
+    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(1)))]));
     lab.feed(0, Input::Planned);
     lab.run(Duration::from_secs(5));
     assert!(lab.answering().is_empty());
@@ -332,7 +334,7 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
     lab.run(Duration::from_secs(5));
     // The intent takes its time.
     assert_eq!(lab.answering(), [0]);
-    lab.feed(0, Input::Vips(vec![("vip".into(), Some(placement(1)))]));
+    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(1)))]));
     lab.feed(0, Input::Planned);
     lab.run(Duration::from_secs(5));
     assert_eq!(lab.answering(), [0]);
@@ -354,7 +356,7 @@ fn of_two_nodes_one_goes_on_answering_however_long_the_others_agent_takes_to_res
         lab.away = None;
         let adopted = lab.left_behind(other);
         lab.restart(other, Some(adopted));
-        lab.feed(other, Input::Vips(vec![("vip".into(), Some(placement(2)))]));
+        lab.feed(other, Input::Vips(vec![(VIP, Some(placement(2)))]));
         lab.feed(other, Input::Planned);
         for _ in 0..200 {
             lab.run(Duration::from_millis(5));
@@ -375,7 +377,7 @@ fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
         lab.nodes[node].answers.clear();
         lab.obey(node);
     }
-    let intent = |it: Placement| Input::Vips(vec![("vip".into(), Some(it))]);
+    let intent = |it: Placement| Input::Vips(vec![(VIP, Some(it))]);
     for node in 0..2 {
         lab.feed(node, intent(placement(2)));
         lab.feed(node, Input::Planned);
@@ -409,28 +411,26 @@ fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
         panic!("{:?} answer", lab.answering());
     };
     let other = 1 - owner;
-    // `vip` is to be with `first`, of which its owner does not know.
-    let follows = Some("first".into());
+    // The VIP is to be with `first`, of which its owner does not know.
+    let first = vip(1);
     let changes = || {
-        let first = ("first".into(), Some(placement(2)));
-        let follows = follows.clone();
-        let vip = (
-            "vip".into(),
+        let follower = (
+            VIP,
             Some(Placement {
-                follows,
+                follows: Some(first),
                 ..placement(2)
             }),
         );
-        Input::Vips(vec![first, vip])
+        Input::Vips(vec![(first, Some(placement(2))), follower])
     };
     lab.feed(other, changes());
     lab.run(Duration::from_secs(2));
-    assert_eq!(lab.owners("first"), [other]);
-    assert_eq!(lab.owners("vip"), [owner]);
+    assert_eq!(lab.owners(first), [other]);
+    assert_eq!(lab.owners(VIP), [owner]);
     lab.feed(owner, changes());
     lab.run(Duration::from_secs(2));
-    assert_eq!(lab.owners("first"), [other]);
-    assert_eq!(lab.owners("vip"), [other]);
+    assert_eq!(lab.owners(first), [other]);
+    assert_eq!(lab.owners(VIP), [other]);
 }
 
 #[test]
@@ -439,35 +439,36 @@ fn what_is_new_goes_to_the_owner_of_what_it_is_to_be_with() {
     lab.run(Duration::from_secs(5));
     let first = lab.answering()[0];
     for to in (0..3).filter(|node| *node != first) {
-        let (vip, to) = ("vip".into(), name(to));
+        let (vip, to) = (VIP, name(to));
         lab.feed(first, Input::Move { vip, to });
         lab.run(Duration::from_secs(2));
     }
     let owner = lab.answering()[0];
     // One that is new and leads, and one that is new and follows.
+    let (leader, third) = (vip(1), vip(2));
     for node in 0..3 {
-        let of = |leader: &str| Placement {
-            follows: Some(leader.into()),
+        let follower = Placement {
+            follows: Some(leader),
             ..placement(3)
         };
         lab.feed(
             node,
             Input::Vips(vec![
-                ("leader".into(), Some(placement(3))),
-                ("vip".into(), Some(of("leader"))),
-                ("third".into(), Some(of("leader"))),
+                (leader, Some(placement(3))),
+                (VIP, Some(follower.clone())),
+                (third, Some(follower)),
             ]),
         );
     }
     lab.run(Duration::from_secs(2));
-    for vip in ["leader", "vip", "third"] {
+    for vip in [leader, VIP, third] {
         assert_eq!(lab.owners(vip), [owner], "{vip}");
     }
     lab.feed(owner, Input::Drain(true));
     lab.run(Duration::from_secs(2));
     let next = lab.answering();
     assert_ne!(next, [owner]);
-    for vip in ["leader", "third"] {
+    for vip in [leader, third] {
         assert_eq!(lab.owners(vip), next, "{vip}");
     }
 }
@@ -513,19 +514,20 @@ fn explain_names_the_owner_and_why_each_candidate_is_or_is_not() {
 }
 
 #[test]
-fn explain_tells_a_group_that_only_others_name_from_one_that_nobody_knows() {
+fn explain_tells_a_vip_that_only_others_name_from_one_that_nobody_knows() {
     let mut lab = Lab::new(3);
     let only = vec![(name(0), 0)];
+    let elsewhere = vip(1);
     let mine = Placement {
         candidates: only,
         ..placement(3)
     };
-    lab.feed(0, Input::Vips(vec![("elsewhere".into(), Some(mine))]));
+    lab.feed(0, Input::Vips(vec![(elsewhere, Some(mine))]));
     lab.run(Duration::from_secs(2));
-    let told = lab.nodes[1].agent.explain(&"elsewhere".into()).unwrap();
+    let told = lab.nodes[1].agent.explain(elsewhere).unwrap();
     assert_eq!((told.owner, told.state), (Some(name(0)), None));
     assert_eq!(told.candidates, []);
-    assert_eq!(lab.nodes[1].agent.explain(&"nowhere".into()), None);
+    assert_eq!(lab.nodes[1].agent.explain(vip(2)), None);
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl Cluster {
             let Some(watch) = &mut peer.watch else {
                 continue;
             };
-            if watch.until.is_some_and(|until| now >= until) && !peer.silence.gone {
+            if watch.until.is_some_and(|until| now >= until) && !peer.evidence.gone {
                 peer.watch = None;
                 continue;
             }
@@ -282,7 +282,7 @@ impl Cluster {
         let interval = self.timing.interval_for(&peer.card.spans);
         watch.next = watch.next.max(sent + interval);
         watch.heard = Some(now);
-        let given_up = peer.silence.gone;
+        let given_up = peer.evidence.gone;
         watch.echo = reply.time_ns;
         if matches!(path, Path::Direct) {
             watch.direct = Some(now);
@@ -290,11 +290,11 @@ impl Cluster {
         let age = Duration::from_millis(reply.agent_age_ms.into());
         peer.contact = Some(now);
         peer.headless = age >= headless || reply.flags & FLAG_RESTARTING != 0;
-        if !peer.silence.gone {
-            peer.silence.heard = Some(now);
+        if !peer.evidence.gone {
+            peer.evidence.heard = Some(now);
         }
         if reply.flags & FLAG_ALONE == 0 && sent >= smooth_since {
-            peer.silence.in_company = true;
+            peer.evidence.in_company = true;
         }
         if reply.flags & FLAG_RESTARTING != 0 {
             self.on_pause(&name, sent, now);
@@ -309,7 +309,7 @@ impl Cluster {
     fn renews(&self, name: &NodeName, now: Instant) -> bool {
         self.own.is_joined()
             && !self.own.restarting
-            && !self.peers[name].silence.gone
+            && !self.peers[name].evidence.gone
             && self.has_majority(now)
     }
 

@@ -5,12 +5,12 @@
 //! other was already down in its eyes has the higher one, and mostly both know which of them that
 //! is. Should both go on all the same, the hash's order settles it.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
     io::{Claimant, Command, Event},
-    name::{NodeName, VipKey, VipName},
+    name::NodeName,
     peer::State,
     table::{Mine, Origin},
     timing::Timing,
@@ -80,12 +80,12 @@ impl Wire {
 
 impl Cluster {
     /// Whether the wire need not be asked, or has been, before a vacant VIP is claimed.
-    pub(super) fn is_checked(&mut self, key: VipKey, now: Instant) -> bool {
+    pub(super) fn is_checked(&mut self, vip: IpAddr, now: Instant) -> bool {
         let new = self
             .records
-            .get(&key)
+            .get(&vip)
             .is_none_or(|record| record.epoch == 0);
-        let Some(seat) = self.seats.get_mut(&key) else {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return false;
         };
         let unsure = seat.wire.conceded || new && self.check_first;
@@ -102,16 +102,14 @@ impl Cluster {
             Check::Asked => {}
             Check::Unknown | Check::InUse(_) => {
                 seat.wire.check = Check::Asked;
-                let vip = seat.name.clone();
                 self.commands.push_back(Command::Check(vip));
             }
         }
         false
     }
 
-    pub(super) fn on_checked(&mut self, vip: &VipName, free: bool, now: Instant) {
-        let key = vip.key();
-        if let Some(seat) = self.seats.get_mut(&key)
+    pub(super) fn on_checked(&mut self, vip: IpAddr, free: bool, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(&vip)
             && seat.wire.check == Check::Asked
         {
             seat.wire.check = if free {
@@ -119,13 +117,12 @@ impl Cluster {
             } else {
                 Check::InUse(now + Timing::RECHECK)
             };
-            self.dirty.insert(key);
+            self.dirty.insert(vip);
         }
     }
 
-    pub(super) fn on_wire_claim(&mut self, vip: VipName, by: Claimant, now: Instant) {
-        let key = vip.key();
-        let Some(seat) = self.seats.get_mut(&key) else {
+    pub(super) fn on_wire_claim(&mut self, vip: IpAddr, by: Claimant, now: Instant) {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
         let news = seat
@@ -145,16 +142,16 @@ impl Cluster {
         match by {
             // The shell defends it: RFC 5227 §2.4 allows one announcement, not a burst.
             Claimant::Foreign(_) => {}
-            Claimant::Node(name) => self.settle(key, &name, now),
+            Claimant::Node(name) => self.settle(vip, &name, now),
         }
     }
 
-    fn settle(&mut self, key: VipKey, name: &NodeName, now: Instant) {
-        let Some(record) = self.records.get(&key) else {
+    fn settle(&mut self, vip: IpAddr, name: &NodeName, now: Instant) {
+        let Some(record) = self.records.get(&vip) else {
             return;
         };
         let epoch = record.epoch;
-        let better = self.yields(key, epoch, name, epoch);
+        let better = self.yields(vip, epoch, name, epoch);
         let taken_from = record.history.front().map(|(last, _)| last) == Some(name);
         let yields = match self.peers.get(name).map(|peer| (peer.state, peer.since)) {
             // A frame may have been late; and whoever can be talked to settles it by epoch.
@@ -169,7 +166,7 @@ impl Cluster {
             Some((State::Down(_), _)) => Some(true),
             Some((State::Stranger | State::Left, _)) | None => Some(better),
         };
-        let Some(seat) = self.seats.get_mut(&key) else {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
         let going_on =
@@ -183,28 +180,28 @@ impl Cluster {
                     answered: None,
                     challenged: false,
                 };
-                self.due.insert((contest.challenge(), key));
+                self.due.insert((contest.challenge(), vip));
                 seat.wire.contest = Some(contest);
                 if yields.is_none() {
-                    self.reassert(key, epoch, now);
+                    self.reassert(vip, epoch, now);
                 }
                 false
             }
         };
         match yields {
-            _ if late && better => self.concede(key, name, now),
-            _ if late => self.answer_contest(key, now),
-            Some(true) => self.concede(key, name, now),
-            Some(false) if self.may_answer_contest(key, now) => self.answer_contest(key, now),
+            _ if late && better => self.concede(vip, name, now),
+            _ if late => self.answer_contest(vip, now),
+            Some(true) => self.concede(vip, name, now),
+            Some(false) if self.may_answer_contest(vip, now) => self.answer_contest(vip, now),
             Some(false) | None => {}
         }
     }
 
     /// Not every frame draws one, or two that both go on would answer each other without end.
-    fn may_answer_contest(&self, key: VipKey, now: Instant) -> bool {
+    fn may_answer_contest(&self, vip: IpAddr, now: Instant) -> bool {
         let contest = self
             .seats
-            .get(&key)
+            .get(&vip)
             .and_then(|seat| seat.wire.contest.as_ref());
         contest.is_some_and(|contest| {
             contest
@@ -213,36 +210,35 @@ impl Cluster {
         })
     }
 
-    fn answer_contest(&mut self, key: VipKey, now: Instant) {
-        if let Some(seat) = self.seats.get_mut(&key)
+    fn answer_contest(&mut self, vip: IpAddr, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(&vip)
             && let Some(contest) = &mut seat.wire.contest
         {
             contest.answered = Some(now);
-            let vip = seat.name.clone();
             self.commands.push_back(Command::Announce(vip));
         }
     }
 
     /// An owned VIP that another node claims on the wire, and no word has settled it.
-    pub(super) fn tend_contest(&mut self, key: VipKey, now: Instant) {
-        if let Some(seat) = self.seats.get_mut(&key)
+    pub(super) fn tend_contest(&mut self, vip: IpAddr, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(&vip)
             && let Some(contest) = &mut seat.wire.contest
             && !contest.challenged
         {
             let at = contest.challenge();
             if now < at {
-                self.due.insert((at, key));
+                self.due.insert((at, vip));
                 return;
             }
             contest.challenged = true;
-            self.answer_contest(key, now);
+            self.answer_contest(vip, now);
         }
     }
 
     /// A member has heard who owns these, so it is settled whatever the wire showed before.
-    pub(super) fn end_contests(&mut self, with: &NodeName, keys: &[VipKey]) {
-        for key in keys {
-            if let Some(seat) = self.seats.get_mut(key)
+    pub(super) fn end_contests(&mut self, with: &NodeName, vips: &[IpAddr]) {
+        for vip in vips {
+            if let Some(seat) = self.seats.get_mut(vip)
                 && let Some(contest) = &seat.wire.contest
                 && contest.with == *with
             {
@@ -251,13 +247,13 @@ impl Cluster {
         }
     }
 
-    fn concede(&mut self, key: VipKey, to: &NodeName, now: Instant) {
+    fn concede(&mut self, vip: IpAddr, to: &NodeName, now: Instant) {
         let life = self.peers.get(to).map(|peer| peer.life).unwrap_or_default();
-        let record = self.record(key, now);
+        let record = self.record(vip, now);
         let epoch = record.epoch + 1;
         record.set((to.clone(), life), epoch, Origin::met(now));
-        self.lose(key, to);
-        if let Some(seat) = self.seats.get_mut(&key) {
+        self.lose(vip, to);
+        if let Some(seat) = self.seats.get_mut(&vip) {
             debug_assert_eq!(seat.mine, Mine::No, "it has just been lost");
             seat.wire.conceded = true;
             seat.wire.check = Check::InUse(now + Timing::RECHECK);

@@ -11,7 +11,7 @@ use speaker_common::{
     lease,
 };
 use speaker_core::{
-    cluster::{self, Adopted, KernelLease, Life, NodeName, VipName, VipState, lease_flags},
+    cluster::{self, Adopted, KernelLease, Life, NodeName, VipState, lease_flags},
     node::{self, Node},
 };
 use tracing::debug;
@@ -43,7 +43,7 @@ impl Hands {
             alone: agent.alone,
             vips: vips
                 .filter(|(_, vip)| vip.action == Action::Answer)
-                .map(|(entry, _)| name_of(entry.address))
+                .map(|(entry, _)| entry.address)
                 .collect(),
         }))
     }
@@ -87,11 +87,8 @@ impl Hands {
         }
     }
 
-    pub(super) fn set(&mut self, vip: &VipName, state: &VipState) {
+    pub(super) fn set(&mut self, vip: IpAddr, state: &VipState) {
         debug!(%vip, ?state, "set");
-        let Some(vip) = vip_of(vip) else {
-            return;
-        };
         let answer = matches!(state, VipState::Answer { .. });
         let now = Instant::now();
         self.node.handle(node::Input::Answer { vip, answer }, now);
@@ -106,14 +103,4 @@ impl Hands {
             }
         }
     }
-}
-
-/// Each VIP is a VIP of its own to the cluster.
-pub(super) fn name_of(vip: IpAddr) -> VipName {
-    VipName::from(vip.to_string())
-}
-
-/// The VIP of a name that [`name_of`] made.
-pub(super) fn vip_of(name: &VipName) -> Option<IpAddr> {
-    name.as_str().parse().ok()
 }

@@ -21,7 +21,7 @@ use speaker_common::wire::Mac;
 use speaker_core::{
     cluster::{
         self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, Input, Life,
-        LinkInfo, Member, NodeName, Settings, Stop, Timing, VipName,
+        LinkInfo, Member, NodeName, Settings, Stop, Timing,
     },
     node,
 };
@@ -34,7 +34,6 @@ use crate::{
     state,
     timer::until,
 };
-use hands::{name_of, vip_of};
 use members::{Addresses, Members};
 use net::Net;
 
@@ -63,7 +62,7 @@ pub struct Options {
 }
 
 /// A VIP that the wire was asked for, and whether nobody answered for it.
-type Checked = (VipName, bool);
+type Checked = (IpAddr, bool);
 
 /// Everything about ownership that can happen by itself.
 #[derive(Debug)]
@@ -75,7 +74,7 @@ pub(super) enum Happening {
     /// It is time to look at the key file.
     Keys,
     /// The wire has been asked for a VIP, which is free or not.
-    Checked(VipName, bool),
+    Checked(IpAddr, bool),
 }
 
 pub(super) struct Ownership {
@@ -331,13 +330,11 @@ impl Ownership {
                 }
                 Command::Set { vip, state } => {
                     self.edition += 1;
-                    hands.set(&vip, &state);
+                    hands.set(vip, &state);
                 }
                 Command::Announce(vip) => {
-                    if let Some(vip) = vip_of(&vip) {
-                        let now = Instant::now();
-                        hands.node.handle(node::Input::Announce(vip), now);
-                    }
+                    let now = Instant::now();
+                    hands.node.handle(node::Input::Announce(vip), now);
                 }
                 Command::Check(vip) => self.check(vip, hands),
                 Command::Event(event) => {
@@ -356,8 +353,8 @@ impl Ownership {
     }
 
     /// Asks the wire whether anybody answers for a VIP, on a thread of its own.
-    fn check(&self, vip: VipName, hands: &Hands) {
-        let places = vip_of(&vip).map_or_else(Vec::new, |vip| hands.node.places(vip));
+    fn check(&self, vip: IpAddr, hands: &Hands) {
+        let places = hands.node.places(vip);
         let checked = self.checked.0.clone();
         tokio::task::spawn_blocking(move || {
             let free = match announce::is_claimed(&places) {
@@ -381,7 +378,6 @@ impl Ownership {
         let member = self.cluster.members().find(has);
         let foreign = member.is_none();
         let by = member.map_or(Claimant::Foreign(by), |member| Claimant::Node(member.name));
-        let vip = name_of(vip);
         self.handle(Input::WireClaim { vip, by }, hands);
         foreign
     }

@@ -5,10 +5,7 @@ use std::{io, net::IpAddr};
 use anyhow::{Context as _, Result};
 use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeName};
 
-use super::{
-    Ownership,
-    hands::{Hands, name_of},
-};
+use super::{Ownership, hands::Hands};
 
 /// Why something that the operator asked for is not done.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +67,6 @@ impl Ownership {
             }
             Some(_) => {}
         }
-        let vip = name_of(vip);
         self.handle(Input::Move { vip, to }, hands);
         Ok(())
     }
@@ -78,13 +74,13 @@ impl Ownership {
     /// Who owns a VIP, and why; none, if the configuration does not name it.
     pub(in super::super) fn explain(&self, vip: IpAddr) -> Option<Explanation> {
         self.told.get(&vip)?;
-        self.cluster.explain(&name_of(vip))
+        self.cluster.explain(vip)
     }
 
     /// The node that owns a VIP of the configuration.
     pub(in super::super) fn owner(&self, vip: IpAddr) -> Option<NodeName> {
         self.told.get(&vip)?;
-        self.cluster.owner(&name_of(vip))
+        self.cluster.owner(vip)
     }
 
     /// Whether no node may own a VIP.

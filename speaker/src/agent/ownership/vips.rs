@@ -8,11 +8,7 @@ use speaker_core::{
     intent::{Intent, Outlook},
 };
 
-use super::{
-    Ownership,
-    hands::{Hands, name_of},
-    net::Net,
-};
+use super::{Ownership, hands::Hands, net::Net};
 
 /// Nodes that have been members for this long have told whom else they know.
 const ACQUAINTED: Duration = Duration::from_secs(1);
@@ -116,7 +112,7 @@ impl Ownership {
                 None => drop(self.told.remove(&vip)),
             }
             self.edition += 1;
-            changes.push((name_of(vip), now));
+            changes.push((vip, now));
         }
         if !changes.is_empty() {
             self.handle(Input::Vips(changes), hands);

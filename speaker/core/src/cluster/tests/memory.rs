@@ -13,7 +13,7 @@ impl Lab {
         let mut lab = Self::new(3);
         lab.run(Duration::from_secs(5));
         let to = (lab.answering()[0] + 1) % 3;
-        let vip = "vip".into();
+        let vip = VIP;
         lab.feed(0, Input::Move { vip, to: name(to) });
         lab.run(Duration::from_secs(60));
         assert_eq!(lab.answering(), [to]);
@@ -24,7 +24,7 @@ impl Lab {
         let adopted = self.left_behind(node);
         self.restart(node, Some(adopted));
         let placement = placement(self.nodes.len());
-        self.feed(node, Input::Vips(vec![("vip".into(), Some(placement))]));
+        self.feed(node, Input::Vips(vec![(VIP, Some(placement))]));
         self.feed(node, Input::Planned);
         self.run(Duration::from_secs(5));
     }
@@ -66,7 +66,7 @@ fn what_is_told_of_many_vips_fits_into_messages() {
                 candidates,
                 ..placement(3)
             };
-            (VipName::from(format!("vip-{at}")), Some(placement))
+            (vip(at), Some(placement))
         });
         Input::Vips(vips.collect())
     };
@@ -81,8 +81,8 @@ fn what_is_told_of_many_vips_fits_into_messages() {
     lab.feed(2, Input::Planned);
     lab.run(Duration::from_secs(5));
     for at in 0..500 {
-        let vip = format!("vip-{at}").into();
-        let [owners, told] = [1, 2].map(|node| lab.nodes[node].agent.explain(&vip).unwrap());
+        let address = vip(at);
+        let [owners, told] = [1, 2].map(|node| lab.nodes[node].agent.explain(address).unwrap());
         assert_eq!(owners.owner, Some(name(1)));
         assert_ne!(owners.cause, Some(Cause::Met));
         assert_eq!(known(&told), known(&owners));

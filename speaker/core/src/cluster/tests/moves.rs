@@ -4,15 +4,11 @@ use super::*;
 
 const VIPS: usize = 300;
 
-fn vip(at: usize) -> VipName {
-    format!("vip-{at}").into()
-}
-
 /// Three nodes that may own any of many VIPs, all of which the first owns.
 fn lopsided() -> Lab {
     let mut lab = Lab::new(3);
     for node in 0..3 {
-        lab.feed(node, Input::Vips(vec![("vip".into(), None)]));
+        lab.feed(node, Input::Vips(vec![(VIP, None)]));
     }
     for candidates in [1, 3] {
         let vips = (0..VIPS).map(|at| (vip(at), Some(placement(candidates))));
@@ -30,7 +26,7 @@ impl Lab {
     fn loads(&self) -> Vec<usize> {
         let mut loads = vec![0; self.nodes.len()];
         for at in 0..VIPS {
-            let owners = self.owners(vip(at).as_str());
+            let owners = self.owners(vip(at));
             let [owner] = owners[..] else {
                 panic!("{owners:?} answer for {}", vip(at));
             };
@@ -67,12 +63,12 @@ fn what_is_lost_on_the_way_is_asked_for_again() {
 fn a_move_is_made_though_every_message_is_lost_for_a_while() {
     let mut lab = lopsided();
     lab.loss = 1.0;
-    let (vip, to) = (vip(7), name(2));
-    lab.feed(1, Input::Move { vip, to });
+    let (moved, to) = (vip(7), name(2));
+    lab.feed(1, Input::Move { vip: moved, to });
     lab.run(Duration::from_secs(2));
     lab.loss = 0.0;
     lab.run(Duration::from_secs(1));
-    assert_eq!(lab.owners("vip-7"), [2]);
+    assert_eq!(lab.owners(moved), [2]);
     assert_eq!(lab.loads(), [VIPS - 1, 0, 1]);
 }
 
@@ -91,7 +87,7 @@ fn a_move_that_cannot_be_made_is_given_up_and_told() {
     let mut lab = lopsided();
     lab.loss = 1.0;
     let (vip, to) = (vip(7), name(2));
-    let refused = Event::MoveRefused(vip.clone(), to.clone());
+    let refused = Event::MoveRefused(vip, to.clone());
     lab.feed(1, Input::Move { vip, to });
     lab.run(Duration::from_secs(4));
     assert!(!lab.nodes[1].events.contains(&refused));

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{
-    explain::Standing,
+    explain::CandidateStanding,
     io::{Cause, Claimant, Downfall, Event, LifeOver, Reason, Silence},
 };
 use crate::describe::mac_text;
@@ -67,7 +67,7 @@ impl Display for LifeOver {
     }
 }
 
-impl Display for Standing {
+impl Display for CandidateStanding {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Owner => "owner",
