@@ -4,13 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     thread::sleep,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Result;
 use speaker_tests::{
+    agent::HTTP,
     asker::Asker,
-    kube::{Backend, Site, Visitor, objects, site::WEB},
+    kube::{
+        Backend, Site, Visitor,
+        objects::{self, Endpoint},
+        site::WEB,
+    },
     lab,
     wait::wait_until,
 };
@@ -24,50 +29,64 @@ const AWAY: Duration = Duration::from_secs(65);
 const FAIL_OVER: Duration = Duration::from_millis(1500);
 /// What kube-proxy and the client may add to it.
 const UNREACHED: Duration = Duration::from_secs(3);
+/// What the status says of an API server that is away.
+const UNANSWERED: &str = "the API server has not answered for";
 
 #[test]
 fn nodes_die_while_the_api_server_is_away_and_clients_notice_no_more_than_a_fail_over() {
     lab::test(|lab| {
-        let mut site = Site::started(lab, 3)?;
+        let mut site = Site::new(lab, 3)?;
+        for node in &mut site.nodes {
+            node.arguments.extend(HTTP.map(str::to_owned));
+            node.spawn()?;
+        }
         let _proxies = site.proxies()?;
-        site.serve(&objects::service("web", &WEB), &[0, 1, 2], &[V4, V6])?;
+        site.serve(&objects::service("web", &WEB), &[], &[V4, V6])?;
+        // On a host that stays, whichever nodes die.
+        let _backend = Backend::start(&site.kube.host, 8080)?;
+        let endpoint = Endpoint::on(&site.kube.host, false);
+        let slice = objects::endpoint_slice("web", &[endpoint], &WEB);
+        site.kube.apply(&slice)?;
         let first = site.owner(V4)?;
-        // Served where nothing happens.
-        let served = others(first)[0];
-        let _backend = Backend::start(&site.nodes[served].host, 8080)?;
-        site.endpoints("web", &[served])?;
         let to = SocketAddr::new(V4, 80);
         site.until_reached(to, SOON)?;
         site.announced_by("web", Some(first))?;
+        api_server_is_away(&site, false)?;
 
-        site.kube.kill_api()?;
-        sleep(AWAY);
-        let every = Duration::from_millis(20);
+        let every = Duration::from_millis(50);
         let visitor = Visitor::start(&site.client, to, every, Duration::from_millis(500))?;
-        let (outage, mut owner) = die(&site, first)?;
-        let gap = visitor.stop().longest_gap();
-        println!("clients without an answer for {gap:?}");
-        assert!(gap < UNREACHED, "{gap:?}");
-        let mut outages = vec![outage];
-        for _ in 0..2 {
+        site.kube.kill_api()?;
+        let killed = Instant::now();
+        let (mut owner, mut outages) = (first, Vec::new());
+        // Before all watches have noticed its absence, and after the last one could have.
+        for after in [Duration::ZERO, AWAY / 2, AWAY] {
+            answers_until(&site, owner, killed + after)?;
             let (outage, next) = die(&site, owner)?;
             outages.push(outage);
             owner = next;
         }
+        api_server_is_away(&site, true)?;
+        let gap = visitor.stop().longest_gap();
         outages.sort();
-        println!("VIPs without an answer for {outages:?}");
+        println!("VIPs without an answer for {outages:?}, clients for up to {gap:?}");
         assert!(outages[1] < FAIL_OVER, "{outages:?}");
-        let asker = Asker::start(&site.client, V4, Duration::from_millis(50))?;
-        sleep(AWAY);
-        asker
-            .stop()?
-            .assert_all_answered(500, site.nodes[owner].host.eth0.mac);
+        assert!(gap < UNREACHED, "{gap:?}");
 
         let back = SystemTime::now();
         site.kube.start_api()?;
         site.announced_by("web", Some(owner))?;
+        api_server_is_away(&site, false)?;
         everything_is_listed_once_at_most(&site, back)
     });
+}
+
+/// Waits until then, while the owner answers everything.
+fn answers_until(site: &Site, owner: usize, then: Instant) -> Result<()> {
+    let asker = Asker::start(&site.client, V4, Duration::from_millis(50))?;
+    sleep(then.saturating_duration_since(Instant::now()));
+    let mac = site.nodes[owner].host.eth0.mac;
+    asker.stop()?.assert_all_answered(1, mac);
+    Ok(())
 }
 
 /// Cuts the owner off, and brings it back when the VIPs are at another. How long nobody answered,
@@ -77,7 +96,7 @@ fn die(site: &Site, owner: usize) -> Result<(Duration, usize)> {
     let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
     sleep(Duration::from_millis(500));
     site.nodes[owner].host.eth0.port.cut()?;
-    let others = others(owner);
+    let others: Vec<usize> = (0..3).filter(|it| *it != owner).collect();
     let next = site.owner_among(&others, V4)?;
     assert_eq!(site.owner_among(&others, V6)?, next);
     sleep(Duration::from_secs(1));
@@ -90,8 +109,16 @@ fn die(site: &Site, owner: usize) -> Result<(Duration, usize)> {
     Ok((outage, next))
 }
 
-fn others(owner: usize) -> Vec<usize> {
-    (0..3).filter(|it| *it != owner).collect()
+/// Waits until every agent's metrics and status say so, or that it is not.
+fn api_server_is_away(site: &Site, is_away: bool) -> Result<()> {
+    let series = format!("speaker_api_server_reachable {}\n", u8::from(!is_away));
+    for node in &site.nodes {
+        wait_until(&format!("{series:?} of {}", node.host.name()), SOON, || {
+            let status = node.ask("status")?;
+            Ok(node.get("/metrics")?.contains(&series) && status.contains(UNANSWERED) == is_away)
+        })?;
+    }
+    Ok(())
 }
 
 /// By each agent, since the API server is back.
@@ -136,9 +163,8 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
             said[0].contains("until it has, the configuration of"),
             "{said:?}"
         );
-        let away = "the API server has not answered for";
         let status = site.nodes[owner].ask("status")?;
-        assert!(status.contains(away), "{status}");
+        assert!(status.contains(UNANSWERED), "{status}");
 
         // And what has changed in between is heard of when it is back.
         site.kube.start_api()?;
@@ -146,7 +172,7 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
         site.kube.kubectl(delete).unheard().run()?;
         site.announced_by("web", None)?;
         let status = site.nodes[owner].ask("status")?;
-        assert!(!status.contains(away), "{status}");
+        assert!(!status.contains(UNANSWERED), "{status}");
         Ok(())
     });
 }
