@@ -6,6 +6,7 @@ mod configuration;
 mod controller;
 mod deploy;
 mod installed;
+mod metallb;
 mod replaced;
 mod rest;
 mod stand;
