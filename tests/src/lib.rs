@@ -9,6 +9,5 @@ pub mod lab;
 pub mod manifest;
 pub mod message;
 pub mod program;
-pub mod sim;
 pub mod vm;
 pub mod wait;

@@ -86,13 +86,7 @@ pub(crate) fn cargo() -> Command {
 /// Builds the simulator, which needs no eBPF object, and goes on as it. Returns on failure only.
 pub(crate) fn become_simulator(arguments: &[OsString]) -> Result<()> {
     let mut command = cargo();
-    command.args([
-        "run",
-        "--release",
-        "--package=speaker-tests",
-        "--bin=sim",
-        "--",
-    ]);
+    command.args(["run", "--release", "--package=speaker-sim", "--"]);
     command.args(arguments);
     shell::say(&command);
     Err(command.exec()).with_context(|| shell::spoken(&command))

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use speaker_core::cluster::{Partition, Settings, Timing};
-use speaker_tests::sim::{
-    self, Fault, Invariant, NEVER, Options, Sabotage, Scenario, Tally,
+use speaker_sim::{
+    Fault, Invariant, NEVER, Options, Sabotage, Scenario, Tally,
     measure::{FailOver, MassFailOver, Traffic},
 };
 
 fn play(scenario: Scenario) -> Tally {
-    sim::play(scenario, &Options::default()).unwrap_or_else(|failure| panic!("{failure}"))
+    speaker_sim::play(scenario, &Options::default()).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 fn broken_by(sabotage: Sabotage, scenario: Scenario) -> Invariant {
@@ -18,7 +18,7 @@ fn broken_by(sabotage: Sabotage, scenario: Scenario) -> Invariant {
         sabotage: Some(sabotage),
         ..Options::default()
     };
-    let failure = sim::play(scenario, &options).expect_err("no code can make up for that");
+    let failure = speaker_sim::play(scenario, &options).expect_err("no code can make up for that");
     failure.broken.invariant
 }
 
@@ -39,7 +39,7 @@ const SEEDS: u64 = 500;
 
 fn many_seeds(part: u64) {
     for seed in part * SEEDS..(part + 1) * SEEDS {
-        if let Err(failure) = sim::run(seed, &Options::default()) {
+        if let Err(failure) = speaker_sim::run(seed, &Options::default()) {
             panic!("{failure}\nplay it again: cargo xtask sim --start {seed} --seeds 1 --trace");
         }
     }
@@ -138,7 +138,7 @@ fn what_was_found_stays_mended() {
             nodes,
             ..Options::default()
         };
-        if let Err(failure) = sim::run(seed, &options) {
+        if let Err(failure) = speaker_sim::run(seed, &options) {
             panic!("{failure}\nonce before, {how}");
         }
     }

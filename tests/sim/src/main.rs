@@ -1,8 +1,8 @@
 //! Plays many seeds of the simulator, and prints the first that breaks an invariant.
 
 use clap::Parser;
-use speaker_tests::sim::{
-    self, Options,
+use speaker_sim::{
+    Options,
     measure::{FailOver, MassFailOver, Traffic},
 };
 
@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     };
     let (mut events, mut takeovers, mut failed) = (0, 0, 0);
     for seed in args.start..args.start + args.seeds {
-        match sim::run(seed, &options) {
+        match speaker_sim::run(seed, &options) {
             Ok(tally) => {
                 events += tally.events;
                 takeovers += tally.takeovers;
@@ -71,7 +71,7 @@ fn again(seed: u64, args: &Args) -> String {
     format!("cargo xtask sim --start {seed} --seeds 1{nodes} --trace")
 }
 
-fn measure() -> Result<(), Box<sim::Failure>> {
+fn measure() -> Result<(), Box<speaker_sim::Failure>> {
     for nodes in [3, 5] {
         println!("{}", FailOver::measure(nodes, 500)?);
     }
