@@ -35,7 +35,7 @@ pub(super) const FEATURES: &str = "IPv6DualStack=true,\
     ServiceLBNodePortControl=true";
 
 /// On the host's own loopback.
-const STORE: &str = "http://127.0.0.1:2379";
+pub(super) const STORE: &str = "http://127.0.0.1:2379";
 
 /// The processes of a control plane.
 #[derive(Debug)]

@@ -47,6 +47,7 @@ mod backend;
 mod certificates;
 mod client;
 mod control_plane;
+mod history;
 mod identity;
 mod installation;
 mod kubectl;
@@ -64,6 +65,7 @@ use tempfile::TempDir;
 pub use self::{
     audit::Request,
     backend::Backend,
+    history::Revision,
     identity::Identity,
     installation::{Family, Installation},
     kubelet::{Pod, Probe},

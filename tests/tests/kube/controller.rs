@@ -1,10 +1,8 @@
 //! Controllers that give Services their addresses.
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -264,65 +262,6 @@ fn pools_and_annotations_decide_as_with_metallb() {
         is("web", &[])?;
         is("wants", &[])?;
         assert!(addresses(&site, "foreign")?.is_empty(), "of another class");
-        Ok(())
-    });
-}
-
-/// Users change Services while two controllers run, of which one stands still now and then.
-#[test]
-fn no_address_is_ever_on_two_services() {
-    lab::test(|lab| {
-        let site = Site::new(lab, 0)?;
-        let mut controllers = [
-            controller(&site, "first", 7472)?,
-            controller(&site, "second", 7473)?,
-        ];
-        site.apply_pool("lan", &["10.0.0.0/29"])?;
-        let mut random = fastrand::Rng::with_seed(7);
-        let end = Instant::now() + Duration::from_secs(40);
-        let (mut seen, mut stalled) = (0, 0);
-        while Instant::now() < end {
-            let name = format!("web-{}", random.u8(0..9));
-            match random.u8(0..10) {
-                0..6 => {
-                    let mut service = objects::service(&name, &WEB);
-                    service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
-                    if random.bool() {
-                        let wish = format!("10.0.0.{}", random.u8(0..4));
-                        service["metadata"]["annotations"] =
-                            json!({ "metallb.io/loadBalancerIPs": wish });
-                    }
-                    site.kube.apply(&service)?;
-                }
-                6..9 => {
-                    let delete = ["delete", "service", &name, "--ignore-not-found"];
-                    site.kube.kubectl(delete).unheard().run()?;
-                }
-                _ => {
-                    let which = random.usize(0..2);
-                    stalled += 1;
-                    controllers[which].freeze()?;
-                    // Now longer than the Lease lasts, now shorter.
-                    sleep(Duration::from_secs([1, 17][stalled % 2]));
-                    controllers[which].thaw()?;
-                }
-            }
-            let services = site.kube.get("services --namespace=default")?;
-            let mut holders: BTreeMap<String, String> = BTreeMap::new();
-            for service in services["items"].as_array().context("a list")? {
-                let name = service["metadata"]["name"].to_string();
-                let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
-                for ip in ingress.into_iter().flatten() {
-                    seen += 1;
-                    let other = holders.insert(ip["ip"].to_string(), name.clone());
-                    assert_eq!(other, None, "{ip} is on {name} too");
-                }
-            }
-        }
-        assert!(
-            seen > 20 && stalled > 1,
-            "{seen} addresses, {stalled} stalls"
-        );
         Ok(())
     });
 }

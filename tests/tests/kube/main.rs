@@ -7,6 +7,7 @@ mod controller;
 mod deploy;
 mod installed;
 mod metallb;
+mod random;
 mod replaced;
 mod rest;
 mod stand;
