@@ -1,43 +1,121 @@
 //! The secret that all agents of a cluster share.
+//!
+//! Agents with different keys do not hear each other, and each side answers for all VIPs. The pods of
+//! a Secret that is deleted keep its key, and get that of a new Secret one after the other, within
+//! minutes. So what is deleted is restored as it was, and a new key is only made where no agent runs.
+
+use std::{collections::BTreeMap, mem, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use futures::StreamExt as _;
 use k8s_openapi::{
-    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    ByteString,
+    api::core::v1::{Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+};
+use tokio::time::Instant;
 use tokio_rustls::rustls::crypto::ring;
+
+use super::{REQUEST_TIMEOUT, known};
+use crate::{
+    kubernetes::{AGENTS, watch},
+    timer::until,
+};
 
 /// The Secret that the agents mount.
 const NAME: &str = "speaker-memberlist";
 /// Its key, and so the name of the file.
 const KEY: &str = "secretkey";
 const BYTES: usize = 128;
+/// How long whoever deletes the Secret has to put another one in its place, and the wait before what
+/// failed is tried again.
+const WAIT: Duration = Duration::from_secs(5);
 
-/// Makes the cluster's key, unless there is one.
-pub(super) async fn ensure(client: &Client, namespace: &str) -> Result<()> {
-    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    let existing = secrets.get_opt(NAME).await?;
-    if existing.is_some() {
-        return Ok(());
+type Data = BTreeMap<String, ByteString>;
+
+/// Sees to it that the Secret is there.
+pub(super) async fn keep(client: Client, namespace: String) {
+    let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
+    let until_then = "a cluster key that is deleted is not restored";
+    let mut watched = pin!(watch::object(secrets.clone(), NAME, until_then));
+    let mut last: Option<Data> = None;
+    let mut is_told = false;
+    let mut due = None;
+    loop {
+        tokio::select! {
+            Some(secret) = watched.next() => match secret {
+                Some(secret) => {
+                    last = secret.data;
+                    is_told = false;
+                    due = None;
+                }
+                None => {
+                    let wait = if last.is_some() { WAIT } else { Duration::ZERO };
+                    due = Some(Instant::now() + wait);
+                }
+            },
+            () = until(due) => {
+                let create = create(&client, &namespace, last.as_ref());
+                let created = known(REQUEST_TIMEOUT, "create Secret speaker-memberlist", create).await;
+                if created == Some(false) && !mem::replace(&mut is_told, true) {
+                    tracing::error!(
+                        "Secret {NAME} is missing, and agents run that have its key: agents with a new \
+                         one would not hear them, so none is made, and no agent can be started. Copy \
+                         the file /var/lib/kubelet/pods/*/volumes/kubernetes.io~secret/cluster-key/{KEY} \
+                         from a node with an agent, and run `kubectl -n {namespace} create secret \
+                         generic {NAME} --from-file={KEY}`"
+                    );
+                }
+                due = (created != Some(true)).then(|| Instant::now() + WAIT);
+            }
+        }
     }
+}
+
+/// Creates the Secret with what it held last, or with a new key. Whether it is there: a new key is
+/// refused while agents have another.
+async fn create(client: &Client, namespace: &str, last: Option<&Data>) -> Result<bool> {
+    let data = match last {
+        Some(data) => data.clone(),
+        None if are_agents_running(client, namespace).await? => return Ok(false),
+        None => [(KEY.to_owned(), ByteString(key()?.into_bytes()))].into(),
+    };
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(NAME.to_owned()),
             ..ObjectMeta::default()
         },
-        data: Some([(KEY.to_owned(), ByteString(key()?.into_bytes()))].into()),
+        data: Some(data),
         ..Secret::default()
     };
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     match secrets.create(&PostParams::default(), &secret).await {
-        Ok(_) => {
-            tracing::info!("created the cluster key: Secret {NAME}");
-            Ok(())
+        Ok(_) if last.is_some() => {
+            tracing::warn!("Secret {NAME} was deleted, and is restored with the same key");
         }
-        // Another controller was quicker.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot create Secret {NAME}")),
+        Ok(_) => tracing::info!("created the cluster key: Secret {NAME}"),
+        // Somebody else was quicker.
+        Err(kube::Error::Api(status)) if status.code == 409 => (),
+        Err(error) => return Err(error.into()),
     }
+    Ok(true)
+}
+
+/// Those that wait for the Secret do not run.
+async fn are_agents_running(client: &Client, namespace: &str) -> Result<bool> {
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    let running = ListParams::default()
+        .labels(AGENTS)
+        .fields("status.phase=Running")
+        .limit(1);
+    let running = pods.list_metadata(&running).await;
+    let running = running.context("listing the pods of agents")?;
+    Ok(!running.items.is_empty())
 }
 
 /// A new key, as a line of text.

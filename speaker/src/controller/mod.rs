@@ -25,7 +25,7 @@ use speaker_core::allocate::{Command, Input, Leader, Term, Timing};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, oneshot},
-    time::{sleep, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 
 use crate::kubernetes;
@@ -100,7 +100,7 @@ pub async fn run(options: Options) -> Result<()> {
     let readiness = webhooks.as_ref().map(|it| it.readiness.clone());
     let readiness = readiness.unwrap_or_else(|| Readiness::new(Ok(())));
     report::serve(options.http, to.clone(), readiness).await?;
-    tokio::spawn(ensure_key(client.clone(), options.namespace.clone()));
+    tokio::spawn(key::keep(client.clone(), options.namespace.clone()));
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut controller = Controller::new(client, &options, to)?;
@@ -120,17 +120,6 @@ pub async fn run(options: Options) -> Result<()> {
         webhooks.leave().await;
     }
     Ok(())
-}
-
-/// Makes the cluster's key, if there is none, as soon as that is possible.
-async fn ensure_key(client: Client, namespace: String) {
-    let what = "make the cluster's key";
-    while known(REQUEST_TIMEOUT, what, key::ensure(&client, &namespace))
-        .await
-        .is_none()
-    {
-        sleep(REQUEST_TIMEOUT).await;
-    }
 }
 
 struct Controller {

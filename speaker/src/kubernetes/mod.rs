@@ -17,7 +17,7 @@ pub mod publish;
 mod reach;
 mod selector;
 mod service_l2_status;
-mod watch;
+pub(crate) mod watch;
 
 pub use advertisement::{
     L2Advertisement, L2AdvertisementBody, L2AdvertisementSpec, L2AdvertisementStatus,
@@ -40,6 +40,10 @@ pub use service_l2_status::{
 
 /// Where an installation is, if nothing else is said.
 pub const NAMESPACE: &str = "speaker-system";
+
+/// The labels of the agents' pods.
+pub(crate) const AGENTS: &str =
+    "app.kubernetes.io/name=speaker,app.kubernetes.io/component=speaker";
 
 #[cfg(test)]
 mod crd_tests;

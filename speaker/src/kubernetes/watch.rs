@@ -1,4 +1,4 @@
-//! Watching objects of one kind.
+//! Watching objects of one kind, or one of them.
 
 use std::fmt::Debug;
 
@@ -12,6 +12,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
+
+use super::watch_config;
 
 /// What happens to the objects. Never ends; a watch that fails is tried again after a while.
 ///
@@ -46,6 +48,36 @@ where
             }
         };
         std::future::ready(event)
+    })
+}
+
+/// What an object is, now and whenever that changes; none, where there is none. Otherwise as
+/// [`events`].
+pub(crate) fn object<K>(
+    api: Api<K>,
+    name: &str,
+    until_then: &'static str,
+) -> impl Stream<Item = Option<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let config = watch_config().fields(&format!("metadata.name={name}"));
+    let mut listed = None;
+    events(api, config, until_then).filter_map(move |event| {
+        let object = match event {
+            Event::Init => {
+                listed = None;
+                None
+            }
+            Event::InitApply(object) => {
+                listed = Some(object);
+                None
+            }
+            Event::InitDone => Some(listed.take()),
+            Event::Apply(object) => Some(Some(object)),
+            Event::Delete(_) => Some(None),
+        };
+        std::future::ready(object)
     })
 }
 

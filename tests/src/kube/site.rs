@@ -24,6 +24,8 @@ use crate::{
 pub const NAMESPACE: &str = "speaker-system";
 /// More than anything here takes, on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_secs(30);
+/// What the agents share.
+const KEY: &str = "the secret of the nodes in the lab\n";
 /// A web server on port 80.
 pub const WEB: [Port<'static>; 1] = [("TCP", 80, 8080)];
 
@@ -69,7 +71,13 @@ impl Site {
             client: lab.host("client")?,
             key: tempfile::Builder::new().prefix("key").tempfile()?,
         };
-        std::fs::write(&site.key, "the secret of the nodes in the lab\n")?;
+        std::fs::write(&site.key, KEY)?;
+        site.kube.apply(&json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": "speaker-memberlist", "namespace": NAMESPACE },
+            "stringData": { "secretkey": KEY },
+        }))?;
         wait_until("the custom resources", LIMIT, || {
             Ok(site.apply_pool("lan", &["10.0.0.0/8", "fd00::/8"]).is_ok())
         })?;

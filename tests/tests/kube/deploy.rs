@@ -223,7 +223,10 @@ fn nobody_has_rights_that_they_have_no_use_for() {
             "speaker-controller",
             "patch validatingwebhookconfigurations/other",
         ),
-        ("speaker-controller", "list pods --namespace=speaker-system"),
+        (
+            "speaker-controller",
+            "watch pods --namespace=speaker-system",
+        ),
         (
             "speaker-controller",
             "delete configurationstates.metallb.io --namespace=speaker-system",

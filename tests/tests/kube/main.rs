@@ -6,6 +6,7 @@ mod configuration;
 mod controller;
 mod deploy;
 mod installed;
+mod key;
 mod metallb;
 mod random;
 mod replaced;

@@ -19,14 +19,11 @@ use speaker_core::intent::{Object, ObjectName};
 
 use super::objects::{Item, News, Resource, Valid, What};
 use crate::kubernetes::{
-    IPAddressPool, Invalid, L2Advertisement,
+    AGENTS, IPAddressPool, Invalid, L2Advertisement,
     client::watch_config,
     convert::{self, Source},
     watch,
 };
-
-/// The pods of agents: those of this project's labels.
-const AGENTS: &str = "app.kubernetes.io/name=speaker,app.kubernetes.io/component=speaker";
 
 /// Everything that an agent follows. Never ends; a watch that fails begins anew after a while.
 pub(super) fn all(client: &Client, namespace: &str) -> impl Stream<Item = News> + Send + 'static {

@@ -12,14 +12,13 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
-    runtime::watcher::Event,
 };
 use serde_json::json;
 
 use super::MANAGER;
 use crate::kubernetes::{
     Condition, ConditionStatus, ConfigurationResult, ConfigurationState, ConfigurationStateStatus,
-    client::watch_config, watch,
+    watch,
 };
 
 /// What is to be said of the configuration.
@@ -108,29 +107,12 @@ impl State {
 
     /// What it says, whenever that changes.
     pub(crate) fn watch(&self) -> impl Stream<Item = Said> + Send + use<> {
-        let config = watch_config().fields(&format!("metadata.name={}", self.name));
         let until_then = "nobody is told whether the configuration is accepted";
-        let Self {
-            labels, condition, ..
-        } = self;
-        let (labels, condition) = (labels.clone(), *condition);
-        let said = move |object: &ConfigurationState| said(object, &labels, condition);
-        let mut listed = Said::Nothing;
-        watch::events(self.states.clone(), config, until_then).filter_map(move |event| {
-            let said = match event {
-                Event::Init => {
-                    listed = Said::Nothing;
-                    None
-                }
-                Event::InitApply(object) => {
-                    listed = said(&object);
-                    None
-                }
-                Event::InitDone => Some(std::mem::take(&mut listed)),
-                Event::Apply(object) => Some(said(&object)),
-                Event::Delete(_) => Some(Said::Nothing),
-            };
-            std::future::ready(said)
+        let (labels, condition) = (self.labels.clone(), self.condition);
+        let states = watch::object(self.states.clone(), &self.name, until_then);
+        states.map(move |state| match state {
+            Some(state) => said(&state, &labels, condition),
+            None => Said::Nothing,
         })
     }
 
