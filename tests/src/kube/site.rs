@@ -1,6 +1,7 @@
 //! A cluster as its users have it: what deploy/ installs, and agents with no other rights.
 
 use std::{
+    fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -71,7 +72,7 @@ impl Site {
             client: lab.host("client")?,
             key: tempfile::Builder::new().prefix("key").tempfile()?,
         };
-        std::fs::write(&site.key, KEY)?;
+        fs::write(&site.key, KEY)?;
         site.kube.apply(&json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -138,6 +139,18 @@ impl Site {
         let namespace = format!("--namespace={NAMESPACE}");
         let delete = ["delete", &pod, &namespace, "--force", "--grace-period=0"];
         self.kube.kubectl(delete).unheard().run().map(drop)
+    }
+
+    /// Waits until a node's agent has written down for a restart that there is a VIP: it does so every
+    /// few seconds.
+    pub fn remembers(&self, number: usize, vip: IpAddr) -> Result<()> {
+        let host = &self.nodes[number].host;
+        let written = || fs::read_to_string("/run/lab/state/last-known-objects.json");
+        wait_until("what is known to be written down", LIMIT, || {
+            Ok(host
+                .run(written)
+                .is_ok_and(|it| it.contains(&vip.to_string())))
+        })
     }
 
     /// Has the API server ask the webhooks, as soon as a controller has made it trust them.

@@ -116,8 +116,9 @@ fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
         let mut site = Site::started(lab, 2)?;
         site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
         let owner = site.owner(V4)?;
-        // What is in force is written down every few seconds.
-        sleep(Duration::from_secs(6));
+        for number in 0..2 {
+            site.remembers(number, V4)?;
+        }
         let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
         let says = |site: &Site, result: &str, text: &str| {
             let what = format!("every node to say {result}");

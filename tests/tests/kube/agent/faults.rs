@@ -149,8 +149,9 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
         let mut site = Site::started(lab, 2)?;
         site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
         let owner = site.owner(V4)?;
-        // What is known is written down every few seconds.
-        sleep(Duration::from_secs(6));
+        for number in 0..2 {
+            site.remembers(number, V4)?;
+        }
         site.kube.kill_api()?;
         let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
         restart(&mut site, owner)?;
