@@ -336,6 +336,11 @@ impl Agent {
                         ownership.handle(cluster::Input::Rebalance, hands);
                         Ok(())
                     }
+                    Verb::EbpfLog { level } => {
+                        let kernel = &mut hands.shell.kernel;
+                        let level = level.into_level();
+                        kernel.set_ebpf_log_level(level).map_err(Into::into)
+                    }
                 };
                 drop(reply.send(done.map_err(|error| format!("{error:#}"))));
             }

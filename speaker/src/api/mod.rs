@@ -20,6 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use speaker_common::layout::Counters;
 use speaker_core::node::{LinkStatus, PlaceState, PlaceStatus, ProbeStatus, VipStatus};
+use tracing::level_filters::LevelFilter;
 
 /// Everything that `speaker status` shows, and `-o json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -190,6 +191,26 @@ pub enum Verb {
     },
     /// Spread the VIPs evenly over the nodes, with the fewest moves.
     Rebalance,
+    /// Load the build of the program that logs, or the one that does not.
+    EbpfLog {
+        /// What it logs, and above.
+        #[serde(with = "level")]
+        level: LevelFilter,
+    },
+}
+
+/// A level as its name.
+mod level {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use tracing::level_filters::LevelFilter;
+
+    pub(super) fn serialize<S: Serializer>(level: &LevelFilter, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(level)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<LevelFilter, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// A VIP, and each link that it is on.

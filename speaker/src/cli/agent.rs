@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use speaker_core::intent::Terms;
+use tracing::level_filters::LevelFilter;
 
 use super::{
     Places, address, block_on,
@@ -64,9 +65,15 @@ pub(super) struct Agent {
     #[command(flatten)]
     log: Log,
 
-    /// Load the eBPF program with logging, at this level
-    #[arg(long, env = "SPEAKER_EBPF_LOG_LEVEL", value_name = "LEVEL")]
-    ebpf_log_level: Option<tracing::Level>,
+    /// What the eBPF program logs of the frames it handles: off, error, warn, info, debug or trace.
+    /// Can be changed at run time: `speaker ebpf-log`
+    #[arg(
+        long,
+        env = "SPEAKER_EBPF_LOG_LEVEL",
+        default_value = "off",
+        value_name = "LEVEL"
+    )]
+    ebpf_log_level: LevelFilter,
 
     // Their headings hold for all that follows.
     #[command(flatten)]
@@ -112,8 +119,7 @@ enum XdpMode {
 impl Agent {
     pub(super) fn run(self) -> Result<()> {
         // The program's log is asked for separately, however quiet the agent is to be.
-        let program = self.ebpf_log_level.unwrap_or(self.log.level);
-        let _writes_until_dropped = self.log.init(Some((kernel::LOG_TARGET, program)));
+        let _writes_until_dropped = self.log.init(Some(kernel::LOG_TARGET));
         let node_name = match self.node_name {
             Some(name) => name,
             None => std::env::var(METALLB_NODE_NAME)
@@ -150,7 +156,7 @@ impl Agent {
             state_dir: self.places.state_dir,
             http: self.http,
             refresh: self.refresh,
-            ebpf_log_level: self.ebpf_log_level,
+            ebpf_log_level: self.ebpf_log_level.into_level(),
             membership: self.cluster.membership(in_cluster),
         }))
     }

@@ -1,4 +1,4 @@
-//! `speaker drain`, `undrain`, `move` and `rebalance`.
+//! What the agent is asked to do: `speaker drain`, `undrain`, `move`, `rebalance` and `ebpf-log`.
 
 use std::{
     net::IpAddr,
@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use clap::Args;
 use tokio::time::sleep;
+use tracing::level_filters::LevelFilter;
 
 use super::{Places, block_on, output::print};
 use crate::api::{Client, Verb, VipReport};
@@ -51,6 +52,19 @@ pub(super) struct Move {
 /// Spread the VIPs evenly over the nodes, with as few moves as possible
 #[derive(Debug, Args)]
 pub(super) struct Rebalance {
+    #[command(flatten)]
+    places: Places,
+}
+
+/// Let the eBPF program log each frame that it handles, or stop it
+///
+/// The agent swaps the program for its traced build, or back, without a gap in the answers; the lines
+/// are in the agent's log. Holds until the agent is restarted, which goes by --ebpf-log-level.
+#[derive(Debug, Args)]
+pub(super) struct EbpfLog {
+    /// off, error, warn, info, debug or trace; debug logs every frame for a VIP
+    level: LevelFilter,
+
     #[command(flatten)]
     places: Places,
 }
@@ -122,6 +136,20 @@ impl Rebalance {
             let mut client = Client::connect(&self.places.state_dir).await?;
             client.ask(&Verb::Rebalance).await?;
             print("rebalancing has begun; `speaker status` shows the owners\n")
+        })
+    }
+}
+
+impl EbpfLog {
+    pub(super) fn run(self) -> Result<()> {
+        block_on(async {
+            let mut client = Client::connect(&self.places.state_dir).await?;
+            let level = self.level;
+            client.ask(&Verb::EbpfLog { level }).await?;
+            print(match level {
+                LevelFilter::OFF => "the eBPF program logs nothing\n",
+                _ => "the eBPF program logs to the agent's log until `speaker ebpf-log off`\n",
+            })
         })
     }
 }

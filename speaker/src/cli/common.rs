@@ -55,13 +55,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Logs to standard error from now on, with another level for what has that target. Lines
+    /// Logs to standard error from now on, and whatever has that target at any level. Lines
     /// are written by a thread of their own until the guard is dropped: whoever reads the log may
     /// stand still, but the process must not, and rather loses lines.
-    pub(super) fn init(self, exception: Option<(&str, tracing::Level)>) -> WorkerGuard {
+    pub(super) fn init(self, exception: Option<&str>) -> WorkerGuard {
         let levels = Targets::new()
             .with_default(self.level)
-            .with_targets(exception);
+            .with_targets(exception.map(|target| (target, tracing::Level::TRACE)));
         let (writer, guard) = tracing_appender::non_blocking(io::stderr());
         let lines = tracing_subscriber::fmt::layer()
             .with_target(false)

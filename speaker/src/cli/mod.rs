@@ -40,6 +40,7 @@ enum Command {
     Undrain(ask::Undrain),
     Move(ask::Move),
     Rebalance(ask::Rebalance),
+    EbpfLog(ask::EbpfLog),
     Detach(detach::Detach),
 }
 
@@ -81,6 +82,7 @@ pub fn run() -> Result<()> {
         Command::Undrain(undrain) => undrain.run(),
         Command::Move(r#move) => r#move.run(),
         Command::Rebalance(rebalance) => rebalance.run(),
+        Command::EbpfLog(ebpf_log) => ebpf_log.run(),
         Command::Detach(detach) => detach.run(),
     };
     match result {
