@@ -189,6 +189,14 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    /// Sockets at ports that are free.
+    fn bound() -> Sockets {
+        let free = StdSocket::bind(loopback(0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        Sockets::bind(loopback(port)).unwrap()
+    }
+
     #[test]
     fn the_address_is_the_given_one_or_the_one_that_leads_to_a_peer() {
         let peer = Some(loopback(9));
@@ -202,10 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_and_probes_come_to_ports_of_their_own() {
-        let free = StdSocket::bind(loopback(0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let sockets = Sockets::bind(loopback(port)).unwrap();
+        let sockets = bound();
         let Endpoints { messages, probes } = sockets.endpoints();
         sockets.send_probe(probes, &[7; probe::LENGTH]);
         sockets.send_message(messages, b"hello");
@@ -223,10 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn neither_socket_is_kept_waiting_by_the_other() {
-        let free = StdSocket::bind(loopback(0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let sockets = Sockets::bind(loopback(port)).unwrap();
+        let sockets = bound();
         let Endpoints { messages, probes } = sockets.endpoints();
         for _ in 0..2 {
             sockets.send_message(messages, b"hello");
