@@ -139,7 +139,8 @@ impl Agent {
         let mut node = Node::new(choice, Announcer::new(&config, now));
         node.handle(Input::Adopted(shell.adopted()?), now);
         let mut hands = Hands { node, shell };
-        let mut ownership = Ownership::start(&node_name, membership, &state_dir, &mut hands)?;
+        let mut ownership =
+            Ownership::start(&node_name, membership, &state_dir, &mut hands).await?;
         let links = links.into_iter().collect();
         hands.node.handle(Input::Links(links), now);
         // Others are to count on this node from the moment that they meet it.

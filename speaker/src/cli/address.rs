@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::peers::PORT;
+use crate::peers::{HostName, PORT, Peer};
 
 /// `ADDR:PORT`. Brackets may surround an address of either family, so that a manifest can say
 /// `[$(HOST_IP)]:7472` without knowing which one a node has.
@@ -27,6 +27,23 @@ pub(super) fn of_node(text: &str) -> Result<SocketAddr, String> {
     };
     with_port(text).ok().or_else(without_port).ok_or_else(|| {
         "expected an IP address, optionally with a port, such as 192.0.2.7 or [2001:db8::7]:7946"
+            .to_owned()
+    })
+}
+
+/// `HOST[:PORT]`: an address as in [`of_node`], or a host name.
+pub(super) fn of_peer(text: &str) -> Result<Peer, String> {
+    let named = || {
+        let (host, port) = match text.split_once(':') {
+            Some((host, port)) => (host, port.parse().ok()?),
+            None => (text, PORT),
+        };
+        HostName::new(host, port).map(Peer::Name)
+    };
+    let address = of_node(text).ok().map(Peer::Address);
+    address.or_else(named).ok_or_else(|| {
+        "expected an IP address or a host name, optionally with a port, such as 192.0.2.7, \
+         [2001:db8::7]:7946 or node-b.example:7946"
             .to_owned()
     })
 }
@@ -74,6 +91,47 @@ mod tests {
         ] {
             assert!(with_port(text).is_err(), "{text}");
             assert!(of_node(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_an_address_or_a_host_name() {
+        for text in ["192.0.2.7", "2001:db8::7", "[2001:db8::7]:99"] {
+            assert_eq!(of_peer(text), of_node(text).map(Peer::Address));
+        }
+        let named = |host, port| Ok(Peer::Name(HostName::new(host, port).unwrap()));
+        assert_eq!(of_peer("node-b"), named("node-b", 7946));
+        assert_eq!(of_peer("node-b.lan:99"), named("node-b.lan", 99));
+        assert_eq!(of_peer("Node_B.example."), named("Node_B.example.", 7946));
+        assert_eq!(of_peer("7.example"), named("7.example", 7946));
+    }
+
+    #[test]
+    fn what_can_be_no_host_name_is_refused() {
+        let long = "a".repeat(64);
+        for text in [
+            "",
+            ".",
+            ":99",
+            "node-b:",
+            "node-b:port",
+            "node-b:65536",
+            "node-b:1:2",
+            "[node-b]",
+            "[node-b]:99",
+            "-node",
+            "node-",
+            "node..b",
+            "node b",
+            "http://node-b",
+            "192.0.2",
+            "192.0.2.256",
+            "192.0.2.7/24",
+            "7",
+            &long,
+        ] {
+            let refused = of_peer(text).expect_err(text);
+            assert!(refused.contains("a host name"), "{refused}");
         }
     }
 }

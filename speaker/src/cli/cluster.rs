@@ -6,22 +6,23 @@ use clap::{Args, ValueEnum};
 use speaker_core::cluster::{self, Settings};
 
 use super::address;
-use crate::agent::Membership;
+use crate::{agent::Membership, peers::Peer};
 
 /// Flags about sharing VIPs with other nodes.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sharing VIPs with other nodes")]
 pub(super) struct Cluster {
-    /// Address of another node that shares the VIPs; repeatable, and this node may be among them.
-    /// Default: none, this node owns all VIPs
+    /// Address or host name of another node that shares the VIPs; repeatable, and this node may be
+    /// among them. Names are looked up again while the agent runs. Default: none, this node owns all
+    /// VIPs
     #[arg(
         long = "peer",
         env = "SPEAKER_PEERS",
-        value_name = "ADDR[:PORT]",
+        value_name = "HOST[:PORT]",
         value_delimiter = ',',
-        value_parser = address::of_node
+        value_parser = address::of_peer
     )]
-    peers: Vec<SocketAddr>,
+    peers: Vec<Peer>,
 
     /// UDP address to listen on; the next port serves liveness probes. Default: the source address
     /// used to reach the first --peer, port 7946

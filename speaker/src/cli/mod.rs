@@ -93,8 +93,11 @@ pub fn run() -> Result<()> {
 
 /// Runs a command's future on this thread.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(future)
+        .build()?;
+    let result = runtime.block_on(future);
+    // A host name may take a resolver's time-out to look up, and nobody waits for it any more.
+    runtime.shutdown_background();
+    result
 }

@@ -8,8 +8,8 @@ use std::{
 
 use speaker_common::probe::{AgentLease, LENGTH};
 use speaker_core::cluster::{
-    Adopted, Claimant, Cluster, Command, Config, Input, KernelLease, Life, Placement, VipState,
-    describe_message, lease_flags,
+    Adopted, Claimant, Cluster, Command, Config, Configured, Input, KernelLease, Life, Placement,
+    VipState, describe_message, lease_flags,
 };
 
 use super::{
@@ -301,15 +301,13 @@ impl World {
     }
 
     /// The nodes that this one is told of.
-    pub(super) fn peers_of(&self, at: usize) -> BTreeSet<SocketAddr> {
+    pub(super) fn peers_of(&self, at: usize) -> Configured {
         let told = |other: &usize| match self.scenario.told.get(&at) {
             Some(told) => told.contains(other),
             None => true,
         };
-        (0..self.nodes.len())
-            .filter(|other| told(other) && !self.removed[*other])
-            .map(|other| self.nodes[other].endpoints.messages)
-            .collect()
+        let others = (0..self.nodes.len()).filter(|other| told(other) && !self.removed[*other]);
+        Configured::at(others.map(|other| self.nodes[other].endpoints.messages))
     }
 
     /// Starts an agent where none runs, and the host if it is off.

@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::net::if_::if_nametoindex;
+use nix::{
+    mount::{MsFlags, mount},
+    net::if_::if_nametoindex,
+};
 
 use super::{
     bpf::{self, Verdict},
@@ -28,6 +31,9 @@ use super::{
 /// Where an agent keeps its state: in the host's own `/run`, so that it outlives the agent and
 /// goes with the host.
 const STATE_DIRECTORY: &str = "/run/lab/state";
+
+/// A host's own `/etc/hosts`, under its own `/run`.
+const HOSTS: &str = "/run/lab/hosts";
 
 /// A host in namespaces of its own: network, mounts, host name and processes.
 ///
@@ -150,6 +156,21 @@ impl Host {
             ping(to, limit)
         })
         .with_context(|| format!("pinging from {}", self.name))
+    }
+
+    /// Replaces `/etc/hosts` by one of the host's own.
+    pub fn name_hosts(&self, lines: &str) -> Result<()> {
+        let none: Option<&str> = None;
+        self.run(|| -> Result<()> {
+            let is_first = !fs::exists(HOSTS)?;
+            fs::create_dir_all("/run/lab")?;
+            fs::write(HOSTS, lines)?;
+            if is_first {
+                mount(Some(HOSTS), "/etc/hosts", none, MsFlags::MS_BIND, none)?;
+            }
+            Ok(())
+        })
+        .with_context(|| format!("giving {} an /etc/hosts of its own", self.name))
     }
 
     /// A socket for raw frames on an interface.

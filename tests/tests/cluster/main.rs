@@ -4,6 +4,7 @@
 mod agents;
 mod flood;
 mod hosts;
+mod names;
 mod policies;
 mod programs;
 mod verbs;

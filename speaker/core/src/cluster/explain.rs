@@ -62,6 +62,13 @@ pub enum CandidateStanding {
     NotMember,
 }
 
+impl CandidateStanding {
+    /// The node is a member, whatever it may own.
+    pub fn is_member(self) -> bool {
+        !matches!(self, Self::Down | Self::Left | Self::NotMember)
+    }
+}
+
 /// A node that this one knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

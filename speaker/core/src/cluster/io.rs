@@ -13,6 +13,7 @@ use speaker_common::{
 };
 
 use super::{
+    configured::Configured,
     name::{Endpoints, Epoch, Life, NodeName},
     spans::Spans,
 };
@@ -42,8 +43,10 @@ pub enum Input {
     },
     /// What the kernel holds of the lease, read after each [`Command::Lease`].
     Kernel(KernelLease),
-    /// The addresses of all nodes that there are, whoever else was known before.
-    Peers(BTreeSet<SocketAddr>),
+    /// All nodes that there are, whoever else was known before.
+    Peers(Configured),
+    /// Other addresses than before for the names of [`Config::peers`].
+    Resolved(Configured),
     /// The keys of the probes: the first signs, all are accepted.
     Keys(Vec<Key>),
     /// What other nodes should know of this one's links.
@@ -364,7 +367,7 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// Nodes to look for, from which the others are learnt; none: [`Input::Peers`] will tell of all
     /// that there are, and this node waits for it before it joins.
-    pub peers: Option<BTreeSet<SocketAddr>>,
+    pub peers: Option<Configured>,
     /// Where nodes were that a former agent of this node knew: they are looked for too.
     pub remembered: BTreeMap<NodeName, SocketAddr>,
     /// Whether this node was drained before it restarted.

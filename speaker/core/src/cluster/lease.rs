@@ -10,6 +10,7 @@ use speaker_common::probe::Tenure;
 
 use super::{
     Cluster,
+    configured::Configured,
     io::{Adopted, AgentLease, Command, Event, KernelLease, LifeOver},
     message::Body,
     name::Life,
@@ -177,7 +178,7 @@ impl Cluster {
             let knows = self.live().any(|(_, peer)| peer.meeting.met);
             let known = !self.own.newcomer && knows;
             let waited = now >= until && (knows || !self.own.is_heard(now));
-            if met && majority && (known || waited || self.strangers().is_empty()) {
+            if met && majority && (known || waited || self.is_nobody_missing()) {
                 self.own.phase = Phase::Joined;
                 self.event(Event::Joined);
                 self.all_dirty();
@@ -232,26 +233,19 @@ impl Cluster {
         let known = known.count();
         // Who is unmet takes longest to find, and this is asked for each probe.
         let own = self.card.endpoints.messages;
-        let configured = self.addresses.len() - usize::from(self.addresses.contains(&own));
-        let others = configured + self.remembered.len();
+        let others = self.configured.most_unmet(own) + self.remembered.len();
         let outweighs = |unmet: usize| 2 * (1 + replying) > 1 + known + unmet;
         outweighs(others) || outweighs(self.unmet())
     }
 
     /// How many nodes there should be that this one has never met.
     fn unmet(&self) -> usize {
-        let met: BTreeSet<SocketAddr> = self
-            .peers
-            .values()
-            .filter(|peer| peer.state != State::Stranger)
-            .map(|peer| peer.card.endpoints.messages)
-            .chain([self.card.endpoints.messages])
-            .collect();
-        let addresses = self.addresses.iter().chain(self.remembered.values());
-        addresses
-            .filter(|address| !met.contains(address))
-            .collect::<BTreeSet<_>>()
-            .len()
+        let met = self.known_as(|state| state != State::Stranger);
+        let elsewhere = |address: &&SocketAddr| {
+            !met.contains_key(address) && !self.configured.contains(**address)
+        };
+        let remembered = self.remembered.values().filter(elsewhere);
+        self.configured.unmet(&met) + remembered.collect::<BTreeSet<_>>().len()
     }
 
     pub(super) fn on_kernel(&mut self, kernel: KernelLease, now: Instant) {
@@ -291,13 +285,19 @@ impl Cluster {
     }
 
     /// These are the nodes that there are. Others that are members stay so until they are down.
-    pub(super) fn on_peers(&mut self, addresses: BTreeSet<SocketAddr>, now: Instant) {
+    pub(super) fn on_peers(&mut self, peers: Configured, now: Instant) {
         self.complete = true;
         self.remembered.clear();
-        self.addresses = addresses;
+        self.configured = peers;
         if self.own.phase == Phase::Untold {
             self.own.phase = Phase::Joining(now + self.timing.longest_alone());
         }
+        self.invite_all(now);
+    }
+
+    /// The nodes to look for are elsewhere than was known.
+    pub(super) fn on_resolved(&mut self, peers: Configured, now: Instant) {
+        self.configured = peers;
         self.invite_all(now);
     }
 

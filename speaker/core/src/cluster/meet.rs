@@ -17,6 +17,7 @@ use std::{
 
 use super::{
     Cluster,
+    configured::Known,
     io::{Command, Downfall, Event, LifeOver},
     links::LinksHash,
     message::{Body, Card, Cursor, Page, ROOM, Side},
@@ -38,24 +39,35 @@ impl Cluster {
 
     /// Known addresses at which no member is.
     pub(super) fn strangers(&self) -> BTreeSet<SocketAddr> {
-        let own = self.card.endpoints.messages;
-        let members: BTreeSet<SocketAddr> = self
-            .live()
-            .map(|(_, peer)| peer.card.endpoints.messages)
-            .collect();
+        let members = self.known_as(|state| state == State::Live);
         self.peers
             .values()
             .filter(|peer| matches!(peer.state, State::Stranger | State::Down(_)))
             .map(|peer| peer.card.endpoints.messages)
-            .chain(self.addresses.iter().copied())
             .chain(self.remembered.values().copied())
-            .filter(|address| *address != own && !members.contains(address))
+            .filter(|address| !members.contains_key(address))
+            .chain(self.configured.strangers(&members))
             .collect()
+    }
+
+    /// This node, and the others that are in such a state.
+    pub(super) fn known_as(&self, wanted: impl Fn(State) -> bool) -> Known<'_> {
+        self.peers
+            .values()
+            .filter(|peer| wanted(peer.state))
+            .map(|peer| (peer.card.endpoints.messages, peer.links.known()))
+            .chain([(self.card.endpoints.messages, &self.links[..])])
+            .collect()
+    }
+
+    /// Every node that this one looks for is a member.
+    pub(super) fn is_nobody_missing(&self) -> bool {
+        self.configured.is_resolved() && self.strangers().is_empty()
     }
 
     /// The configuration does not say that there is no such node.
     pub(super) fn may_exist(&self, peer: &Peer) -> bool {
-        !self.complete || self.addresses.contains(&peer.card.endpoints.messages)
+        !self.complete || self.configured.contains(peer.card.endpoints.messages)
     }
 
     /// Has the nodes that are known written down, if they are others than before.

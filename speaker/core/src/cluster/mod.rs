@@ -37,6 +37,7 @@
 
 mod claim;
 mod complaints;
+mod configured;
 mod decide;
 mod display;
 mod explain;
@@ -72,6 +73,7 @@ use std::{
 use fastrand::Rng;
 use speaker_common::probe::Key;
 
+pub use configured::Configured;
 pub use explain::{Candidate, CandidateStanding, Explanation, Member};
 pub use io::{
     Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Input,
@@ -113,9 +115,8 @@ pub struct Cluster {
     own: Own,
     planned: bool,
 
-    /// The addresses that the cluster is configured to have.
-    addresses: BTreeSet<SocketAddr>,
-    /// There are no other nodes than at these.
+    configured: Configured,
+    /// There are no other nodes than these.
     complete: bool,
     /// Where nodes were that a former agent knew, and this one has yet to meet.
     remembered: BTreeMap<NodeName, SocketAddr>,
@@ -198,7 +199,7 @@ impl Cluster {
             own,
             planned: false,
             complete: peers.is_none(),
-            addresses: peers.unwrap_or_default(),
+            configured: peers.unwrap_or_default(),
             written: remembered.clone(),
             remembered,
             peers: BTreeMap::new(),
@@ -241,7 +242,8 @@ impl Cluster {
             Input::Probe(bytes) => self.on_probe(&bytes, watch::Path::Direct, now),
             Input::ProbeAnswered { to, reply } => self.send(&to, Body::Probe(reply.into())),
             Input::Kernel(kernel) => self.on_kernel(kernel, now),
-            Input::Peers(addresses) => self.on_peers(addresses, now),
+            Input::Peers(peers) => self.on_peers(peers, now),
+            Input::Resolved(peers) => self.on_resolved(peers, now),
             Input::Keys(keys) => self.keys = keys,
             Input::Links(links) => self.on_own_links(links, now),
             Input::Vips(vips) => {

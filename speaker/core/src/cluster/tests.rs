@@ -14,6 +14,7 @@ use super::*;
 mod links;
 mod memory;
 mod moves;
+mod names;
 
 const KEY: Key = Key([1, 2]);
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -63,7 +64,9 @@ fn config(node: usize, peers: usize, adopted: Option<Adopted>) -> Config {
         life: Life(7),
         adopted,
         keys: vec![KEY],
-        peers: Some((0..peers).map(|peer| endpoints(peer).messages).collect()),
+        peers: Some(Configured::at(
+            (0..peers).map(|peer| endpoints(peer).messages),
+        )),
         remembered: BTreeMap::new(),
         draining: false,
         failback: Failback::Never,
@@ -308,7 +311,7 @@ fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
     lab.feed(0, Input::Planned);
     lab.run(Duration::from_secs(5));
     assert!(lab.answering().is_empty());
-    lab.feed(0, Input::Peers(BTreeSet::new()));
+    lab.feed(0, Input::Peers(Configured::default()));
     assert_eq!(lab.answering(), [0]);
 }
 

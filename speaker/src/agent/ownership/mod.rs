@@ -20,8 +20,8 @@ use anyhow::Result;
 use speaker_common::wire::Mac;
 use speaker_core::{
     cluster::{
-        self, Claimant, Cluster, Command, Config, Endpoints, Event, Failback, Input, Life,
-        LinkInfo, Member, NodeName, Settings, Stop, Timing,
+        self, Claimant, Cluster, Command, Config, Configured, Endpoints, Event, Failback, Input,
+        Life, LinkInfo, Member, NodeName, Settings, Stop, Timing,
     },
     node,
 };
@@ -30,7 +30,7 @@ use tracing::{info, warn};
 
 use crate::{
     announce,
-    peers::{Datagram, endpoint},
+    peers::{Datagram, Lookup, Names, Peer},
     state,
     timer::until,
 };
@@ -43,8 +43,8 @@ const KEYS: Duration = Duration::from_secs(5);
 /// How this node takes part.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Other nodes' addresses; none: this node is alone, or `follow` is set.
-    pub peers: Vec<SocketAddr>,
+    /// Other nodes; none: this node is alone, or `follow` is set.
+    pub peers: Vec<Peer>,
     /// The configuration says which nodes there are ([`Ownership::set_peers`]).
     pub follow: bool,
     /// Where the others reach this node.
@@ -73,6 +73,8 @@ pub(super) enum Happening {
     Datagram(Datagram),
     /// It is time to look at the key file.
     Keys,
+    /// Peers' names are to be looked up, or one has been.
+    Names(Lookup),
     /// The wire has been asked for a VIP, which is free or not.
     Checked(IpAddr, bool),
 }
@@ -82,6 +84,7 @@ pub(super) struct Ownership {
     cluster: Cluster,
     /// None where this node is alone.
     net: Option<Net>,
+    names: Names,
     /// None where the configuration says which nodes there are.
     members: Option<Members>,
     drained: PathBuf,
@@ -113,7 +116,7 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    pub(super) fn start(
+    pub(super) async fn start(
         name: &str,
         options: Options,
         state_dir: &Path,
@@ -132,11 +135,19 @@ impl Ownership {
         let restart_grace = settings.restart_grace;
         let timing = Timing::new(settings)?;
         let name = NodeName::from(name);
-        let net = if peers.is_empty() && bind.is_none() && !follow {
-            None
+        let is_shared = !peers.is_empty() || bind.is_some() || follow;
+        let (members, remembered) = if is_shared && !follow {
+            let (members, known) = Members::open(state_dir)?;
+            (Some(members), known)
         } else {
-            let messages = endpoint(bind, peers.first().copied())?;
-            Some(Net::open(messages, &peers, key_file)?)
+            (None, Addresses::new())
+        };
+        let mut names = Names::new(peers, Instant::now());
+        let net = if is_shared {
+            let messages = net::own_address(bind, &mut names, &remembered).await?;
+            Some(Net::open(messages, &names, key_file)?)
+        } else {
+            None
         };
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoints = net.as_ref().map_or(
@@ -157,13 +168,6 @@ impl Ownership {
         if draining {
             warn!("this node is drained: it owns no VIPs until `speaker undrain`");
         }
-        let (members, remembered) = match net {
-            Some(_) if !follow => {
-                let (members, known) = Members::open(state_dir)?;
-                (Some(members), known)
-            }
-            Some(_) | None => (None, Addresses::new()),
-        };
         let adopted = hands.adopted()?;
         let config = Config {
             name: name.clone(),
@@ -171,7 +175,7 @@ impl Ownership {
             life: Life(wall_clock_ms()),
             adopted,
             keys: net.as_ref().map_or_else(Vec::new, Net::probe_keys),
-            peers: (!follow).then(|| peers.into_iter().collect()),
+            peers: (!follow).then(|| names.configured()),
             remembered,
             draining,
             failback,
@@ -182,6 +186,7 @@ impl Ownership {
             name,
             cluster: Cluster::new(config, timing, Instant::now()),
             net,
+            names,
             members,
             drained,
             draining,
@@ -210,9 +215,9 @@ impl Ownership {
         };
         let port = net.sockets.endpoints().messages.port();
         let addresses = peers.iter().map(|peer| SocketAddr::new(*peer, port));
-        let addresses = addresses.collect();
+        let configured = Configured::at(addresses);
         net.peers = peers;
-        self.handle(Input::Peers(addresses), hands);
+        self.handle(Input::Peers(configured), hands);
     }
 
     /// The next thing that happens by itself. Anybody can send datagrams, and so many that there is
@@ -247,6 +252,7 @@ impl Ownership {
             Some((vip, free)) = self.checked.1.recv() => Happening::Checked(vip, free),
             () = due => Happening::Due,
             () = keys => Happening::Keys,
+            lookup = self.names.next() => Happening::Names(lookup),
         }
     }
 
@@ -257,6 +263,7 @@ impl Ownership {
         match happening {
             Happening::Due => self.handle(Input::Tick, hands),
             Happening::Keys => self.read_keys(hands),
+            Happening::Names(lookup) => self.resolve(lookup, hands),
             Happening::Checked(vip, free) => {
                 self.handle(Input::Checked { vip, free }, hands);
             }
@@ -395,6 +402,25 @@ impl Ownership {
             Stop::Return(self.restart_grace)
         };
         self.handle(Input::Stop(stop), hands);
+    }
+
+    fn resolve(&mut self, lookup: Lookup, hands: &mut Hands) {
+        match lookup {
+            Lookup::Due => {
+                let live = self.cluster.members().filter(|it| it.standing.is_member());
+                let members = live.map(|member| member.endpoints.messages).collect();
+                self.names.look_up(&members, Instant::now());
+            }
+            Lookup::Done(answer) => {
+                if self.names.learn(answer) {
+                    if let Some(net) = &mut self.net {
+                        net.expect(&self.names);
+                    }
+                    let peers = self.names.configured();
+                    self.handle(Input::Resolved(peers), hands);
+                }
+            }
+        }
     }
 
     fn read_keys(&mut self, hands: &mut Hands) {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -11,7 +11,13 @@ use anyhow::{Context as _, Result, bail};
 use speaker_common::probe;
 use tracing::{info, warn};
 
-use crate::peers::{Keys, Sockets};
+use super::members::Addresses;
+use crate::peers::{Keys, Names, Sockets, endpoint};
+
+/// How long a start waits for peers' names, where this node's own address depends on them.
+const FIRST_LOOKUP: Duration = Duration::from_secs(1);
+/// Where nobody is (RFC 5737 §3): the way there is the default route.
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// How often one sender's unreadable messages are told of.
 const TELL: Duration = Duration::from_secs(10);
@@ -35,7 +41,7 @@ pub(super) struct Net {
 impl Net {
     pub(super) fn open(
         messages: SocketAddr,
-        peers: &[SocketAddr],
+        peers: &Names,
         key_file: Option<PathBuf>,
     ) -> Result<Self> {
         let Some(key_file) = key_file else {
@@ -50,7 +56,7 @@ impl Net {
             sockets: Sockets::bind(messages)?,
             keys,
             key_file,
-            peers: peers.iter().map(SocketAddr::ip).collect(),
+            peers: peers.addresses().map(|peer| peer.ip()).collect(),
             read: Instant::now(),
             unreadable: 0,
             last_unreadable: None,
@@ -88,6 +94,11 @@ impl Net {
             .is_some_and(|last| Instant::now() < last + TELL)
     }
 
+    /// The cluster's nodes are there, as far as is known.
+    pub(super) fn expect(&mut self, peers: &Names) {
+        self.peers = peers.addresses().map(|peer| peer.ip()).collect();
+    }
+
     pub(super) fn cannot_read(&mut self, from: SocketAddr) {
         self.unreadable += 1;
         let now = Instant::now();
@@ -105,4 +116,41 @@ impl Net {
             self.key_file.display()
         );
     }
+}
+
+/// Where the others reach this node: the given address, or the one from which it would send to a
+/// peer.
+pub(super) async fn own_address(
+    bind: Option<SocketAddr>,
+    names: &mut Names,
+    remembered: &Addresses,
+) -> Result<SocketAddr> {
+    let is_given = bind.is_some_and(|bind| !bind.ip().is_unspecified());
+    if !is_given && names.addresses().next().is_none() && remembered.is_empty() {
+        names.look_up_first(FIRST_LOOKUP).await;
+    }
+    let known = names.addresses().chain(remembered.values().copied());
+    let known: Vec<SocketAddr> = known.collect();
+    // All nodes have to take the same family, whichever their resolvers name first.
+    let is_ipv4 = bind.is_none_or(|bind| bind.is_ipv4());
+    let peer = known.iter().find(|peer| peer.is_ipv4() == is_ipv4);
+    let peer = peer.or(known.first()).copied();
+    let own = if is_given || peer.is_some() || !names.is_needed() {
+        endpoint(bind, peer)?
+    } else {
+        let Ok(own) = endpoint(bind, Some(ELSEWHERE)) else {
+            bail!(
+                "no peer (--peer) can be resolved yet, and without a default route this node's own \
+                 address is unknown: set --gossip-bind to the address at which other nodes reach it"
+            );
+        };
+        warn!(
+            "no peer (--peer) can be resolved yet: listening on {}, the address of the default \
+             route; if other nodes reach this one at another address, set --gossip-bind",
+            own.ip()
+        );
+        own
+    };
+    names.listen(own);
+    Ok(own)
 }

@@ -1,0 +1,154 @@
+//! The other nodes that the configuration names, and where they may be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use super::io::LinkInfo;
+
+/// Configured nodes: each is at one of its addresses, or nobody knows yet where it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    nodes: BTreeSet<BTreeSet<SocketAddr>>,
+    /// How many have a name that has not been resolved.
+    unresolved: usize,
+}
+
+/// Nodes that are known, by the address that they send from, and their links.
+pub(super) type Known<'a> = BTreeMap<SocketAddr, &'a [LinkInfo]>;
+
+impl FromIterator<BTreeSet<SocketAddr>> for Configured {
+    /// From the addresses of each node; none: its name has not been resolved.
+    fn from_iter<T: IntoIterator<Item = BTreeSet<SocketAddr>>>(nodes: T) -> Self {
+        let mut configured = Self::default();
+        for addresses in nodes {
+            if addresses.is_empty() {
+                configured.unresolved += 1;
+            } else {
+                configured.nodes.insert(addresses);
+            }
+        }
+        configured
+    }
+}
+
+impl Configured {
+    /// Nodes with one address each.
+    pub fn at(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let nodes = addresses.into_iter();
+        nodes.map(|address| BTreeSet::from([address])).collect()
+    }
+
+    /// It is known of all where they may be.
+    pub(super) fn is_resolved(&self) -> bool {
+        self.unresolved == 0
+    }
+
+    /// Whether one of the nodes may be there.
+    pub(super) fn contains(&self, address: SocketAddr) -> bool {
+        // Most nodes have one address.
+        let only = BTreeSet::from([address]);
+        self.nodes.contains(&only) || self.nodes.iter().any(|node| node.contains(&address))
+    }
+
+    /// The addresses at which none of these nodes is.
+    pub(super) fn strangers(&self, known: &Known) -> impl Iterator<Item = SocketAddr> {
+        self.nodes.iter().flat_map(|node| unmet(node, known))
+    }
+
+    /// How many of the configured nodes are none of these. A name that several nodes share counts
+    /// once until one of them is known, and then once for each of the others.
+    pub(super) fn unmet(&self, known: &Known) -> usize {
+        let nodes = self.nodes.iter().map(|node| {
+            let left = unmet(node, known).len();
+            if left == node.len() { 1 } else { left }
+        });
+        self.unresolved + nodes.sum::<usize>()
+    }
+
+    /// No more than this are [`unmet`](Self::unmet), whoever is known besides the node at `own`.
+    pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
+        let addresses = self.nodes.iter().map(BTreeSet::len).sum::<usize>();
+        self.unresolved + addresses - usize::from(self.contains(own))
+    }
+}
+
+/// The addresses of a configured node at which no known node is. One that is at one of them also has
+/// those of its links.
+fn unmet(node: &BTreeSet<SocketAddr>, known: &Known) -> Vec<SocketAddr> {
+    let met = node.iter().filter_map(|address| known.get(address));
+    let links = met.flat_map(|links| links.iter());
+    let theirs: BTreeSet<IpAddr> = links
+        .flat_map(|link| link.subnets.iter().map(|(ip, _)| *ip))
+        .collect();
+    let mut left: Vec<SocketAddr> = node.iter().copied().collect();
+    left.retain(|address| !known.contains_key(address) && !theirs.contains(&address.ip()));
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(host: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, host], 7946))
+    }
+
+    fn named(nodes: &[&[u8]]) -> Configured {
+        let addresses = |hosts: &&[u8]| hosts.iter().map(|host| at(*host)).collect();
+        nodes.iter().map(addresses).collect::<Configured>()
+    }
+
+    /// Which addresses no known node has, and how many nodes are not known; known ones have a link
+    /// with a second address.
+    fn check(configured: &Configured, known: &[u8], strangers: &[u8], unmet: usize) {
+        let links: Vec<_> = known
+            .iter()
+            .map(|host| {
+                let link = LinkInfo {
+                    name: "eth0".to_owned(),
+                    mac: [2, 0, 0, 0, 0, *host],
+                    up: true,
+                    subnets: vec![(at(*host).ip(), 24), (at(100 + host).ip(), 24)],
+                    obstacle: None,
+                };
+                (at(*host), [link])
+            })
+            .collect();
+        let known: Known = links.iter().map(|(at, links)| (*at, &links[..])).collect();
+        let expected: Vec<SocketAddr> = strangers.iter().map(|host| at(*host)).collect();
+        let found: Vec<SocketAddr> = configured.strangers(&known).collect();
+        assert_eq!((found, configured.unmet(&known)), (expected, unmet));
+        assert!(configured.most_unmet(at(1)) >= unmet);
+    }
+
+    #[test]
+    fn a_node_with_several_addresses_is_one_node() {
+        let configured = named(&[&[1, 101], &[2, 102], &[3]]);
+        check(&configured, &[1], &[2, 102, 3], 2);
+        check(&configured, &[1, 2], &[3], 1);
+        check(&configured, &[1, 2, 3], &[], 0);
+    }
+
+    #[test]
+    fn nodes_that_share_a_name_are_each_looked_for() {
+        let configured = named(&[&[1, 2, 3]]);
+        check(&configured, &[1], &[2, 3], 2);
+        check(&configured, &[1, 2], &[3], 1);
+        check(&named(&[&[2, 3, 4]]), &[1], &[2, 3, 4], 1);
+    }
+
+    #[test]
+    fn a_node_that_is_configured_twice_counts_once() {
+        check(&named(&[&[2], &[2], &[1]]), &[1], &[2], 1);
+    }
+
+    #[test]
+    fn a_name_that_is_not_resolved_is_a_node_that_is_not_met() {
+        let configured = named(&[&[], &[], &[2]]);
+        check(&configured, &[1, 2], &[], 2);
+        assert!(!configured.is_resolved());
+        assert!(named(&[&[1], &[2]]).is_resolved());
+    }
+}

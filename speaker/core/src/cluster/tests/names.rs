@@ -1,0 +1,96 @@
+//! Nodes that are configured by name, and where they turn out to be.
+
+use super::*;
+
+/// The nodes at these numbers; none: a name that cannot be resolved.
+fn told(peers: &[Option<usize>]) -> Configured {
+    let addresses = |peer: &Option<usize>| peer.map(|at| endpoints(at).messages);
+    let peers = peers
+        .iter()
+        .map(|peer| addresses(peer).into_iter().collect());
+    peers.collect::<Configured>()
+}
+
+impl Lab {
+    /// A new agent on a node, that is told of these.
+    fn start(&mut self, node: usize, peers: Configured) {
+        self.start_with(node, peers, Partition::Available);
+    }
+
+    fn start_with(&mut self, node: usize, peers: Configured, partition: Partition) {
+        let config = Config {
+            peers: Some(peers),
+            life: Life(self.nodes[node].lease.life + 1),
+            ..config(node, 0, None)
+        };
+        let timing = Timing::new(Settings::new(partition)).unwrap();
+        self.nodes[node].agent = Cluster::new(config, timing, self.now);
+        self.nodes[node].answers.clear();
+        self.obey(node);
+        let vips = vec![(VIP, Some(placement(self.nodes.len())))];
+        self.feed(node, Input::Vips(vips));
+        self.feed(node, Input::Planned);
+    }
+
+    /// How long it takes until a node answers.
+    fn answers_after(&mut self, node: usize) -> Duration {
+        let begun = self.now;
+        while !self.answering().contains(&node) {
+            self.run(Duration::from_millis(10));
+            assert!(self.now < begun + Duration::from_secs(60), "it never does");
+        }
+        self.now - begun
+    }
+}
+
+#[test]
+fn a_name_that_is_never_resolved_is_waited_for_like_a_node_that_is_silent() {
+    let [silent, nameless, nobody] = [&[Some(1)][..], &[None], &[]].map(|peers| {
+        let mut lab = Lab::new(2);
+        lab.away = Some(1);
+        lab.start(0, told(peers));
+        lab.answers_after(0)
+    });
+    assert_eq!(nameless, silent);
+    assert_eq!(nobody, Duration::ZERO);
+    assert!(silent > Duration::from_secs(2), "{silent:?}");
+}
+
+#[test]
+fn a_name_that_is_resolved_while_others_are_looked_for_leaves_the_owner_its_vips() {
+    let mut lab = Lab::new(2);
+    lab.start(1, told(&[]));
+    assert_eq!(lab.answering(), [1]);
+    lab.start(0, told(&[None]));
+    lab.run(Duration::from_secs(1));
+    lab.feed(0, Input::Resolved(told(&[Some(1)])));
+    for _ in 0..500 {
+        assert_eq!(lab.answering(), [1]);
+        lab.run(Duration::from_millis(10));
+    }
+    let is_up = |event: &Event| matches!(event, Event::MemberUp(_));
+    assert!(lab.nodes[0].events.iter().any(is_up));
+}
+
+#[test]
+fn nodes_whose_names_are_resolved_late_become_one_cluster() {
+    let mut lab = Lab::new(2);
+    for node in 0..2 {
+        lab.start(node, told(&[None]));
+    }
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering(), [0, 1], "neither knows of the other");
+    lab.feed(0, Input::Resolved(told(&[Some(1)])));
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering().len(), 1);
+}
+
+#[test]
+fn under_a_majority_policy_a_name_that_is_not_resolved_is_a_node_that_is_missing() {
+    for (peers, expect) in [(&[None, None][..], &[][..]), (&[], &[0])] {
+        let mut lab = Lab::new(1);
+        lab.start_with(0, told(peers), Partition::Majority);
+        lab.run(Duration::from_secs(10));
+        assert_eq!(lab.answering(), expect);
+    }
+}
