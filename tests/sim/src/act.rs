@@ -111,10 +111,17 @@ impl World {
                 choked.chokes += 1;
                 choked.choked = Some((self.now, choked.present_life()));
             }
+            Fault::Deaf { node, .. } => {
+                self.nodes[node].deaf += 1;
+                self.touched.insert(node);
+            }
             Fault::Storm { loss, .. } => self.net.weather.loss += loss,
             Fault::NoProbes { .. } => self.net.probes_blocked = true,
-            Fault::Split { .. } | Fault::OneWay { .. } | Fault::Cut { .. } | Fault::Mute { .. } => {
-            }
+            Fault::Split { .. }
+            | Fault::OneWay { .. }
+            | Fault::Cut { .. }
+            | Fault::Holes { .. }
+            | Fault::Mute { .. } => {}
         }
         for (from, to) in self.ways(index) {
             self.net.close(from, to);
@@ -158,6 +165,10 @@ impl World {
                 choked.chokes -= 1;
                 choked.choked = choked.choked.map(|(_, life)| (self.now, life));
             }
+            Fault::Deaf { node, .. } => {
+                self.nodes[node].deaf -= 1;
+                self.touched.insert(node);
+            }
             Fault::Storm { loss, .. } => self.net.weather.loss -= loss,
             Fault::NoProbes { .. } => self.net.probes_blocked = false,
             Fault::Crash { .. }
@@ -172,6 +183,7 @@ impl World {
             | Fault::Split { .. }
             | Fault::OneWay { .. }
             | Fault::Cut { .. }
+            | Fault::Holes { .. }
             | Fault::Mute { .. } => {}
         }
         for (from, to) in self.ways(index) {
@@ -190,6 +202,8 @@ impl World {
             Fault::Cut { one, other, .. } => {
                 (from, to) == (*one, *other) || (to, from) == (*one, *other)
             }
+            Fault::Holes { ways, .. } => ways.contains(&(from, to)),
+            Fault::Deaf { node, .. } => from != to && to == *node,
             Fault::Mute { node, inbound, .. } => {
                 from != to && if *inbound { to == *node } else { from == *node }
             }

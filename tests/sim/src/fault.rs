@@ -42,6 +42,14 @@ pub enum Fault {
     OneWay { from: usize, to: usize, span: u64 },
     /// No packet passes between the two.
     Cut { one: usize, other: usize, span: u64 },
+    /// No packet passes from the first to the second of each pair.
+    Holes {
+        ways: Vec<(usize, usize)>,
+        span: u64,
+    },
+    /// Nothing reaches the node, not even a client's request or another's announcement; what it
+    /// sends arrives.
+    Deaf { node: usize, span: u64 },
     /// What a node sends is lost, or what is sent to it.
     Mute {
         node: usize,
@@ -84,6 +92,8 @@ impl Fault {
             | Self::Split { span, .. }
             | Self::OneWay { span, .. }
             | Self::Cut { span, .. }
+            | Self::Holes { span, .. }
+            | Self::Deaf { span, .. }
             | Self::Mute { span, .. }
             | Self::Choke { span, .. }
             | Self::Storm { span, .. }

@@ -121,6 +121,8 @@ impl Watchdog {
             Fault::Cut { one, other, .. } => vec![*one, *other],
             Fault::Busy { .. }
             | Fault::Split { .. }
+            | Fault::Holes { .. }
+            | Fault::Deaf { .. }
             | Fault::Mute { .. }
             | Fault::Choke { .. }
             | Fault::Storm { .. }

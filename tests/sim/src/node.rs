@@ -132,6 +132,8 @@ pub(super) struct Node {
     pub(super) remembered: BTreeMap<NodeName, SocketAddr>,
     /// The links that VIPs are on are up.
     pub(super) linked: bool,
+    /// What keeps everything on the wire from it.
+    pub(super) deaf: u32,
     /// What keeps the agent's packets from leaving.
     pub(super) chokes: u32,
     /// When that last began or ended, and which life of which boot the kernel was in when it began.
@@ -180,6 +182,7 @@ impl Node {
             draining: false,
             remembered: BTreeMap::new(),
             linked: true,
+            deaf: 0,
             chokes: 0,
             choked: None,
             stopping: false,
@@ -210,6 +213,11 @@ impl Node {
 
     /// A client that asks for the VIP now is answered by this node.
     pub(super) fn answers(&self, vip: usize, now: u64) -> bool {
+        self.deaf == 0 && self.would_answer(vip, now)
+    }
+
+    /// So it is if it hears the client.
+    pub(super) fn would_answer(&self, vip: usize, now: u64) -> bool {
         self.up && !self.frozen && self.kernel.answer.contains(&vip) && self.stands(now)
     }
 

@@ -112,6 +112,16 @@ impl Scenario {
             // Nodes that were never there together cannot know of each other.
             scenario.starts[0] = 0;
         }
+        if nodes > 1 && rng.u8(0..5) == 0 {
+            let span = rng.u64(200..20_000);
+            let ways = holes(&mut rng, nodes);
+            scenario = scenario.with(rng.u64(4_000 + spread..=at), Fault::Holes { ways, span });
+        }
+        if rng.u8(0..8) == 0 {
+            let node = rng.usize(0..nodes);
+            let span = rng.u64(200..20_000);
+            scenario = scenario.with(rng.u64(4_000 + spread..=at), Fault::Deaf { node, span });
+        }
         scenario
     }
 
@@ -235,6 +245,20 @@ fn follows(rng: &mut Rng, vips: usize) -> BTreeMap<usize, usize> {
         }
     }
     follows
+}
+
+/// Some pairs of nodes, each of which loses what goes one way or both.
+fn holes(rng: &mut Rng, nodes: usize) -> Vec<(usize, usize)> {
+    let mut ways = Vec::new();
+    for _ in 0..rng.usize(1..=nodes) {
+        let one = rng.usize(0..nodes);
+        let other = (one + rng.usize(1..nodes)) % nodes;
+        ways.push((one, other));
+        if rng.bool() {
+            ways.push((other, one));
+        }
+    }
+    ways
 }
 
 fn fault(rng: &mut Rng, nodes: usize, vips: usize) -> Fault {

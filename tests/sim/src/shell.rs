@@ -1,10 +1,6 @@
 //! What a host does with packets, and the shell with the agent's commands.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use speaker_common::probe::{AgentLease, LENGTH};
 use speaker_core::cluster::{
@@ -203,11 +199,12 @@ impl World {
                 let number = vip_at(vip);
                 let taken =
                     |other: usize| other != at && self.nodes[other].answers(number, self.now);
-                let free = !self.scenario.wired || !(0..self.nodes.len()).any(taken);
+                let hears = self.scenario.wired && self.nodes[at].deaf == 0;
+                let free = !hears || !(0..self.nodes.len()).any(taken);
                 let input = Input::Checked { vip, free };
                 let boots = self.nodes[at].boots;
                 self.at(
-                    self.now + 200 * MS,
+                    self.now + if free { 300 * MS } else { MS },
                     What::Input {
                         node: at,
                         boots,
@@ -227,7 +224,7 @@ impl World {
             return;
         }
         for vip in std::mem::take(&mut self.nodes[at].unannounced) {
-            if self.nodes[at].answers(vip, self.now) {
+            if self.nodes[at].would_answer(vip, self.now) {
                 self.watchdog.announced(at, vip);
                 self.spread_announcement(at, vip);
                 let again = self.now + 1_100 * MS;
@@ -238,12 +235,12 @@ impl World {
 
     /// Everybody's XDP program sees the announcement of a VIP that it answers for itself.
     pub(super) fn spread_announcement(&mut self, at: usize, vip: usize) {
-        if !self.scenario.wired || !self.nodes[at].answers(vip, self.now) {
+        if !self.scenario.wired || !self.nodes[at].would_answer(vip, self.now) {
             return;
         }
         for other in 0..self.nodes.len() {
             let node = &self.nodes[other];
-            if other != at && node.kernel.answer.contains(&vip) {
+            if other != at && node.deaf == 0 && node.kernel.answer.contains(&vip) {
                 let input = Input::WireClaim {
                     vip: address_of(vip),
                     by: Claimant::Node(self.nodes[at].name.clone()),

@@ -65,6 +65,32 @@ fn seeds_of_the_fourth_part() {
     many_seeds(3);
 }
 
+/// More nodes than a seed has by itself: each is watched by few of the others.
+fn seeds_of(nodes: usize, seeds: std::ops::Range<u64>) {
+    let options = Options {
+        nodes: Some(nodes),
+        ..Options::default()
+    };
+    for seed in seeds {
+        if let Err(failure) = sim::run(seed, &options) {
+            panic!(
+                "{failure}\nplay it again: cargo xtask sim --start {seed} --seeds 1 --nodes {nodes} \
+                 --trace"
+            );
+        }
+    }
+}
+
+#[test]
+fn seeds_of_thirty_nodes() {
+    seeds_of(30, 0..8);
+}
+
+#[test]
+fn seeds_of_two_hundred_nodes() {
+    seeds_of(200, 0..1);
+}
+
 /// Seeds that once broke an invariant, and how.
 const FOUND: [(u64, Option<usize>, &str); 14] = [
     (
@@ -390,6 +416,29 @@ fn a_node_that_was_never_configured_is_looked_for_for_days() {
     }
     let (one, other, span) = (1, 2, 25 * 3_600_000);
     play(scenario.with(60_000, Fault::Cut { one, other, span }));
+}
+
+/// It announces what it owns when it believes itself alone, and answers nobody. Of two nodes the
+/// other has nobody left to renew its lease.
+#[test]
+fn a_node_that_hears_nothing_takes_no_vip_from_those_that_answer() {
+    for nodes in [3, 5] {
+        let (node, span) = (0, 20_000);
+        let mut scenario = several(1, nodes).with(10_000, Fault::Deaf { node, span });
+        scenario.wired = true;
+        let tally = play(scenario);
+        let most = Duration::from_millis(500);
+        assert!(gap(tally) < most, "{nodes} nodes: {:?}", gap(tally));
+    }
+}
+
+#[test]
+fn pairs_that_do_not_hear_each_other_move_nothing_while_each_is_heard_by_another() {
+    // What each sends to the one before it is lost.
+    let ways = (0..10).map(|from| (from, (from + 9) % 10)).collect();
+    let span = 20_000;
+    let tally = play(several(1, 10).with(10_000, Fault::Holes { ways, span }));
+    assert_eq!((tally.takeovers, tally.longest_gap), (30, 0));
 }
 
 #[test]

@@ -4,6 +4,9 @@
 //! announcements. No epoch is in them, but it can be told: whoever took a VIP over while the
 //! other was already down in its eyes has the higher one, and mostly both know which of them that
 //! is. Should both go on all the same, the hash's order settles it.
+//!
+//! A node that hears nothing announces its VIPs like any other, and answers for none of them. So
+//! whoever is to concede a VIP first asks the wire whether anybody else answers for it.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -36,6 +39,8 @@ struct Contest {
     answered: Option<Instant>,
     /// It has done so at the end of the time in which words could have settled it.
     challenged: bool,
+    /// The wire is being asked whether the other one answers.
+    asked: bool,
 }
 
 impl Contest {
@@ -109,9 +114,19 @@ impl Cluster {
     }
 
     pub(super) fn on_checked(&mut self, vip: IpAddr, free: bool, now: Instant) {
-        if let Some(seat) = self.seats.get_mut(&vip)
-            && seat.wire.check == Check::Asked
+        let Some(seat) = self.seats.get_mut(&vip) else {
+            return;
+        };
+        if let Some(contest) = &mut seat.wire.contest
+            && std::mem::take(&mut contest.asked)
+            && seat.mine.is_owned()
         {
+            let with = contest.with.clone();
+            match free {
+                true => self.answer_contest(vip, now),
+                false => self.concede(vip, &with, now),
+            }
+        } else if seat.wire.check == Check::Asked {
             seat.wire.check = if free {
                 Check::Free
             } else {
@@ -179,6 +194,7 @@ impl Cluster {
                     since: now,
                     answered: None,
                     challenged: false,
+                    asked: false,
                 };
                 self.due.insert((contest.challenge(), vip));
                 seat.wire.contest = Some(contest);
@@ -189,11 +205,20 @@ impl Cluster {
             }
         };
         match yields {
-            _ if late && better => self.concede(vip, name, now),
+            _ if late && better => self.ask_before_conceding(vip),
             _ if late => self.answer_contest(vip, now),
-            Some(true) => self.concede(vip, name, now),
+            Some(true) => self.ask_before_conceding(vip),
             Some(false) if self.may_answer_contest(vip, now) => self.answer_contest(vip, now),
             Some(false) | None => {}
+        }
+    }
+
+    fn ask_before_conceding(&mut self, vip: IpAddr) {
+        if let Some(seat) = self.seats.get_mut(&vip)
+            && let Some(contest) = &mut seat.wire.contest
+            && !std::mem::replace(&mut contest.asked, true)
+        {
+            self.commands.push_back(Command::Check(vip));
         }
     }
 
