@@ -245,13 +245,14 @@ impl World {
         }
     }
 
-    /// Looks at all VIPs every millisecond (if there are very many, more seldom), and in between at
+    /// Looks at all VIPs every millisecond (more seldom if there are very many, or nodes), and in between at
     /// those that a node may have begun to answer for.
     fn check_vips(&mut self, settled: bool) -> Option<(Invariant, String)> {
         let touched = std::mem::take(&mut self.touched);
         let all = self.now >= self.watchdog.next_look;
         let vips: BTreeSet<usize> = if all {
-            self.watchdog.next_look = self.now + MS * (1 + self.scenario.vips as u64 / 100);
+            let all = self.scenario.vips * self.nodes.len();
+            self.watchdog.next_look = self.now + MS * (1 + all as u64 / 300);
             (0..self.scenario.vips).collect()
         } else {
             let answers = touched.iter().map(|node| &self.nodes[*node].kernel.answer);

@@ -35,7 +35,7 @@ fn several(seed: u64, nodes: usize) -> Scenario {
 }
 
 /// Parts of what is played in every run of the tests, side by side.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 400;
 
 fn many_seeds(part: u64) {
     for seed in part * SEEDS..(part + 1) * SEEDS {
@@ -72,7 +72,7 @@ fn seeds_of(nodes: usize, seeds: std::ops::Range<u64>) {
         ..Options::default()
     };
     for seed in seeds {
-        if let Err(failure) = sim::run(seed, &options) {
+        if let Err(failure) = speaker_sim::run(seed, &options) {
             panic!(
                 "{failure}\nplay it again: cargo xtask sim --start {seed} --seeds 1 --nodes {nodes} \
                  --trace"
@@ -83,12 +83,7 @@ fn seeds_of(nodes: usize, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn seeds_of_thirty_nodes() {
-    seeds_of(30, 0..8);
-}
-
-#[test]
-fn seeds_of_two_hundred_nodes() {
-    seeds_of(200, 0..1);
+    seeds_of(30, 0..4);
 }
 
 /// Seeds that once broke an invariant, and how.
