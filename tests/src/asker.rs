@@ -54,6 +54,9 @@ pub struct Answerer {
 #[derive(Clone, Debug)]
 pub struct Asked(pub Vec<Request>);
 
+/// A second answer to a request: when it came, and the MAC that it named.
+pub type Second = (SystemTime, Mac);
+
 impl Asker {
     /// Begins to ask, from the host's `eth0`.
     pub fn start(client: &Host, vip: IpAddr, every: Duration) -> Result<Self> {
@@ -87,11 +90,23 @@ impl Asker {
     }
 
     /// Ends it, and tells how it went.
-    pub fn stop(mut self) -> Result<Asked> {
+    ///
+    /// # Panics
+    ///
+    /// If a request was answered twice.
+    pub fn stop(self) -> Result<Asked> {
+        let (asked, seconds) = self.stop_and_count()?;
+        assert!(seconds.is_empty(), "answered twice: {seconds:?}");
+        Ok(asked)
+    }
+
+    /// Ends it, and tells how it went, and what was answered twice.
+    pub fn stop_and_count(mut self) -> Result<(Asked, Vec<Second>)> {
         self.stop = None;
         self.thread.join().expect("it does not panic")?;
         thread::sleep(LATE);
         let mut requests = BTreeMap::new();
+        let mut seconds = Vec::new();
         for frame in self.wire.frames() {
             let Some((number, answer)) = number(&frame, self.vip) else {
                 continue;
@@ -102,13 +117,16 @@ impl Asker {
                     requests.insert(number, Request { at, answer: None });
                 }
                 Some(mac) => {
-                    let request = requests.get_mut(&number).context("an answer unasked for")?;
-                    assert!(request.answer.is_none(), "answered twice: {frame:?}");
-                    request.answer = Some((frame.at, mac));
+                    let request: &mut Request =
+                        requests.get_mut(&number).context("an answer unasked for")?;
+                    match request.answer {
+                        None => request.answer = Some((frame.at, mac)),
+                        Some(_) => seconds.push((frame.at, mac)),
+                    }
                 }
             }
         }
-        Ok(Asked(requests.into_values().collect()))
+        Ok((Asked(requests.into_values().collect()), seconds))
     }
 }
 
@@ -147,6 +165,16 @@ impl Asked {
             }
         }
         answerers
+    }
+
+    /// The longest time without an answer between two answers.
+    pub fn outage(&self) -> Duration {
+        let answered = self.0.iter().filter_map(|it| Some(it.answer?.0));
+        let times: Vec<SystemTime> = answered.collect();
+        let gaps = times
+            .windows(2)
+            .map(|pair| pair[1].duration_since(pair[0]).unwrap_or_default());
+        gaps.max().unwrap_or_default()
     }
 
     /// The MACs of the [`answerers`](Self::answerers).

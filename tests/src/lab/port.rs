@@ -108,6 +108,16 @@ impl Port {
             .with_context(|| format!("plugging {} in", self.name))
     }
 
+    /// Plugs the cable into another LAN, until it is restored: the network falls apart into those who
+    /// are moved there and the rest. The host keeps its addresses and its carrier.
+    pub fn move_to(&self, lan: u8) -> Result<()> {
+        self.switch.make_lan(lan)?;
+        self.switch
+            .namespace
+            .run(|| self.join(&self.name, lan))
+            .with_context(|| format!("moving {} to LAN {lan}", self.name))
+    }
+
     /// Has every frame take this much longer, each way; zero takes the delay off again. Frames
     /// under way are lost when the delay changes.
     ///
@@ -142,7 +152,7 @@ impl Port {
         self.apply_loss(&state, Direction::FromHost)
     }
 
-    /// Plugs the cable in, if it is unplugged, and takes all loss and delay off it.
+    /// Plugs the cable in where it belongs, and takes all loss and delay off it.
     pub fn restore(&self) -> Result<()> {
         self.lose(0.0, Direction::FromHost)?;
         self.lose(0.0, Direction::ToHost)?;
@@ -241,7 +251,11 @@ impl Port {
     /// Brings an interface up as a port of the bridge, and waits until it forwards, if the other
     /// end is up.
     fn join_bridge(&self, interface: &str) -> Result<()> {
-        let bridge = if_nametoindex(&*bridge(self.lan))?;
+        self.join(interface, self.lan)
+    }
+
+    fn join(&self, interface: &str, lan: u8) -> Result<()> {
+        let bridge = if_nametoindex(&*bridge(lan))?;
         let join = LinkUnspec::new_with_name(interface)
             .controller(bridge)
             .up()

@@ -1,7 +1,7 @@
 //! The switch: one bridge per LAN, in namespaces of their own, and the cables to it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, AsRawFd as _},
@@ -118,29 +118,38 @@ impl Switch {
 
     /// The number of the next interface in a LAN, which is made with its first.
     fn next_in(&self, lan: u8) -> Result<u8> {
+        self.make_lan(lan)?;
         let mut lans = self.lans.lock().unwrap_or_else(PoisonError::into_inner);
-        if !lans.contains_key(&lan) {
-            let name = bridge(lan);
-            let bridge = LinkBridge::new(&name)
-                .stp_state(BridgeStpState::Disabled)
-                .forward_delay(0);
-            let snoops = self.snoops.load(Ordering::Relaxed);
-            let bridge = match snoops {
-                true => with_short_memory(bridge.mcast_snooping(true)),
-                false => bridge.mcast_snooping(false),
-            };
-            self.namespace
-                .run(|| netlink::add_link(bridge.up().build()))
-                .map_err(|error| missing("bridge", error))?;
-            if snoops {
-                self.ask_for_members(&name)?;
-            }
-        }
         let number = lans.entry(lan).or_default();
         *number = number
             .checked_add(1)
             .with_context(|| format!("LAN {lan} is full: it has 255 interfaces"))?;
         Ok(*number)
+    }
+
+    /// Makes a LAN, if there is none of that number.
+    pub(super) fn make_lan(&self, lan: u8) -> Result<()> {
+        let mut lans = self.lans.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entry::Vacant(vacant) = lans.entry(lan) else {
+            return Ok(());
+        };
+        let name = bridge(lan);
+        let bridge = LinkBridge::new(&name)
+            .stp_state(BridgeStpState::Disabled)
+            .forward_delay(0);
+        let snoops = self.snoops.load(Ordering::Relaxed);
+        let bridge = match snoops {
+            true => with_short_memory(bridge.mcast_snooping(true)),
+            false => bridge.mcast_snooping(false),
+        };
+        self.namespace
+            .run(|| netlink::add_link(bridge.up().build()))
+            .map_err(|error| missing("bridge", error))?;
+        if snoops {
+            self.ask_for_members(&name)?;
+        }
+        vacant.insert(0);
+        Ok(())
     }
 
     /// Has a bridge ask who is in which group: from an address, and only now that its intervals are

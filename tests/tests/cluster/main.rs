@@ -5,8 +5,10 @@ mod agents;
 mod flood;
 mod hosts;
 mod names;
+mod pings;
 mod policies;
 mod programs;
+mod splits;
 mod verbs;
 
 use std::{

@@ -1,6 +1,9 @@
 //! What operators may choose: when a VIP goes back, and which side of a split goes on.
 
-use std::{thread::sleep, time::Duration};
+use std::{
+    thread::sleep,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Result;
 use speaker_tests::{
@@ -11,7 +14,7 @@ use speaker_tests::{
     wait::wait_until,
 };
 
-use crate::{VIP, VIPS, asked};
+use crate::{FAIL_OVER, VIP, VIPS, asked};
 
 /// Three nodes, all told this.
 fn told(lab: &Lab, argument: &str) -> Result<Cluster> {
@@ -43,6 +46,87 @@ fn with_failback_immediate_a_vip_returns_with_its_first_candidate_and_without_a_
             [cluster.mac(second), cluster.mac(first)]
         );
         Ok(())
+    });
+}
+
+#[test]
+fn with_failback_after_a_while_a_vip_returns_when_its_first_candidate_has_been_there_for_so_long() {
+    lab::test(|lab| {
+        const WHILE: Duration = Duration::from_secs(2);
+        let mut cluster = told(lab, "--failback=after=2s")?;
+        let first = cluster.owner(VIP)?;
+        let others = cluster.others(first);
+        cluster.nodes[first].agent().kill()?;
+        let second = cluster.agreed(&others, VIP)?;
+        let (asked, back) = asked(&mut cluster, VIP, |cluster| {
+            let back = SystemTime::now();
+            cluster.nodes[first].spawn()?;
+            wait_until("the VIP to return", Duration::from_secs(30), || {
+                Ok(cluster.owner(VIP)? == first)
+            })?;
+            Ok(back)
+        })?;
+        assert_eq!(
+            asked.answered_by(),
+            [cluster.mac(second), cluster.mac(first)]
+        );
+        let returned = asked.answerers()[1].first.duration_since(back)?;
+        assert!(returned > WHILE, "{returned:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn with_on_stop_handover_an_agent_that_is_stopped_leaves_its_vips_to_another_first() {
+    lab::test(|lab| {
+        let mut cluster = told(lab, "--on-stop=handover")?;
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[owner].stop()?;
+            cluster.agreed(&others, VIP)
+        })?;
+        assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
+        println!("outage: {:?}", asked.outage());
+        let explained = cluster.nodes[next].explain(VIP)?;
+        let cause = explained.cause.unwrap_or_default();
+        assert!(cause.contains("handed it over"), "{cause}");
+        Ok(())
+    });
+}
+
+/// Of three nodes, `node-c` is the first in line and goes on when it is cut off; the others do not.
+#[test]
+fn nodes_with_different_policies_agree_and_each_keeps_to_its_own_when_it_is_cut_off() {
+    lab::test(|lab| {
+        const AVAILABLE: usize = 2;
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
+        for node in &mut cluster.nodes[..AVAILABLE] {
+            node.arguments.push("--partition=majority".to_owned());
+        }
+        for node in &mut cluster.nodes {
+            node.spawn()?;
+        }
+        cluster.agree(VIPS.to_vec())?;
+        assert_eq!(cluster.owner(VIP)?, AVAILABLE);
+        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+            cluster.nodes[AVAILABLE].host.eth0.port.cut()?;
+            cluster.agreed(&[0, 1], VIP)
+        })?;
+        assert_eq!(
+            asked.answered_by(),
+            [cluster.mac(AVAILABLE), cluster.mac(next)]
+        );
+        assert_eq!(cluster.agreed(&[AVAILABLE], VIP)?, AVAILABLE);
+        cluster.nodes[AVAILABLE].host.eth0.port.restore()?;
+        assert_eq!(cluster.owner(VIP)?, next, "the larger side keeps it");
+
+        cluster.nodes[next].host.eth0.port.cut()?;
+        cluster.agreed(&cluster.others(next), VIP)?;
+        wait_until("the one cut off to fall silent", FAIL_OVER, || {
+            let explained = cluster.nodes[next].explain(VIP)?;
+            Ok(explained.state.starts_with("silent"))
+        })
     });
 }
 

@@ -87,6 +87,30 @@ fn an_agent_is_not_missed_where_its_node_is_probed_on_another_link_than_its_vips
 }
 
 #[test]
+fn an_interface_that_is_deleted_leaves_its_vips_to_a_node_that_has_one() {
+    lab::test(|lab| {
+        let mut lans = TwoLans::new(lab)?;
+        lans.start()?;
+        let owner = lans.cluster.owner(VIP_OF_LAN1)?;
+        let (asked, next) = lans.asked(|cluster| {
+            cluster.nodes[owner].host.ip("link delete eth1")?;
+            wait_until("another node owns the VIP", FAIL_OVER, || {
+                Ok(cluster.owner(VIP_OF_LAN1)? != owner)
+            })?;
+            cluster.owner(VIP_OF_LAN1)
+        })?;
+        assert_eq!(asked.answered_by(), [lans.mac(owner), lans.mac(next)]);
+        let outage = asked.outage();
+        assert!(outage < FAIL_OVER, "{outage:?}");
+        println!("outage: {outage:?}");
+        let excluded = lans.cluster.nodes[next].explain(VIP_OF_LAN1)?.excluded;
+        let name = lans.cluster.nodes[owner].host.name();
+        assert!(excluded.contains_key(name), "{excluded:?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn an_agent_answers_probes_itself_where_the_program_cannot() {
     lab::test(|lab| {
         let mut lans = TwoLans::new(lab)?;

@@ -147,6 +147,49 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
     });
 }
 
+/// In the three steps of the README, each of which comes to the nodes one after the other.
+#[test]
+fn the_cluster_key_is_changed_while_clients_ask() {
+    const OLD: &str = "the secret of the nodes in the lab\n";
+    const NEW: &str = "the next secret of these nodes\n";
+    lab::test(|lab| {
+        let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
+        let keys: Vec<_> = (0..3)
+            .map(|_| tempfile::NamedTempFile::new())
+            .collect::<Result<_, _>>()?;
+        for (number, key) in keys.iter().enumerate() {
+            fs::write(key, OLD)?;
+            cluster.nodes[number].arguments =
+                cluster.arguments(number, &key.path().display().to_string());
+            cluster.nodes[number].spawn()?;
+        }
+        let owner = cluster.owner(VIP)?;
+        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+            let steps = [[OLD, NEW].concat(), [NEW, OLD].concat(), NEW.to_owned()];
+            for (step, text) in steps.iter().enumerate() {
+                for (number, key) in keys.iter().enumerate() {
+                    fs::write(key, text)?;
+                    sleep(Duration::from_millis(100 * number as u64));
+                }
+                for node in &mut cluster.nodes {
+                    wait_until("the keys to change", Duration::from_secs(20), || {
+                        Ok(node.log("the cluster keys have changed").len() > step)
+                    })?;
+                }
+            }
+            sleep(Duration::from_secs(1));
+            Ok(())
+        })?;
+        asked.assert_all_answered(500, cluster.mac(owner));
+        assert_eq!(cluster.owner(VIP)?, owner);
+        for node in &mut cluster.nodes {
+            let unreadable = node.log("cannot be decrypted");
+            assert!(unreadable.is_empty(), "{unreadable:?}");
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
     lab::test(|lab| {

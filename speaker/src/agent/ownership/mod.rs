@@ -38,7 +38,7 @@ use members::{Addresses, Members};
 use net::Net;
 
 /// How often the key file is reloaded.
-const KEYS: Duration = Duration::from_secs(5);
+const KEYS: Duration = Duration::from_secs(2);
 
 /// How this node takes part.
 #[derive(Clone, Debug)]

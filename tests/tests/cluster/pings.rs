@@ -1,0 +1,60 @@
+//! A client that only ever pings the VIP: its kernel resolves it, believes announcements, and sends
+//! to whichever MAC it knows.
+
+use std::{
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use speaker_tests::{agent::Mode, cluster::Cluster, lab};
+
+use crate::{VIP, VIPS};
+
+/// A client that believed no announcement would ask again after many seconds.
+const OUTAGE: Duration = Duration::from_secs(2);
+
+/// Pings the VIP for that long; when each ping was answered.
+fn pinged(cluster: &Cluster, span: Duration) -> Result<Vec<Instant>> {
+    let end = Instant::now() + span;
+    let mut answered = Vec::new();
+    while Instant::now() < end {
+        let pinged = cluster.client.ping(VIP, Duration::from_millis(50));
+        if pinged.is_ok() {
+            answered.push(Instant::now());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(answered)
+}
+
+#[test]
+fn a_client_that_pings_follows_the_vip_when_its_node_dies_and_when_it_is_moved() {
+    lab::test(|lab| {
+        let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        // As a load balancer does in each node's kernel.
+        for node in &cluster.nodes {
+            node.host.ip(&format!("address add {VIP}/32 dev lo"))?;
+        }
+        let owner = cluster.owner(VIP)?;
+        let others = cluster.others(owner);
+        let answered = thread::scope(|scope| -> Result<Vec<Instant>> {
+            let pings = scope.spawn(|| pinged(&cluster, Duration::from_secs(5)));
+            sleep(Duration::from_millis(300));
+            cluster.nodes[owner].host.eth0.port.cut()?;
+            let next = cluster.agreed(&others, VIP)?;
+            sleep(Duration::from_secs(1));
+            let last = others.iter().find(|it| **it != next);
+            let last = last.expect("there are three");
+            let name = cluster.nodes[*last].host.name();
+            cluster.nodes[next].ask(&format!("move {VIP} {name}"))?;
+            pings.join().expect("it does not panic")
+        })?;
+        assert!(answered.len() > 100, "{} answers", answered.len());
+        let gaps = answered.windows(2).map(|pair| pair[1] - pair[0]);
+        let outage = gaps.max().unwrap_or_default();
+        println!("outage: {outage:?}, {} answers", answered.len());
+        assert!(outage < OUTAGE, "{outage:?}");
+        Ok(())
+    });
+}
