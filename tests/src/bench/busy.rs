@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::Row;
+use super::{Limit, Row};
 use crate::{agent::Mode, asker::Asker, cluster::Cluster, lab::Lab};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
@@ -47,7 +47,8 @@ pub(super) fn run() -> Result<Vec<Row>> {
             "owners that followed the first",
             (epoch - 1) as f64,
             "owners",
-        ),
+        )
+        .within(Limit::AtMost(0.0)),
         row("requests", asked.0.len() as f64, "requests"),
         row(
             "requests without an answer",

@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Row;
+use super::{Limit, Row};
 use crate::{
-    agent::Mode,
+    agent::{Mode, Node},
     asker::Asker,
     cluster::Cluster,
-    lab::Lab,
+    lab::{Direction, Lab},
     message::{Mac, Message},
 };
 
@@ -22,8 +22,85 @@ const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
 const EVERY: Duration = Duration::from_millis(2);
 /// After which nothing of what was announced before holds an announcement back.
 const CALM: Duration = Duration::from_millis(1_200);
-/// Failures of each kind.
-const RUNS: usize = 50;
+/// What is promised at the 99th percentile. The default times give it, whatever the machine:
+/// `speaker_core::cluster::Timing::fail_over`.
+const PROMISE: Duration = Duration::from_millis(500);
+/// For how long an agent stands still that is missed.
+const STANDS_STILL: Duration = Duration::from_secs(5);
+
+/// A way in which an owner fails, and comes back.
+struct Fault {
+    name: &'static str,
+    /// In clusters of these sizes, and how often.
+    sizes: &'static [u8],
+    runs: usize,
+    /// Whether the promise is of it. An owner whose agent is missed answers until its kernel has
+    /// stopped: then it counts from there.
+    is_held: bool,
+    begin: fn(&mut Node) -> Result<()>,
+    end: fn(&mut Node) -> Result<()>,
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault {
+        name: "cut off",
+        sizes: &[3, 5],
+        runs: 50,
+        is_held: true,
+        begin: |owner| owner.host.eth0.port.cut(),
+        end: |owner| owner.host.eth0.port.restore(),
+    },
+    Fault {
+        name: "frozen as a whole",
+        sizes: &[3, 5],
+        runs: 20,
+        is_held: true,
+        begin: |owner| {
+            owner.host.eth0.port.cut()?;
+            owner.agent().freeze()
+        },
+        end: |owner| {
+            owner.host.eth0.port.restore()?;
+            owner.agent().thaw()
+        },
+    },
+    Fault {
+        name: "not heard by anybody",
+        sizes: &[3, 5],
+        runs: 20,
+        is_held: true,
+        begin: |owner| owner.host.eth0.port.lose(1.0, Direction::FromHost),
+        end: |owner| owner.host.eth0.port.restore(),
+    },
+    Fault {
+        name: "without agent (kill -9)",
+        sizes: &[3],
+        runs: 20,
+        is_held: true,
+        begin: |owner| owner.agent().kill(),
+        end: Node::start,
+    },
+    Fault {
+        name: "with an agent that stands still for 5 s",
+        sizes: &[3],
+        runs: 10,
+        is_held: true,
+        begin: |owner| {
+            owner.agent().freeze()?;
+            sleep(STANDS_STILL);
+            owner.agent().thaw()
+        },
+        end: |_| Ok(()),
+    },
+    Fault {
+        name: "drained",
+        sizes: &[3, 5],
+        runs: 50,
+        is_held: false,
+        begin: |owner| owner.ask("drain").map(drop),
+        end: |owner| owner.ask("undrain").map(drop),
+    },
+];
 
 /// One failure of an owner.
 struct Failure {
@@ -39,39 +116,30 @@ pub(super) fn run() -> Result<Vec<Row>> {
     for size in [3, 5] {
         let lab = Lab::new()?;
         let mut cluster = Cluster::started(&lab, size, Mode::Native, &[&[VIP]])?;
-        let cut = measure(&mut cluster, |cluster, owner| {
-            cluster.nodes[owner].host.eth0.port.cut()?;
-            Ok(true)
-        })?;
-        rows.extend(summary(&format!("{size} nodes, owner cut off"), &cut));
-        let drained = measure(&mut cluster, |cluster, owner| {
-            cluster.nodes[owner].ask("drain")?;
-            Ok(false)
-        })?;
-        rows.extend(summary(&format!("{size} nodes, owner drained"), &drained));
+        for fault in FAULTS.iter().filter(|fault| fault.sizes.contains(&size)) {
+            let failures = measure(&mut cluster, fault)?;
+            let case = format!("{size} nodes, owner {}", fault.name);
+            rows.extend(summary(&case, fault.is_held, &failures));
+        }
     }
     Ok(rows)
 }
 
-/// Lets the owner fail over and over. `fail` says whether the others alone can tell who is next.
-fn measure(
-    cluster: &mut Cluster,
-    fail: impl Fn(&mut Cluster, usize) -> Result<bool>,
-) -> Result<Vec<Failure>> {
+/// Lets the owner fail over and over.
+fn measure(cluster: &mut Cluster, fault: &Fault) -> Result<Vec<Failure>> {
     let mut failures = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..fault.runs {
         let owner = cluster.owner(VIP)?;
         sleep(CALM);
         let wire = cluster.client.capture("eth0")?;
         let asker = Asker::start(&cluster.client, VIP, EVERY)?;
         sleep(Duration::from_millis(100));
         let begun = SystemTime::now();
-        let cut = fail(cluster, owner)?;
-        let others = cluster.others(owner);
-        let next = cluster.agreed(&others, VIP)?;
+        (fault.begin)(&mut cluster.nodes[owner])?;
+        let next = cluster.agreed(&cluster.others(owner), VIP)?;
         sleep(Duration::from_millis(100));
         let answerers = asker.stop()?.answerers();
-        ensure!(answerers.len() == 2, "{answerers:?}");
+        ensure!(answerers.len() == 2, "{}: {answerers:?}", fault.name);
         let (before, after) = (answerers[0].last, answerers[1].first);
         let announces = |mac: Mac, message: Message| match message {
             Message::Arp { sender, target, .. } => {
@@ -89,37 +157,35 @@ fn measure(
             answered: after.duration_since(before)?,
             announced: announcement.at.duration_since(before).unwrap_or_default(),
         });
-        if cut {
-            cluster.nodes[owner].host.eth0.port.restore()?;
-        } else {
-            cluster.nodes[owner].ask("undrain")?;
-        }
+        (fault.end)(&mut cluster.nodes[owner])?;
     }
     Ok(failures)
 }
 
-fn summary(case: &str, failures: &[Failure]) -> Vec<Row> {
+fn summary(case: &str, is_held: bool, failures: &[Failure]) -> Vec<Row> {
     type Of = fn(&Failure) -> Duration;
     let columns: [(&str, Of); 2] = [
         ("first answer", |it| it.answered),
         ("first announcement", |it| it.announced),
     ];
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let held = |row: Row| match is_held {
+        true => row.within(Limit::AtMost(ms(PROMISE))),
+        false => row,
+    };
     let mut rows = Vec::new();
     for (what, of) in columns {
         let mut times: Vec<Duration> = failures.iter().map(of).collect();
         times.sort_unstable();
         let last = times.len() - 1;
-        for (share, at) in [
-            ("median", last / 2),
-            ("p99", last * 99 / 100),
-            ("max", last),
-        ] {
-            rows.push(Row::new(
-                format!("{case}: last answer to {what} of the next, {share}"),
-                times[at].as_secs_f64() * 1e3,
-                "ms",
-            ));
-        }
+        let row = |share, at: usize| {
+            let case = format!("{case}: last answer to {what} of the next, {share}");
+            Row::new(case, ms(times[at]), "ms")
+        };
+        rows.push(row("median", last / 2));
+        // By nearest rank: of fewer than a hundred, that is the longest.
+        rows.push(held(row("p99", (99 * times.len()).div_ceil(100) - 1)));
+        rows.push(row("max", last));
     }
     rows
 }

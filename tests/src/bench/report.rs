@@ -19,12 +19,15 @@ pub struct Row {
     pub limit: Option<Limit>,
 }
 
-/// A target.
+/// What a value is held to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// At most this much more than the baseline, in the row's unit.
+    /// At most this much more than the baseline, in the row's unit: a target, which a slow machine
+    /// may miss.
     Above(f64),
+    /// At most this, on any machine.
+    AtMost(f64),
     /// At most this many times the baseline.
     Times(f64),
     /// At least this many times the baseline.
@@ -51,9 +54,18 @@ impl Row {
         }
     }
 
-    /// Whether the target is met; true where there is none.
+    /// What it must not break.
+    pub fn within(self, limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// Whether the limit is kept; true where there is none.
     pub fn met(&self) -> bool {
         match (&self.limit, self.baseline) {
+            (Some(Limit::AtMost(most)), _) => self.value <= *most,
             (Some(Limit::Above(most)), Some(baseline)) => self.value <= baseline + most,
             (Some(Limit::Times(most)), Some(baseline)) => self.value <= baseline * most,
             (Some(Limit::AtLeastTimes(least)), Some(baseline)) => self.value >= baseline * least,
@@ -81,12 +93,10 @@ pub struct Section {
 }
 
 impl Report {
-    /// Whether all targets are met.
-    pub fn met(&self) -> bool {
-        self.groups
-            .iter()
-            .flat_map(|group| &group.rows)
-            .all(Row::met)
+    /// The rows that break a limit which does not depend on the machine.
+    pub fn broken(&self) -> impl Iterator<Item = &Row> {
+        let rows = self.groups.iter().flat_map(|group| &group.rows);
+        rows.filter(|row| !row.met() && !matches!(row.limit, Some(Limit::Above(_))))
     }
 }
 
@@ -94,13 +104,15 @@ impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for section in &self.groups {
             writeln!(out, "{}", section.title)?;
+            let cases = section.rows.iter().map(|row| row.case.chars().count());
+            let width = cases.max().unwrap_or_default();
             writeln!(
                 out,
-                "  {:<46} {:>10} {:>10} {:>10}  target",
+                "  {:<width$} {:>10} {:>10} {:>10}  limit",
                 "", "value", "baseline", "difference"
             )?;
             for row in &section.rows {
-                write!(out, "  {:<46} {:>10.1}", row.case, row.value)?;
+                write!(out, "  {:<width$} {:>10.1}", row.case, row.value)?;
                 match row.baseline {
                     Some(baseline) => {
                         write!(out, " {baseline:>10.1} {:>+10.1}", row.value - baseline)?;
@@ -109,7 +121,7 @@ impl fmt::Display for Report {
                 }
                 match &row.limit {
                     Some(limit) => {
-                        let verdict = if row.met() { "met" } else { "MISSED" };
+                        let verdict = if row.met() { "kept" } else { "BROKEN" };
                         writeln!(out, "  {limit} {}: {verdict}", row.unit)?;
                     }
                     None => writeln!(out)?,
@@ -124,8 +136,41 @@ impl fmt::Display for Limit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Above(most) => write!(out, "≤ +{most}"),
+            Self::AtMost(most) => write!(out, "≤ {most}"),
             Self::Times(most) => write!(out, "≤ {most} ×"),
             Self::AtLeastTimes(least) => write!(out, "≥ {least} ×"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_break_a_limit_are_named_unless_only_a_slow_machine_does() {
+        let row = |case: &str, value, limit| {
+            let row = Row::new(case, value, "ms").against(100.0);
+            row.within(limit)
+        };
+        let rows = vec![
+            row("kept", 500.0, Limit::AtMost(500.0)),
+            row("too late", 500.1, Limit::AtMost(500.0)),
+            row("too many", 121.0, Limit::Times(1.2)),
+            row("too few", 89.0, Limit::AtLeastTimes(0.9)),
+            row("a slow machine", 200.0, Limit::Above(15.0)),
+            Row::new("without any", 1e9, "ms"),
+        ];
+        let groups = vec![Section {
+            name: "group",
+            title: "a group",
+            rows,
+        }];
+        let report = Report { groups };
+        let broken: Vec<&str> = report.broken().map(|row| &*row.case).collect();
+        assert_eq!(broken, ["too late", "too many", "too few"]);
+        let table = report.to_string();
+        assert!(table.contains("≤ 500 ms: BROKEN"), "{table}");
+        assert!(table.contains("≤ 500 ms: kept"), "{table}");
     }
 }

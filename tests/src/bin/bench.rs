@@ -1,8 +1,9 @@
-//! Runs the benchmarks, prints a table, and writes JSON.
+//! Runs the benchmarks, prints a table, and writes JSON. Fails if a limit is broken that does not
+//! depend on the machine.
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use speaker_tests::bench::{GROUPS, Report, Section, Settings};
 
@@ -44,5 +45,14 @@ fn main() -> Result<()> {
         let json = serde_json::to_string_pretty(&report)?;
         fs::write(path, json).with_context(|| path.display().to_string())?;
     }
+    let broken: Vec<String> = report
+        .broken()
+        .map(|row| format!("{}: {:.1} {}", row.case, row.value, row.unit))
+        .collect();
+    ensure!(
+        broken.is_empty(),
+        "limits are broken (see the table):\n{}",
+        broken.join("\n")
+    );
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Row, usage::Usage};
+use super::{Limit, Row, usage::Usage};
 use crate::{agent::Mode, cluster::Cluster, lab::Lab};
 use client::{Client, Odd};
 use trouble::{Trouble, Verdict};
@@ -65,17 +65,17 @@ pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
         let judged = seen.odd.iter().filter(|odd| trouble.judge(odd) == wanted);
         judged.inspect(|odd| tell(odd, wanted)).count() as f64
     };
-    for (case, verdict) in [
-        ("unanswered within 500 ms of a cut", Verdict::FailOver),
-        ("unanswered otherwise", Verdict::Unanswered),
-        (
+    let none = Limit::AtMost(0.0);
+    let row = |case, verdict| Row::new(case, count(verdict), "requests");
+    rows.extend([
+        row("unanswered within 500 ms of a cut", Verdict::FailOver),
+        row("unanswered otherwise", Verdict::Unanswered).within(none.clone()),
+        row(
             "answered twice within 1 s of a link's return",
             Verdict::Return,
         ),
-        ("answered twice otherwise", Verdict::Doubled),
-    ] {
-        rows.push(Row::new(case, count(verdict), "requests"));
-    }
+        row("answered twice otherwise", Verdict::Doubled).within(none),
+    ]);
     for (number, (after, before)) in after.iter().zip(&before).enumerate() {
         let name = cluster.nodes[number].host.name();
         let lasted = if number < LASTING_AGENTS {
