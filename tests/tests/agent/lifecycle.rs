@@ -111,7 +111,7 @@ fn a_change_of_the_program_leaves_no_gap_and_the_traced_build_logs(
         };
         for level in ["debug", "off"] {
             node.stop()?;
-            node.start_with(&["--ebpf-log-level", level])?;
+            node.start_with(["--ebpf-log-level", level])?;
             check(node, level != "off")?;
         }
         for level in ["debug", "off"] {
