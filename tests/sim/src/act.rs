@@ -113,6 +113,7 @@ impl World {
             }
             Fault::Deaf { node, .. } => {
                 self.nodes[node].deaf += 1;
+                self.nodes[node].missed = true;
                 self.touched.insert(node);
             }
             Fault::Storm { loss, .. } => self.net.weather.loss += loss,

@@ -273,7 +273,9 @@ impl World {
                 for other in &answering[at + 1..] {
                     let run = self.nodes[*one].runs() && self.nodes[*other].runs();
                     let which = (vip, *one, *other);
-                    let long = self.scenario.wired && self.watchdog.both(which, run, now);
+                    let missed = self.nodes[*one].missed || self.nodes[*other].missed;
+                    let wired = self.scenario.wired && !missed;
+                    let long = wired && self.watchdog.both(which, run, now);
                     if long || !self.apart(*one, *other) {
                         let how = format!("node-{one} and node-{other} answer for VIP {vip}");
                         return Some((Invariant::OneAnswer, how));

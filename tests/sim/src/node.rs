@@ -134,6 +134,8 @@ pub(super) struct Node {
     pub(super) linked: bool,
     /// What keeps everything on the wire from it.
     pub(super) deaf: u32,
+    /// It has not heard all announcements.
+    pub(super) missed: bool,
     /// What keeps the agent's packets from leaving.
     pub(super) chokes: u32,
     /// When that last began or ended, and which life of which boot the kernel was in when it began.
@@ -183,6 +185,7 @@ impl Node {
             remembered: BTreeMap::new(),
             linked: true,
             deaf: 0,
+            missed: false,
             chokes: 0,
             choked: None,
             stopping: false,

@@ -87,7 +87,7 @@ fn seeds_of_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 14] = [
+const FOUND: [(u64, Option<usize>, &str); 15] = [
     (
         3,
         None,
@@ -149,6 +149,11 @@ const FOUND: [(u64, Option<usize>, &str); 14] = [
         5271,
         None,
         "a node that nobody renewed neither began anew nor could insist",
+    ),
+    (
+        700868,
+        None,
+        "an agent that had stood still read that all had left, and not yet that they were back",
     ),
 ];
 

@@ -178,7 +178,9 @@ impl Cluster {
             let knows = self.live().any(|(_, peer)| peer.meeting.met);
             let known = !self.own.newcomer && knows;
             let waited = now >= until && (knows || !self.own.is_heard(now));
-            if met && majority && (known || waited || self.is_nobody_missing()) {
+            // While it catches up, who has said good-bye may have come back since.
+            let nobody_missing = !self.is_catching_up(now) && self.is_nobody_missing();
+            if met && majority && (known || waited || nobody_missing) {
                 self.own.phase = Phase::Joined;
                 self.event(Event::Joined);
                 self.all_dirty();

@@ -150,6 +150,8 @@ pub struct Cluster {
 
     /// When this node was last seen not to run, and has run on time since.
     smooth_since: Instant,
+    /// That was after its start: messages have been waiting for it.
+    stood_still: bool,
     /// What `poll_timeout` says.
     wake: Option<Instant>,
     commands: VecDeque<Command>,
@@ -220,6 +222,7 @@ impl Cluster {
             moves: Moves::default(),
             stopping: None,
             smooth_since: now,
+            stood_still: false,
             wake: None,
             commands: VecDeque::new(),
             reply_via: None,
@@ -320,6 +323,7 @@ impl Cluster {
             .is_some_and(|wake| now > wake + self.timing.stall())
         {
             self.smooth_since = now;
+            self.stood_still = true;
             self.own.sure = false;
             self.own.heartbeat = now;
             for peer in self.peers.values_mut() {
@@ -330,6 +334,11 @@ impl Cluster {
 
     fn is_smooth(&self, now: Instant) -> bool {
         now >= self.smooth_since + self.timing.settings().suspect_after
+    }
+
+    /// What it hears may be old: it stood still a moment ago.
+    fn is_catching_up(&self, now: Instant) -> bool {
+        self.stood_still && !self.is_smooth(now)
     }
 
     fn on_message(&mut self, from: SocketAddr, bytes: &[u8], now: Instant) {
