@@ -6,8 +6,10 @@ mod machine;
 mod package;
 
 use std::{
+    iter,
+    panic::resume_unwind,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
@@ -48,18 +50,8 @@ pub(crate) fn matrix(versions: &[String], built: &Built) -> Result<Tally> {
     let kernels = fetch(versions, &mut tally);
     let payload = initramfs::payload(built)?;
 
-    let waiting = Mutex::new(kernels.iter());
-    let results = Mutex::new(&mut tally);
-    thread::scope(|scope| {
-        for _ in 0..PARALLEL.min(kernels.len()) {
-            scope.spawn(|| {
-                while let Some(kernel) = locked(&waiting).next() {
-                    let result = check(kernel, payload.path());
-                    locked(&results).add(result);
-                }
-            });
-        }
-    });
+    let results = abreast(PARALLEL, &kernels, |kernel| check(kernel, payload.path()));
+    results.into_iter().for_each(|it| tally.add(it));
     Ok(tally)
 }
 
@@ -124,7 +116,43 @@ fn check(kernel: &Kernel, payload: &Path) -> Tally {
     }
 }
 
-/// A panic elsewhere leaves what is behind the locks whole.
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Does the work on each item, on `width` of them at a time. The results are in no order.
+fn abreast<T: Sync, R: Send>(width: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let taken = AtomicUsize::new(0);
+    let next = || items.get(taken.fetch_add(1, Ordering::Relaxed));
+    let worker = || iter::from_fn(next).map(&work).collect::<Vec<R>>();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..width).map(|_| scope.spawn(worker)).collect();
+        let results = workers.into_iter().map(|it| it.join());
+        results
+            .flat_map(|it| it.unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Condvar, Mutex},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn as_many_items_as_allowed_are_worked_on_at_a_time() {
+        const WIDTH: usize = 2;
+        let (met, changed) = (Mutex::new(0), Condvar::new());
+        let meet_another = |item: &u32| {
+            let mut met = met.lock().unwrap();
+            *met += 1;
+            changed.notify_all();
+            let alone = |met: &mut usize| *met < WIDTH;
+            let waited = changed.wait_timeout_while(met, Duration::from_secs(10), alone);
+            (*item, !waited.unwrap().1.timed_out())
+        };
+        let mut results = abreast(WIDTH, &[1, 2, 3], meet_another);
+        results.sort_unstable();
+        assert_eq!(results, [(1, true), (2, true), (3, true)]);
+    }
 }
