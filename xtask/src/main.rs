@@ -45,10 +45,7 @@ enum Task {
     /// Test on this kernel, then on others
     Test(test::Options),
     /// Load and answer on Debian's kernels, each in a virtual machine
-    Kernels {
-        /// Such as `6.1`, `6.12.107` or `newest`; one of each series by default
-        versions: Vec<String>,
-    },
+    Kernels(kernels::Options),
     /// Build the Kubernetes that tests run, once for this machine, and print where it is
     ///
     /// `SPEAKER_KUBERNETES=$(cargo xtask kubernetes) cargo nextest run --package speaker-tests`
@@ -98,7 +95,7 @@ fn run(task: Task) -> Result<()> {
             cargo::build(Profile::Dev, &cargo::ALL)?.become_binary("demo", &arguments, &[])
         }
         Task::Test(options) => test::test(&options, Properties::AtRandom),
-        Task::Kernels { versions } => kernels::kernels(&versions),
+        Task::Kernels(options) => kernels::kernels(&options),
         Task::Kubernetes => kubernetes::kubernetes(),
         Task::Bench { arguments } => bench(&arguments),
         Task::Sim { arguments } => cargo::become_simulator(&arguments),

@@ -83,7 +83,7 @@ pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
     command.env(KUBERNETES, kubernetes);
     tally.add(here(command, &options.names)?);
     if others {
-        tally.add(kernels::matrix(&[], &built)?);
+        tally.add(kernels::matrix(&kernels::Options::default(), &built)?);
     }
     tally.close()
 }

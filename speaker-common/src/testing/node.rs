@@ -108,6 +108,10 @@ impl Subject for Node {
         self.now_ns
     }
 
+    fn has_run_for(&self, ns: u64) -> bool {
+        self.now_ns >= ns
+    }
+
     /// Runs the host function.
     fn handle(&mut self, frame: &[u8]) -> Outcome {
         let mut frame =

@@ -40,6 +40,9 @@ pub trait Subject {
     fn set_watched(&mut self, watched: bool);
     /// The time that the lease is judged by, in nanoseconds of `CLOCK_BOOTTIME`.
     fn now_ns(&self) -> u64;
+    /// Whether the clock has run for this long, so that something can be this long ago. A subject
+    /// that says no must report aloud that the rule was not tried.
+    fn has_run_for(&self, ns: u64) -> bool;
 
     /// Handles a frame.
     fn handle(&mut self, frame: &[u8]) -> Outcome;

@@ -1,9 +1,16 @@
 //! The checks of another kernel: `cargo xtask kernels` boots one and runs this in it.
 
-use std::{env, os::unix::process::parent_id, process::ExitCode, time::Instant};
+use std::{
+    env,
+    os::unix::process::parent_id,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
-use speaker_tests::vm::{CHECKS, Check, Release};
+use speaker_common::lease::INERT_AFTER_NS;
+use speaker_tests::vm::{self, Check, Release};
 
 fn main() -> Result<ExitCode> {
     if parent_id() != 1 {
@@ -12,9 +19,12 @@ fn main() -> Result<ExitCode> {
     let names: Vec<String> = env::args().skip(1).collect();
     let chosen = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
 
+    // Some rules are about what was long ago. It takes no time: the machine's clock skips it.
+    thread::sleep(Duration::from_nanos(INERT_AFTER_NS));
+
     let running = Release::running()?;
     let (mut passed, mut failed) = (0, 0);
-    for check in CHECKS {
+    for check in vm::checks() {
         let Check { name, since, .. } = check;
         if !chosen(name) {
             continue;

@@ -5,6 +5,7 @@ use std::{
     fs::OpenOptions,
     io::{self, Write as _},
     thread,
+    time::Duration,
 };
 
 /// What a machine lacks to run a test.
@@ -16,6 +17,12 @@ pub enum Missing {
     /// A part of the kernel.
     #[error("this kernel has no {0}")]
     Kernel(String),
+    /// A clock that shows more.
+    #[error(
+        "this machine has been up for less than {0:?}; `cargo xtask kernels` tries it in machines \
+         that have been up for longer"
+    )]
+    Uptime(Duration),
     /// A program.
     #[error("there is no program {0:?} on this machine")]
     Program(String),

@@ -1,11 +1,12 @@
 //! The program's maps, typed as [`speaker_common::layout`] has them.
 
-use std::io::ErrorKind;
+use std::{collections::BTreeSet, io::ErrorKind};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
+    util::nr_cpus,
 };
 use speaker_common::{
     layout::{Counters, Event, FilterBit, Link, LinkCell, Probes, Tap, Vip, VipKeyV4, VipKeyV6},
@@ -49,6 +50,8 @@ pub struct Maps {
     probes: Array<MapData, Bytes<Probes>>,
     tap: Array<MapData, Bytes<Tap>>,
     events: RingBuf<MapData>,
+    /// Those of the VIPs that were entered.
+    slots: BTreeSet<u32>,
 }
 
 impl Maps {
@@ -66,7 +69,33 @@ impl Maps {
             probes: take(ebpf, "probes")?,
             tap: take(ebpf, "tap")?,
             events: take(ebpf, "events")?,
+            slots: BTreeSet::new(),
         })
+    }
+
+    /// Makes the maps what they were when the program was loaded, except for the links, and for
+    /// `filter`, where bits stay.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        for key in self.vips_v4.keys().collect::<Result<Vec<_>, _>>()? {
+            self.vips_v4.remove(&key)?;
+        }
+        for key in self.vips_v6.keys().collect::<Result<Vec<_>, _>>()? {
+            self.vips_v6.remove(&key)?;
+        }
+        for slot in std::mem::take(&mut self.slots) {
+            self.clear_counters(slot)?;
+        }
+        let zero = vec![0; nr_cpus().map_err(|(_, error)| error)?];
+        for reason in Reason::ALL {
+            let zero = PerCpuValues::try_from(zero.clone())?;
+            self.reasons.set(*reason as u32, zero, 0)?;
+        }
+        self.set_lease(AgentLease::default())?;
+        self.set_peers(PeersLease::default())?;
+        self.set_probes(Probes::NONE)?;
+        self.set_watched(false)?;
+        while self.events.next().is_some() {}
+        Ok(())
     }
 
     /// Enters a link, or removes it, in a map with no other.
@@ -80,6 +109,7 @@ impl Maps {
     /// Enters an IPv4 VIP, or removes it.
     pub fn set_vip_v4(&mut self, key: VipKeyV4, vip: Option<Vip>) -> Result<()> {
         self.list(FilterBit::v4(&key.address))?;
+        self.slots.extend(vip.map(|vip| vip.slot));
         let key = key.bytes();
         match vip {
             Some(vip) => self.vips_v4.insert(key, vip.bytes(), 0)?,
@@ -91,6 +121,7 @@ impl Maps {
     /// Enters an IPv6 VIP, or removes it.
     pub fn set_vip_v6(&mut self, key: VipKeyV6, vip: Option<Vip>) -> Result<()> {
         self.list(FilterBit::v6(&key.address))?;
+        self.slots.extend(vip.map(|vip| vip.slot));
         let key = key.bytes();
         match vip {
             Some(vip) => self.vips_v6.insert(key, vip.bytes(), 0)?,

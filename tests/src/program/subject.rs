@@ -1,5 +1,7 @@
 //! The loaded program as a subject of the rules of the wire.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
 use speaker_common::{
     layout::{Counters, Event, Link, Probes, Vip, VipKeyV4, VipKeyV6},
@@ -9,6 +11,7 @@ use speaker_common::{
 };
 
 use super::{Program, TEST_RUN_IFINDEX};
+use crate::lab::{Missing, skip};
 
 const WRITES: &str = "a map of a loaded program can be written";
 const READS: &str = "a map of a loaded program can be read";
@@ -48,6 +51,14 @@ impl Subject for Program {
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock");
         let (seconds, nanoseconds) = (now.tv_sec(), now.tv_nsec());
         u64::try_from(seconds * 1_000_000_000 + nanoseconds).expect("time since boot is positive")
+    }
+
+    fn has_run_for(&self, ns: u64) -> bool {
+        let has = self.now_ns() >= ns;
+        if !has {
+            skip(&Missing::Uptime(Duration::from_nanos(ns)));
+        }
+        has
     }
 
     fn handle(&mut self, frame: &[u8]) -> Outcome {

@@ -23,7 +23,7 @@ for driver in virtio_net vmxnet3; do
     done
 done
 
-vm
+vm "$@"
 # What the machine is told last may not have left the serial port yet.
 sleep 0.1
 poweroff -f

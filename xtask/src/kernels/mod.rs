@@ -31,15 +31,24 @@ const MATRIX: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
 /// Machines at a time.
 const PARALLEL: usize = 2;
 
+#[derive(clap::Args, Default)]
+pub(crate) struct Options {
+    /// Such as `6.1`, `6.12.107` or `newest`; one of each series by default
+    versions: Vec<String>,
+    /// Only checks whose names contain this word; may be repeated
+    #[arg(long = "check", value_name = "WORD")]
+    checks: Vec<String>,
+}
+
 /// Boots the given kernels, and ends with one line for all.
-pub(crate) fn kernels(versions: &[String]) -> Result<()> {
+pub(crate) fn kernels(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Object, Need::Kernels])?;
     let built = cargo::build(Profile::Dev, &cargo::ALL)?;
-    matrix(versions, &built)?.close()
+    matrix(options, &built)?.close()
 }
 
 /// Boots the given kernels, or one of each series.
-pub(crate) fn matrix(versions: &[String], built: &Built) -> Result<Tally> {
+pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
     let mut tally = Tally::default();
     if !cfg!(target_arch = "x86_64") {
         tally.skip(
@@ -47,10 +56,12 @@ pub(crate) fn matrix(versions: &[String], built: &Built) -> Result<Tally> {
         );
         return Ok(tally);
     }
-    let kernels = fetch(versions, &mut tally);
+    let kernels = fetch(&options.versions, &mut tally);
     let payload = initramfs::payload(built)?;
 
-    let results = abreast(PARALLEL, &kernels, |kernel| check(kernel, payload.path()));
+    let results = abreast(PARALLEL, &kernels, |kernel| {
+        check(kernel, payload.path(), &options.checks)
+    });
     results.into_iter().for_each(|it| tally.add(it));
     Ok(tally)
 }
@@ -75,9 +86,9 @@ fn fetch(versions: &[String], tally: &mut Tally) -> Vec<Kernel> {
 }
 
 /// Boots one kernel and says how it went; what the machine wrote is shown where it failed.
-fn check(kernel: &Kernel, payload: &Path) -> Tally {
+fn check(kernel: &Kernel, payload: &Path, checks: &[String]) -> Tally {
     let booted = initramfs::complete(payload, kernel)
-        .and_then(|initramfs| machine::boot(kernel, initramfs.path()));
+        .and_then(|initramfs| machine::boot(kernel, initramfs.path(), checks));
     let (console, verdict) = match booted {
         Ok(run) => (run.console, run.verdict),
         Err(error) => (String::new(), Verdict::Broken(format!("{error:#}"))),
