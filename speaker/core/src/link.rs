@@ -30,6 +30,9 @@ pub struct Link {
     pub kind: Kind,
     /// The index of the bond, bridge or VRF that the link belongs to.
     pub master: Option<u32>,
+    /// A member that its bond takes nothing in from: another one is in use, or the link is in an
+    /// 802.3ad aggregator that is not the active one.
+    pub stands_by: bool,
     /// The addresses on it, with the length of their prefix.
     pub addresses: BTreeSet<(IpAddr, u8)>,
     /// The hardware takes VLAN tags off what it receives (`rx-vlan-offload`): native XDP sees
@@ -82,6 +85,7 @@ pub enum Kind {
     /// A bond.
     Bond {
         /// The index of the member that it sends through; `None` in modes that use several.
+        /// Which members it receives through, they tell: [`Link::stands_by`].
         active: Option<u32>,
     },
     /// A VLAN on another link.

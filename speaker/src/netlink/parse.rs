@@ -6,8 +6,8 @@ use rtnetlink::packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage},
     link::{
-        InfoBond, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-        LinkXdp, VlanProtocol, XdpAttached,
+        BondPortState, InfoBond, InfoBondPort, InfoData, InfoKind, InfoPortData, InfoVlan,
+        LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
     },
 };
 use speaker_core::link::{Kind, Link, Xdp, XdpMode};
@@ -61,6 +61,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         mtu: mtu?,
         kind: kind(message.header.flags, info, parent),
         master,
+        stands_by: stands_by(info),
         addresses: Default::default(),
         strips_vlan_tags: false,
         xdp,
@@ -116,6 +117,17 @@ fn bond(info: &[LinkInfo]) -> Kind {
     Kind::Bond { active }
 }
 
+/// Whether the bond that the link is a member of leaves it unused. In every mode in which some members
+/// stand by, the kernel says so of each, and tells of each change.
+fn stands_by(info: &[LinkInfo]) -> bool {
+    info.iter().any(|part| match part {
+        LinkInfo::PortData(InfoPortData::BondPort(properties)) => {
+            properties.contains(&InfoBondPort::BondPortState(BondPortState::Backup))
+        }
+        _ => false,
+    })
+}
+
 fn vlan(info: &[LinkInfo], parent: u32) -> Kind {
     let mut id = 0;
     let mut service = false;
@@ -169,6 +181,8 @@ fn xdp_of(attributes: &[LinkXdp]) -> Option<Xdp> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::link::InfoPortKind;
+
     use super::*;
 
     fn message(attributes: Vec<LinkAttribute>) -> LinkMessage {
@@ -223,6 +237,27 @@ mod tests {
                 service: true
             }
         );
+    }
+
+    #[test]
+    fn a_member_of_a_bond_stands_by_when_the_kernel_says_backup() {
+        let member = |state| {
+            let mut attributes = named();
+            attributes.push(LinkAttribute::Controller(9));
+            attributes.push(LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bond),
+                LinkInfo::PortData(InfoPortData::BondPort(vec![
+                    InfoBondPort::BondPortState(state),
+                    InfoBondPort::AdAggregatorId(2),
+                ])),
+            ]));
+            link(&message(attributes)).unwrap()
+        };
+        let backup = member(BondPortState::Backup);
+        assert_eq!((backup.kind, backup.master), (Kind::Plain, Some(9)));
+        assert!(backup.stands_by);
+        assert!(!member(BondPortState::Active).stands_by);
+        assert!(!link(&message(named())).unwrap().stands_by);
     }
 
     #[test]

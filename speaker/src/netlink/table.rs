@@ -99,6 +99,7 @@ mod tests {
             mtu: 1500,
             kind: Kind::Plain,
             master: None,
+            stands_by: false,
             addresses: BTreeSet::new(),
             strips_vlan_tags: false,
             xdp: None,

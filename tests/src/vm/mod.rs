@@ -53,8 +53,15 @@ impl Check {
 /// The oldest kernel that is supported.
 const ALL: Release = Release(5, 10);
 
-/// The driver vmxnet3 runs XDP programs; those of bonds run in their members' since 5.15.
+/// The driver vmxnet3 runs XDP programs.
 const VMXNET3_XDP: Release = Release(6, 6);
+
+/// Programs on a bond run in its members' drivers.
+const BOND_XDP: Release = Release(5, 15);
+
+/// The two ends of an 802.3ad bond come up in a virtual machine. Under its clock, Linux 6.1 never
+/// gets that far, with no agent there.
+const LACP: Release = Release(6, 6);
 
 /// All checks, the quickest first.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
@@ -84,6 +91,14 @@ const AGENTS: &[Check] = &[
         VMXNET3_XDP,
         bond::vmxnet3_native,
     ),
+    check("bond of veth, balance-xor, generic", ALL, bond::xor_generic),
+    check(
+        "bond of veth, balance-xor, native",
+        BOND_XDP,
+        bond::xor_native,
+    ),
+    check("bond of veth, 802.3ad, generic", LACP, bond::lacp_generic),
+    check("bond of veth, 802.3ad, native", LACP, bond::lacp_native),
 ];
 
 const fn check(name: &'static str, since: Release, holds: fn(&Lab) -> Result<()>) -> Check {

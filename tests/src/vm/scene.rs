@@ -259,6 +259,13 @@ pub(super) fn take_card(host: &Host, card: &str) -> Result<()> {
     bail!("the virtual machine has no network card {card}")
 }
 
+/// Connects two hosts by a cable of their own, with an interface of this name at either end.
+pub(super) fn connect(one: (&Host, &str), other: (&Host, &str)) -> Result<()> {
+    let end = |(host, name): (&Host, &str)| format!("name {name} netns {}", host.init());
+    let (one, other) = (end(one), end(other));
+    run_here(&format!("link add {one} type veth peer {other}"))
+}
+
 /// Gives an interface the address of this number in an IPv4 and an IPv6 network.
 pub(super) fn give_addresses(
     host: &Host,

@@ -203,6 +203,7 @@ fn eth0() -> Link {
         mtu: 1500,
         kind: Kind::Plain,
         master: None,
+        stands_by: false,
         addresses: BTreeSet::new(),
         strips_vlan_tags: false,
         xdp: None,
@@ -350,17 +351,32 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
         },
         ..eth0()
     };
+    let member = |index, stands_by| Link {
+        index,
+        name: format!("member{index}"),
+        master: Some(eth0().index),
+        stands_by,
+        addresses: BTreeSet::new(),
+        ..eth0()
+    };
     let mut bench = Bench::new();
     bench
         .handle(wanted(&["10.0.0.5"]))
-        .handle(links([bond(3)]))
+        .handle(links([bond(3), member(3, false), member(4, true)]))
         .quiet();
+    // In the order of the kernel's messages.
     bench
         .handle(Input::Link(LinkChange::Set(bond(3))))
         .expect(&[]);
     bench
+        .handle(Input::Link(LinkChange::Set(member(3, true))))
+        .expect(&["remove link 3"]);
+    bench
+        .handle(Input::Link(LinkChange::Set(member(4, false))))
+        .expect(&["set link 4"]);
+    bench
         .handle(Input::Link(LinkChange::Set(bond(4))))
-        .expect(&["remove link 3", "set link 4", "announce 10.0.0.5"]);
+        .expect(&["announce 10.0.0.5"]);
 }
 
 #[test]

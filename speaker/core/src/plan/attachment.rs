@@ -20,7 +20,7 @@ pub struct Attachment {
     /// What answers name.
     pub mac: Mac,
     /// Interfaces whose index frames may bear instead: a bond's members (native XDP runs in their
-    /// drivers, Linux 5.15), of which one that stands by is to leave them to the one in use.
+    /// drivers, Linux 5.15), without those that stand by.
     pub members: Vec<u32>,
 }
 
@@ -155,16 +155,13 @@ fn hides_tags(link: &Link, links: &Links) -> bool {
     receivers(link, links).any(|it| hides(&it.kind))
 }
 
-/// A bond's members that it uses. Those that stand by receive broadcasts too, and the bond ignores
-/// them there: a program that answers would answer a second time.
+/// The members that a bond receives through. Broadcasts reach those that stand by too, and the bond
+/// ignores them there: a program that answers would answer a second time.
 fn in_use(link: &Link, links: &Links) -> Vec<u32> {
-    match link.kind {
-        Kind::Bond {
-            active: Some(active),
-        } => vec![active],
-        Kind::Bond { active: None } => receivers(link, links).map(|it| it.index).collect(),
-        _ => Vec::new(),
-    }
+    receivers(link, links)
+        .filter(|it| it.index != link.index && !it.stands_by)
+        .map(|it| it.index)
+        .collect()
 }
 
 /// The VLAN device's place on the interface below, where its frames can be seen tagged in the

@@ -16,6 +16,7 @@ fn link(index: u32, name: &str, kind: Kind) -> Link {
         mtu: 1500,
         kind,
         master: None,
+        stands_by: false,
         addresses: BTreeSet::new(),
         strips_vlan_tags: false,
         xdp: None,
@@ -190,9 +191,11 @@ fn a_bond_answers_for_its_members_with_its_own_mac() {
     check(&links, &chosen, &["eth0"], refusal);
 }
 
+/// A bond of two members, of which one is in use, or both are.
 fn bond_of(active: Option<u32>, member: impl Fn(u32, &str) -> Link) -> [Link; 3] {
     let member = |index, name| Link {
         master: Some(4),
+        stands_by: active.is_some_and(|active| active != index),
         ..member(index, name)
     };
     let bond = Link {
@@ -212,6 +215,18 @@ fn a_member_that_stands_by_does_not_answer_a_second_time() {
         [3, 4],
         "the one in use, and the bond for generic mode"
     );
+}
+
+/// Of 802.3ad, and a bond with no member in use.
+#[test]
+fn members_of_an_aggregator_that_is_not_active_do_not_answer() {
+    let mut links = bond_of(None, |index, name| link(index, name, Kind::Plain));
+    links[0].stands_by = true;
+    let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
+    assert_eq!(plan.links.into_keys().collect::<Vec<_>>(), [3, 4]);
+    links[1].stands_by = true;
+    let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
+    assert_eq!(plan.links.into_keys().collect::<Vec<_>>(), [4]);
 }
 
 #[test]
