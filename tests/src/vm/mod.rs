@@ -3,6 +3,7 @@
 
 mod agent;
 mod bond;
+mod ipvs;
 mod release;
 mod scene;
 mod verdicts;
@@ -99,6 +100,7 @@ const AGENTS: &[Check] = &[
     ),
     check("bond of veth, 802.3ad, generic", LACP, bond::lacp_generic),
     check("bond of veth, 802.3ad, native", LACP, bond::lacp_native),
+    check("IPVS without strictARP", ALL, ipvs::one_node_answers),
 ];
 
 const fn check(name: &'static str, since: Release, holds: fn(&Lab) -> Result<()>) -> Check {

@@ -19,19 +19,21 @@ use crate::{cargo::Built, shell};
 const INIT: &str = include_str!("init.sh");
 
 /// Programs that the checks use.
-const TOOLS: [&str; 3] = ["arping", "ip", "ndisc6"];
+const TOOLS: [&str; 4] = ["arping", "ip", "ipvsadm", "ndisc6"];
 
 /// Applets of busybox that [`INIT`] uses.
 const APPLETS: [&str; 6] = ["insmod", "mkdir", "mount", "poweroff", "sh", "sleep"];
 
 /// Modules that the checks may need, where the kernel has them and not built in.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 17] = [
     "8021q",
     "af_packet",
     "bonding",
     "bridge",
     "cls_bpf",
     "dummy",
+    "ip_vs",
+    "ip_vs_rr",
     "macvlan",
     "sch_ingress",
     "sch_netem",

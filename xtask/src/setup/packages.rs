@@ -23,12 +23,13 @@ pub(super) const LAB: [Program; 9] = [
 ];
 
 /// To boot other kernels, and to give them a file system.
-pub(super) const KERNELS: [Program; 8] = [
+pub(super) const KERNELS: [Program; 9] = [
     ("arping", "iputils-arping"),
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("depmod", "kmod"),
     ("ip", "iproute2"),
+    ("ipvsadm", "ipvsadm"),
     ("ndisc6", "ndisc6"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("xz", "xz-utils"),
