@@ -87,7 +87,7 @@ fn seeds_of_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 15] = [
+const FOUND: [(u64, Option<usize>, &str); 16] = [
     (
         3,
         None,
@@ -149,6 +149,11 @@ const FOUND: [(u64, Option<usize>, &str); 15] = [
         5271,
         None,
         "a node that nobody renewed neither began anew nor could insist",
+    ),
+    (
+        700540,
+        None,
+        "nobody asked who it was that others took for dead, and that was never met here",
     ),
     (
         700868,
@@ -439,6 +444,20 @@ fn pairs_that_do_not_hear_each_other_move_nothing_while_each_is_heard_by_another
     let span = 20_000;
     let tally = play(several(1, 10).with(10_000, Fault::Holes { ways, span }));
     assert_eq!((tally.takeovers, tally.longest_gap), (30, 0));
+}
+
+#[test]
+fn a_node_that_dies_before_all_have_met_it_holds_nothing_up() {
+    // It is back after a moment, and one of the others does not hear of its second life.
+    let crash = |back| Fault::Crash { node: 0, back };
+    for again in (15_000..15_300).step_by(20) {
+        let (ways, span) = (vec![(0, 2)], 1_000);
+        let scenario = several(1, 4)
+            .with(14_800, crash(Some(200)))
+            .with(14_990, Fault::Holes { ways, span })
+            .with(again, crash(None));
+        play(scenario);
+    }
 }
 
 #[test]

@@ -438,6 +438,15 @@ impl Cluster {
         }
     }
 
+    /// Another node may be a member in this life, and this node has not heard of it.
+    pub(super) fn is_unmet(&self, name: &NodeName, life: Life) -> bool {
+        *name != self.name
+            && self
+                .peers
+                .get(name)
+                .is_none_or(|peer| !peer.is_live() && !peer.is_over(life))
+    }
+
     /// Whether the sender of a message is a member in this life; if not, it is told so.
     pub(super) fn is_member(
         &mut self,

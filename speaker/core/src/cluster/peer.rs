@@ -74,6 +74,13 @@ pub(super) struct Meeting {
 }
 
 impl Meeting {
+    /// It knows members that this node does not know, unless this node is about to hear of them.
+    pub(super) fn begin_again(&mut self, now: Instant) {
+        if self.met {
+            self.forget(now);
+        }
+    }
+
     /// One of the two begins a life that the other knows nothing of.
     pub(super) fn forget(&mut self, now: Instant) {
         self.met = false;

@@ -294,6 +294,12 @@ impl Cluster {
                 }
             }
         }
+        let unmet = |absent: &Absent| self.is_unmet(&absent.name, absent.life);
+        let unmet = lives.iter().any(unmet);
+        if let Some(peer) = self.peers.get_mut(from).filter(|_| unmet) {
+            // The sender waits for a word on somebody of whom this node has yet to hear.
+            peer.meeting.begin_again(now);
+        }
         self.judge(now);
         if !please {
             return;
