@@ -5,7 +5,6 @@ use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
-    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -176,10 +175,7 @@ impl Deploy {
 
 /// nextest tells people what it does on standard error, and us on standard output.
 fn by_nextest(command: &mut Command) -> Result<Tally> {
-    // Each is half a processor: .config/nextest.toml tells which test takes how many.
-    let threads = 2 * thread::available_parallelism()?.get();
     command
-        .args(["--test-threads", &threads.to_string()])
         .args([
             "--message-format",
             "libtest-json",
