@@ -423,12 +423,14 @@ impl Cluster {
             self.reassert(vip, epoch, now);
             return;
         }
+        // Where it conceded the VIP on the wire, both the epoch and who would stay were guesses.
+        let guessed = self.seats.get(&vip).is_some_and(|seat| seat.wire.conceded);
         let record = self.record(vip, now);
         if epoch < record.epoch {
             let owner = (from.clone(), life);
             record.holders.insert(owner.clone());
             // What was heard of it is of a former life.
-            if record.owner.as_ref().is_some_and(|(name, _)| name == from) {
+            if guessed || record.owner.as_ref().is_some_and(|(name, _)| name == from) {
                 record.owner = Some(owner);
                 self.dirty.insert(vip);
             }

@@ -24,7 +24,7 @@ use super::{
 pub(super) struct Wire {
     contest: Option<Contest>,
     /// A node that cannot be talked to owns it: it is not claimed before the wire is silent.
-    conceded: bool,
+    pub(super) conceded: bool,
     check: Check,
     /// The last foreign claim.
     pub(super) claimed: Option<(Claimant, Instant)>,
