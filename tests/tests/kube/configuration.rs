@@ -16,6 +16,7 @@ use speaker_tests::{
 use crate::{
     SOON,
     controller::{addresses, controller},
+    delete,
 };
 
 /// Who has read the configuration, and what of it is wrong in their eyes.
@@ -171,13 +172,4 @@ fn address_of(name: &str) -> &'static str {
         .find(|(it, _)| *it == name)
         .expect("both tell")
         .1
-}
-
-fn delete(site: &Site, object: &str) -> Result<()> {
-    let delete = format!("delete {object} --namespace={NAMESPACE}");
-    site.kube
-        .kubectl(delete.split(' '))
-        .unheard()
-        .run()
-        .map(drop)
 }

@@ -13,7 +13,7 @@ use speaker_tests::{
     wait::wait_for,
 };
 
-use crate::{SOON, controller::controller};
+use crate::{SOON, controller::controller, delete};
 
 #[test]
 fn a_key_that_is_deleted_is_restored_and_no_agent_is_given_another() {
@@ -63,13 +63,4 @@ fn key(site: &Site) -> Result<Value> {
         let secret = site.kube.get(&secret());
         Ok(secret.ok().map(|mut secret| secret["data"].take()))
     })
-}
-
-fn delete(site: &Site, object: &str) -> Result<()> {
-    let delete = format!("delete {object} --namespace={NAMESPACE}");
-    site.kube
-        .kubectl(delete.split(' '))
-        .unheard()
-        .run()
-        .map(drop)
 }

@@ -16,5 +16,18 @@ mod webhooks;
 
 use std::time::Duration;
 
+use anyhow::Result;
+use speaker_tests::kube::{Site, site::NAMESPACE};
+
 /// Nothing here takes that long, on a machine that has much else to do.
 const SOON: Duration = Duration::from_secs(30);
+
+/// Deletes an object of the installation.
+fn delete(site: &Site, object: &str) -> Result<()> {
+    let delete = format!("delete {object} --namespace={NAMESPACE}");
+    site.kube
+        .kubectl(delete.split(' '))
+        .unheard()
+        .run()
+        .map(drop)
+}

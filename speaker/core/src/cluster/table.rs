@@ -360,7 +360,7 @@ impl Cluster {
         self.reply(from, super::Body::Ack { round });
     }
 
-    /// What this node owns and what it holds the reader to own, in the order of vips.
+    /// What this node owns and what it holds the reader to own, in the order of addresses.
     pub(super) fn fill_page(
         &self,
         reader: &NodeName,
@@ -414,17 +414,15 @@ impl Cluster {
         origin: Origin,
         now: Instant,
     ) {
-        let owned = self
-            .seats
-            .get(&vip)
-            .is_some_and(|seat| seat.mine.is_owned());
+        let seat = self.seats.get(&vip);
+        let owned = seat.is_some_and(|seat| seat.mine.is_owned());
+        // Where it conceded the VIP on the wire, both the epoch and who would stay were guesses.
+        let guessed = seat.is_some_and(|seat| seat.wire.conceded);
         let ours = self.records.get(&vip).map_or(0, |record| record.epoch);
         if owned && !self.yields(vip, ours, from, epoch) {
             self.reassert(vip, epoch, now);
             return;
         }
-        // Where it conceded the VIP on the wire, both the epoch and who would stay were guesses.
-        let guessed = self.seats.get(&vip).is_some_and(|seat| seat.wire.conceded);
         let record = self.record(vip, now);
         if epoch < record.epoch {
             let owner = (from.clone(), life);
