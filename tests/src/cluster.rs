@@ -65,7 +65,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// What the agent of a node is told of the others.
+    /// The arguments that tell a node's agent of the others.
     pub fn arguments(&self, number: usize, key_file: &str) -> Vec<String> {
         let own = self.nodes[number].host.eth0.ipv4;
         let mut arguments = vec![
@@ -115,7 +115,7 @@ impl Cluster {
         }
     }
 
-    /// The owner of a VIP, in the eyes of all.
+    /// The owner of a VIP: waits until all nodes agree.
     pub fn owner(&self, vip: IpAddr) -> Result<usize> {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         self.agreed(&all, vip)

@@ -1,4 +1,4 @@
-//! How long it takes until the last of very many VIPs is answered and announced anew, on the wire.
+//! How long it takes on the wire until the last of 10,000 VIPs is answered and announced again.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! etcd and kube-apiserver, and what befalls them.
+//! etcd and kube-apiserver, and their faults.
 
 use std::{
     iter,

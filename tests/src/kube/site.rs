@@ -220,7 +220,7 @@ impl Site {
         self.owner_among(&among, vip)
     }
 
-    /// The node that answers for a VIP in the eyes of these: waits until one does.
+    /// The node that answers for a VIP: waits until these agree on one.
     pub fn owner_among(&self, among: &[usize], vip: IpAddr) -> Result<usize> {
         wait_for(&format!("an owner of {vip}"), LIMIT, || {
             let views = among.iter().map(|number| self.nodes[*number].explain(vip));

@@ -1,7 +1,7 @@
 //! The first process of a host's PID namespace: while it lives, the host does.
 //!
 //! When it dies the kernel kills every process of the namespace, also those that forked away from
-//! whoever started them. It dies as soon as its pipe to the process that made the lab closes,
+//! their parents. It dies as soon as its pipe to the process that made the lab closes,
 //! which no death of that process can prevent.
 
 use std::{

@@ -1,4 +1,4 @@
-//! The groups that IPv6 VIPs are solicited in: the kernel is a member for as long as it answers.
+//! Solicited-node groups of IPv6 VIPs: the kernel is a member as long as it answers.
 
 use std::{net::IpAddr, thread, time::Duration};
 
@@ -11,7 +11,7 @@ use speaker_tests::{
 
 use crate::{VIP_V4, VIP_V6, VIPS, answer, wait_until};
 
-/// The switch forgets whoever has not said for three seconds what it is a member of.
+/// The switch forgets members that have not reported for three seconds.
 const FORGOTTEN: Duration = Duration::from_secs(4);
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a cluster costs the API server in which nothing happens.
+//! What an idle cluster costs the API server.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,8 @@
 //! A large cluster: thousands of Services and 200 nodes on a real API server.
 //!
 //! Three nodes run agents. The others are all that the API server has of a node: its Node, the pod
-//! of its agent, endpoints. Their agents never answer, so the three ask them to join for as long as
-//! they run, as they would ask nodes that are down.
+//! of its agent, endpoints. Their agents never answer, so the three keep asking
+//! them to join, as they would ask nodes that are down.
 
 mod changes;
 mod objects;

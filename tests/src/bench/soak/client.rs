@@ -1,4 +1,4 @@
-//! A client that asks for VIPs in turn, for as long as it is wanted, and remembers what was wrong.
+//! A client that asks for VIPs in turn until it is stopped, and remembers what went wrong.
 
 use std::{
     collections::VecDeque,

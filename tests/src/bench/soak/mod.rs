@@ -1,5 +1,5 @@
-//! An hour, or as long as one likes, of clients that ask while everything that may happen happens:
-//! what is unanswered or answered twice, and what piles up.
+//! Clients ask while agents, links and VIPs come and go, for an hour or whatever `--soak` says:
+//! which requests stay unanswered or are answered twice, and which resources leak.
 
 mod client;
 mod trouble;

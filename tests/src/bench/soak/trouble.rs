@@ -1,4 +1,4 @@
-//! What befalls the nodes, one thing after the other, and what it excuses.
+//! The faults, one after the other, and which unanswered or doubled requests each excuses.
 
 use std::{
     collections::BTreeMap,
