@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use serde::{Deserialize, Serialize};
 use speaker_common::wire::Mac;
 
 /// The smallest MTU that IPv6 works with, in bytes (RFC 8200 §5).
@@ -118,7 +119,8 @@ pub struct Xdp {
 }
 
 /// Where an XDP program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum XdpMode {
     /// In the driver.
     Native,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{
         ApiServerReport, AwayReport, CandidateReport, Counts, Explanation, FormerOwner,
-        LeaseReport, MemberReport, Report, VipReport,
+        LeaseReport, MemberReport, NodeState, Report, VipReport,
     },
     kernel::{self, Inspect, Maps},
     kubernetes::Reach,
@@ -92,8 +92,8 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
         let interface = netlink::name(key.port);
         let mode = runs
             .and_then(|link| link.interface.as_ref())
-            .map(|(_, mode)| mode.to_string());
-        let state = match (vip.action, lease.is_valid(), &mode) {
+            .map(|&(_, mode)| mode);
+        let state = match (vip.action, lease.is_valid(), mode) {
             (Action::Suppress, ..) => PlaceState::Standby,
             (Action::Answer, _, None) => PlaceState::NotAttached,
             (Action::Answer, false, _) => PlaceState::Silent,
@@ -134,10 +134,9 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
                     .interface
                     .is_none()
                     .then(|| "the interface no longer exists".to_owned()),
-                attached: link.interface.map(|(_, mode)| Attached {
-                    mode: mode.to_string(),
-                    note: None,
-                }),
+                attached: link
+                    .interface
+                    .map(|(_, mode)| Attached { mode, note: None }),
             })
             .collect(),
         probes: None,
@@ -190,7 +189,7 @@ fn member(member: Member) -> MemberReport {
     MemberReport {
         name: member.name.to_string(),
         address: member.endpoints.messages,
-        state: member.standing.to_string(),
+        state: member.standing,
         since_ms_ago: ago(member.since),
         heard_ms_ago: member.heard.map(ago),
         links: usable.map(|link| link.name).collect(),
@@ -208,10 +207,14 @@ pub(super) fn explanation(
         vip,
         node: node.to_owned(),
         state: match &it.state {
-            Some(VipState::Answer { .. }) => "answering".to_owned(),
-            Some(VipState::Suppress { owner }) => format!("standby: {owner} owns it"),
-            Some(VipState::Silent(why)) => format!("silent: {why}"),
-            None => "starting".to_owned(),
+            Some(VipState::Answer { .. }) => NodeState::Answering,
+            Some(VipState::Suppress { owner }) => NodeState::Standby {
+                owner: owner.to_string(),
+            },
+            Some(VipState::Silent(why)) => NodeState::Silent {
+                why: why.to_string(),
+            },
+            None => NodeState::Starting,
         },
         owner: it.owner.map(Into::into),
         epoch: it.epoch,
@@ -231,7 +234,7 @@ pub(super) fn explanation(
             .map(|candidate| CandidateReport {
                 node: candidate.name.into(),
                 preference: candidate.score,
-                standing: candidate.standing.to_string(),
+                standing: candidate.standing,
             })
             .collect(),
         excluded: excluded

@@ -139,10 +139,7 @@ impl Shell {
                     .map_or_else(String::new, |why| format!(": {why}"));
                 let name = netlink::name(interface);
                 info!("the program runs on {name} in {mode} mode{why}");
-                Ok(node::Attached {
-                    mode: mode.to_string(),
-                    note,
-                })
+                Ok(node::Attached { mode, note })
             }
             Err(error) => {
                 let is_above = matches!(error, AttachError::ProgramAbove { .. });

@@ -7,7 +7,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use speaker_core::node::PlaceStatus;
+use speaker_core::{cluster::CandidateStanding, node::PlaceStatus};
 
 use super::{Counts, Report, VipReport};
 use crate::metrics::{Intake, flag, one};
@@ -38,15 +38,15 @@ impl Collector for Collected {
             one(&mut encoder, "speaker_api_server_reachable", help, &answers)?;
         }
 
-        let mut states: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut states: BTreeMap<CandidateStanding, i64> = BTreeMap::new();
         for member in &report.members {
-            *states.entry(&member.state).or_default() += 1;
+            *states.entry(member.state).or_default() += 1;
         }
         let help = "Other nodes that this one knows, by how they stand";
         let kind = ConstGauge::new(0_i64).metric_type();
         let mut family = encoder.encode_descriptor("speaker_members", help, None, kind)?;
         for (state, count) in states {
-            let labels = [("state", state)];
+            let labels = [("state", state.to_string())];
             ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
         }
 
@@ -103,10 +103,13 @@ impl Collector for Collected {
         let kind = ConstGauge::new(0_i64).metric_type();
         let mut family = encoder.encode_descriptor("speaker_attached", help, None, kind)?;
         for link in &report.links {
-            let mode = link.attached.as_ref().map(|it| it.mode.as_str());
+            let mode = link.attached.as_ref().map(|it| it.mode);
             let labels = [
-                ("link", link.name.as_str()),
-                ("mode", mode.unwrap_or("none")),
+                ("link", link.name.clone()),
+                (
+                    "mode",
+                    mode.map_or("none".to_owned(), |mode| mode.to_string()),
+                ),
             ];
             let attached = flag(mode.is_some());
             attached.encode(family.encode_family(&labels)?)?;
@@ -201,10 +204,11 @@ mod tests {
     /// Of an agent in a cluster; what an agent with manifests tells, the tests in the lab ask for.
     #[test]
     fn metrics_of_a_cluster_have_the_names_that_people_graph() {
-        let member = |state: &str| MemberReport {
+        use CandidateStanding::{Down, Ready};
+        let member = |state| MemberReport {
             name: "b".to_owned(),
             address: ([192, 0, 2, 2], 7946).into(),
-            state: state.to_owned(),
+            state,
             since_ms_ago: 0,
             heard_ms_ago: None,
             links: Vec::new(),
@@ -230,7 +234,7 @@ mod tests {
             update_errors: 0,
             api_server: Some(ApiServerReport { away: Some(away) }),
             draining: false,
-            members: vec![member("ready"), member("ready"), member("down")],
+            members: [Ready, Ready, Down].map(member).into(),
             unreadable: 7,
         }));
         for line in [

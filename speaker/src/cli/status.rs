@@ -161,7 +161,9 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
         .map(|(place, counts)| Row {
             link: place.link.clone(),
             mac: place.mac.clone(),
-            mode: place.mode.clone().unwrap_or_else(|| "-".to_owned()),
+            mode: place
+                .mode
+                .map_or_else(|| "-".to_owned(), |mode| mode.to_string()),
             requests: counts.requests.to_string(),
             answers: counts.answered.to_string(),
             last_asked: counts

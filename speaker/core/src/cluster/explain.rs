@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, time::Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Cluster,
     io::{Cause, Claimant, LinkInfo, VipState},
@@ -42,7 +44,8 @@ pub struct Candidate {
 }
 
 /// How a candidate stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CandidateStanding {
     /// It owns the VIP.
     Owner,
@@ -59,6 +62,7 @@ pub enum CandidateStanding {
     /// It left.
     Left,
     /// It is not a member, or not yet.
+    #[serde(rename = "not a member")]
     NotMember,
 }
 

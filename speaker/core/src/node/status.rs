@@ -9,13 +9,14 @@ use super::{Membership, Node, Place, Placed, Step};
 use crate::{
     describe::mac_text,
     intent::{Wanted, WantedVip},
+    link::XdpMode,
 };
 
 /// How the program runs on an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
-    /// `native` or `generic`.
-    pub mode: String,
+    /// Where it runs.
+    pub mode: XdpMode,
     /// Why the mode is generic, where native was wanted.
     pub note: Option<String>,
 }
@@ -72,7 +73,7 @@ pub struct PlaceStatus {
     /// What the kernel refuses, where the state is [`PlaceState::Failed`].
     pub error: Option<String>,
     /// How the program runs there.
-    pub mode: Option<String>,
+    pub mode: Option<XdpMode>,
     /// Where its counters are.
     pub slot: Option<u32>,
     /// Announcements sent since this node began to answer there.
@@ -263,7 +264,7 @@ impl Node {
             vlan: placed.entry.vlan.id,
             state,
             error,
-            mode: attached.map(|attached| attached.mode.clone()),
+            mode: attached.map(|attached| attached.mode),
             slot: held.map(|vip| vip.slot),
             announced: announced.map_or(0, |sent| sent.count),
             announced_ms_ago: announced

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     announce::Config,
     intent::{Group, Interfaces, NotAnnounced, WantedVip},
-    link::{Kind, Link},
+    link::{Kind, Link, XdpMode},
 };
 
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
@@ -135,7 +135,7 @@ impl Bench {
         }
         self.running.insert(interface);
         Ok(Attached {
-            mode: "native".into(),
+            mode: XdpMode::Native,
             note: None,
         })
     }
