@@ -223,6 +223,24 @@ fn a_dead_hosts_vips_are_answered_elsewhere_within_the_bound() {
     }
 }
 
+/// Each of the others has to agree that the host is dead.
+#[test]
+fn an_agent_that_stands_still_for_a_moment_delays_a_fail_over_by_little() {
+    for node in 0..3 {
+        for still in (150..350).step_by(20) {
+            let crash = Fault::Crash { node, back: None };
+            let stop = Fault::Stop {
+                node: (node + 1) % 3,
+                after: 0,
+                span: 80,
+            };
+            let scenario = several(node as u64, 3).with(10_000, crash);
+            let gap = gap(play(scenario.with(10_000 + still, stop)));
+            assert!(gap < Duration::from_millis(500), "{still} ms: {gap:?}");
+        }
+    }
+}
+
 #[test]
 fn an_agents_short_death_is_a_non_event() {
     for nodes in [1, 2, 3, 5] {

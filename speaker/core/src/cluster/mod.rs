@@ -336,6 +336,16 @@ impl Cluster {
         now >= self.smooth_since + self.timing.settings().suspect_after
     }
 
+    /// It has run for long enough since it last stood still to have heard the replies to several
+    /// probes.
+    fn may_accuse(&self, now: Instant) -> bool {
+        now >= self.may_accuse_at()
+    }
+
+    fn may_accuse_at(&self) -> Instant {
+        self.smooth_since + self.timing.settings().probe_interval
+    }
+
     /// What it hears may be old: it stood still a moment ago.
     fn is_catching_up(&self, now: Instant) -> bool {
         self.stood_still && !self.is_smooth(now)

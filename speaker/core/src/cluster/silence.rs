@@ -26,7 +26,7 @@ impl Cluster {
             return;
         }
         let waits = self.waits();
-        let smooth = self.is_smooth(now);
+        let may_accuse = self.may_accuse(now);
         let mut changed = false;
         let believed = self.believed(now);
         for (name, peer) in &mut self.peers {
@@ -43,7 +43,7 @@ impl Cluster {
             let unheard = evidence.heard.is_none_or(quiet);
             evidence.gone = unheard
                 && match asked {
-                    Some(since) if smooth && quiet(since) => true,
+                    Some(since) if may_accuse && quiet(since) => true,
                     Some(_) | None => believed.contains(name),
                 };
             changed |= evidence.gone;
@@ -175,7 +175,7 @@ impl Cluster {
             return None;
         }
         let waits = self.waits();
-        let smooth = self.smooth_since + self.timing.settings().suspect_after;
+        let may_accuse = self.may_accuse_at();
         let gone = self.live().any(|(_, peer)| peer.is_given_up());
         self.live()
             .filter(|(_, peer)| !peer.evidence.gone)
@@ -185,7 +185,7 @@ impl Cluster {
                     Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
                     None => heard.filter(|_| peer.evidence.accused),
                 };
-                since.map(|since| (since + waits.silence(peer)).max(smooth))
+                since.map(|since| (since + waits.silence(peer)).max(may_accuse))
             })
             .chain(gone.then_some(self.poll.next))
             .chain(self.own.renewed_until().filter(|at| gone && *at > now))

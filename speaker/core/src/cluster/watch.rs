@@ -146,8 +146,9 @@ impl Cluster {
                 continue;
             }
             let interval = self.timing.interval_for(&peer.card.spans);
-            // A lost probe is sent again well before the next is due, but not for ever.
-            let unheard = watch.heard.unwrap_or(watch.since);
+            // A lost probe is sent again well before the next is due, but not for ever. A reply may
+            // have been lost while this node stood still.
+            let unheard = watch.heard.unwrap_or(watch.since).max(self.smooth_since);
             let pause = if now < unheard + late {
                 interval / 3
             } else {
