@@ -326,7 +326,8 @@ impl Timing {
 
     /// How long after a node's host died or was cut off its VIPs are answered elsewhere, at most,
     /// if no message is lost and each takes at most `delay`: silence, everybody's agreement that
-    /// it is silent, everybody's consent to the claim.
+    /// it is silent, everybody's consent to the claim. An agent that stood still meanwhile agrees one
+    /// probe interval after it runs again.
     pub fn fail_over(&self, delay: Duration) -> Duration {
         self.settings.take_over_after + 5 * delay + GRANULARITY
     }
