@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use speaker_core::cluster::{Cause, Downfall, Life, Partition, Reason, VipState};
+use speaker_core::cluster::{Cause, DownReason, Life, Partition, Reason, VipState};
 
 use super::{Scenario, fault::Fault, node::MS, world::World};
 
@@ -69,7 +69,7 @@ pub(super) struct Watchdog {
     /// When all VIPs are looked at again.
     next_look: u64,
     broken: Option<(Invariant, String)>,
-    down: Vec<(usize, usize, Life, Downfall)>,
+    down: Vec<(usize, usize, Life, DownReason)>,
     /// A node that is gone can cost the others their majority.
     majority: bool,
     /// The network itself was out of order last.
@@ -166,7 +166,7 @@ impl Watchdog {
         self.left[node] = false;
     }
 
-    pub(super) fn declared_down(&mut self, by: usize, node: usize, life: Life, why: Downfall) {
+    pub(super) fn declared_down(&mut self, by: usize, node: usize, life: Life, why: DownReason) {
         self.down.push((by, node, life, why));
     }
 
@@ -388,7 +388,8 @@ impl World {
             let answers =
                 (0..self.scenario.vips).any(|vip| self.nodes[node].answers(vip, self.now));
             let apart = self.apart(by, node);
-            if answers && kernel.agent.life == life.0 && (why != Downfall::Unreachable || !apart) {
+            if answers && kernel.agent.life == life.0 && (why != DownReason::Unreachable || !apart)
+            {
                 let how =
                     format!("node-{by} holds node-{node} to be down ({why:?}), and it answers");
                 return Some((Invariant::Excluded, how));

@@ -8,14 +8,15 @@ use super::{
     message::{BATCH, Body, Denial, Refusal},
     name::{Epoch, Life, NodeName},
     order::weight,
+    record::{Holder, Origin, Record},
     rounds::Kind,
-    table::{Mine, Origin},
+    seat::Mine,
     timing::Timing,
 };
 
 /// A VIP that this node is about to claim.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct PendingClaim {
     pub(super) vip: IpAddr,
     pub(super) cause: Cause,
     /// The owner that hands it over.
@@ -23,19 +24,15 @@ pub(super) struct Wish {
 }
 
 impl Cluster {
-    /// Turns the wishes of one moment into as few rounds as can be.
-    pub(super) fn flush_wishes(&mut self, now: Instant) {
+    /// Starts as few rounds as possible for the claims of one moment.
+    pub(super) fn flush_claims(&mut self, now: Instant) {
         let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<IpAddr, Epoch>> =
             BTreeMap::new();
-        let wishes = std::mem::take(&mut self.wishes);
-        let strangers = if wishes.is_empty() {
-            None
-        } else {
-            self.strangers_stand(now)
-        };
-        for Wish { vip, cause, from } in wishes {
-            if strangers.is_some() || self.may_be_held_by_the_paused(vip) {
-                self.due.insert((now + Timing::PATIENCE, vip));
+        let claims = std::mem::take(&mut self.pending_claims);
+        let orphaned = !claims.is_empty() && self.has_orphans(now);
+        for PendingClaim { vip, cause, from } in claims {
+            if orphaned || self.may_be_held_by_the_paused(vip) {
+                self.agenda.add_at(now + Timing::PATIENCE, vip);
                 continue;
             }
             let epoch = self.record(vip, now).epoch + 1;
@@ -66,10 +63,13 @@ impl Cluster {
     /// not own; and what it may own this node knows, having met it and consented since.
     fn may_be_held_by_the_paused(&self, vip: IpAddr) -> bool {
         self.live().any(|(name, peer)| {
-            let holds =
-                |record: &super::Record| record.holders.contains(&(name.clone(), peer.life));
+            let holder = Holder {
+                name: name.clone(),
+                life: peer.life,
+            };
+            let holds = |record: &Record| record.holders.contains(&holder);
             peer.paused.is_some()
-                && (!peer.meeting.met || self.records.get(&vip).is_some_and(holds))
+                && (!peer.handshake.met || self.records.get(&vip).is_some_and(holds))
         })
     }
 
@@ -96,7 +96,7 @@ impl Cluster {
             seat.mine = Mine::No;
             seat.offered = None;
         }
-        self.dirty.insert(vip);
+        self.agenda.add(vip);
     }
 
     pub(super) fn on_claim(
@@ -117,8 +117,12 @@ impl Cluster {
                         cause: cause.clone(),
                         since: now,
                     };
-                    record.set((from.clone(), life), epoch, origin);
-                    self.dirty.insert(vip);
+                    let owner = Holder {
+                        name: from.clone(),
+                        life,
+                    };
+                    record.set(owner, epoch, origin);
+                    self.agenda.add(vip);
                 }
                 Err(why) => {
                     let epoch = self.record(vip, now).epoch;
@@ -138,10 +142,8 @@ impl Cluster {
         epoch: Epoch,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let (ours, known) = match self.records.get(&vip) {
-            Some(record) => (record.epoch, record.owner.clone()),
-            None => (0, None),
-        };
+        let record = self.records.get(&vip);
+        let ours = record.map_or(0, |record| record.epoch);
         let mine = self
             .seats
             .get(&vip)
@@ -152,7 +154,7 @@ impl Cluster {
                 if epoch <= ours {
                     return Err(Refusal::Late);
                 }
-                if !offered && self.must_go(vip).is_none() {
+                if !offered && self.reason_to_leave(vip).is_none() {
                     self.reassert(vip, epoch, now);
                     return Err(Refusal::Mine);
                 }
@@ -166,7 +168,7 @@ impl Cluster {
                 self.abandon(vip, round);
             }
             Mine::No => {
-                let theirs = known.is_some_and(|(owner, _)| owner == *from);
+                let theirs = record.is_some_and(|record| record.is_owned_by(from));
                 if epoch < ours || epoch == ours && !theirs {
                     return Err(Refusal::Late);
                 }
@@ -202,7 +204,7 @@ impl Cluster {
         record.epoch = record.epoch.max(epoch) + 1;
         let entries = vec![(vip, record.epoch)];
         self.start_round(Kind::Owned(entries), None, now);
-        self.show_owned(vip);
+        self.set_answer(vip);
     }
 
     pub(super) fn on_verdict(
@@ -231,19 +233,23 @@ impl Cluster {
                 Refusal::Late => record.epoch = record.epoch.max(epoch),
                 Refusal::Mine => {
                     let epoch = epoch.max(record.epoch);
-                    record.set((from.clone(), life), epoch, Origin::met(now));
+                    let owner = Holder {
+                        name: from.clone(),
+                        life,
+                    };
+                    record.set(owner, epoch, Origin::met(now));
                 }
             }
         }
         for vip in agreed {
-            self.record(vip, now).lets_go(from);
+            self.record(vip, now).remove_holder(from);
         }
         self.answered(from, id, now);
     }
 
     /// Owns what everybody has consented to, once the kernel is known to answer for it.
     pub(super) fn complete_claims(&mut self, now: Instant) {
-        if !self.own.stands(now) || !self.own.is_joined() || self.own.restarting {
+        if !self.lease.is_valid(now) || !self.is_joined() || self.lease.restarting {
             return;
         }
         let agreed: Vec<u64> = self
@@ -263,7 +269,7 @@ impl Cluster {
     }
 
     fn own_vips(&mut self, cause: &Cause, entries: BTreeMap<IpAddr, Epoch>, now: Instant) {
-        let own = (self.name.clone(), self.own.life);
+        let own = self.own_holder();
         for (vip, epoch) in &entries {
             let Some(seat) = self.seats.get_mut(vip) else {
                 continue;
@@ -288,9 +294,9 @@ impl Cluster {
                 since: now,
             };
             record.set(own.clone(), *epoch, origin);
-            self.show_owned(*vip);
+            self.set_answer(*vip);
             self.commands.push_back(Command::Announce(*vip));
-            self.dirty.insert(*vip);
+            self.agenda.add(*vip);
         }
         self.start_round(Kind::Owned(entries.into_iter().collect()), None, now);
     }
@@ -312,12 +318,8 @@ impl Cluster {
             }
             self.learn_owner(vip, from, life, epoch, Origin::met(now), now);
             let record = self.record(vip, now);
-            if record
-                .owner
-                .as_ref()
-                .is_some_and(|(owner, _)| owner == from)
-            {
-                record.holders.retain(|(holder, _)| holder == from);
+            if record.is_owned_by(from) {
+                record.holders.retain(|holder| holder.name == *from);
             }
         }
     }

@@ -53,7 +53,7 @@ impl Configured {
     }
 
     /// The addresses at which none of these nodes is.
-    pub(super) fn strangers(&self, known: &Known) -> impl Iterator<Item = SocketAddr> {
+    pub(super) fn missing(&self, known: &Known) -> impl Iterator<Item = SocketAddr> {
         self.nodes.iter().flat_map(|node| unmet(node, known))
     }
 
@@ -102,7 +102,7 @@ mod tests {
 
     /// Which addresses no known node has, and how many nodes are not known; known ones have a link
     /// with a second address.
-    fn check(configured: &Configured, known: &[u8], strangers: &[u8], unmet: usize) {
+    fn check(configured: &Configured, known: &[u8], missing: &[u8], unmet: usize) {
         let links: Vec<_> = known
             .iter()
             .map(|host| {
@@ -117,8 +117,8 @@ mod tests {
             })
             .collect();
         let known: Known = links.iter().map(|(at, links)| (*at, &links[..])).collect();
-        let expected: Vec<SocketAddr> = strangers.iter().map(|host| at(*host)).collect();
-        let found: Vec<SocketAddr> = configured.strangers(&known).collect();
+        let expected: Vec<SocketAddr> = missing.iter().map(|host| at(*host)).collect();
+        let found: Vec<SocketAddr> = configured.missing(&known).collect();
         assert_eq!((found, configured.unmet(&known)), (expected, unmet));
         assert!(configured.most_unmet(at(1)) >= unmet);
     }

@@ -1,18 +1,18 @@
 //! What this node does for each VIP: keep it, claim it, or leave it to another.
 
 use std::{
-    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
 use super::{
     Cluster,
-    claim::Wish,
-    io::{Cause, Downfall, Failback, Reason, Silence, VipState},
+    claim::PendingClaim,
+    io::{Cause, DownReason, Failback, Reason, Silence, VipState},
     name::NodeName,
     peer::State,
-    table::{Mine, Record, Seat},
+    record::Record,
+    seat::{Mine, Seat},
     timing::Timing,
 };
 
@@ -22,16 +22,8 @@ const AT_ONCE: usize = 512;
 
 impl Cluster {
     pub(super) fn decide_due(&mut self, now: Instant) {
-        while let Some(&(at, vip)) = self.due.first().filter(|(at, _)| *at <= now) {
-            self.due.remove(&(at, vip));
-            self.dirty.insert(vip);
-        }
-        // A decision that makes another necessary makes it here, but no VIP is looked at twice.
-        let rest = match self.dirty.iter().nth(AT_ONCE).copied() {
-            Some(next) => self.dirty.split_off(&next),
-            None => BTreeSet::new(),
-        };
-        for vip in std::mem::replace(&mut self.dirty, rest) {
+        // A decision may make another VIP's necessary at once, but none is decided about twice here.
+        for vip in self.agenda.take(AT_ONCE, now) {
             self.decide(vip, now);
         }
     }
@@ -40,23 +32,23 @@ impl Cluster {
         let Some(seat) = self.seats.get(&vip) else {
             return;
         };
-        self.dirty
-            .extend(self.followers.get(&vip).into_iter().flatten());
+        self.agenda
+            .add_all(self.followers.get(&vip).into_iter().flatten());
         match seat.mine.clone() {
             Mine::Yes | Mine::Offered(..) => {
-                self.tend_contest(vip, now);
+                self.contest_due(vip, now);
                 self.decide_to_keep(vip, now);
             }
             Mine::Claiming(_) if self.may_own(&self.name, seat) => {}
-            Mine::Claiming(_) => self.let_go(&[vip], Silence::NoCandidate, now),
-            Mine::No if !self.own.is_joined() => {
+            Mine::Claiming(_) => self.release(&[vip], Silence::NoCandidate, now),
+            Mine::No if !self.is_joined() => {
                 let minority = !self.has_majority(now);
                 let why = if minority {
                     Silence::Minority
                 } else {
                     Silence::Joining
                 };
-                self.show(vip, VipState::Silent(why));
+                self.set_state(vip, VipState::Silent(why));
             }
             Mine::No => self.decide_to_claim(vip, now),
         }
@@ -64,15 +56,15 @@ impl Cluster {
 
     /// Whether a node could take a VIP now.
     pub(super) fn may_own(&self, name: &NodeName, seat: &Seat) -> bool {
-        seat.has_candidate(name) && self.is_fit(name)
+        seat.has_candidate(name) && self.is_eligible(name)
     }
 
     /// Whether a node takes VIPs at all.
-    pub(super) fn is_fit(&self, name: &NodeName) -> bool {
+    pub(super) fn is_eligible(&self, name: &NodeName) -> bool {
         if *name == self.name {
-            return self.own.is_joined()
+            return self.is_joined()
                 && self.planned
-                && !self.own.restarting
+                && !self.lease.restarting
                 && !self.card.draining;
         }
         self.peers.get(name).is_some_and(|peer| {
@@ -82,12 +74,12 @@ impl Cluster {
 
     /// The owner, if it is alive in the life in which it became one.
     pub(super) fn live_owner(&self, record: &Record) -> Option<NodeName> {
-        let (name, life) = record.owner.as_ref()?;
+        let owner = record.owner.as_ref()?;
         let live = self
             .peers
-            .get(name)
-            .is_some_and(|peer| peer.is_live() && peer.life == *life);
-        live.then(|| name.clone())
+            .get(&owner.name)
+            .is_some_and(|peer| peer.is_live() && peer.life == owner.life);
+        live.then(|| owner.name.clone())
     }
 
     fn decide_to_claim(&mut self, vip: IpAddr, now: Instant) {
@@ -100,7 +92,7 @@ impl Cluster {
         };
         let fit = self.may_own(&self.name, seat);
         let doubtful = seat.first_ip.is_some() && !seat.has_candidate(&owner);
-        let first = doubtful && self.line(vip, seat, None).first() == Some(&self.name);
+        let first = doubtful && self.succession(vip, seat, None).first() == Some(&self.name);
         let offered = seat.offered.clone().filter(|(by, _)| *by == owner);
         let Some(seat) = self.seats.get_mut(&vip) else {
             return;
@@ -114,7 +106,7 @@ impl Cluster {
         if let Some((by, why)) = offered
             && fit
         {
-            self.wishes.push(Wish {
+            self.pending_claims.push(PendingClaim {
                 vip,
                 cause: Cause::HandedOver {
                     by: by.clone(),
@@ -124,32 +116,32 @@ impl Cluster {
             });
         } else if let Some(doubt) = doubt {
             if now < doubt {
-                self.due.insert((doubt, vip));
+                self.agenda.add_at(doubt, vip);
             } else if first {
                 // By this node's intent the owner should not be one: it knows best itself.
                 if let Some(seat) = self.seats.get_mut(&vip) {
                     seat.doubt = Some(now);
                 }
-                self.due.insert((now + Timing::DOUBT, vip));
-                self.wishes.push(Wish {
+                self.agenda.add_at(now + Timing::DOUBT, vip);
+                self.pending_claims.push(PendingClaim {
                     vip,
                     cause: Cause::GivenUp(owner.clone()),
                     from: Some(owner.clone()),
                 });
             }
         }
-        self.show(vip, VipState::Suppress { owner });
+        self.set_state(vip, VipState::Suppress { owner });
     }
 
     /// The nodes that may take a vacant VIP, in the order in which they get the chance: whoever
     /// owns what it is to be with, the last owner, then the best candidate.
-    fn line(&self, vip: IpAddr, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
+    fn succession(&self, vip: IpAddr, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
         let companion = self.companion(vip, seat);
         let mut first: Vec<&NodeName> = companion.iter().chain(last).collect();
         first.retain(|name| self.may_own(name, seat));
         first.dedup();
         let order = seat.order.iter().map(|(name, _)| name);
-        let rest = order.filter(|name| !first.contains(name) && self.is_fit(name));
+        let rest = order.filter(|name| !first.contains(name) && self.is_eligible(name));
         first.iter().copied().chain(rest).cloned().collect()
     }
 
@@ -163,13 +155,15 @@ impl Cluster {
         self.owner(leader).or_else(|| {
             let seat = self.seats.get(&leader).filter(|it| it.follows.is_none())?;
             let last = self.last_owner(leader);
-            self.line(leader, seat, last.as_ref()).into_iter().next()
+            self.succession(leader, seat, last.as_ref())
+                .into_iter()
+                .next()
         })
     }
 
     fn last_owner(&self, vip: IpAddr) -> Option<NodeName> {
-        let (name, _) = self.records.get(&vip)?.owner.as_ref()?;
-        Some(name.clone())
+        let owner = self.records.get(&vip)?.owner.as_ref()?;
+        Some(owner.name.clone())
     }
 
     /// The owner of the VIP that this one follows, if that is another node and would take it.
@@ -186,11 +180,13 @@ impl Cluster {
         };
         if seat.wire.is_in_use(now) {
             let again = seat.wire.next_look();
-            self.due.extend(again.map(|at| (at, vip)));
-            self.show(vip, VipState::Silent(Silence::InUse));
+            if let Some(again) = again {
+                self.agenda.add_at(again, vip);
+            }
+            self.set_state(vip, VipState::Silent(Silence::InUse));
             return;
         }
-        let line = self.line(vip, seat, last.as_ref());
+        let line = self.succession(vip, seat, last.as_ref());
         let place = line.iter().position(|name| *name == self.name);
         let silence = if line.is_empty() {
             Silence::NoCandidate
@@ -201,7 +197,7 @@ impl Cluster {
             return;
         };
         let since = *seat.vacant.get_or_insert(now);
-        self.show(vip, VipState::Silent(silence));
+        self.set_state(vip, VipState::Silent(silence));
         let Some(place) = place else {
             return;
         };
@@ -209,10 +205,10 @@ impl Cluster {
         let returns = last
             .as_ref()
             .and_then(|last| self.peers.get(last))
-            .is_some_and(|peer| peer.state == State::Down(Downfall::Lapsed));
+            .is_some_and(|peer| peer.state == State::Down(DownReason::Lapsed));
         let turn = since + Timing::PATIENCE * (place as u32 + u32::from(returns));
         if now < turn {
-            self.due.insert((turn, vip));
+            self.agenda.add_at(turn, vip);
             return;
         }
         if !self.is_checked(vip, now) {
@@ -230,11 +226,11 @@ impl Cluster {
             Some(last) if last == self.name => Cause::Resumed,
             Some(last) => match self.peers.get(&last).map(|peer| peer.state) {
                 Some(State::Down(_)) | None => Cause::Down(last),
-                Some(State::Live | State::Left | State::Stranger) => Cause::GivenUp(last),
+                Some(State::Live | State::Left | State::Unmet) => Cause::GivenUp(last),
             },
         };
         let from = None;
-        self.wishes.push(Wish { vip, cause, from });
+        self.pending_claims.push(PendingClaim { vip, cause, from });
     }
 
     fn last_given_up(&self, vip: IpAddr) -> Cause {
@@ -245,7 +241,7 @@ impl Cluster {
     }
 
     /// Why this node cannot keep a VIP that it owns, if so.
-    pub(super) fn must_go(&self, vip: IpAddr) -> Option<Reason> {
+    pub(super) fn reason_to_leave(&self, vip: IpAddr) -> Option<Reason> {
         let seat = self.seats.get(&vip)?;
         if self.card.draining {
             Some(Reason::Drain)
@@ -257,8 +253,8 @@ impl Cluster {
     }
 
     fn decide_to_keep(&mut self, vip: IpAddr, now: Instant) {
-        self.show_owned(vip);
-        if !self.own.is_joined() || !self.planned || self.own.restarting {
+        self.set_answer(vip);
+        if !self.is_joined() || !self.planned || self.lease.restarting {
             return;
         }
         let Some(seat) = self.seats.get_mut(&vip) else {
@@ -266,23 +262,23 @@ impl Cluster {
         };
         if seat.first_ip.is_none() {
             // A former agent owned it, and the intent does not name it any more.
-            self.let_go(&[vip], Silence::NoCandidate, now);
+            self.release(&[vip], Silence::NoCandidate, now);
             self.seats.remove(&vip);
             return;
         }
         seat.tried.retain(|_, until| now < *until);
         if let Mine::Offered(to, until) = &seat.mine {
             if now < *until {
-                self.due.insert((*until, vip));
+                self.agenda.add_at(*until, vip);
                 return;
             }
             let again = now + Timing::OFFER_AGAIN;
             seat.tried.insert(to.clone(), again);
-            self.due.insert((again, vip));
+            self.agenda.add_at(again, vip);
             seat.mine = Mine::Yes;
         }
         let follows = seat.follows.is_some();
-        let must = self.must_go(vip);
+        let must = self.reason_to_leave(vip);
         let target = match must {
             Some(why) => self.successor(vip).map(|to| (to, why)),
             None if follows => self.leaders_owner(vip).map(|to| (to, Reason::Together)),
@@ -292,7 +288,7 @@ impl Cluster {
         };
         match target {
             Some((to, why)) => self.offer(vip, to, why, now),
-            None if must.is_some() => self.let_go(&[vip], Silence::NoCandidate, now),
+            None if must.is_some() => self.release(&[vip], Silence::NoCandidate, now),
             None => {}
         }
     }
@@ -326,7 +322,7 @@ impl Cluster {
         let best = better.find(|name| self.can_offer(vip, name))?.clone();
         let there = self.peers.get(&best)?.since + patience;
         if now < there {
-            self.due.insert((there, vip));
+            self.agenda.add_at(there, vip);
             return None;
         }
         Some(best)

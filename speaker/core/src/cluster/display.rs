@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{
     explain::CandidateStanding,
-    io::{Cause, Claimant, Downfall, Event, LifeOver, Reason, Silence},
+    io::{Cause, Claimant, DownReason, Event, LifeOver, Reason, Silence},
 };
 use crate::describe::mac_text;
 
@@ -47,7 +47,7 @@ impl Display for Silence {
     }
 }
 
-impl Display for Downfall {
+impl Display for DownReason {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unreachable => "no node reaches it",

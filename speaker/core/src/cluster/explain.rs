@@ -125,7 +125,7 @@ impl Cluster {
             })
             .collect();
         Some(Explanation {
-            state: seat.and_then(|seat| seat.shown.clone()),
+            state: seat.and_then(|seat| seat.state.clone()),
             owner,
             epoch: record.map_or(0, |record| record.epoch),
             since: record.map(|record| record.origin.since),
@@ -152,8 +152,8 @@ impl Cluster {
 
     /// A number that is another one whenever [`members`](Self::members) has changed in names or
     /// links.
-    pub fn news(&self) -> u64 {
-        self.news
+    pub fn members_version(&self) -> u64 {
+        self.members_version
     }
 
     /// The VIPs that this node owns.
@@ -164,17 +164,17 @@ impl Cluster {
 
     /// This node's present life, and whether it knows of nobody else.
     pub fn life(&self) -> (Life, bool) {
-        (self.own.life, self.own.alone)
+        (self.lease.life, self.lease.alone)
     }
 
     fn standing_of(&self, name: &NodeName) -> CandidateStanding {
         let own = *name == self.name;
         if own && self.card.draining {
             return CandidateStanding::Draining;
-        } else if own && self.own.restarting {
+        } else if own && self.lease.restarting {
             return CandidateStanding::Restarting;
         } else if own {
-            return if self.own.is_joined() {
+            return if self.is_joined() {
                 CandidateStanding::Ready
             } else {
                 CandidateStanding::NotMember
@@ -184,7 +184,7 @@ impl Cluster {
             return CandidateStanding::NotMember;
         };
         match peer.state {
-            State::Stranger => CandidateStanding::NotMember,
+            State::Unmet => CandidateStanding::NotMember,
             State::Down(_) => CandidateStanding::Down,
             State::Left => CandidateStanding::Left,
             State::Live if peer.evidence.gone => CandidateStanding::Silent,

@@ -8,7 +8,8 @@ use super::{
     io::Reason,
     message::{BATCH, Body},
     name::{Epoch, NodeName},
-    table::{Mine, Origin},
+    record::Origin,
+    seat::Mine,
     timing::Timing,
 };
 
@@ -17,14 +18,14 @@ impl Cluster {
         let until = now + Timing::OFFER;
         if let Some(seat) = self.seats.get_mut(&vip) {
             seat.mine = Mine::Offered(to.clone(), until);
-            self.due.insert((until, vip));
-            self.offers.entry((to, why)).or_default().push(vip);
+            self.agenda.add_at(until, vip);
+            self.pending_offers.entry((to, why)).or_default().push(vip);
         }
     }
 
     /// Sends the offers of one moment in as few messages as can be.
     pub(super) fn flush_offers(&mut self, now: Instant) {
-        for ((to, why), vips) in std::mem::take(&mut self.offers) {
+        for ((to, why), vips) in std::mem::take(&mut self.pending_offers) {
             for vips in vips.chunks(BATCH) {
                 let entries = vips
                     .iter()
@@ -57,7 +58,7 @@ impl Cluster {
             self.learn_owner(vip, from, life, epoch, Origin::met(now), now);
             if let Some(seat) = self.seats.get_mut(&vip) {
                 seat.offered = Some((from.clone(), why));
-                self.dirty.insert(vip);
+                self.agenda.add(vip);
             }
         }
         if !vips.is_empty() {
@@ -72,7 +73,7 @@ impl Cluster {
                 && to == from
             {
                 *until = now;
-                self.dirty.insert(vip);
+                self.agenda.add(vip);
             }
         }
     }
@@ -86,8 +87,8 @@ impl Cluster {
         for seat in self.seats.values_mut() {
             seat.tried.clear();
         }
-        self.reintroduce(now);
+        self.resend_card(now);
         self.write_lease(now);
-        self.all_dirty();
+        self.decide_all();
     }
 }

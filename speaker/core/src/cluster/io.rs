@@ -295,7 +295,7 @@ pub enum Reason {
 
 /// Why a node is held to be down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Downfall {
+pub enum DownReason {
     /// It replied to nobody for `take_over_after`.
     Unreachable,
     /// Its kernel says that its agent was gone for too long.
@@ -310,7 +310,7 @@ pub enum Event {
     /// A node is a member.
     MemberUp(NodeName),
     /// A member is down.
-    MemberDown(NodeName, Life, Downfall),
+    MemberDown(NodeName, Life, DownReason),
     /// A member left.
     MemberLeft(NodeName),
     /// This node has met the others and takes part.

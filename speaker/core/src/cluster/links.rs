@@ -114,7 +114,7 @@ impl Cluster {
             self.card.links = LinksHash::of(&links);
             self.card.version += 1;
             self.links = links;
-            self.reintroduce(now);
+            self.resend_card(now);
         }
     }
 
@@ -151,13 +151,13 @@ impl Cluster {
         if !expected || !peer.links.add(part) {
             return;
         }
-        peer.meeting.retry = Retry::now(now);
+        peer.handshake.retry = Retry::now(now);
         if peer.has_told_links() {
-            if !peer.meeting.met {
-                peer.meeting.pull.get_or_insert(Cursor::Members(None));
+            if !peer.handshake.met {
+                peer.handshake.pull.get_or_insert(Cursor::Members(None));
             }
-            self.news += 1;
-            self.all_dirty();
+            self.members_version += 1;
+            self.decide_all();
         }
     }
 }

@@ -30,40 +30,30 @@ pub(super) const ROOM: usize = 700;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Envelope {
-    pub(super) from: NodeName,
-    pub(super) life: Life,
-    /// Another number for each agent that the node has had: what one said before it ended is not
-    /// believed of the next.
-    pub(super) agent: u64,
+    pub(super) from: Sender,
     /// The member that passed the message on, and will pass the answer back.
     pub(super) via: Option<NodeName>,
     pub(super) body: Body,
 }
 
-/// What there is to say. A body with a round is sent until it is answered.
+/// Who speaks: a node, in one of its lives, through one of its agents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sender {
+    pub(super) name: NodeName,
+    pub(super) life: Life,
+    /// A random number for each run of the agent: what one said does not bind the next.
+    pub(super) agent: u64,
+}
+
+/// The content of a message. A body with a round is sent until it is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Body {
-    /// I am here and would be a member: the first step, and again whenever my card changes.
-    Hello {
-        stamp: u64,
-        cookie: u64,
-        card: Card,
-    },
-    /// Come in, or (not accepted) show me that you hear me: repeat the cookie.
-    Welcome {
-        guest: Life,
-        /// The hello's: a later one is not answered by an earlier welcome.
-        stamp: u64,
-        cookie: u64,
-        accepted: bool,
-        /// The version of the guest's card that is known here.
-        read: u32,
-        card: Card,
-    },
-    /// What do you know, after this?
+    Hello(Hello),
+    Welcome(Welcome),
+    /// Send me what you know, from here on.
     Pull(Cursor),
     Page(Page),
-    /// Tell me the links that this hash is of, from this byte on.
+    /// Send me the links with this hash, from this byte on.
     AskLinks {
         hash: LinksHash,
         after: u32,
@@ -155,6 +145,28 @@ pub(super) enum Body {
     },
 }
 
+/// I am here and want to be a member: the first step, and again whenever my card changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) stamp: u64,
+    /// The cookie of the last welcome; zero if there was none.
+    pub(super) cookie: u64,
+    pub(super) card: Card,
+}
+
+/// You are a member, or (not accepted) prove that you hear me: repeat the cookie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Welcome {
+    pub(super) guest: Life,
+    /// The hello's: a later hello is not answered by an earlier welcome.
+    pub(super) stamp: u64,
+    pub(super) cookie: u64,
+    pub(super) accepted: bool,
+    /// The version of the guest's card that is known here.
+    pub(super) read: u32,
+    pub(super) card: Card,
+}
+
 /// A sealed probe as two halves, which serde knows how to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProbeBytes([u8; 32], [u8; 32]);
@@ -197,7 +209,7 @@ pub(super) enum Cursor {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
     pub(super) after: Cursor,
-    pub(super) members: Vec<(NodeName, Life, Endpoints, Spans)>,
+    pub(super) members: Vec<KnownMember>,
     /// Each once: many VIPs may have the same.
     pub(super) causes: Vec<Cause>,
     pub(super) mine: Vec<Told>,
@@ -205,7 +217,21 @@ pub(super) struct Page {
     pub(super) next: Option<Cursor>,
 }
 
-/// What is told of a VIP and its owner.
+/// A member that the sender of a page knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KnownMember {
+    pub(super) name: NodeName,
+    pub(super) life: Life,
+    pub(super) endpoints: Endpoints,
+    pub(super) spans: Spans,
+}
+
+impl KnownMember {
+    /// The most bytes that a life, two IPv6 endpoints and the spans take.
+    pub(super) const LENGTH_BESIDES_NAME: usize = 90;
+}
+
+/// What a page says of a VIP and its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) vip: IpAddr,
@@ -278,15 +304,9 @@ impl Envelope {
 /// A message in words, for a trace.
 pub fn describe_message(bytes: &[u8]) -> String {
     match Envelope::decode(bytes) {
-        Some(Envelope {
-            from,
-            life,
-            via,
-            body,
-            ..
-        }) => {
+        Some(Envelope { from, via, body }) => {
             let via = via.map_or_else(String::new, |via| format!(" via {via}"));
-            format!("{from} ({}{via}): {body:?}", life.0)
+            format!("{} ({}{via}): {body:?}", from.name, from.life.0)
         }
         None => format!("{} bytes that are no message of this version", bytes.len()),
     }

@@ -35,38 +35,47 @@
 //! meeting itself tells all that gossip would: addresses, links, owners, other members. Steady
 //! traffic is the probes, which are a constant number per node.
 
+mod agenda;
 mod claim;
-mod complaints;
 mod configured;
 mod decide;
+mod departure;
+mod discovery;
+mod dispatch;
 mod display;
 mod explain;
 mod handover;
+mod handshake;
 mod io;
+mod joining;
 mod lease;
+mod life_over;
 mod links;
-mod meet;
 mod message;
 mod moves;
 mod name;
 mod order;
+mod orphans;
 mod peer;
+mod pull;
 mod rebalance;
+mod record;
 mod rounds;
-mod scout;
+mod seat;
 mod silence;
 mod spans;
+mod stall;
 mod stop;
-mod table;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod timing;
 mod watch;
 mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -76,7 +85,7 @@ use speaker_common::probe::Key;
 pub use configured::Configured;
 pub use explain::{Candidate, CandidateStanding, Explanation, Member};
 pub use io::{
-    Adopted, AgentLease, Cause, Claimant, Command, Config, Downfall, Event, Failback, Input,
+    Adopted, AgentLease, Cause, Claimant, Command, Config, DownReason, Event, Failback, Input,
     KernelLease, LifeOver, LinkInfo, Placement, Reason, Silence, Stop, VipState, lease_flags,
 };
 pub use message::{MESSAGE_LENGTH, describe_message};
@@ -85,78 +94,80 @@ pub use order::metallb_order;
 pub use spans::Spans;
 pub use timing::{Partition, Settings, Timing, TimingError};
 
-use claim::Wish;
-use complaints::Complaints;
-use lease::Own;
+use agenda::Agenda;
+use claim::PendingClaim;
+use discovery::Discovery;
+use handshake::HelloStamps;
+use joining::Joining;
+use lease::Lease;
 use links::LinksHash;
-use message::{Body, Card, Envelope};
+use message::{Body, Card};
 use moves::Moves;
+use orphans::Orphans;
 use peer::{Peer, Retry};
+use record::Record;
 use rounds::Round;
-use scout::Scouts;
+use seat::Seat;
+use stall::Stalls;
 use stop::Stopping;
-use table::{Record, Seat};
+use throttle::Throttle;
 
 /// One node's part in the cluster.
 pub struct Cluster {
     name: NodeName,
+    /// The node's number in probes.
     number: u64,
-    /// Which of the node's agents this is.
+    /// Tells this run of the agent from others of the node.
     agent: u64,
-    /// The first and the next hello's stamp.
-    stamps: (u64, u64),
     timing: Timing,
     failback: Failback,
     check_first: bool,
     keys: Vec<Key>,
     rng: Rng,
+
+    // This node itself.
+    /// What the others are told of it.
     card: Card,
+    /// Its links, of which the card has the hash.
     links: Vec<LinkInfo>,
-    own: Own,
+    lease: Lease,
+    joining: Joining,
+    /// Its links and intent have been loaded.
     planned: bool,
-
-    configured: Configured,
-    /// There are no other nodes than these.
-    complete: bool,
-    /// Where nodes were that a former agent knew, and this one has yet to meet.
-    remembered: BTreeMap<NodeName, SocketAddr>,
-    /// What the next agent will know.
-    written: BTreeMap<NodeName, SocketAddr>,
-    peers: BTreeMap<NodeName, Peer>,
-    complaints: Complaints,
-    /// Counts the changes of what other nodes tell of themselves.
-    news: u64,
-    /// When the next stranger is asked to join, and which was the last.
-    invite: (Instant, Option<SocketAddr>),
-    scouts: Scouts,
-    /// Somebody came or went since the watchers were assigned.
-    unassigned: bool,
-    /// When members are next asked whom they have given up.
-    poll: Retry,
-
-    rounds: BTreeMap<u64, Round>,
-    seats: BTreeMap<IpAddr, Seat>,
-    records: BTreeMap<IpAddr, Record>,
-    /// The VIPs that follow another.
-    followers: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
-    /// VIPs to decide about now, and later.
-    dirty: BTreeSet<IpAddr>,
-    due: BTreeSet<(Instant, IpAddr)>,
-    wishes: Vec<Wish>,
-    offers: BTreeMap<(NodeName, Reason), Vec<IpAddr>>,
-    moves: Moves,
-
+    stalls: Stalls,
     stopping: Option<Stopping>,
 
-    /// When this node was last seen not to run, and has run on time since.
-    smooth_since: Instant,
-    /// That was after its start: messages have been waiting for it.
-    stood_still: bool,
-    /// What `poll_timeout` says.
-    wake: Option<Instant>,
+    // The other nodes.
+    peers: BTreeMap<NodeName, Peer>,
+    discovery: Discovery,
+    orphans: Orphans,
+    hello_stamps: HelloStamps,
+    /// Counts the changes of [`members`](Self::members) in names and links.
+    members_version: u64,
+    /// A member came or went since the watchers were assigned.
+    watches_stale: bool,
+    /// When the other members are next asked whom they have given up.
+    gone_poll: Retry,
+
+    // The VIPs.
+    seats: BTreeMap<IpAddr, Seat>,
+    records: BTreeMap<IpAddr, Record>,
+    /// The VIPs that follow another one, by the latter.
+    followers: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
+    agenda: Agenda,
+    rounds: BTreeMap<u64, Round>,
+    /// Claims and offers of the present moment, sent together at its end.
+    pending_claims: Vec<PendingClaim>,
+    pending_offers: BTreeMap<(NodeName, Reason), Vec<IpAddr>>,
+    moves: Moves,
+
+    // What goes out.
     commands: VecDeque<Command>,
-    /// The member that passed the present message on.
+    /// The member that passed the present message on, and will pass the answer back.
     reply_via: Option<NodeName>,
+    throttle: Throttle,
+    /// What `poll_timeout` returns.
+    wake: Option<Instant>,
 }
 
 impl Cluster {
@@ -176,19 +187,17 @@ impl Cluster {
             seed,
         } = config;
         let mut rng = Rng::with_seed(seed);
-        let mut own = Own::new(life, adopted.as_ref(), rng.u32(..), &timing, now);
-        if peers.is_none() {
-            own.wait_for_peers();
-        }
-        let stamp = rng.u64(..);
+        let lease = Lease::new(life, adopted.as_ref(), rng.u32(..), &timing, now);
+        let hello_stamps = HelloStamps::starting_at(rng.u64(..));
+        let agent = rng.u64(..);
         let mut cluster = Self {
-            agent: rng.u64(..),
-            stamps: (stamp, stamp),
             number: name.number(),
             name,
+            agent,
             failback,
             check_first,
             keys,
+            rng,
             card: Card {
                 version: 1,
                 endpoints,
@@ -196,42 +205,37 @@ impl Cluster {
                 links: LinksHash::of(&[]),
                 spans: timing.spans(),
             },
-            timing,
             links: Vec::new(),
-            own,
+            lease,
+            joining: Joining::new(peers.is_some(), &timing, now),
             planned: false,
-            complete: peers.is_none(),
-            configured: peers.unwrap_or_default(),
-            written: remembered.clone(),
-            remembered,
+            stalls: Stalls::none(now),
+            stopping: None,
             peers: BTreeMap::new(),
-            complaints: Complaints::default(),
-            news: 0,
-            invite: (now, None),
-            scouts: Scouts::default(),
-            unassigned: false,
-            poll: Retry::now(now),
-            rounds: BTreeMap::new(),
+            discovery: Discovery::new(peers, remembered, now),
+            orphans: Orphans::default(),
+            hello_stamps,
+            members_version: 0,
+            watches_stale: false,
+            gone_poll: Retry::now(now),
             seats: BTreeMap::new(),
             records: BTreeMap::new(),
             followers: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            due: BTreeSet::new(),
-            wishes: Vec::new(),
-            offers: BTreeMap::new(),
+            agenda: Agenda::default(),
+            rounds: BTreeMap::new(),
+            pending_claims: Vec::new(),
+            pending_offers: BTreeMap::new(),
             moves: Moves::default(),
-            stopping: None,
-            smooth_since: now,
-            stood_still: false,
-            wake: None,
             commands: VecDeque::new(),
             reply_via: None,
-            rng,
+            throttle: Throttle::default(),
+            wake: None,
+            timing,
         };
         cluster.card.spans = cluster.told_spans();
         cluster.adopt(adopted, now);
         cluster.write_lease(now);
-        cluster.invite_all(now);
+        cluster.try_all_missing(now);
         cluster.run(now);
         cluster
     }
@@ -256,7 +260,7 @@ impl Cluster {
             }
             Input::Planned => {
                 self.planned = true;
-                self.all_dirty();
+                self.decide_all();
             }
             Input::Drain(draining) => self.on_drain(draining, now),
             Input::Move { vip, to } => self.on_move(vip, to, now),
@@ -278,34 +282,36 @@ impl Cluster {
         self.commands.pop_front()
     }
 
+    /// Does everything that is due. The order matters: what is found out about nodes comes before
+    /// what is decided about VIPs, and that before what is sent about them.
     fn run(&mut self, now: Instant) {
         self.assign_watches(now);
-        self.invite_due(now);
-        self.scout_due(now);
-        self.greet_due(now);
+        self.discovery_due(now);
+        self.orphans_due(now);
+        self.handshakes_due(now);
         self.probe_due(now);
-        self.watch_the_mute(now);
+        self.watch_unresponsive(now);
         self.judge(now);
-        self.tend_lease(now);
-        self.tend_moves(now);
+        self.lease_due(now);
+        self.moves_due(now);
         self.decide_due(now);
         self.flush_offers(now);
-        self.flush_wishes(now);
+        self.flush_claims(now);
         self.rounds_due(now);
-        self.tend_stop(now);
+        self.stop_due(now);
         self.wake = self.next_wake(now);
     }
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
         // What came due while the present input was handled is for the next one.
         [
-            self.meet_wake(),
-            self.scout_wake(),
+            Some(self.discovery_wake()),
+            self.orphans_wake(),
+            self.handshake_wake(),
             self.watch_wake(),
             self.silence_wake(now),
             self.lease_wake(now),
-            self.due.first().map(|(at, _)| *at),
-            (!self.dirty.is_empty()).then_some(now),
+            self.agenda.wake(now),
             self.moves_wake(),
             self.rounds_wake(),
             self.stop_wake(),
@@ -315,216 +321,15 @@ impl Cluster {
         .min()
     }
 
-    /// A node that was not running when it should have has missed replies that others sent: it
-    /// accuses nobody for a while, and looks at the kernel before it relies on its lease.
-    fn notice_stall(&mut self, now: Instant) {
-        if self
-            .wake
-            .is_some_and(|wake| now > wake + self.timing.stall())
-        {
-            self.smooth_since = now;
-            self.stood_still = true;
-            self.own.sure = false;
-            self.own.heartbeat = now;
-            for peer in self.peers.values_mut() {
-                peer.evidence.in_company = false;
-            }
-        }
-    }
-
-    fn is_smooth(&self, now: Instant) -> bool {
-        now >= self.smooth_since + self.timing.settings().suspect_after
-    }
-
-    /// It has run for long enough since it last stood still to have heard the replies to several
-    /// probes.
-    fn may_accuse(&self, now: Instant) -> bool {
-        now >= self.may_accuse_at()
-    }
-
-    fn may_accuse_at(&self) -> Instant {
-        self.smooth_since + self.timing.settings().probe_interval
-    }
-
-    /// What it hears may be old: it stood still a moment ago.
-    fn is_catching_up(&self, now: Instant) -> bool {
-        self.stood_still && !self.is_smooth(now)
-    }
-
-    fn on_message(&mut self, from: SocketAddr, bytes: &[u8], now: Instant) {
-        let Some(Envelope {
-            from: sender,
-            life,
-            agent,
-            via,
-            body,
-        }) = Envelope::decode(bytes)
-        else {
-            self.complain(Event::Unreadable(from), now);
-            return;
-        };
-        if sender == self.name {
-            self.complain(Event::NameTaken(from), now);
-            return;
-        }
-        self.reply_via = via;
-        self.hear(&sender, from, (life, agent), body, now);
-        self.reply_via = None;
-    }
-
-    fn hear(
-        &mut self,
-        sender: &NodeName,
-        from: SocketAddr,
-        (life, agent): (Life, u64),
-        body: Body,
-        now: Instant,
-    ) {
-        match body {
-            // What needs no acquaintance.
-            Body::Hello {
-                stamp,
-                cookie,
-                card,
-            } => self.on_hello(sender, (life, agent), (stamp, cookie), card, now),
-            Body::Welcome {
-                guest,
-                stamp,
-                cookie,
-                accepted,
-                read,
-                card,
-            } => {
-                if guest == self.own.life && self.is_own_stamp(stamp) {
-                    let read = accepted.then_some(read);
-                    self.on_welcome(sender, (life, agent), (stamp, cookie), read, card, now);
-                }
-            }
-            Body::Over { life: over, side } => self.on_over(sender, life, over, &side, now),
-            Body::Probe(probe) => self.on_probe(&probe.into(), watch::Path::Message(sender), now),
-            _ if !self.is_member(sender, (life, agent), from, now) => {}
-            Body::Pull(after) => self.on_pull(sender, after, now),
-            Body::Page(page) => self.on_page(sender, page, now),
-            Body::AskLinks { hash, after } => self.on_ask_links(sender, hash, after),
-            Body::Links(part) => self.on_links(sender, part, now),
-            Body::Gone { lives, please } => self.on_gone(sender, lives, please, now),
-            Body::Lapsed {
-                round,
-                name,
-                life,
-                agentless,
-            } => {
-                self.on_lapsed(&name, life, agentless, now);
-                self.reply(sender, Body::Ack { round });
-            }
-            Body::Retract {
-                round,
-                name,
-                life,
-                turn,
-            } => {
-                self.on_retract(sender, &name, life, turn);
-                self.reply(sender, Body::Ack { round });
-            }
-            Body::Claim {
-                round,
-                cause,
-                entries,
-            } => self.on_claim(sender, life, round, &cause, entries, now),
-            Body::Verdict { round, denied } => self.on_verdict(sender, round, denied, now),
-            Body::Owned { round, entries } => self.on_owned(sender, life, round, entries, now),
-            Body::Release { round, entries } => self.on_release(sender, round, entries, now),
-            Body::Pause { round } => {
-                self.on_pause(sender, now, now);
-                self.reply(sender, Body::Ack { round });
-            }
-            Body::Leave { round } => {
-                self.reply(sender, Body::Ack { round });
-                self.on_leave(sender, now);
-            }
-            Body::Ack { round } => self.on_ack(sender, round, now),
-            Body::Offer { entries, why } => self.on_offer(sender, entries, why, now),
-            Body::Decline { vips } => self.on_decline(sender, vips, now),
-            Body::Move { vips, to, why } => self.on_move_asked(&vips, &to, why, now),
-            Body::WatchMe => self.on_watch_me(sender, now),
-            Body::ProbeVia { target, probe } => {
-                if let Some(peer) = self.peers.get(&target) {
-                    let to = peer.card.endpoints.probes;
-                    let probe = probe.into();
-                    self.commands.push_back(Command::SendProbe { to, probe });
-                }
-            }
-            Body::Relay { to, message } => {
-                if let Some(peer) = self.peers.get(&to) {
-                    let to = peer.card.endpoints.messages;
-                    let bytes = message;
-                    self.commands.push_back(Command::Send { to, bytes });
-                }
-            }
-        }
-    }
-
     fn event(&mut self, event: Event) {
         self.commands.push_back(Command::Event(event));
-    }
-
-    fn envelope(&self, body: Body, via: Option<NodeName>) -> Vec<u8> {
-        let envelope = Envelope {
-            from: self.name.clone(),
-            life: self.own.life,
-            agent: self.agent,
-            via,
-            body,
-        };
-        envelope.encode()
-    }
-
-    fn send(&mut self, to: &NodeName, body: Body) {
-        if let Some(peer) = self.peers.get(to) {
-            let to = peer.card.endpoints.messages;
-            self.send_to(to, body);
-        }
-    }
-
-    fn send_to(&mut self, to: SocketAddr, body: Body) {
-        let bytes = self.envelope(body, None);
-        self.commands.push_back(Command::Send { to, bytes });
-    }
-
-    fn send_via(&mut self, relay: &NodeName, to: &NodeName, body: Body) {
-        let message = self.envelope(body, Some(relay.clone()));
-        let to = to.clone();
-        self.send(relay, Body::Relay { to, message });
-    }
-
-    /// Answers the present message the way it came.
-    fn reply(&mut self, to: &NodeName, body: Body) {
-        match self.reply_via.clone() {
-            Some(relay) => self.send_via(&relay, to, body),
-            None => self.send(to, body),
-        }
     }
 
     fn live(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
         self.peers.iter().filter(|(_, peer)| peer.is_live())
     }
 
-    /// Some member that may reach `target` where this node does not.
-    fn relay(&mut self, target: &NodeName) -> Option<NodeName> {
-        let relays: Vec<&NodeName> = self
-            .peers
-            .iter()
-            .filter(|(name, peer)| *name != target && peer.is_live() && !peer.evidence.gone)
-            .map(|(name, _)| name)
-            .collect();
-        if relays.is_empty() {
-            return None;
-        }
-        let relay = relays[self.rng.usize(..relays.len())].clone();
-        Some(relay)
-    }
-
-    fn number(&mut self) -> u64 {
+    fn nonce(&mut self) -> u64 {
         self.rng.u64(..)
     }
 }

@@ -16,7 +16,7 @@ use super::{
     message::{BATCH, Body},
     name::NodeName,
     peer::Retry,
-    table::Mine,
+    seat::Mine,
 };
 
 /// VIPs of a rebalancing that are on their way at once.
@@ -89,8 +89,8 @@ impl Cluster {
     }
 
     /// Asks the owners of VIPs that have yet to move.
-    pub(super) fn tend_moves(&mut self, now: Instant) {
-        if self.own.restarting {
+    pub(super) fn moves_due(&mut self, now: Instant) {
+        if self.lease.restarting {
             return;
         }
         self.end_moves(now);
@@ -154,7 +154,7 @@ impl Cluster {
 
     pub(super) fn moves_wake(&self) -> Option<Instant> {
         let moves = self.moves.under_way.values();
-        let moves = moves.filter(|_| !self.own.restarting);
+        let moves = moves.filter(|_| !self.lease.restarting);
         moves.map(|it| it.retry.next.min(it.until)).min()
     }
 
@@ -167,7 +167,7 @@ impl Cluster {
         why: Reason,
         now: Instant,
     ) {
-        if !self.own.is_joined() || !self.planned || self.own.restarting {
+        if !self.is_joined() || !self.planned || self.lease.restarting {
             return;
         }
         for vip in vips {

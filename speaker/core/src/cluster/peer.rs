@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    io::Downfall,
+    io::DownReason,
     links::Links,
     message::{Card, Cursor},
     name::{Life, NodeName},
@@ -16,12 +16,12 @@ use super::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Known, and not a member, or not in its present life.
-    Stranger,
+    /// Known, but no member in its present life.
+    Unmet,
     /// A member: nothing that it might answer for is claimed without its consent.
     Live,
     /// Its life is over.
-    Down(Downfall),
+    Down(DownReason),
     /// It said good-bye.
     Left,
 }
@@ -37,7 +37,7 @@ pub(super) struct Peer {
     pub(super) state: State,
     /// When it came to be in that state.
     pub(super) since: Instant,
-    pub(super) meeting: Meeting,
+    pub(super) handshake: Handshake,
     /// The last message or reply that came from it.
     pub(super) contact: Option<Instant>,
     /// Its kernel said last that its agent does not run.
@@ -52,39 +52,39 @@ pub(super) struct Peer {
     pub(super) watch: Option<Watch>,
 }
 
-/// How far the introduction has come.
+/// How far the handshake with a peer has come.
 #[derive(Debug)]
-pub(super) struct Meeting {
-    /// What it must show to be believed that it hears this node. Another after each hello, so that
-    /// a late one changes nothing.
+pub(super) struct Handshake {
+    /// Its hello must repeat this, which shows that it hears this node. It changes after each, so
+    /// that a late hello changes nothing.
     pub(super) cookie: u64,
-    /// When it last showed it.
-    pub(super) greeted: Instant,
-    /// The last hello that it answered.
+    /// When its hello last repeated it.
+    pub(super) confirmed: Instant,
+    /// The stamp of the last hello that it answered; zero if none.
     pub(super) stamp: u64,
-    /// What this node must show it.
+    /// The cookie that this node's hello must repeat.
     pub(super) its_cookie: u64,
     /// It knows this node in its present life, and this node knows what it owns.
     pub(super) met: bool,
-    /// The version of this node's card that it has.
-    pub(super) read: Option<u32>,
-    /// The next part of what it knows.
+    /// The version of this node's card that it last acknowledged.
+    pub(super) acked_card: Option<u32>,
+    /// The next page to pull from it.
     pub(super) pull: Option<Cursor>,
     pub(super) retry: Retry,
 }
 
-impl Meeting {
-    /// It knows members that this node does not know, unless this node is about to hear of them.
-    pub(super) fn begin_again(&mut self, now: Instant) {
+impl Handshake {
+    /// The peer knows members that this node does not know: pulls them, unless that is under way.
+    pub(super) fn restart_if_met(&mut self, now: Instant) {
         if self.met {
-            self.forget(now);
+            self.restart(now);
         }
     }
 
-    /// One of the two begins a life that the other knows nothing of.
-    pub(super) fn forget(&mut self, now: Instant) {
+    /// One of the two has begun another life.
+    pub(super) fn restart(&mut self, now: Instant) {
         self.met = false;
-        self.read = None;
+        self.acked_card = None;
         self.pull = None;
         self.retry = Retry::now(now);
     }
@@ -196,15 +196,15 @@ impl Peer {
             links: Links::none(),
             life,
             agent: 0,
-            state: State::Stranger,
+            state: State::Unmet,
             since: now,
-            meeting: Meeting {
+            handshake: Handshake {
                 cookie,
-                greeted: now,
+                confirmed: now,
                 stamp: 0,
                 its_cookie: 0,
                 met: false,
-                read: None,
+                acked_card: None,
                 pull: None,
                 retry: Retry::now(now),
             },
@@ -219,7 +219,7 @@ impl Peer {
     }
 
     /// A message or a sign of life came from its agent.
-    pub(super) fn speaks(&mut self, now: Instant) {
+    pub(super) fn agent_spoke(&mut self, now: Instant) {
         self.contact = Some(now);
         self.headless = false;
     }
@@ -234,7 +234,7 @@ impl Peer {
     }
 
     /// Notes the card that an agent of its shows, unless it is late. Whether that is another one.
-    pub(super) fn shows(&mut self, card: Card, agent: u64) -> bool {
+    pub(super) fn update_card(&mut self, card: Card, agent: u64) -> bool {
         let late = agent == self.agent && card.version < self.card.version;
         let changed = !late && self.card != card;
         if changed {
@@ -249,8 +249,10 @@ impl Peer {
     }
 
     /// It has yet to hear of this node's card, or this node has yet to hear all of it.
-    pub(super) fn is_unacquainted(&self, card: &Card) -> bool {
-        !self.meeting.met || self.meeting.read != Some(card.version) || !self.has_told_links()
+    pub(super) fn is_handshake_open(&self, card: &Card) -> bool {
+        !self.handshake.met
+            || self.handshake.acked_card != Some(card.version)
+            || !self.has_told_links()
     }
 
     /// This life, or a later one, is over.

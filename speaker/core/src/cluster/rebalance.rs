@@ -11,7 +11,7 @@ impl Cluster {
     pub(super) fn on_rebalance(&mut self) {
         self.moves.forget_waiting(Reason::Rebalance);
         let names = self.peers.keys().chain([&self.name]);
-        let mut spread = Spread::new(names.filter(|name| self.is_fit(name)).cloned());
+        let mut spread = Spread::new(names.filter(|name| self.is_eligible(name)).cloned());
         // The others follow by themselves.
         let leaders = self.seats.iter().filter(|(_, it)| it.follows.is_none());
         for (vip, seat) in leaders {

@@ -105,7 +105,7 @@ impl Cluster {
             .map(|(name, _)| name.clone())
             .collect();
         let last = last.filter(|last| self.peers.get(last).is_some_and(|peer| peer.is_live()));
-        let id = self.number();
+        let id = self.nonce();
         let mut round = Round {
             kind,
             waiting,

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     Cluster,
-    io::Downfall,
+    io::DownReason,
     message::{Absent, BATCH_NODES, Body},
     name::{Life, NodeName},
     peer::{Retry, Vote, Watch},
@@ -22,7 +22,7 @@ use super::{
 impl Cluster {
     /// Gives up who has been silent for too long, and finds whose lives are over.
     pub(super) fn judge(&mut self, now: Instant) {
-        if self.own.restarting {
+        if self.lease.restarting {
             return;
         }
         let waits = self.waits();
@@ -51,15 +51,15 @@ impl Cluster {
         changed |= self.give_up_again(now);
         changed |= self.weigh(now);
         if changed {
-            self.poll = Retry::now(now);
-            self.poll.due(now);
+            self.gone_poll = Retry::now(now);
+            self.gone_poll.due(now);
             self.tell_gone(true);
-        } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.poll.due(now) {
+        } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.gone_poll.due(now) {
             self.tell_gone(false);
         }
         let over = self.over(now);
         for name in over {
-            self.mark_down(&name, Downfall::Unreachable, now);
+            self.mark_down(&name, DownReason::Unreachable, now);
         }
     }
 
@@ -88,7 +88,7 @@ impl Cluster {
         let waits = self.waits();
         let mut more = false;
         for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
-            let (wait, longest) = (waits.silence(peer), waits.loneliness(peer));
+            let (wait, longest) = (waits.silence(peer), waits.alone(peer));
             let evidence = &mut peer.evidence;
             // Whoever was given up on the word of others may have been on the far side of a split:
             // nobody else will find that it replies again.
@@ -166,12 +166,12 @@ impl Cluster {
             peer.evidence.gone = false;
             peer.evidence.retracting = false;
             peer.evidence.heard = Some(now);
-            self.all_dirty();
+            self.decide_all();
         }
     }
 
     pub(super) fn silence_wake(&self, now: Instant) -> Option<Instant> {
-        if self.own.restarting {
+        if self.lease.restarting {
             return None;
         }
         let waits = self.waits();
@@ -187,8 +187,8 @@ impl Cluster {
                 };
                 since.map(|since| (since + waits.silence(peer)).max(may_accuse))
             })
-            .chain(gone.then_some(self.poll.next))
-            .chain(self.own.renewed_until().filter(|at| gone && *at > now))
+            .chain(gone.then_some(self.gone_poll.next))
+            .chain(self.lease.renewed_until().filter(|at| gone && *at > now))
             .min()
     }
 
@@ -227,7 +227,7 @@ impl Cluster {
                 agreed && asked && !evidence.retracting
             });
             if over.len() == before {
-                let may_be_heard = self.own.is_heard(now) || !self.is_smooth(now);
+                let may_be_heard = self.lease.is_heard(now) || !self.is_on_time(now);
                 return if voters.is_empty() && may_be_heard {
                     BTreeSet::new()
                 } else {
@@ -298,7 +298,7 @@ impl Cluster {
         let unmet = lives.iter().any(unmet);
         if let Some(peer) = self.peers.get_mut(from).filter(|_| unmet) {
             // The sender waits for a word on somebody of whom this node has yet to hear.
-            peer.meeting.begin_again(now);
+            peer.handshake.restart_if_met(now);
         }
         self.judge(now);
         if !please {
@@ -349,12 +349,12 @@ impl Cluster {
             && peer.life == life
         {
             let why = if agentless {
-                Downfall::Agentless
+                DownReason::Agentless
             } else {
-                Downfall::Lapsed
+                DownReason::Lapsed
             };
             self.mark_down(name, why, now);
-        } else if *name == self.name && life == self.own.life {
+        } else if *name == self.name && life == self.lease.life {
             self.end_life(super::LifeOver::Lapsed, life, now);
         }
     }

@@ -52,7 +52,7 @@ impl Waits {
     }
 
     /// Nor, after such a one, can it be answering alone.
-    pub(super) fn loneliness(&self, peer: &Peer) -> Duration {
+    pub(super) fn alone(&self, peer: &Peer) -> Duration {
         let Spans {
             agent_grace,
             drift_ppm,
@@ -67,13 +67,13 @@ impl Waits {
 
 /// The length of the peers' lease that a former agent of this node left in force.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Former {
+pub(super) struct FormerLease {
     peers_lease: Duration,
     /// Until when the last of its renewals may last.
     until: Instant,
 }
 
-impl Former {
+impl FormerLease {
     /// What `adopted` left, if it is another length than this agent's.
     pub(super) fn of(adopted: &Adopted, timing: &Timing, now: Instant) -> Option<Self> {
         let peers_lease = adopted.peers_lease;
@@ -99,7 +99,10 @@ impl Cluster {
     /// What the others are told of this node's times: while its lease changes, the longer one.
     pub(super) fn told_spans(&self) -> Spans {
         let spans = self.timing.spans();
-        let former = self.own.former.map_or(Duration::ZERO, |it| it.peers_lease);
+        let former = self
+            .lease
+            .former
+            .map_or(Duration::ZERO, |it| it.peers_lease);
         Spans {
             peers_lease: spans.peers_lease.max(former),
             ..spans
@@ -109,26 +112,26 @@ impl Cluster {
     /// How long the kernel is told that a renewal lasts: while that changes, the shorter span.
     pub(super) fn peers_lease(&self) -> Duration {
         let lease = self.timing.settings().peers_lease;
-        let former = self.own.former.map_or(lease, |it| it.peers_lease);
+        let former = self.lease.former.map_or(lease, |it| it.peers_lease);
         lease.min(former)
     }
 
     /// A longer lease is not used before everybody waits for it, and everybody waits for a shorter
     /// one only when no renewal of the longer can be in force any more.
-    pub(super) fn tend_former_lease(&mut self, now: Instant) {
-        let known = |peer: &Peer| peer.meeting.read == Some(self.card.version);
-        if self.own.former.is_none_or(|former| now < former.until)
+    pub(super) fn former_lease_due(&mut self, now: Instant) {
+        let known = |peer: &Peer| peer.handshake.acked_card == Some(self.card.version);
+        if self.lease.former.is_none_or(|former| now < former.until)
             || !self.live().all(|(_, peer)| known(peer))
         {
             return;
         }
-        self.own.former = None;
+        self.lease.former = None;
         self.write_lease(now);
         let spans = self.told_spans();
         if self.card.spans != spans {
             self.card.spans = spans;
             self.card.version += 1;
-            self.reintroduce(now);
+            self.resend_card(now);
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     Cluster,
     io::{Command, Silence, Stop},
     rounds::Kind,
-    table::Mine,
+    seat::Mine,
     timing::Timing,
 };
 
@@ -37,10 +37,10 @@ impl Cluster {
             }
             Stop::Return(grace) => {
                 let claims: Vec<IpAddr> = self.vips_of(|mine| matches!(mine, Mine::Claiming(_)));
-                self.let_go(&claims, Silence::Vacant, now);
+                self.release(&claims, Silence::Vacant, now);
                 let grace = grace.min(self.timing.settings().restart_grace);
-                self.own.restarting = true;
-                self.own.deadline = self.own.deadline.max(now + grace);
+                self.lease.restarting = true;
+                self.lease.deadline = self.lease.deadline.max(now + grace);
                 self.write_lease(now);
                 let round = self.start_round(Kind::Pause, None, now);
                 self.stopping = Some(Stopping::Saying(round, now + FAREWELL));
@@ -56,16 +56,16 @@ impl Cluster {
             .collect()
     }
 
-    pub(super) fn tend_stop(&mut self, now: Instant) {
+    pub(super) fn stop_due(&mut self, now: Instant) {
         match self.stopping {
             Some(Stopping::HandingOver(until)) => {
                 let owned = self.vips_of(|mine| *mine != Mine::No);
                 if !owned.is_empty() && now < until {
                     return;
                 }
-                self.let_go(&owned, Silence::NoCandidate, now);
-                self.own.restarting = true;
-                self.own.deadline = now;
+                self.release(&owned, Silence::NoCandidate, now);
+                self.lease.restarting = true;
+                self.lease.deadline = now;
                 self.write_lease(now);
                 let round = self.start_round(Kind::Leave, None, now);
                 self.rounds_due(now);

@@ -182,8 +182,8 @@ impl Timing {
     pub(super) const RETRY_MAX: Duration = Duration::from_millis(200);
     /// A peer that leaves a message unanswered for this long is watched by whoever waits for it.
     pub(super) const UNANSWERED: Duration = Duration::from_millis(100);
-    /// One known node that is not a member is asked to join this often.
-    pub(super) const INVITE: Duration = Duration::from_millis(100);
+    /// The pause between attempts to reach missing nodes, one at a time.
+    pub(super) const DISCOVERY: Duration = Duration::from_millis(100);
     /// What the first candidate for a vacant VIP is given before the next one takes it.
     pub(super) const PATIENCE: Duration = Duration::from_millis(300);
     /// What a successor is given to take what it was offered.
@@ -338,7 +338,7 @@ impl Timing {
     pub fn settle(&self, nodes: u32) -> Duration {
         2 * self.longest_alone()
             + 3 * self.settings.take_over_after
-            + 3 * nodes * Self::INVITE
+            + 3 * nodes * Self::DISCOVERY
             + nodes.min(10) * Self::PATIENCE
             + Self::DOUBT
             + 10 * Self::RETRY_MAX

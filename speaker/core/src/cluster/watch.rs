@@ -37,7 +37,7 @@ pub(super) enum Path<'a> {
 impl Cluster {
     /// Finds anew whom this node watches, after somebody came or went.
     pub(super) fn assign_watches(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.unassigned) {
+        if !std::mem::take(&mut self.watches_stale) {
             return;
         }
         self.remember();
@@ -134,7 +134,7 @@ impl Cluster {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            let sequence = self.number();
+            let sequence = self.nonce();
             let Some(peer) = self.peers.get_mut(&name) else {
                 continue;
             };
@@ -148,7 +148,10 @@ impl Cluster {
             let interval = self.timing.interval_for(&peer.card.spans);
             // A lost probe is sent again well before the next is due, but not for ever. A reply may
             // have been lost while this node stood still.
-            let unheard = watch.heard.unwrap_or(watch.since).max(self.smooth_since);
+            let unheard = watch
+                .heard
+                .unwrap_or(watch.since)
+                .max(self.stalls.over_since());
             let pause = if now < unheard + late {
                 interval / 3
             } else {
@@ -181,7 +184,7 @@ impl Cluster {
     /// Lets the kernel of a node that came back hear that its life is over: it may not have
     /// noticed that it was away.
     pub(super) fn probe_the_dead(&mut self, address: std::net::SocketAddr) {
-        let sequence = self.number();
+        let sequence = self.nonce();
         let dead = self.peers.values().find(|peer| {
             matches!(peer.state, State::Down(_)) && peer.card.endpoints.messages == address
         });
@@ -223,7 +226,7 @@ impl Cluster {
         };
         match probe.kind {
             Kind::Reply if probe.watcher == self.number => {
-                if !self.on_scout(&probe, now) {
+                if !self.on_orphan_reply(&probe, now) {
                     self.on_reply(&probe, path, now);
                 }
             }
@@ -250,8 +253,8 @@ impl Cluster {
 
     fn on_reply(&mut self, reply: &Probe, path: Path<'_>, now: Instant) {
         let late = self.timing.settings().suspect_after;
-        let smooth = self.is_smooth(now);
-        let smooth_since = self.smooth_since;
+        let on_time = self.is_on_time(now);
+        let stall = self.stalls.over_since();
         let headless = self.timing.heartbeat() * 3 / 2;
         let Some((name, peer)) = self
             .peers
@@ -272,7 +275,7 @@ impl Cluster {
             return;
         };
         let (_, sent) = watch.pending.remove(sent).expect("it was just found");
-        if reply.life != peer.life.0 || smooth && now > sent + late {
+        if reply.life != peer.life.0 || on_time && now > sent + late {
             return;
         }
         if reply.flags & FLAG_LAPSED != 0 {
@@ -294,7 +297,7 @@ impl Cluster {
         if !peer.evidence.gone {
             peer.evidence.heard = Some(now);
         }
-        if reply.flags & FLAG_ALONE == 0 && sent >= smooth_since {
+        if reply.flags & FLAG_ALONE == 0 && sent >= stall {
             peer.evidence.in_company = true;
         }
         if reply.flags & FLAG_RESTARTING != 0 {
@@ -308,8 +311,8 @@ impl Cluster {
 
     /// Whether this node extends the lease of a member when it hears from it.
     fn renews(&self, name: &NodeName, now: Instant) -> bool {
-        self.own.is_joined()
-            && !self.own.restarting
+        self.is_joined()
+            && !self.lease.restarting
             && !self.peers[name].evidence.gone
             && self.has_majority(now)
     }
@@ -340,13 +343,13 @@ impl Cluster {
     }
 
     /// Members that leave this node without an answer are watched by it.
-    pub(super) fn watch_the_mute(&mut self, now: Instant) {
+    pub(super) fn watch_unresponsive(&mut self, now: Instant) {
         let mut mute = BTreeSet::new();
         for round in self.rounds.values() {
             mute.extend(round.unanswered(now).cloned());
         }
         for (name, peer) in self.live() {
-            if !peer.meeting.met && now >= peer.since + Timing::UNANSWERED {
+            if !peer.handshake.met && now >= peer.since + Timing::UNANSWERED {
                 mute.insert(name.clone());
             }
         }

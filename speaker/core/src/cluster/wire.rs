@@ -15,7 +15,8 @@ use super::{
     io::{Claimant, Command, Event},
     name::NodeName,
     peer::State,
-    table::{Mine, Origin},
+    record::{Holder, Origin},
+    seat::Mine,
     timing::Timing,
 };
 
@@ -132,7 +133,7 @@ impl Cluster {
             } else {
                 Check::InUse(now + Timing::RECHECK)
             };
-            self.dirty.insert(vip);
+            self.agenda.add(vip);
         }
     }
 
@@ -179,7 +180,7 @@ impl Cluster {
             // It was a member when this node took the VIP, and would not have consented to two
             // owners: it has given this node up since, and its epoch is higher.
             Some((State::Down(_), _)) => Some(true),
-            Some((State::Stranger | State::Left, _)) | None => Some(better),
+            Some((State::Unmet | State::Left, _)) | None => Some(better),
         };
         let Some(seat) = self.seats.get_mut(&vip) else {
             return;
@@ -196,7 +197,7 @@ impl Cluster {
                     challenged: false,
                     asked: false,
                 };
-                self.due.insert((contest.challenge(), vip));
+                self.agenda.add_at(contest.challenge(), vip);
                 seat.wire.contest = Some(contest);
                 if yields.is_none() {
                     self.reassert(vip, epoch, now);
@@ -245,14 +246,14 @@ impl Cluster {
     }
 
     /// An owned VIP that another node claims on the wire, and no word has settled it.
-    pub(super) fn tend_contest(&mut self, vip: IpAddr, now: Instant) {
+    pub(super) fn contest_due(&mut self, vip: IpAddr, now: Instant) {
         if let Some(seat) = self.seats.get_mut(&vip)
             && let Some(contest) = &mut seat.wire.contest
             && !contest.challenged
         {
             let at = contest.challenge();
             if now < at {
-                self.due.insert((at, vip));
+                self.agenda.add_at(at, vip);
                 return;
             }
             contest.challenged = true;
@@ -276,7 +277,11 @@ impl Cluster {
         let life = self.peers.get(to).map(|peer| peer.life).unwrap_or_default();
         let record = self.record(vip, now);
         let epoch = record.epoch + 1;
-        record.set((to.clone(), life), epoch, Origin::met(now));
+        let owner = Holder {
+            name: to.clone(),
+            life,
+        };
+        record.set(owner, epoch, Origin::met(now));
         self.lose(vip, to);
         if let Some(seat) = self.seats.get_mut(&vip) {
             debug_assert_eq!(seat.mine, Mine::No, "it has just been lost");

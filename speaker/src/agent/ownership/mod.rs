@@ -93,7 +93,7 @@ pub(super) struct Ownership {
     restart_grace: Duration,
     /// Counts what may matter to whoever is told of owners and members.
     edition: u64,
-    /// What [`Cluster::news`] was when candidates were last looked for.
+    /// What [`Cluster::members_version`] was when candidates were last looked for.
     news: u64,
     /// The links that the others have been told of.
     links: Vec<LinkInfo>,

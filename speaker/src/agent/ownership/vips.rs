@@ -28,7 +28,7 @@ impl Ownership {
 
     /// Whether the candidates may have changed by what other nodes tell, since this was last asked.
     pub(in super::super) fn has_news(&mut self) -> bool {
-        let news = self.cluster.news();
+        let news = self.cluster.members_version();
         std::mem::replace(&mut self.news, news) != news
     }
 

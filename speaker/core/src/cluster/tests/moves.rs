@@ -77,7 +77,7 @@ fn few_vips_of_many_are_on_offer_at_once() {
     let mut lab = lopsided();
     lab.loss = 1.0;
     lab.feed(0, Input::Rebalance);
-    let offered = |seat: &&Seat| matches!(seat.mine, table::Mine::Offered(..));
+    let offered = |seat: &&Seat| matches!(seat.mine, seat::Mine::Offered(..));
     let seats = lab.nodes[0].agent.seats.values();
     assert_eq!(seats.filter(offered).count(), 64);
 }

@@ -1,0 +1,94 @@
+//! Disagreement on whether a life is over.
+//!
+//! A node that others hold to be down may still run: the network was split, or the node stood still
+//! for long. Once they hear each other again, the side with fewer members begins new lives.
+
+use std::{cmp::Ordering, time::Instant};
+
+use super::{
+    Cluster,
+    io::LifeOver,
+    message::{Body, Side},
+    name::{Life, NodeName},
+    timing::Timing,
+};
+
+impl Cluster {
+    /// Tells a node that is no member that the life it claims to be in is over. A member need not
+    /// be told about its former lives: messages from these are only late.
+    pub(super) fn tell_over(&mut self, name: &NodeName, now: Instant) {
+        if let Some(peer) = self.peers.get(name).filter(|peer| !peer.is_live()) {
+            self.tell_life_over(name, peer.life, now);
+        }
+    }
+
+    pub(super) fn tell_life_over(&mut self, name: &NodeName, life: Life, now: Instant) {
+        let side = self.side();
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if peer
+            .told_over
+            .is_some_and(|told| now < told + Timing::RETRY)
+        {
+            return;
+        }
+        peer.told_over = Some(now);
+        self.reply(name, Body::Over { life, side });
+    }
+
+    fn side(&self) -> Side {
+        let first = self.live().map(|(name, _)| name).next();
+        Side {
+            members: 1 + self.live().count() as u32,
+            first: first
+                .map_or(&self.name, |first| first.min(&self.name))
+                .clone(),
+        }
+    }
+
+    /// A node in `its_life` holds this node's life `over` to be over.
+    pub(super) fn on_over(
+        &mut self,
+        from: &NodeName,
+        its_life: Life,
+        over: Life,
+        theirs: &Side,
+        now: Instant,
+    ) {
+        if self.lease.restarting {
+            return;
+        }
+        if over > self.lease.life {
+            // This node has had that life before its clock was set back.
+            self.end_life(LifeOver::Declared, over, now);
+        }
+        if over != self.lease.life {
+            return;
+        }
+        if !self.lease.is_valid(now) {
+            // The lease may have lapsed unnoticed: read the kernel's side now.
+            self.lease.heartbeat = now;
+        }
+        // A node that has not joined and owns nothing loses nothing, and its lease may never be
+        // valid for long enough to insist.
+        let newcomer = !self.is_joined() && self.owned().next().is_none();
+        if newcomer || self.weigh_sides(theirs, from).is_lt() {
+            self.end_life(LifeOver::Declared, over, now);
+        } else if self.lease.is_valid(now) {
+            self.tell_life_over(from, its_life, now);
+        } else if self.lease.confirmed {
+            // The kernel says that nobody renews the lease: there is nothing to defend.
+            self.end_life(LifeOver::Declared, over, now);
+        }
+    }
+
+    /// More members win, then the smaller first name, then the smaller name of the two nodes.
+    fn weigh_sides(&self, theirs: &Side, from: &NodeName) -> Ordering {
+        let ours = self.side();
+        ours.members
+            .cmp(&theirs.members)
+            .then(theirs.first.cmp(&ours.first))
+            .then(from.cmp(&self.name))
+    }
+}

@@ -1,0 +1,111 @@
+//! Orphans: kernels that answer for VIPs while their agents cannot be met.
+//!
+//! A node that starts while another one's agent is away cannot meet it, and yet that kernel may be
+//! answering. So missing nodes are also probed, and while the kernel of one holds a valid lease,
+//! nothing is claimed.
+//!
+//! `discovery` tries missing nodes one at a time, which takes long if there are many. Known orphans,
+//! and all missing nodes while this node joins, are also probed four times a second each.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use speaker_common::probe::{ANYBODY, FLAG_VALID, Probe};
+
+use super::{Cluster, io::Command, name::Life};
+
+/// The most probes whose replies are still accepted.
+const PENDING: usize = 512;
+/// An orphan is taken to hold its lease for this long after its last reply that said so.
+const HOLDS: Duration = Duration::from_millis(1_500);
+/// The pause between two probes: losing a few replies in a row must not make this node forget an
+/// orphan.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Default)]
+pub(super) struct Orphans {
+    /// Probes without a reply: sequence number and target.
+    pending: VecDeque<(u64, SocketAddr)>,
+    /// When each orphan last said that its lease is valid.
+    valid: BTreeMap<SocketAddr, Instant>,
+    /// When they are next probed.
+    next: Option<Instant>,
+}
+
+impl Orphans {
+    /// The target of the probe that this reply answers.
+    fn take_pending(&mut self, reply: &Probe) -> Option<SocketAddr> {
+        let mut pending = self.pending.iter();
+        let at = pending.position(|(sequence, _)| *sequence == reply.sequence)?;
+        self.pending.remove(at).map(|(_, address)| address)
+    }
+}
+
+impl Cluster {
+    /// Asks the kernel of a missing node whether its lease is valid.
+    pub(super) fn probe_orphan(&mut self, address: SocketAddr) {
+        let sequence = self.nonce();
+        let pending = &mut self.orphans.pending;
+        if pending.len() == PENDING {
+            pending.pop_front();
+        }
+        pending.push_back((sequence, address));
+        let to = SocketAddr::new(address.ip(), self.card.endpoints.probes.port());
+        let probe = self.request(ANYBODY, Life(0), sequence, 0, 0);
+        self.commands.push_back(Command::SendProbe { to, probe });
+    }
+
+    /// Probes the known orphans, and while this node joins, all missing nodes.
+    pub(super) fn orphans_due(&mut self, now: Instant) {
+        let joining = self.is_waiting_for_missing(now);
+        if !joining && self.orphans.valid.is_empty() {
+            self.orphans.next = None;
+            return;
+        }
+        if now < *self.orphans.next.get_or_insert(now + INTERVAL) {
+            return;
+        }
+        self.orphans.next = Some(now + INTERVAL);
+        let mut targets = self.missing();
+        targets.retain(|address| joining || self.orphans.valid.contains_key(address));
+        for address in targets {
+            self.probe_orphan(address);
+        }
+    }
+
+    pub(super) fn orphans_wake(&self) -> Option<Instant> {
+        self.orphans.next
+    }
+
+    /// Takes note of a reply to [`probe_orphan`](Self::probe_orphan); false if it answers another
+    /// probe.
+    pub(super) fn on_orphan_reply(&mut self, reply: &Probe, now: Instant) -> bool {
+        let Some(address) = self.orphans.take_pending(reply) else {
+            return false;
+        };
+        let life = Life(reply.life);
+        // A node in a life that is over is told so, and does not count.
+        let known = self
+            .peers
+            .values()
+            .any(|peer| peer.number == reply.target && (peer.is_live() || peer.is_over(life)));
+        if !known && reply.flags & FLAG_VALID != 0 {
+            self.orphans.valid.insert(address, now);
+        } else {
+            self.orphans.valid.remove(&address);
+        }
+        true
+    }
+
+    /// Whether some orphan may be answering.
+    pub(super) fn has_orphans(&mut self, now: Instant) -> bool {
+        let missing = self.missing();
+        self.orphans
+            .valid
+            .retain(|address, seen| missing.contains(address) && now < *seen + HOLDS);
+        !self.orphans.valid.is_empty()
+    }
+}
