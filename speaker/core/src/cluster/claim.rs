@@ -1,4 +1,4 @@
-//! Claims: asking everybody for consent, giving it, and owning a VIP once all have.
+//! Claims: asking all members for consent, giving it, and owning a VIP once all have consented.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
@@ -8,7 +8,7 @@ use super::{
     message::{BATCH, Body, Denial, Refusal},
     name::{Epoch, Life, NodeName},
     order::weight,
-    record::{Holder, Origin, Record},
+    record::{Holder, Origin},
     rounds::Kind,
     seat::Mine,
     timing::Timing,
@@ -19,7 +19,7 @@ use super::{
 pub(super) struct PendingClaim {
     pub(super) vip: IpAddr,
     pub(super) cause: Cause,
-    /// The owner that hands it over.
+    /// The owner that hands it over, and is asked last.
     pub(super) from: Option<NodeName>,
 }
 
@@ -59,21 +59,21 @@ impl Cluster {
         }
     }
 
-    /// A member whose agent restarts cannot be asked. It consents to every claim of what it does
-    /// not own; and what it may own this node knows, having met it and consented since.
+    /// A member whose agent restarts cannot be asked: it consents to every claim of what it does not
+    /// own. What it may own, a node that has met it knows.
     fn may_be_held_by_the_paused(&self, vip: IpAddr) -> bool {
-        self.live().any(|(name, peer)| {
+        let record = self.records.get(&vip);
+        let mut paused = self.live().filter(|(_, peer)| peer.paused.is_some());
+        paused.any(|(name, peer)| {
             let holder = Holder {
                 name: name.clone(),
                 life: peer.life,
             };
-            let holds = |record: &Record| record.holders.contains(&holder);
-            peer.paused.is_some()
-                && (!peer.handshake.met || self.records.get(&vip).is_some_and(holds))
+            !peer.handshake.met || record.is_some_and(|record| record.holders.contains(&holder))
         })
     }
 
-    /// The agent of a member restarts, and this node may be waiting for its consent.
+    /// Gives up claims that wait for the consent of a member whose agent restarts.
     pub(super) fn abandon_claims_against_the_paused(&mut self) {
         let claims: Vec<(IpAddr, u64)> = self
             .seats
@@ -89,7 +89,7 @@ impl Cluster {
         }
     }
 
-    /// Takes a claim back before it is agreed to.
+    /// Withdraws a claim before all have consented.
     fn abandon(&mut self, vip: IpAddr, round: u64) {
         self.drop_from_claim(round, vip);
         if let Some(seat) = self.seats.get_mut(&vip) {
@@ -133,8 +133,8 @@ impl Cluster {
         self.reply(from, Body::Verdict { round, denied });
     }
 
-    /// Consents for this node alone: it does not own the VIP, and will not without `from`'s
-    /// consent.
+    /// Consents on behalf of this node alone: it does not own the VIP, and will not without the
+    /// consent of `from`.
     fn consent(
         &mut self,
         vip: IpAddr,
@@ -189,7 +189,7 @@ impl Cluster {
         }
     }
 
-    /// Of two claims, the higher epoch wins, then the better place in the hash's order.
+    /// Whether this node yields to a rival's claim: the higher epoch wins, then the lower hash.
     pub(super) fn yields(&self, vip: IpAddr, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
         let first_ip = self.seats.get(&vip).and_then(|seat| seat.first_ip);
         let weigh = |name: &NodeName| first_ip.map(|first_ip| weight(name, first_ip));
@@ -197,8 +197,8 @@ impl Cluster {
         epoch > ours || epoch == ours && better()
     }
 
-    /// Says to all that this node owns a VIP after somebody else claimed it: those that
-    /// consented have another owner in mind.
+    /// Tells all members that this node still owns a VIP that another one claimed: those that
+    /// consented to that claim take the other one for the owner.
     pub(super) fn reassert(&mut self, vip: IpAddr, epoch: Epoch, now: Instant) {
         let record = self.record(vip, now);
         record.epoch = record.epoch.max(epoch) + 1;
@@ -247,7 +247,7 @@ impl Cluster {
         self.answered(from, id, now);
     }
 
-    /// Owns what everybody has consented to, once the kernel is known to answer for it.
+    /// Completes the claims to which all have consented, once the kernel is known to answer.
     pub(super) fn complete_claims(&mut self, now: Instant) {
         if !self.lease.is_valid(now) || !self.is_joined() || self.lease.restarting {
             return;
@@ -279,7 +279,7 @@ impl Cluster {
             seat.vacant = None;
             seat.doubt = None;
             seat.tried.clear();
-            seat.wire.is_ours();
+            seat.wire.forget_contest();
             seat.pinned = matches!(
                 cause,
                 Cause::HandedOver {
@@ -301,7 +301,7 @@ impl Cluster {
         self.start_round(Kind::Owned(entries.into_iter().collect()), None, now);
     }
 
-    /// Everybody consented to it: so nobody else owns these.
+    /// All members consented to the sender, so no other node owns these VIPs.
     pub(super) fn on_owned(
         &mut self,
         from: &NodeName,

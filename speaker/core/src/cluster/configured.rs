@@ -1,4 +1,4 @@
-//! The other nodes that the configuration names, and where they may be.
+//! The nodes that the configuration names, and their possible addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,19 +7,19 @@ use std::{
 
 use super::io::LinkInfo;
 
-/// Configured nodes: each is at one of its addresses, or nobody knows yet where it is.
+/// Configured nodes. Each is at one of its addresses, or its name has not been resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
     nodes: BTreeSet<BTreeSet<SocketAddr>>,
-    /// How many have a name that has not been resolved.
+    /// The number of nodes whose names have not been resolved.
     unresolved: usize,
 }
 
-/// Nodes that are known, by the address that they send from, and their links.
+/// Known nodes by the address that they send from, with their links.
 pub(super) type Known<'a> = BTreeMap<SocketAddr, &'a [LinkInfo]>;
 
 impl FromIterator<BTreeSet<SocketAddr>> for Configured {
-    /// From the addresses of each node; none: its name has not been resolved.
+    /// From the addresses of each node; no address means that its name has not been resolved.
     fn from_iter<T: IntoIterator<Item = BTreeSet<SocketAddr>>>(nodes: T) -> Self {
         let mut configured = Self::default();
         for addresses in nodes {
@@ -40,25 +40,25 @@ impl Configured {
         nodes.map(|address| BTreeSet::from([address])).collect()
     }
 
-    /// It is known of all where they may be.
+    /// Whether all names have been resolved.
     pub(super) fn is_resolved(&self) -> bool {
         self.unresolved == 0
     }
 
-    /// Whether one of the nodes may be there.
+    /// Whether one of the nodes may be at this address.
     pub(super) fn contains(&self, address: SocketAddr) -> bool {
         // Most nodes have one address.
         let only = BTreeSet::from([address]);
         self.nodes.contains(&only) || self.nodes.iter().any(|node| node.contains(&address))
     }
 
-    /// The addresses at which none of these nodes is.
+    /// The addresses at which there is no known node.
     pub(super) fn missing(&self, known: &Known) -> impl Iterator<Item = SocketAddr> {
         self.nodes.iter().flat_map(|node| unmet(node, known))
     }
 
-    /// How many of the configured nodes are none of these. A name that several nodes share counts
-    /// once until one of them is known, and then once for each of the others.
+    /// How many configured nodes are not known. A name that several nodes share counts once until one
+    /// of them is known, and then once for each of the others.
     pub(super) fn unmet(&self, known: &Known) -> usize {
         let nodes = self.nodes.iter().map(|node| {
             let left = unmet(node, known).len();
@@ -67,15 +67,15 @@ impl Configured {
         self.unresolved + nodes.sum::<usize>()
     }
 
-    /// No more than this are [`unmet`](Self::unmet), whoever is known besides the node at `own`.
+    /// An upper bound of [`unmet`](Self::unmet), whichever nodes are known besides the one at `own`.
     pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
         let addresses = self.nodes.iter().map(BTreeSet::len).sum::<usize>();
         self.unresolved + addresses - usize::from(self.contains(own))
     }
 }
 
-/// The addresses of a configured node at which no known node is. One that is at one of them also has
-/// those of its links.
+/// The addresses of a configured node at which there is no known node. A known node at one of them
+/// also has the addresses of its links.
 fn unmet(node: &BTreeSet<SocketAddr>, known: &Known) -> Vec<SocketAddr> {
     let met = node.iter().filter_map(|address| known.get(address));
     let links = met.flat_map(|links| links.iter());

@@ -1,4 +1,4 @@
-//! What this node does for each VIP: keep it, claim it, or leave it to another.
+//! Decides what to do about each VIP: keep it, claim it, hand it over, or leave it to another node.
 
 use std::{
     net::IpAddr,
@@ -16,8 +16,8 @@ use super::{
     timing::Timing,
 };
 
-/// VIPs that are decided about before anything else is looked at: there may be as many as the
-/// maps hold, and this node's lease must be renewed in between.
+/// The most VIPs that are decided about in one go: there may be as many as the maps hold, and this
+/// node's lease must be renewed in between.
 const AT_ONCE: usize = 512;
 
 impl Cluster {
@@ -72,7 +72,7 @@ impl Cluster {
         })
     }
 
-    /// The owner, if it is alive in the life in which it became one.
+    /// The owner, if it is still in the life in which it became the owner.
     pub(super) fn live_owner(&self, record: &Record) -> Option<NodeName> {
         let owner = record.owner.as_ref()?;
         let live = self
@@ -118,7 +118,8 @@ impl Cluster {
             if now < doubt {
                 self.agenda.add_at(doubt, vip);
             } else if first {
-                // By this node's intent the owner should not be one: it knows best itself.
+                // By this node's intent the owner should not own it. A claim asks the owner, which
+                // knows its own intent.
                 if let Some(seat) = self.seats.get_mut(&vip) {
                     seat.doubt = Some(now);
                 }
@@ -133,8 +134,8 @@ impl Cluster {
         self.set_state(vip, VipState::Suppress { owner });
     }
 
-    /// The nodes that may take a vacant VIP, in the order in which they get the chance: whoever
-    /// owns what it is to be with, the last owner, then the best candidate.
+    /// The nodes that may take a vacant VIP, in the order of their turns: the owner of the VIPs that
+    /// it belongs with, its last owner, then the candidates, the best first.
     fn succession(&self, vip: IpAddr, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
         let companion = self.companion(vip, seat);
         let mut first: Vec<&NodeName> = companion.iter().chain(last).collect();
@@ -145,8 +146,8 @@ impl Cluster {
         first.iter().copied().chain(rest).cloned().collect()
     }
 
-    /// Who has, or is first in line for, the VIP that this one follows; or the owner of the first
-    /// that follows it.
+    /// The node that has, or is next to take, the VIP that this one follows; for a leader, the owner
+    /// of its first owned follower.
     fn companion(&self, vip: IpAddr, seat: &Seat) -> Option<NodeName> {
         let Some(leader) = seat.follows else {
             let mut followers = self.followers.get(&vip)?.iter();
@@ -166,7 +167,7 @@ impl Cluster {
         Some(owner.name.clone())
     }
 
-    /// The owner of the VIP that this one follows, if that is another node and would take it.
+    /// The owner of the VIP that this one follows, if that is another node to which it can be offered.
     fn leaders_owner(&self, vip: IpAddr) -> Option<NodeName> {
         let leader = self.seats.get(&vip)?.follows?;
         self.owner(leader)
@@ -186,9 +187,9 @@ impl Cluster {
             self.set_state(vip, VipState::Silent(Silence::InUse));
             return;
         }
-        let line = self.succession(vip, seat, last.as_ref());
-        let place = line.iter().position(|name| *name == self.name);
-        let silence = if line.is_empty() {
+        let succession = self.succession(vip, seat, last.as_ref());
+        let place = succession.iter().position(|name| *name == self.name);
+        let silence = if succession.is_empty() {
             Silence::NoCandidate
         } else {
             Silence::Vacant
@@ -201,7 +202,7 @@ impl Cluster {
         let Some(place) = place else {
             return;
         };
-        // An owner that only has to begin anew is given the time to.
+        // An owner whose lease merely lapsed is given time to begin another life.
         let returns = last
             .as_ref()
             .and_then(|last| self.peers.get(last))
@@ -240,7 +241,7 @@ impl Cluster {
             .map_or(Cause::First, |(name, _)| Cause::GivenUp(name.clone()))
     }
 
-    /// Why this node cannot keep a VIP that it owns, if so.
+    /// Why this node cannot keep a VIP that it owns, if it cannot.
     pub(super) fn reason_to_leave(&self, vip: IpAddr) -> Option<Reason> {
         let seat = self.seats.get(&vip)?;
         if self.card.draining {
@@ -261,7 +262,7 @@ impl Cluster {
             return;
         };
         if seat.first_ip.is_none() {
-            // A former agent owned it, and the intent does not name it any more.
+            // An earlier agent owned it, and the intent does not name it any more.
             self.release(&[vip], Silence::NoCandidate, now);
             self.seats.remove(&vip);
             return;
@@ -306,7 +307,7 @@ impl Cluster {
         self.leaders_owner(vip).or_else(best)
     }
 
-    /// A better candidate that has been there for long enough.
+    /// A better candidate that has been a member for long enough.
     fn fails_back_to(&mut self, vip: IpAddr, now: Instant) -> Option<NodeName> {
         let patience = match self.failback {
             Failback::Never => return None,

@@ -46,7 +46,10 @@ impl Cluster {
             Body::Page(page) => self.on_page(sender, page, now),
             Body::AskLinks { hash, after } => self.on_ask_links(sender, hash, after),
             Body::Links(part) => self.on_links(sender, part, now),
-            Body::Gone { lives, please } => self.on_gone(sender, lives, please, now),
+            Body::Gone {
+                lives,
+                reply_wanted,
+            } => self.on_gone(sender, lives, reply_wanted, now),
             Body::Lapsed {
                 round,
                 name,
@@ -60,9 +63,9 @@ impl Cluster {
                 round,
                 name,
                 life,
-                turn,
+                retractions,
             } => {
-                self.on_retract(sender, &name, life, turn);
+                self.on_retract(sender, &name, life, retractions);
                 self.reply(sender, Body::Ack { round });
             }
             Body::Claim {

@@ -1,4 +1,4 @@
-//! What people read of owners, nodes and events.
+//! Owners, nodes and events as text for people.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,4 +1,4 @@
-//! Who owns a VIP, since when, why that node and why not another.
+//! Explains who owns a VIP, since when, why that node, and why not another.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -11,10 +11,10 @@ use super::{
     peer::State,
 };
 
-/// All that this node knows of a VIP.
+/// What this node knows about a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What this node does for it; none, if its intent does not name the VIP.
+    /// What this node does for it; none if its intent does not name the VIP.
     pub state: Option<VipState>,
     /// The owner, if it is alive.
     pub owner: Option<NodeName>,
@@ -24,11 +24,11 @@ pub struct Explanation {
     pub since: Option<Instant>,
     /// Why the owner became one.
     pub cause: Option<Cause>,
-    /// The owners before, the last first, each with why it was followed.
+    /// Former owners, the last first, each with the reason why the next one followed.
     pub history: Vec<(NodeName, Cause)>,
     /// The candidates, the first in line first.
     pub candidates: Vec<Candidate>,
-    /// The last time that somebody else claimed one of its VIPs on the wire.
+    /// The last claim that somebody else made to the VIP on the wire.
     pub conflict: Option<(Claimant, Instant)>,
 }
 
@@ -39,17 +39,17 @@ pub struct Candidate {
     pub name: NodeName,
     /// Its preference.
     pub score: i64,
-    /// Why it is the owner, or could be, or not.
+    /// Whether it owns the VIP, or could.
     pub standing: CandidateStanding,
 }
 
-/// How a candidate stands.
+/// The standing of a candidate, or of a node in general.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CandidateStanding {
     /// It owns the VIP.
     Owner,
-    /// It would take the VIP if it were vacant, after those before it.
+    /// It would take the VIP if that were vacant and nobody came before it.
     Ready,
     /// It is being drained.
     Draining,
@@ -61,19 +61,19 @@ pub enum CandidateStanding {
     Down,
     /// It left.
     Left,
-    /// It is not a member, or not yet.
+    /// It is no member, or not yet.
     #[serde(rename = "not a member")]
     NotMember,
 }
 
 impl CandidateStanding {
-    /// The node is a member, whatever it may own.
+    /// Whether the node is a member.
     pub fn is_member(self) -> bool {
         !matches!(self, Self::Down | Self::Left | Self::NotMember)
     }
 }
 
-/// A node that this one knows.
+/// Another node that this one knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its name.
@@ -82,13 +82,13 @@ pub struct Member {
     pub life: Life,
     /// Where it is reached.
     pub endpoints: Endpoints,
-    /// Its links, as it tells them.
+    /// Its links, as it told them.
     pub links: Vec<LinkInfo>,
-    /// How it stands, whatever the VIP.
+    /// Its standing, regardless of VIPs.
     pub standing: CandidateStanding,
-    /// Since when it has been a member, or not.
+    /// When it last became a member, or ceased to be one.
     pub since: Instant,
-    /// The last reply to a probe of this node.
+    /// When it last replied to a probe of this node.
     pub heard: Option<Instant>,
 }
 
@@ -102,8 +102,8 @@ impl Cluster {
         self.live_owner(self.records.get(&vip)?)
     }
 
-    /// What this node knows of a VIP. One that its intent does not name has neither state nor
-    /// candidates; none comes back if no member owns it either: nobody knows of it.
+    /// What this node knows about a VIP. One that its intent does not name has neither state nor
+    /// candidates; if no member owns it either, there is no explanation.
     pub fn explain(&self, vip: IpAddr) -> Option<Explanation> {
         let seat = self.seats.get(&vip);
         let record = self.records.get(&vip);
@@ -150,8 +150,7 @@ impl Cluster {
         })
     }
 
-    /// A number that is another one whenever [`members`](Self::members) has changed in names or
-    /// links.
+    /// Counts the changes of [`members`](Self::members) in names and links.
     pub fn members_version(&self) -> u64 {
         self.members_version
     }
@@ -160,11 +159,6 @@ impl Cluster {
     pub fn owned(&self) -> impl Iterator<Item = IpAddr> {
         let owned = self.seats.iter().filter(|(_, seat)| seat.mine.is_owned());
         owned.map(|(vip, _)| *vip)
-    }
-
-    /// This node's present life, and whether it knows of nobody else.
-    pub fn life(&self) -> (Life, bool) {
-        (self.lease.life, self.lease.alone)
     }
 
     fn standing_of(&self, name: &NodeName) -> CandidateStanding {

@@ -1,5 +1,5 @@
-//! Planned moves: the owner offers a VIP, the successor claims it, and the owner stops answering
-//! at the moment when its own consent is all that the claim still needs.
+//! Handing VIPs over: the owner offers a VIP, the successor claims it, and the owner stops answering
+//! when its own consent is the last that the claim needs.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -23,7 +23,7 @@ impl Cluster {
         }
     }
 
-    /// Sends the offers of one moment in as few messages as can be.
+    /// Sends the offers of one moment in as few messages as possible.
     pub(super) fn flush_offers(&mut self, now: Instant) {
         for ((to, why), vips) in std::mem::take(&mut self.pending_offers) {
             for vips in vips.chunks(BATCH) {
@@ -51,7 +51,7 @@ impl Cluster {
                 vips.push(vip);
                 continue;
             };
-            // Said twice, or late.
+            // The offer is a duplicate, or late.
             if seat.mine != Mine::No {
                 continue;
             }

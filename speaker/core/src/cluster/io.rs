@@ -1,4 +1,5 @@
-//! The whole vocabulary: what can happen to a [`Cluster`](super::Cluster), and what can come of it.
+//! The inputs and commands of a [`Cluster`](super::Cluster): everything that can happen to it, and
+//! everything that it can do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,91 +21,91 @@ use super::{
 
 /// Something happened.
 ///
-/// The shell hands inputs in one at a time, and carries out all commands of one before the next.
+/// The shell hands in one input at a time, and carries out all its commands before the next.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The time that `poll_timeout` named has come.
+    /// The time of `poll_timeout` has come.
     Tick,
-    /// A message came from another agent: already decrypted, and known to be by the cluster's key.
+    /// A message from another agent, decrypted and authenticated with one of the cluster's keys.
     Message {
-        /// Where it came from.
+        /// The sender's address.
         from: SocketAddr,
-        /// Its bytes.
+        /// Its plaintext.
         bytes: Vec<u8>,
     },
-    /// A probe's reply came back to this node's probe socket.
+    /// A packet of the probe protocol reached this node's probe socket.
     Probe([u8; LENGTH]),
-    /// What a probe that came by message was answered with: see [`Command::AnswerProbe`].
+    /// The reply to a probe that came by message: see [`Command::AnswerProbe`].
     ProbeAnswered {
-        /// Who asked.
+        /// The node that probed.
         to: NodeName,
         /// The sealed reply.
         reply: [u8; LENGTH],
     },
-    /// What the kernel holds of the lease, read after each [`Command::Lease`].
+    /// The kernel's view of the lease, read after each [`Command::Lease`].
     Kernel(KernelLease),
-    /// All nodes that there are, whoever else was known before.
+    /// All nodes that exist, whichever were known before.
     Peers(Configured),
-    /// Other addresses than before for the names of [`Config::peers`].
+    /// The names of [`Config::peers`] resolve to other addresses than before.
     Resolved(Configured),
-    /// The keys of the probes: the first signs, all are accepted.
+    /// The keys of the probes: the first signs, each is accepted.
     Keys(Vec<Key>),
-    /// What other nodes should know of this one's links.
+    /// This node's links, to be told to the other nodes.
     Links(Vec<LinkInfo>),
-    /// VIPs are as given, or gone.
+    /// The placement of these VIPs has changed; none: the VIP is gone.
     Vips(Vec<(IpAddr, Option<Placement>)>),
-    /// Links and intent have been loaded: before, nothing is claimed.
+    /// Links and intent have been loaded. Nothing is claimed before.
     Planned,
-    /// Hand everything over and take nothing, or take part again.
+    /// Hand all VIPs over and take none, or take part again.
     Drain(bool),
-    /// Give one VIP to a node.
+    /// Move a VIP to a node.
     Move {
-        /// Which.
+        /// The VIP.
         vip: IpAddr,
-        /// To whom.
+        /// The node.
         to: NodeName,
     },
     /// Spread the VIPs evenly over their candidates, with the fewest moves.
     Rebalance,
-    /// Somebody else claims this VIP on the wire.
+    /// Another host claims this VIP on the wire.
     WireClaim {
-        /// Whose VIP it is.
+        /// The VIP.
         vip: IpAddr,
-        /// Who claims it.
+        /// The host that claims it.
         by: Claimant,
     },
-    /// What came of [`Command::Check`].
+    /// The outcome of [`Command::Check`].
     Checked {
         /// The VIP.
         vip: IpAddr,
-        /// Nobody answered for it.
+        /// Whether nobody answered.
         free: bool,
     },
-    /// The agent is about to end.
+    /// The agent is to stop.
     Stop(Stop),
 }
 
-/// Something to do, in the order given.
+/// Something to do. Commands are carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Send a message, encrypted with the first of the cluster's keys.
     Send {
-        /// To the agent there.
+        /// The address of the agent.
         to: SocketAddr,
         /// The message, at most [`MESSAGE_LENGTH`](super::MESSAGE_LENGTH) bytes.
         bytes: Vec<u8>,
     },
     /// Send a probe from the probe socket.
     SendProbe {
-        /// To the probe port there.
+        /// The probe endpoint of the node.
         to: SocketAddr,
         /// The sealed probe.
         probe: [u8; LENGTH],
     },
-    /// Do with this probe, which came by message, what the XDP program would do with it, and hand
-    /// the reply back as [`Input::ProbeAnswered`].
+    /// Answer this probe, which came by message, as the XDP program would, and hand the reply back as
+    /// [`Input::ProbeAnswered`].
     AnswerProbe {
-        /// Who asked.
+        /// The node that probed.
         to: NodeName,
         /// The sealed probe.
         probe: [u8; LENGTH],
@@ -112,23 +113,23 @@ pub enum Command {
     /// Write the agent's side of the lease into the kernel, then read the peers' side
     /// ([`Input::Kernel`]). The deadline is absolute: a late write must not extend it.
     Lease(AgentLease),
-    /// Make the maps say this of a VIP.
+    /// Set the state of a VIP in the maps.
     Set {
         /// The VIP.
         vip: IpAddr,
-        /// What to do when somebody asks for its VIPs.
+        /// What to do with requests for it.
         state: VipState,
     },
-    /// Announce a VIP, as after a take-over, as soon as the lease stands; to be forgotten when its
-    /// state is another.
+    /// Announce a VIP, as after a take-over, as soon as the lease is valid; void once its state is
+    /// another.
     Announce(IpAddr),
-    /// Ask the wire whether anybody answers for this VIP.
+    /// Probe the network for hosts that answer for this VIP.
     Check(IpAddr),
-    /// Keep this for [`Config::remembered`]: all nodes that are known and have not left.
+    /// Store this for [`Config::remembered`]: all known nodes that have not left.
     Remember(BTreeMap<NodeName, SocketAddr>),
-    /// Tell whoever listens.
+    /// Report an event.
     Event(Event),
-    /// After [`Input::Stop`]: all is said, the process may end.
+    /// After [`Input::Stop`]: the process may end.
     Stopped,
 }
 
@@ -146,9 +147,9 @@ pub enum Stop {
 pub struct KernelLease {
     /// The life that the agent last wrote.
     pub life: Life,
-    /// What it comes to.
+    /// Whether the lease is valid.
     pub tenure: Tenure,
-    /// How much longer the peers' side lasts in this life, if a peer has renewed it.
+    /// The remaining time of the peers' side, if a peer has renewed it in this life.
     pub peers_left: Option<Duration>,
 }
 
@@ -157,36 +158,36 @@ pub struct KernelLease {
 pub struct AgentLease {
     /// The present life.
     pub life: Life,
-    /// Until when the agent vouches for itself.
+    /// Until when the kernel answers without another heartbeat.
     pub deadline: Instant,
-    /// How long one handed-back reply extends the peers' side.
+    /// How long a renewal by a peer lasts.
     pub peers_lease: Duration,
-    /// Not zero: no renewal is needed. Counts the times that the node has found itself alone.
+    /// Nonzero if no renewal is needed: the number of this time alone.
     pub alone: u32,
     /// The agent is about to restart.
     pub restarting: bool,
-    /// This node takes nothing.
+    /// This node takes no VIPs.
     pub draining: bool,
 }
 
-/// Who claims a VIP on the wire.
+/// A host that claims a VIP on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimant {
-    /// A node of this cluster, by its links' MACs.
+    /// A node of this cluster, recognized by the MAC of a link.
     Node(NodeName),
-    /// Somebody else.
+    /// A host outside of the cluster.
     Foreign(Mac),
 }
 
-/// Who may own a VIP, and where it is to be.
+/// Which nodes may own a VIP, and with which other VIP it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The first ingress IP of its Service: MetalLB's order is a hash of its text.
     pub first_ip: IpAddr,
-    /// The nodes that may own it, by configuration, links and subnets, each with its preference.
+    /// The nodes that may own it by configuration, links and subnets, each with its preference.
     pub candidates: Vec<(NodeName, i64)>,
-    /// The VIP that it is to be with whenever it can: one with the same candidates, which follows
-    /// no other.
+    /// The VIP with which it shares an owner whenever possible: one with the same candidates that
+    /// follows no other.
     pub follows: Option<IpAddr>,
 }
 
@@ -201,7 +202,7 @@ pub struct LinkInfo {
     pub up: bool,
     /// Its subnets: address and prefix length.
     pub subnets: Vec<(IpAddr, u8)>,
-    /// What keeps the program from it, so that no VIP can be answered there.
+    /// Why the program cannot run on it, so that no VIP can be answered there.
     pub obstacle: Option<String>,
 }
 
@@ -210,53 +211,53 @@ pub struct LinkInfo {
 pub enum VipState {
     /// It owns the VIP.
     Answer {
-        /// Since this many owners.
+        /// The epoch of its ownership.
         epoch: Epoch,
-        /// Why it and why now.
+        /// Why it became the owner.
         cause: Cause,
     },
     /// Another node owns it: keep this node's own kernel from answering.
     Suppress {
-        /// Who.
+        /// The owner.
         owner: NodeName,
     },
-    /// This node does not answer, and knows of nobody who does.
+    /// This node does not answer, and knows no node that does.
     Silent(Silence),
 }
 
-/// Why nobody that this node knows of answers.
+/// Why this node knows no node that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Silence {
     /// No live candidate.
     NoCandidate,
     /// Another candidate comes first and has not claimed it yet, or consent is being gathered.
     Vacant,
-    /// This node has not met the others yet, or its lease does not stand.
+    /// This node has not met the others yet, or its lease is not valid.
     Joining,
-    /// Something outside of the cluster, or a node that cannot be talked to, answers for its VIPs.
+    /// A host outside of the cluster, or a node that cannot be reached, answers for it.
     InUse,
     /// Fewer than half of the known nodes can be reached.
     Minority,
 }
 
-/// Why an owner became one.
+/// Why a node became the owner of a VIP.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
     /// Nobody owned it.
     First,
-    /// It owned it before, and its own lease had lapsed.
+    /// It owned it before its own lease lapsed.
     Resumed,
-    /// It owned it when this node met it, or told of it later.
+    /// It owned it when this node met it, or said so later.
     Met,
-    /// The agent was restarted while the kernel went on answering.
+    /// It owned it before its agent restarted, and its kernel went on answering.
     Adopted,
     /// The owner was down.
     Down(NodeName),
-    /// The owner is alive but had given it up, or begun another life without claiming it.
+    /// The owner had released it, or begun another life without claiming it.
     GivenUp(NodeName),
     /// The owner handed it over.
     HandedOver {
-        /// Who had it.
+        /// The former owner.
         by: NodeName,
         /// Why.
         why: Reason,
@@ -264,7 +265,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// How much room it takes in a message, at most.
+    /// The most bytes that it takes in a message.
     pub(super) fn length(&self) -> usize {
         let name = match self {
             Self::First | Self::Resumed | Self::Met | Self::Adopted => "",
@@ -279,17 +280,17 @@ impl Cause {
 /// Why an owner hands a VIP over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
-    /// It is being drained, or stopped for good.
+    /// The owner is being drained, or stopped for good.
     Drain,
-    /// It is no candidate any more.
+    /// The owner is no candidate any more.
     NotCandidate,
     /// A better candidate came back, and the policy says so.
     Failback,
-    /// Somebody asked for it.
+    /// The move was requested.
     Move,
-    /// Somebody asked for an even spread.
+    /// An even spread was requested.
     Rebalance,
-    /// It is to be with another VIP, which is at the other node.
+    /// The VIP that it follows is at the other node.
     Together,
 }
 
@@ -298,16 +299,16 @@ pub enum Reason {
 pub enum DownReason {
     /// It replied to nobody for `take_over_after`.
     Unreachable,
-    /// Its kernel says that its agent was gone for too long.
+    /// Its kernel says that its agent has been gone for too long.
     Agentless,
-    /// Its kernel says that no peer has renewed its lease in time; its agent will begin anew.
+    /// Its kernel says that no peer has renewed its lease in time; its agent will begin another life.
     Lapsed,
 }
 
-/// Something that users and metrics should hear of.
+/// Something to report to users and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A node is a member.
+    /// A node has become a member.
     MemberUp(NodeName),
     /// A member is down.
     MemberDown(NodeName, Life, DownReason),
@@ -315,17 +316,17 @@ pub enum Event {
     MemberLeft(NodeName),
     /// This node has met the others and takes part.
     Joined,
-    /// This node's own life was over, and it begins another as if new.
+    /// This node's life is over, and it begins another one.
     LifeOver(LifeOver),
     /// Another node uses this node's name, from this address.
     NameTaken(SocketAddr),
-    /// A member runs with other times than this node.
+    /// A member runs with other spans than this node.
     TimesDiffer(NodeName, Spans),
-    /// A message could not be read: another version, or not ours.
+    /// A message from this address could not be decoded: the agent there has another version.
     Unreadable(SocketAddr),
-    /// A VIP was asked for that this node cannot give to that node.
+    /// The VIP could not be moved to the node as requested.
     MoveRefused(IpAddr, NodeName),
-    /// Somebody else claims a VIP that this node owns.
+    /// Another host claims a VIP that this node owns.
     Conflict(IpAddr, Claimant),
 }
 
@@ -334,7 +335,7 @@ pub enum Event {
 pub enum LifeOver {
     /// The kernel says so: no peer renewed it, or the agent was gone for too long.
     Lapsed,
-    /// The others took this node for down.
+    /// The other nodes held this node to be down.
     Declared,
     /// Fewer than half of the known nodes can be reached.
     Minority,
@@ -343,11 +344,11 @@ pub enum LifeOver {
 /// When a VIP goes back to a better candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failback {
-    /// Not unless asked.
+    /// Only on request.
     Never,
-    /// As soon as it is there, as MetalLB does.
+    /// As soon as it is a member, as MetalLB does.
     Immediate,
-    /// When it has been there for this long.
+    /// When it has been a member for this long.
     After(Duration),
 }
 
@@ -356,47 +357,47 @@ pub enum Failback {
 pub struct Config {
     /// This node.
     pub name: NodeName,
-    /// Where the others reach it.
+    /// Where the others reach this node.
     pub endpoints: Endpoints,
-    /// A number above that of every life that this node has had: the wall clock in milliseconds
-    /// will do, and if it does not, the others say so.
+    /// A number above those of all former lives of this node. The wall clock in milliseconds will
+    /// do; if it was set back, the others say so.
     pub life: Life,
-    /// What the kernel still holds of a former agent's lease.
+    /// What an earlier agent left in the kernel.
     pub adopted: Option<Adopted>,
-    /// The keys of the probes: the first signs, all are accepted.
+    /// The keys of the probes: the first signs, each is accepted.
     pub keys: Vec<Key>,
-    /// Nodes to look for, from which the others are learnt; none: [`Input::Peers`] will tell of all
-    /// that there are, and this node waits for it before it joins.
+    /// Nodes to look for, from which the others are learnt. None: this node does not join before
+    /// [`Input::Peers`] names all nodes that exist.
     pub peers: Option<Configured>,
-    /// Where nodes were that a former agent of this node knew: they are looked for too.
+    /// Nodes that an earlier agent of this node knew, with their addresses: they are looked for too.
     pub remembered: BTreeMap<NodeName, SocketAddr>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,
     /// When a VIP goes back to a better candidate.
     pub failback: Failback,
-    /// Ask the wire before a VIP is claimed that nobody has owned.
+    /// Check the wire before claiming a VIP that no node has owned yet.
     pub check_first: bool,
-    /// Seeds what is left to chance: ties in time, and numbers that must not repeat.
+    /// The seed of random choices and of numbers that must not repeat.
     pub seed: u64,
 }
 
-/// What a former agent of this node left in the kernel, read before anything is written. It is
-/// gone on with if its lease still stands; if not, its VIPs are the first to be set silent.
+/// What an earlier agent of this node left in the kernel, read before anything is written. If its
+/// lease is still valid, the life goes on; if not, its VIPs are silenced first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
     /// The lease.
     pub lease: KernelLease,
-    /// Its agent's deadline.
+    /// The deadline of its agent.
     pub deadline: Instant,
-    /// How long a renewal by a peer lasted.
+    /// How long a renewal by a peer lasts.
     pub peers_lease: Duration,
-    /// Its count of times alone; zero if it is in company.
+    /// The number of its present time alone; zero if it is not alone.
     pub alone: u32,
-    /// The VIPs that the kernel answers for while the lease stands.
+    /// The VIPs that the kernel answers for while the lease is valid.
     pub vips: BTreeSet<IpAddr>,
 }
 
-/// The flags of the agent's side of the lease, as the kernel holds them.
+/// The flags of the agent's side of the lease, as in the kernel's map.
 pub fn lease_flags(lease: &AgentLease) -> u32 {
     let restarting = if lease.restarting { FLAG_RESTARTING } else { 0 };
     let draining = if lease.draining { FLAG_DRAINING } else { 0 };

@@ -10,8 +10,9 @@ use super::{
     message::Body,
     name::Life,
     peer::State,
+    settings::Partition,
     spans::FormerLease,
-    timing::{Partition, Timing},
+    timing::Timing,
 };
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
-//! What nodes tell each other of their links.
+//! How nodes tell each other about their links.
 //!
-//! A card bears only a hash of them: they may be longer than a message, and seldom change. Whoever
-//! meets a card with a hash that it does not know asks for the rest, a part at a time.
+//! A card carries only a hash of them: they may be longer than a message, and seldom change. A node
+//! that receives a hash that it does not know asks for the links, one part at a time.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use super::{
     peer::Retry,
 };
 
-/// The head of the SHA-256 of links as they are sent.
+/// The first eight bytes of the SHA-256 of encoded links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LinksHash(u64);
 
@@ -32,24 +32,39 @@ impl LinksHash {
     }
 }
 
-/// A part of some links as they are sent.
+/// A part of encoded links.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LinksPart {
     pub(super) hash: LinksHash,
-    /// Where it begins.
+    /// The byte at which it begins.
     after: u32,
     bytes: Vec<u8>,
     last: bool,
 }
 
-/// Another node's links, as far as they have arrived.
+/// Another node's links, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// The last that arrived completely.
+    /// The last that arrived in full.
     known: Vec<LinkInfo>,
     hash: LinksHash,
-    /// The beginning of others.
-    next: (LinksHash, Vec<u8>),
+    /// Newer ones, of which the first bytes have arrived.
+    arriving: Arriving,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    hash: LinksHash,
+    bytes: Vec<u8>,
+}
+
+impl Arriving {
+    fn new(hash: LinksHash) -> Self {
+        Self {
+            hash,
+            bytes: Vec::new(),
+        }
+    }
 }
 
 impl Links {
@@ -58,7 +73,7 @@ impl Links {
         Self {
             known: Vec::new(),
             hash,
-            next: (hash, Vec::new()),
+            arriving: Arriving::new(hash),
         }
     }
 
@@ -70,13 +85,13 @@ impl Links {
         self.hash == hash
     }
 
-    /// How much of these has arrived.
+    /// How many bytes of these have arrived.
     fn length(&self, hash: LinksHash) -> u32 {
-        let (next, bytes) = &self.next;
-        if *next == hash { bytes.len() as u32 } else { 0 }
+        let Arriving { hash: of, bytes } = &self.arriving;
+        if *of == hash { bytes.len() as u32 } else { 0 }
     }
 
-    /// Adds a part, if it is the next one. Whether that is news.
+    /// Adds a part, if it is the next one. Whether it was.
     fn add(&mut self, part: LinksPart) -> bool {
         let LinksPart {
             hash,
@@ -88,13 +103,13 @@ impl Links {
             return false;
         }
         if after == 0 {
-            self.next = (hash, Vec::new());
+            self.arriving = Arriving::new(hash);
         }
-        self.next.1.extend(bytes);
+        self.arriving.bytes.extend(bytes);
         if !last {
             return true;
         }
-        let bytes = std::mem::take(&mut self.next.1);
+        let bytes = std::mem::take(&mut self.arriving.bytes);
         let Ok(links) = postcard::from_bytes(&bytes) else {
             return false;
         };
@@ -118,7 +133,7 @@ impl Cluster {
         }
     }
 
-    /// What asks a member for the next part of its links.
+    /// The request to a member for the next part of its links.
     pub(super) fn links_asked_of(&self, name: &NodeName) -> Body {
         let peer = &self.peers[name];
         let hash = peer.card.links;
@@ -126,7 +141,7 @@ impl Cluster {
         Body::AskLinks { hash, after }
     }
 
-    /// Whoever asks for what is out of date will hear of what is not.
+    /// A request with an outdated hash needs no answer: its sender will receive the new card.
     pub(super) fn on_ask_links(&mut self, from: &NodeName, hash: LinksHash, after: u32) {
         if hash != self.card.links {
             return;
@@ -200,7 +215,7 @@ mod tests {
         for part in parts(&told, 100) {
             assert_eq!(known.known(), []);
             assert!(known.add(part.clone()));
-            // Said twice, or late.
+            // A duplicate.
             assert!(part.last || !known.add(part));
         }
         assert_eq!(known.known(), told);

@@ -1,8 +1,9 @@
-//! What agents say to each other, byte for byte: one envelope per datagram, in postcard's format.
+//! The messages between agents: one envelope per datagram, a version byte followed by postcard.
 //!
-//! The shell seals each datagram as a whole (nonce in front, authentication tag behind), so
-//! nothing here is secret or signed in itself. A late or doubled message is harmless: rounds are
-//! known by number, meetings by cookie, and everything about a node names the life it is about.
+//! The shell encrypts each datagram as a whole (nonce in front, authentication tag behind), so
+//! nothing here is secret or signed in itself. Late and duplicate messages are harmless: rounds are
+//! identified by number, handshakes by cookie, and every statement about a node names the life that
+//! it is about.
 
 use std::net::IpAddr;
 
@@ -16,16 +17,16 @@ use super::{
     spans::Spans,
 };
 
-/// The longest message, but for one that is passed on, which may be fragmented: with what encryption
-/// adds (28 bytes), IPv6 and UDP it fits an MTU of 1280.
+/// The longest message in bytes. With the 28 bytes that encryption adds, IPv6 and UDP it fits an MTU
+/// of 1280. A relayed message is longer, and may be fragmented.
 pub const MESSAGE_LENGTH: usize = 1_200;
 /// The first byte of every message.
 const VERSION: u8 = 1;
-/// VIPs per message: with addresses, epochs and two node names as long as can be, it fits.
+/// VIPs per message: this many fit with addresses, epochs and two node names of maximum length.
 pub(super) const BATCH: usize = 24;
 /// Nodes per message, for the same reason.
 pub(super) const BATCH_NODES: usize = 3;
-/// What a page of members, or a part of a node's links, may take.
+/// The most bytes of entries on a page, or in a part of a node's links.
 pub(super) const ROOM: usize = 700;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,32 +60,31 @@ pub(super) enum Body {
         after: u32,
     },
     Links(LinksPart),
-    /// This life of yours is over, as far as I am concerned.
+    /// I hold this life of yours to be over.
     Over {
         life: Life,
         side: Side,
     },
-    /// I have seen nothing of these for so long that nothing I sent can keep them alive, and will
-    /// renew none of them.
+    /// I have given these up: nothing that I sent can keep their leases valid, and I renew none.
     Gone {
-        lives: Vec<Absent>,
-        please: bool,
+        lives: Vec<GivenUp>,
+        reply_wanted: bool,
     },
-    /// The kernel of that node says that this life is over, and whether its agent is gone.
+    /// The node's kernel says that this life is over, and whether its agent is gone.
     Lapsed {
         round: u64,
         name: NodeName,
         life: Life,
         agentless: bool,
     },
-    /// I have not given up that life after all: forget that I said so.
+    /// I take back that I gave up that life.
     Retract {
         round: u64,
         name: NodeName,
         life: Life,
-        turn: u32,
+        retractions: u32,
     },
-    /// I would own these, for this reason.
+    /// I want to own these, for this reason.
     Claim {
         round: u64,
         cause: Cause,
@@ -94,17 +94,17 @@ pub(super) enum Body {
         round: u64,
         denied: Vec<Denial>,
     },
-    /// I own these: everybody consented.
+    /// I own these: all members consented.
     Owned {
         round: u64,
         entries: Vec<(IpAddr, Epoch)>,
     },
-    /// I own these no more, and nobody does.
+    /// I do not own these any more, and nobody does.
     Release {
         round: u64,
         entries: Vec<(IpAddr, Epoch)>,
     },
-    /// I restart, and claim and renew nothing until I say hello again.
+    /// My agent restarts, and claims and renews nothing until it says hello again.
     Pause {
         round: u64,
     },
@@ -131,7 +131,7 @@ pub(super) enum Body {
     },
     /// My lease is running out: watch me.
     WatchMe,
-    /// A probe, where probes do not get through.
+    /// A probe, in case packets to the probe port do not get through.
     Probe(ProbeBytes),
     /// Send this probe to that node for me.
     ProbeVia {
@@ -187,7 +187,7 @@ impl From<ProbeBytes> for [u8; probe::LENGTH] {
     }
 }
 
-/// What a node says of itself.
+/// What a node tells about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Card {
     /// Counts its changes.
@@ -198,19 +198,20 @@ pub(super) struct Card {
     pub(super) spans: Spans,
 }
 
-/// How far a page reached.
+/// Where a page begins: after this entry, or with the first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cursor {
     Members(Option<NodeName>),
     Vips(Option<IpAddr>),
 }
 
-/// A part of what a node knows: its members, what it owns, and what it holds the reader to own.
+/// A part of what a node knows: members, the VIPs that it owns, and those that it takes the reader to
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
     pub(super) after: Cursor,
     pub(super) members: Vec<KnownMember>,
-    /// Each once: many VIPs may have the same.
+    /// The causes of all VIPs on the page, each once.
     pub(super) causes: Vec<Cause>,
     pub(super) mine: Vec<Told>,
     pub(super) yours: Vec<Told>,
@@ -236,36 +237,38 @@ impl KnownMember {
 pub(super) struct Told {
     pub(super) vip: IpAddr,
     pub(super) epoch: Epoch,
-    /// The number of the cause on the page.
+    /// Index into [`Page::causes`].
     pub(super) cause: u8,
-    /// How long it has been the owner.
+    /// For how long the owner has had it, in milliseconds.
     pub(super) age_ms: u64,
 }
 
 impl Told {
-    /// More than it takes for the first four billion owners and a hundred years.
+    /// Enough bytes for four billion epochs and a hundred years.
     pub(super) const LENGTH: usize = 17 + 5 + 1 + 6;
 }
 
-/// One side of a split: the one with more weight goes on, the other begins anew.
+/// One side of a split: the one with more weight remains, the other begins new lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Side {
-    /// Live members, with the speaker.
+    /// Live members, including the sender.
     pub(super) members: u32,
-    /// The first of them by name: settles a draw.
+    /// The first of them by name, which breaks ties.
     pub(super) first: NodeName,
 }
 
+/// A member that the sender has given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Absent {
+pub(super) struct GivenUp {
     pub(super) name: NodeName,
     pub(super) life: Life,
-    /// The speaker asked it all that time and got no reply; else it never asked.
-    pub(super) asked: bool,
-    /// How often the speaker has taken it back before.
-    pub(super) turn: u32,
+    /// The sender probed it in vain for long enough. Otherwise it relies on others.
+    pub(super) probed: bool,
+    /// How often the sender has retracted before.
+    pub(super) retractions: u32,
 }
 
+/// A VIP to whose claim the sender does not consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Denial {
     pub(super) vip: IpAddr,
@@ -276,9 +279,9 @@ pub(super) struct Denial {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Refusal {
-    /// The speaker owns it, or is about to.
+    /// The sender owns it, or is about to.
     Mine,
-    /// The epoch is past.
+    /// The epoch is too low.
     Late,
 }
 
@@ -301,7 +304,7 @@ impl Envelope {
     }
 }
 
-/// A message in words, for a trace.
+/// A message as text, for traces.
 pub fn describe_message(bytes: &[u8]) -> String {
     match Envelope::decode(bytes) {
         Some(Envelope { from, via, body }) => {

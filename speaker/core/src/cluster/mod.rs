@@ -1,39 +1,39 @@
 //! One owner per VIP: who is a member, who is alive, and who owns what.
 //!
-//! [`Cluster`] is a function of what happens: [`handle`](Cluster::handle) takes an [`Input`] and
-//! the time, [`next_command`](Cluster::next_command) gives what to do, and
-//! [`poll_timeout`](Cluster::poll_timeout) says when to come back. It reads no clock, has no
-//! sockets and starts no tasks.
+//! [`Cluster`] is a state machine without I/O: [`handle`](Cluster::handle) takes an [`Input`] and
+//! the time, [`next_command`](Cluster::next_command) returns what to do, and
+//! [`poll_timeout`](Cluster::poll_timeout) says when to come back. It reads no clock, opens no socket
+//! and starts no task.
 //!
 //! # Why there is never more than one answer
 //!
-//! *A node that would own a VIP asks every member for consent* (`claim`), and a member consents
-//! only if it does not own the VIP itself, will not go on with a claim of its own, and has
-//! stopped answering if it did. A consent speaks for the speaker alone; so any two members, one of
-//! which knows of the other, cannot both own a VIP (Ricart and Agrawala, 1981). A node claims
-//! nothing before it has met all members that any member knows of (`meet`), and so of any two one
-//! knows of the other.
+//! *A node that wants a VIP asks every member for consent* (`claim`). A member consents only if it
+//! does not own the VIP, or has just stopped answering for it, and will not complete a claim of its
+//! own. A consent binds only the member that gives it; so two members cannot both own a VIP if at
+//! least one of them knows the other (Ricart and Agrawala, 1981). A node claims nothing before it has
+//! met every member that any member knows (`handshake`, `pull`), and so of any two members at least
+//! one knows the other.
 //!
-//! *A member that does not answer is left out only when it cannot be answering for any VIP*
-//! (`silence`): its kernel's lease has lapsed, because no member has renewed it for
-//! long enough ([`Timing`]), or its kernel said itself that it has lapsed. A lapsed lease is never
-//! extended; the node begins another *life*, owning nothing, and meets everybody again.
+//! *A member that does not answer is left out only once it cannot be answering for any VIP*
+//! (`silence`): its kernel's lease has lapsed because no member has renewed it for long enough
+//! ([`Timing`]), or its kernel itself says so. A lapsed lease is never extended: the node begins
+//! another *life*, in which it owns nothing, and meets everybody again.
 //!
-//! *Nothing depends on an agent noticing anything in time.* The kernel stops by itself; a claim
-//! that was gathered before a freeze takes effect in a life that is over.
+//! *No agent has to notice anything in time.* The kernel stops by itself, and a claim that gathered
+//! consent before a freeze takes effect in a life that is over.
 //!
-//! *Each VIP has an owner of its own*, also where several are to be together: nodes that do not agree
-//! on which these are, since one has yet to hear of a change, cannot both own one of them. VIPs that
-//! belong together follow the first of them ([`Placement::follows`]): a vacant one goes to the owner
-//! of the first, and any other owner hands it to that one.
+//! *Each VIP has an owner of its own*, even where several belong together: nodes that disagree on
+//! which these are, because one has yet to hear of a change, still cannot both own one of them. VIPs
+//! that belong together follow the first of them ([`Placement::follows`]): a vacant one goes to the
+//! owner of the first, and any other owner hands it to that node.
 //!
-//! After a split, each side holds the lives of the other to be over. When they meet, the nodes of
-//! the smaller side end their lives and join the larger one as if new: there is nothing to
-//! reconcile, and nothing on the larger side moves.
+//! After a split, each side holds the lives of the other to be over. When the sides meet, the nodes
+//! of the smaller one begin new lives and join the larger one as newcomers (`life_over`): there is
+//! nothing to reconcile, and nothing on the larger side moves.
 //!
-//! Membership is not gossiped. Consent needs every member to have met every other, and the
-//! meeting itself tells all that gossip would: addresses, links, owners, other members. Steady
-//! traffic is the probes, which are a constant number per node.
+//! Membership is not gossiped. Consent requires every member to have met every other, and meeting
+//! tells all that gossip would: addresses, links, owners, other members. Steady traffic is the
+//! probes, a constant number per node.
 
 mod agenda;
 mod claim;
@@ -62,6 +62,7 @@ mod rebalance;
 mod record;
 mod rounds;
 mod seat;
+mod settings;
 mod silence;
 mod spans;
 mod stall;
@@ -91,8 +92,9 @@ pub use io::{
 pub use message::{MESSAGE_LENGTH, describe_message};
 pub use name::{Endpoints, Epoch, Life, NodeName};
 pub use order::metallb_order;
+pub use settings::{Partition, Settings, TimingError};
 pub use spans::Spans;
-pub use timing::{Partition, Settings, Timing, TimingError};
+pub use timing::Timing;
 
 use agenda::Agenda;
 use claim::PendingClaim;
@@ -142,7 +144,6 @@ pub struct Cluster {
     discovery: Discovery,
     orphans: Orphans,
     hello_stamps: HelloStamps,
-    /// Counts the changes of [`members`](Self::members) in names and links.
     members_version: u64,
     /// A member came or went since the watchers were assigned.
     watches_stale: bool,
@@ -240,7 +241,7 @@ impl Cluster {
         cluster
     }
 
-    /// Takes note of what happened.
+    /// Handles one input.
     pub fn handle(&mut self, input: Input, now: Instant) {
         self.notice_stall(now);
         match input {
@@ -272,18 +273,18 @@ impl Cluster {
         self.run(now);
     }
 
-    /// When to hand in [`Input::Tick`], if nothing else happens before.
+    /// When to hand in [`Input::Tick`] if no other input comes first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.wake
     }
 
-    /// The next thing to do.
+    /// The next command to carry out.
     pub fn next_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    /// Does everything that is due. The order matters: what is found out about nodes comes before
-    /// what is decided about VIPs, and that before what is sent about them.
+    /// Does everything that is due: first about nodes, then about VIPs, and last the messages that
+    /// follow.
     fn run(&mut self, now: Instant) {
         self.assign_watches(now);
         self.discovery_due(now);
@@ -303,7 +304,7 @@ impl Cluster {
     }
 
     fn next_wake(&self, now: Instant) -> Option<Instant> {
-        // What came due while the present input was handled is for the next one.
+        // What became due during this input is left for the next one.
         [
             Some(self.discovery_wake()),
             self.orphans_wake(),

@@ -1,8 +1,8 @@
-//! Moves that somebody asked for.
+//! Moves on request.
 //!
-//! The node that was asked asks the owner of each VIP to hand it over, and asks again until it sees
-//! the VIP at its new owner: whatever is lost on the way is made up for. Few VIPs are on their way
-//! at once, however many are to move.
+//! The node that receives the request asks the owner of each VIP to hand it over, and repeats that
+//! until it sees the VIP at its new owner, so lost messages do not matter. Only a few VIPs move at a
+//! time.
 
 use std::{
     collections::BTreeMap,
@@ -19,56 +19,56 @@ use super::{
     seat::Mine,
 };
 
-/// VIPs of a rebalancing that are on their way at once.
+/// VIPs that a rebalancing moves at a time.
 const AT_ONCE: usize = 64;
-/// A move that has not taken effect after this long is given up.
+/// A move that takes longer than this is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(super) struct MoveRequest {
     pub(super) to: NodeName,
     pub(super) why: Reason,
 }
 
 #[derive(Debug)]
-struct UnderWay {
-    order: Order,
+struct Active {
+    request: MoveRequest,
     retry: Retry,
     until: Instant,
 }
 
-/// The moves that this node was asked for.
+/// The moves that were requested from this node.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
-    waiting: BTreeMap<IpAddr, Order>,
-    under_way: BTreeMap<IpAddr, UnderWay>,
+    waiting: BTreeMap<IpAddr, MoveRequest>,
+    active: BTreeMap<IpAddr, Active>,
 }
 
 impl Moves {
-    pub(super) fn wait(&mut self, vip: IpAddr, order: Order) {
-        self.under_way.remove(&vip);
-        self.waiting.insert(vip, order);
+    pub(super) fn enqueue(&mut self, vip: IpAddr, request: MoveRequest) {
+        self.active.remove(&vip);
+        self.waiting.insert(vip, request);
     }
 
-    fn begin(&mut self, vip: IpAddr, order: Order, now: Instant) {
+    fn begin(&mut self, vip: IpAddr, request: MoveRequest, now: Instant) {
         self.waiting.remove(&vip);
         let retry = Retry::now(now);
         let until = now + PATIENCE;
-        let move_ = UnderWay {
-            order,
+        let move_ = Active {
+            request,
             retry,
             until,
         };
-        self.under_way.insert(vip, move_);
+        self.active.insert(vip, move_);
     }
 
-    /// Where a VIP is on its way to.
+    /// The node that a VIP is moving to.
     pub(super) fn target(&self, vip: IpAddr) -> Option<&NodeName> {
-        self.under_way.get(&vip).map(|it| &it.order.to)
+        self.active.get(&vip).map(|it| &it.request.to)
     }
 
-    pub(super) fn forget_waiting(&mut self, why: Reason) {
-        self.waiting.retain(|_, order| order.why != why);
+    pub(super) fn cancel_waiting(&mut self, why: Reason) {
+        self.waiting.retain(|_, request| request.why != why);
     }
 }
 
@@ -82,35 +82,35 @@ impl Cluster {
             .is_some_and(|seat| self.may_own(&to, seat));
         if may && self.owner(vip).is_some() {
             let why = Reason::Move;
-            self.moves.begin(vip, Order { to, why }, now);
+            self.moves.begin(vip, MoveRequest { to, why }, now);
         } else {
             self.event(Event::MoveRefused(vip, to));
         }
     }
 
-    /// Asks the owners of VIPs that have yet to move.
+    /// Asks the owners of VIPs that have not moved yet.
     pub(super) fn moves_due(&mut self, now: Instant) {
         if self.lease.restarting {
             return;
         }
         self.end_moves(now);
-        while self.moves.under_way.len() < AT_ONCE
-            && let Some((vip, order)) = self.moves.waiting.pop_first()
+        while self.moves.active.len() < AT_ONCE
+            && let Some((vip, request)) = self.moves.waiting.pop_first()
         {
             let fit = self
                 .seats
                 .get(&vip)
-                .is_some_and(|seat| self.may_own(&order.to, seat));
-            if fit && self.owner(vip).is_some_and(|owner| owner != order.to) {
-                self.moves.begin(vip, order, now);
+                .is_some_and(|seat| self.may_own(&request.to, seat));
+            if fit && self.owner(vip).is_some_and(|owner| owner != request.to) {
+                self.moves.begin(vip, request, now);
             }
         }
-        let due = self.moves.under_way.iter_mut();
-        let due: Vec<(IpAddr, Order)> = due
-            .filter_map(|(vip, it)| it.retry.due(now).then(|| (*vip, it.order.clone())))
+        let due = self.moves.active.iter_mut();
+        let due: Vec<(IpAddr, MoveRequest)> = due
+            .filter_map(|(vip, it)| it.retry.due(now).then(|| (*vip, it.request.clone())))
             .collect();
         let mut asked: BTreeMap<(NodeName, NodeName, Reason), Vec<IpAddr>> = BTreeMap::new();
-        for (vip, Order { to, why }) in due {
+        for (vip, MoveRequest { to, why }) in due {
             if let Some(owner) = self.owner(vip) {
                 asked.entry((owner, to, why)).or_default().push(vip);
             }
@@ -127,39 +127,39 @@ impl Cluster {
         }
     }
 
-    /// Forgets what has taken effect, and what cannot.
+    /// Ends moves that have succeeded, or cannot.
     fn end_moves(&mut self, now: Instant) {
         let mut ended = Vec::new();
-        for (vip, it) in &self.moves.under_way {
-            let done = self.owner(*vip).is_some_and(|owner| owner == it.order.to);
-            if done || now >= it.until || self.is_lost(&it.order.to) {
+        for (vip, it) in &self.moves.active {
+            let done = self.owner(*vip).is_some_and(|owner| owner == it.request.to);
+            if done || now >= it.until || self.is_lost(&it.request.to) {
                 ended.push((*vip, done));
             }
         }
         for (vip, done) in ended {
-            if let Some(UnderWay { order, .. }) = self.moves.under_way.remove(&vip)
+            if let Some(Active { request, .. }) = self.moves.active.remove(&vip)
                 && self.seats.contains_key(&vip)
                 && !done
             {
-                self.event(Event::MoveRefused(vip, order.to));
+                self.event(Event::MoveRefused(vip, request.to));
             }
         }
     }
 
-    /// Whether a node takes nothing for longer than a message may be late.
+    /// Whether the node takes no VIPs, and not only until a late message arrives.
     fn is_lost(&self, name: &NodeName) -> bool {
         let peer = self.peers.get(name);
         *name != self.name && peer.is_none_or(|peer| !peer.is_live() || peer.card.draining)
     }
 
     pub(super) fn moves_wake(&self) -> Option<Instant> {
-        let moves = self.moves.under_way.values();
+        let moves = self.moves.active.values();
         let moves = moves.filter(|_| !self.lease.restarting);
         moves.map(|it| it.retry.next.min(it.until)).min()
     }
 
-    /// Somebody asks this node to hand VIPs over. The offer is repeated as often as it is asked for:
-    /// it may have been lost, and a claim that takes its time must find the VIP still on offer.
+    /// A member, or this node itself, requests that it hand VIPs over. Each request repeats the
+    /// offer, which may have been lost or have expired before the claim is complete.
     pub(super) fn on_move_asked(
         &mut self,
         vips: &[IpAddr],

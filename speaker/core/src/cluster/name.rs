@@ -1,4 +1,4 @@
-//! What nodes and their lives are called.
+//! Names of nodes, and numbers of lives and epochs.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
@@ -16,8 +16,7 @@ impl NodeName {
         &self.0
     }
 
-    /// The number that stands for the node in probes: the first eight bytes of its name's SHA-256,
-    /// little-endian.
+    /// The node's number in probes: the first eight bytes of its name's SHA-256, little-endian.
     pub fn number(&self) -> u64 {
         let hash: [u8; 32] = Sha256::digest(self.as_str()).into();
         u64::from_le_bytes(*hash.first_chunk().expect("a SHA-256 has 32 bytes"))
@@ -54,13 +53,14 @@ impl fmt::Debug for NodeName {
     }
 }
 
-/// The span in which a node holds its lease without interruption. Later lives have higher numbers.
+/// A period in which a node holds its lease without interruption; other protocols say incarnation.
+/// Later lives have higher numbers.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct Life(pub u64);
 
-/// Counts the owners that a VIP has had; a later owner has a higher number.
+/// Counts the owners of a VIP: a later one has a higher number.
 pub type Epoch = u64;
 
 /// Where a node is reached.

@@ -1,4 +1,4 @@
-//! Who comes first, who second.
+//! The order of candidates.
 
 use std::{cmp::Reverse, net::IpAddr};
 
@@ -20,7 +20,7 @@ pub fn metallb_order(first_ip: IpAddr, candidates: &[(NodeName, i64)]) -> Vec<(N
         .collect()
 }
 
-/// Of two claims to a VIP, the one with the lighter node wins.
+/// The hash by which candidates are ordered. Of two claims to a VIP, the one with the lower wins.
 pub(super) fn weight(name: &NodeName, first_ip: IpAddr) -> [u8; 32] {
     Sha256::digest(format!("{name}#{first_ip}")).into()
 }

@@ -22,7 +22,7 @@ pub(super) enum State {
     Live,
     /// Its life is over.
     Down(DownReason),
-    /// It said good-bye.
+    /// It left for good.
     Left,
 }
 
@@ -32,19 +32,19 @@ pub(super) struct Peer {
     pub(super) card: Card,
     pub(super) links: Links,
     pub(super) life: Life,
-    /// Which of its agents this node has met.
+    /// The agent that speaks for it: see [`Sender`](super::message::Sender).
     pub(super) agent: u64,
     pub(super) state: State,
-    /// When it came to be in that state.
+    /// When it entered that state.
     pub(super) since: Instant,
     pub(super) handshake: Handshake,
-    /// The last message or reply that came from it.
+    /// When its last message or reply arrived.
     pub(super) contact: Option<Instant>,
-    /// Its kernel said last that its agent does not run.
+    /// Its kernel last reported that its agent does not run.
     pub(super) headless: bool,
     /// When it announced a restart.
     pub(super) paused: Option<Instant>,
-    /// The times of its that this node has last compared with its own.
+    /// Its spans, as last compared with this node's.
     pub(super) compared: Option<Spans>,
     /// When it was last told that its life is over.
     pub(super) told_over: Option<Instant>,
@@ -93,33 +93,33 @@ impl Handshake {
 /// The evidence that a member's life is over.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// The last reply to a probe of this node, in this life.
+    /// When it last replied to a probe of this node, in its present life.
     pub(super) heard: Option<Instant>,
-    /// It was not alone, since this node's agent last stood still: so it can have become alone only
-    /// by being cut off.
+    /// It was seen not to be alone since this node's last stall: so it can be alone now only because
+    /// it was cut off.
     pub(super) in_company: bool,
-    /// Some member renews it no more.
+    /// Some member has given it up.
     pub(super) accused: bool,
-    /// This node renews it no more, for the rest of its life.
+    /// This node has given it up, and does not renew it any more in this life.
     pub(super) gone: bool,
-    /// This node asked it in vain for all that time.
-    pub(super) asked: bool,
-    /// It replies after all, and everybody is being told to forget what this node said of it.
+    /// This node probed it in vain for long enough.
+    pub(super) probed: bool,
+    /// It replies after all, and all members are being told to forget that this node gave it up.
     pub(super) retracting: bool,
-    /// Counts how often that has happened.
-    pub(super) turn: u32,
-    /// Which other members renew it no more.
+    /// Counts the retractions.
+    pub(super) retractions: u32,
+    /// The other members that have given it up.
     pub(super) votes: BTreeMap<NodeName, Vote>,
-    /// The last turn that each member has taken back: what is of it, or before, comes late.
+    /// Each member's last retraction, by its count: votes with this count or a lower one are late.
     pub(super) retracted: BTreeMap<NodeName, u32>,
 }
 
-/// Another member's word that it renews a member no more.
+/// Another member's word that it has given a member up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vote {
-    /// It asked in vain for long enough.
-    pub(super) asked: bool,
-    pub(super) turn: u32,
+    /// The voter probed in vain for long enough.
+    pub(super) probed: bool,
+    pub(super) retractions: u32,
 }
 
 /// This node's probing of a peer.
@@ -127,19 +127,20 @@ pub(super) struct Vote {
 pub(super) struct Watch {
     pub(super) since: Instant,
     pub(super) next: Instant,
-    /// The last reply, and the time that it told.
+    /// When the last reply arrived.
     pub(super) heard: Option<Instant>,
+    /// The time that the last reply told, by the clock of the peer's kernel.
     pub(super) echo: u64,
-    /// The last reply that took no detour.
+    /// When the last direct reply arrived.
     pub(super) direct: Option<Instant>,
-    /// Requests that may still be answered.
+    /// Requests without a reply: sequence number, and when they were sent.
     pub(super) pending: VecDeque<(u64, Instant)>,
-    /// One of its regular watchers; else until then.
+    /// When the watch ends; none if this node is a regular watcher.
     pub(super) until: Option<Instant>,
 }
 
 impl Watch {
-    /// Requests that are remembered: more than go out within one lease.
+    /// The most pending requests: more than are sent within one lease.
     const PENDING: usize = 16;
 
     pub(super) fn new(now: Instant, until: Option<Instant>) -> Self {
@@ -162,7 +163,7 @@ impl Watch {
     }
 }
 
-/// A pause between attempts that grows.
+/// Exponential backoff between attempts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retry {
     pub(super) next: Instant,
@@ -177,7 +178,7 @@ impl Retry {
         }
     }
 
-    /// Whether it is time; if so, the next time is later.
+    /// Whether it is time for an attempt; if so, schedules the next one.
     pub(super) fn due(&mut self, now: Instant) -> bool {
         if now < self.next {
             return false;
@@ -218,13 +219,13 @@ impl Peer {
         }
     }
 
-    /// A message or a sign of life came from its agent.
+    /// Notes that its agent sent a message.
     pub(super) fn agent_spoke(&mut self, now: Instant) {
         self.contact = Some(now);
         self.headless = false;
     }
 
-    /// This node renews it no more, and says so.
+    /// This node has given it up and is not retracting that.
     pub(super) fn is_given_up(&self) -> bool {
         self.evidence.gone && !self.evidence.retracting
     }
@@ -233,7 +234,7 @@ impl Peer {
         self.state == State::Live
     }
 
-    /// Notes the card that an agent of its shows, unless it is late. Whether that is another one.
+    /// Takes over the card that its agent sent, unless it is late. Whether it has changed.
     pub(super) fn update_card(&mut self, card: Card, agent: u64) -> bool {
         let late = agent == self.agent && card.version < self.card.version;
         let changed = !late && self.card != card;
@@ -243,19 +244,19 @@ impl Peer {
         changed
     }
 
-    /// The links that its card speaks of are known.
+    /// This node has the links whose hash is on its card.
     pub(super) fn has_told_links(&self) -> bool {
         self.links.are(self.card.links)
     }
 
-    /// It has yet to hear of this node's card, or this node has yet to hear all of it.
+    /// It lacks this node's present card, or this node has not learnt everything from it.
     pub(super) fn is_handshake_open(&self, card: &Card) -> bool {
         !self.handshake.met
             || self.handshake.acked_card != Some(card.version)
             || !self.has_told_links()
     }
 
-    /// This life, or a later one, is over.
+    /// Whether this life of the peer is over: it is down, or in a later one.
     pub(super) fn is_over(&self, life: Life) -> bool {
         life < self.life || life == self.life && matches!(self.state, State::Down(_) | State::Left)
     }

@@ -1,18 +1,18 @@
-//! An even spread with as few moves as can be.
+//! Rebalancing: an even spread with the fewest moves.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
 };
 
-use super::{Cluster, io::Reason, moves::Order, name::NodeName};
+use super::{Cluster, io::Reason, moves::MoveRequest, name::NodeName};
 
 impl Cluster {
     pub(super) fn on_rebalance(&mut self) {
-        self.moves.forget_waiting(Reason::Rebalance);
+        self.moves.cancel_waiting(Reason::Rebalance);
         let names = self.peers.keys().chain([&self.name]);
         let mut spread = Spread::new(names.filter(|name| self.is_eligible(name)).cloned());
-        // The others follow by themselves.
+        // Followers move with their leaders.
         let leaders = self.seats.iter().filter(|(_, it)| it.follows.is_none());
         for (vip, seat) in leaders {
             let bound_for = self.moves.target(*vip).cloned();
@@ -22,21 +22,21 @@ impl Cluster {
         }
         let why = Reason::Rebalance;
         for (vip, to) in spread.level() {
-            self.moves.wait(vip, Order { to, why });
+            self.moves.enqueue(vip, MoveRequest { to, why });
         }
     }
 }
 
-/// Who owns which VIPs, and who could own them as well. Nodes go by number.
+/// Which nodes own which VIPs, and which could own them equally well. Nodes go by number.
 struct Spread {
     numbers: BTreeMap<NodeName, usize>,
-    /// The sets of nodes any of which could own a VIP as well as the others: few, however many VIPs.
-    circles: Vec<Vec<usize>>,
-    circle_numbers: BTreeMap<Vec<bool>, usize>,
-    /// What each node owns, by circle. What has moved comes last, and moves on first.
+    /// Classes of nodes that could own a VIP equally well: few, however many VIPs there are.
+    classes: Vec<Vec<usize>>,
+    class_numbers: BTreeMap<Vec<bool>, usize>,
+    /// The VIPs of each node, by class. Those that have moved come last, and move on first.
     owned: Vec<BTreeMap<usize, Vec<Vip>>>,
     loads: Vec<usize>,
-    /// How often a node was looked at as somebody to give a VIP to.
+    /// How often a node was considered as the target of a move.
     #[cfg(test)]
     looks: usize,
 }
@@ -48,10 +48,10 @@ struct Vip {
     home: usize,
 }
 
-/// A VIP of a circle goes from one node to another.
+/// A move of a VIP of this class from one node to another.
 #[derive(Clone, Copy)]
 struct Step {
-    circle: usize,
+    class: usize,
     from: usize,
     to: usize,
 }
@@ -64,14 +64,14 @@ impl Spread {
             owned: vec![BTreeMap::new(); numbers.len()],
             loads: vec![0; numbers.len()],
             numbers,
-            circles: Vec::new(),
-            circle_numbers: BTreeMap::new(),
+            classes: Vec::new(),
+            class_numbers: BTreeMap::new(),
             #[cfg(test)]
             looks: 0,
         }
     }
 
-    /// Takes a VIP into account, unless its owner is none of the nodes, or no candidate.
+    /// Adds a VIP, unless its owner is not one of the nodes, or no candidate.
     fn place(&mut self, vip: IpAddr, owner: &NodeName, order: &[(NodeName, i64)]) {
         let Some(home) = self.numbers.get(owner).copied() else {
             return;
@@ -85,27 +85,27 @@ impl Spread {
                 equals[*number] = true;
             }
         }
-        let circle = match self.circle_numbers.get(&equals) {
-            Some(circle) => *circle,
+        let class = match self.class_numbers.get(&equals) {
+            Some(class) => *class,
             None => {
                 let nodes = (0..equals.len()).filter(|node| equals[*node]);
-                self.circles.push(nodes.collect());
-                self.circle_numbers.insert(equals, self.circles.len() - 1);
-                self.circles.len() - 1
+                self.classes.push(nodes.collect());
+                self.class_numbers.insert(equals, self.classes.len() - 1);
+                self.classes.len() - 1
             }
         };
-        let vips = self.owned[home].entry(circle).or_default();
+        let vips = self.owned[home].entry(class).or_default();
         vips.push(Vip { address: vip, home });
         self.loads[home] += 1;
     }
 
-    /// The moves after which no node could be relieved of a VIP by one with two fewer: one at a
-    /// time, from one of the fullest nodes to the emptiest that they have a way to, by the shortest
-    /// way.
+    /// The moves after which no node can pass a VIP, directly or through others, to one that has two
+    /// fewer. Each round moves one VIP's worth of load from a fullest node to the emptiest one within
+    /// reach, by a shortest chain.
     fn level(&mut self) -> BTreeMap<IpAddr, NodeName> {
         let mut moved = BTreeMap::new();
-        // Nodes that cannot be relieved now cannot be later: what follows happens among nodes that
-        // they have no way to.
+        // Nodes that cannot be relieved now cannot be later: later moves happen among nodes out of
+        // their reach.
         let mut open: Vec<usize> = (0..self.loads.len()).collect();
         while let Some(most) = open.iter().map(|node| self.loads[*node]).max() {
             let (fullest, others): (Vec<usize>, Vec<usize>) =
@@ -129,23 +129,26 @@ impl Spread {
     }
 
     fn take(&mut self, step: &Step) -> Vip {
-        let Step { circle, from, to } = *step;
-        let vips = self.owned[from].get_mut(&circle).expect("a way leads here");
+        let Step { class, from, to } = *step;
+        let vips = self.owned[from]
+            .get_mut(&class)
+            .expect("the chain takes a VIP from here");
         let vip = vips.pop().expect("no set of VIPs is empty");
         if vips.is_empty() {
-            self.owned[from].remove(&circle);
+            self.owned[from].remove(&class);
         }
-        self.owned[to].entry(circle).or_default().push(vip);
+        self.owned[to].entry(class).or_default().push(vip);
         self.loads[from] -= 1;
         self.loads[to] += 1;
         vip
     }
 
-    /// How one of these nodes, which own equally many, can be relieved of a VIP; the last step first.
+    /// A chain of steps that relieves one of these nodes, which own equally many, of a VIP; the last
+    /// step first.
     fn chain(&mut self, fullest: &[usize]) -> Option<Vec<Step>> {
-        let mut ways: Vec<Option<Step>> = vec![None; self.loads.len()];
+        let mut step_to: Vec<Option<Step>> = vec![None; self.loads.len()];
         let mut reached = vec![false; self.loads.len()];
-        let mut seen = vec![false; self.circles.len()];
+        let mut seen = vec![false; self.classes.len()];
         for node in fullest {
             reached[*node] = true;
         }
@@ -155,24 +158,24 @@ impl Spread {
             if self.loads[from] < self.loads[emptiest] {
                 emptiest = from;
             }
-            for circle in self.owned[from].keys().copied() {
-                if std::mem::replace(&mut seen[circle], true) {
+            for class in self.owned[from].keys().copied() {
+                if std::mem::replace(&mut seen[class], true) {
                     continue;
                 }
-                for to in self.circles[circle].iter().copied() {
+                for to in self.classes[class].iter().copied() {
                     #[cfg(test)]
                     {
                         self.looks += 1;
                     }
                     if !std::mem::replace(&mut reached[to], true) {
-                        ways[to] = Some(Step { circle, from, to });
+                        step_to[to] = Some(Step { class, from, to });
                         queue.push_back(to);
                     }
                 }
             }
         }
-        let last = |step: &Step| ways[step.from];
-        let chain = std::iter::successors(ways[emptiest], last);
+        let last = |step: &Step| step_to[step.from];
+        let chain = std::iter::successors(step_to[emptiest], last);
         (self.loads[emptiest] + 2 <= self.loads[fullest[0]]).then(|| chain.collect())
     }
 }

@@ -1,4 +1,4 @@
-//! What is said to every member until each has answered or is no more.
+//! Rounds: a message to every member, repeated until each has answered or is no longer one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use super::{
     timing::Timing,
 };
 
-/// Attempts before every other one goes through another member.
+/// After this many attempts, every other one takes a detour through another member.
 const DIRECT: u32 = 2;
 
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(super) struct Round {
     pub(super) kind: Kind,
     /// Members that have not answered yet.
     waiting: BTreeSet<NodeName>,
-    /// The present owner: asked when all others have answered, since it stops answering for the
-    /// VIPs at that moment.
+    /// The present owner, which stops answering for the VIPs when it consents: it is asked once all
+    /// others have answered.
     last: Option<NodeName>,
     started: Instant,
     attempts: u32,
@@ -47,7 +47,7 @@ pub(super) enum Kind {
     Retract {
         name: NodeName,
         life: Life,
-        turn: u32,
+        retractions: u32,
     },
     Pause,
     Leave,
@@ -58,7 +58,7 @@ impl Round {
         self.waiting.is_empty() && self.last.is_none()
     }
 
-    /// Who has kept this node waiting.
+    /// Members that have let this node wait for long.
     pub(super) fn unanswered(&self, now: Instant) -> impl Iterator<Item = &NodeName> {
         let late = now >= self.started + Timing::UNANSWERED;
         self.waiting.iter().filter(move |_| late)
@@ -83,11 +83,15 @@ impl Round {
                 life,
                 agentless,
             },
-            Kind::Retract { name, life, turn } => Body::Retract {
+            Kind::Retract {
+                name,
+                life,
+                retractions,
+            } => Body::Retract {
                 round,
                 name,
                 life,
-                turn,
+                retractions,
             },
             Kind::Pause => Body::Pause { round },
             Kind::Leave => Body::Leave { round },
@@ -96,8 +100,8 @@ impl Round {
 }
 
 impl Cluster {
-    /// Says it to all members but those whose agents restart: they have consented to every claim
-    /// of what they cannot own (see `claim`), and what else there is they learn when they are back.
+    /// Starts a round with all members but those whose agents restart: these have consented to every
+    /// claim of what they cannot own (see `claim`), and learn everything else when they are back.
     pub(super) fn start_round(&mut self, kind: Kind, last: Option<NodeName>, now: Instant) -> u64 {
         let waiting: BTreeSet<NodeName> = self
             .live()
@@ -114,7 +118,7 @@ impl Cluster {
             attempts: 0,
             retry: Retry::now(now),
         };
-        round.turn_to_the_owner(now);
+        round.ask_owner_if_last(now);
         self.rounds.insert(id, round);
         id
     }
@@ -127,7 +131,7 @@ impl Cluster {
             .min()
     }
 
-    /// Sends what has not been answered, and carries out what has been agreed to.
+    /// Completes rounds that all have answered, and repeats the message in others.
     pub(super) fn rounds_due(&mut self, now: Instant) {
         self.complete_claims(now);
         self.finish_rounds(now);
@@ -159,13 +163,13 @@ impl Cluster {
         self.answered(from, round, now);
     }
 
-    /// The member has answered; whether it was still expected to.
+    /// Notes a member's answer. Whether the round was waiting for it.
     pub(super) fn answered(&mut self, from: &NodeName, id: u64, now: Instant) -> bool {
         let Some(round) = self.rounds.get_mut(&id) else {
             return false;
         };
         let expected = round.waiting.remove(from);
-        round.turn_to_the_owner(now);
+        round.ask_owner_if_last(now);
         if let Kind::Owned(entries) = &round.kind {
             let vips: Vec<IpAddr> = entries.iter().map(|(vip, _)| *vip).collect();
             self.end_contests(from, &vips);
@@ -174,8 +178,8 @@ impl Cluster {
         expected
     }
 
-    /// A claim that began before this node knew of a member needs its consent too: the member may
-    /// have begun one of its own without this node's.
+    /// Claims under way need the consent of a new member too: it may have begun one of its own
+    /// without asking this node.
     pub(super) fn ask_newcomer(&mut self, name: &NodeName, now: Instant) {
         for round in self.rounds.values_mut() {
             if matches!(round.kind, Kind::Claim { .. }) && round.last.as_ref() != Some(name) {
@@ -185,19 +189,19 @@ impl Cluster {
         }
     }
 
-    /// Nobody waits for a node that is no more, or that has consented to what is asked.
+    /// Stops waiting for a node that is no member any more, or has consented by pausing.
     pub(super) fn drop_from_rounds(&mut self, name: &NodeName, now: Instant) {
         for round in self.rounds.values_mut() {
             round.waiting.remove(name);
             if round.last.as_ref() == Some(name) {
                 round.last = None;
             }
-            round.turn_to_the_owner(now);
+            round.ask_owner_if_last(now);
         }
         self.finish_rounds(now);
     }
 
-    /// Claims are carried out when the lease is known to stand; all else is done when it is said.
+    /// Ends answered rounds, except claims: these wait until the lease is known to be valid.
     fn finish_rounds(&mut self, now: Instant) {
         let done = |round: &Round| round.is_answered() && !matches!(round.kind, Kind::Claim { .. });
         let finished: Vec<Round> = self
@@ -226,7 +230,7 @@ impl Cluster {
 }
 
 impl Round {
-    fn turn_to_the_owner(&mut self, now: Instant) {
+    fn ask_owner_if_last(&mut self, now: Instant) {
         if self.waiting.is_empty()
             && let Some(owner) = self.last.take()
         {

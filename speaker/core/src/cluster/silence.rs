@@ -1,26 +1,28 @@
 //! When a member's life is over.
 //!
-//! Each node judges for itself, and needs everybody for it. A member that has given another one up
-//! (`gone`) has heard no reply from it for `take_over_after`, or never asked, and will not renew it
-//! in that life; it says so to all. The life of a set of members is over when every other member
-//! has given up each of them: nobody is left who could have renewed them. At least one must have
-//! asked in vain, so that a member that is only slow to speak is not taken for dead. And a node that
-//! is renewed is heard by somebody who lives: if it hears nobody itself, it is only what it sends
-//! that gets lost, and it takes nothing for itself.
+//! A node *gives up* a member (`gone`) when it has heard no reply from it for `take_over_after`, or
+//! never probed it and believes others: it will not renew that life any more, and tells all members
+//! so. The life of a set of members is over when every other member has given up each of them: nobody
+//! is left that could have renewed them. Each node judges this for itself from what all others say.
+//! At least one must have probed the lost member in vain, so that a member that is only slow is not
+//! taken for dead.
+//!
+//! A node whose lease is renewed is heard by a live member. If it hears nobody itself, only what it
+//! sends gets lost, and it holds nobody to be down.
 
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     Cluster,
     io::DownReason,
-    message::{Absent, BATCH_NODES, Body},
+    message::{BATCH_NODES, Body, GivenUp},
     name::{Life, NodeName},
     peer::{Retry, Vote, Watch},
     rounds::Kind,
 };
 
 impl Cluster {
-    /// Gives up who has been silent for too long, and finds whose lives are over.
+    /// Gives up members that have been silent for too long, and finds those whose lives are over.
     pub(super) fn judge(&mut self, now: Instant) {
         if self.lease.restarting {
             return;
@@ -28,7 +30,7 @@ impl Cluster {
         let waits = self.waits();
         let may_accuse = self.may_accuse(now);
         let mut changed = false;
-        let believed = self.believed(now);
+        let believed = self.given_up_by_watchers(now);
         for (name, peer) in &mut self.peers {
             if !peer.is_live() {
                 continue;
@@ -38,18 +40,18 @@ impl Cluster {
             if evidence.gone {
                 continue;
             }
-            let asked = peer.watch.as_ref().map(|watch| watch.since);
+            let probed = peer.watch.as_ref().map(|watch| watch.since);
             let quiet = |since: Instant| now >= since + wait;
             let unheard = evidence.heard.is_none_or(quiet);
             evidence.gone = unheard
-                && match asked {
+                && match probed {
                     Some(since) if may_accuse && quiet(since) => true,
                     Some(_) | None => believed.contains(name),
                 };
             changed |= evidence.gone;
         }
         changed |= self.give_up_again(now);
-        changed |= self.weigh(now);
+        changed |= self.note_probed_in_vain(now);
         if changed {
             self.gone_poll = Retry::now(now);
             self.gone_poll.due(now);
@@ -63,7 +65,8 @@ impl Cluster {
         }
     }
 
-    /// Stops taking back that it gave up a member whose reply was only late. Whether there was one.
+    /// Gives up again, instead of retracting, members that have fallen silent since. Whether there
+    /// were any.
     fn give_up_again(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut again = BTreeSet::new();
@@ -82,30 +85,30 @@ impl Cluster {
         !again.is_empty()
     }
 
-    /// Finds whom this node has asked in vain for long enough: a node that may be alone, for as long
-    /// as one can be. Whether that is more than before.
-    fn weigh(&mut self, now: Instant) -> bool {
+    /// Finds the given-up members that this node has probed in vain for long enough; if a member may
+    /// have been alone, that is as long as a kernel can last alone. Whether there are new ones.
+    fn note_probed_in_vain(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut more = false;
         for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
             let (wait, longest) = (waits.silence(peer), waits.alone(peer));
             let evidence = &mut peer.evidence;
-            // Whoever was given up on the word of others may have been on the far side of a split:
-            // nobody else will find that it replies again.
+            // A member given up on the word of others may be on the other side of a split: nobody
+            // else will notice when it replies again.
             let watch = peer.watch.get_or_insert_with(|| Watch::new(now, Some(now)));
             let since = evidence
                 .heard
                 .map_or(watch.since, |heard| heard.max(watch.since));
-            let asked = now >= since + if evidence.in_company { wait } else { longest };
-            more |= asked && !evidence.asked;
-            evidence.asked = asked;
+            let probed = now >= since + if evidence.in_company { wait } else { longest };
+            more |= probed && !evidence.probed;
+            evidence.probed = probed;
         }
         more
     }
 
-    /// Members that this node does not watch, and that it gives up on the word of others: of two of
-    /// their watchers, since one alone may be the one that is cut off. Else it asks them itself.
-    fn believed(&mut self, now: Instant) -> BTreeSet<NodeName> {
+    /// Members that this node does not watch and gives up on the word of two of their watchers: one
+    /// alone may itself be cut off. Without two, it probes them itself.
+    fn given_up_by_watchers(&mut self, now: Instant) -> BTreeSet<NodeName> {
         let mut believed = BTreeSet::new();
         let regular = |watch: &Watch| watch.until.is_none();
         let accused: Vec<NodeName> = self
@@ -117,8 +120,8 @@ impl Cluster {
         for name in accused {
             let watchers = self.watchers_of(&name);
             let votes = &self.peers[&name].evidence.votes;
-            let asked = |watcher: &&NodeName| votes.get(*watcher).is_some_and(|vote| vote.asked);
-            if watchers.iter().filter(asked).count() >= 2 {
+            let probed = |watcher: &&NodeName| votes.get(*watcher).is_some_and(|vote| vote.probed);
+            if watchers.iter().filter(probed).count() >= 2 {
                 believed.insert(name);
             } else {
                 self.watch_for_now(&name, now);
@@ -127,7 +130,7 @@ impl Cluster {
         believed
     }
 
-    /// A member that this node gave up replies after all: once everybody has forgotten that this
+    /// A member that this node gave up replies after all: once all members have forgotten that this
     /// node gave it up, this node may renew it again.
     pub(super) fn retract(&mut self, name: &NodeName, now: Instant) {
         let Some(peer) = self.peers.get_mut(name) else {
@@ -137,27 +140,44 @@ impl Cluster {
             return;
         }
         peer.evidence.retracting = true;
-        let (life, turn) = (peer.life, peer.evidence.turn);
-        peer.evidence.turn += 1;
+        let (life, retractions) = (peer.life, peer.evidence.retractions);
+        peer.evidence.retractions += 1;
         let name = name.clone();
-        self.start_round(Kind::Retract { name, life, turn }, None, now);
+        self.start_round(
+            Kind::Retract {
+                name,
+                life,
+                retractions,
+            },
+            None,
+            now,
+        );
     }
 
-    pub(super) fn on_retract(&mut self, from: &NodeName, name: &NodeName, life: Life, turn: u32) {
+    pub(super) fn on_retract(
+        &mut self,
+        from: &NodeName,
+        name: &NodeName,
+        life: Life,
+        retractions: u32,
+    ) {
         if let Some(peer) = self.peers.get_mut(name)
             && peer.life == life
         {
             let evidence = &mut peer.evidence;
-            let retracted = evidence.retracted.entry(from.clone()).or_insert(turn);
-            *retracted = turn.max(*retracted);
+            let retracted = evidence
+                .retracted
+                .entry(from.clone())
+                .or_insert(retractions);
+            *retracted = retractions.max(*retracted);
             evidence
                 .votes
-                .retain(|voter, vote| voter != from || vote.turn > turn);
+                .retain(|voter, vote| voter != from || vote.retractions > retractions);
             evidence.accused = !evidence.votes.is_empty();
         }
     }
 
-    /// Everybody has forgotten it.
+    /// All members have acknowledged the retraction.
     pub(super) fn retracted(&mut self, name: &NodeName, life: Life, now: Instant) {
         if let Some(peer) = self.peers.get_mut(name)
             && peer.is_live()
@@ -192,8 +212,8 @@ impl Cluster {
             .min()
     }
 
-    /// The largest set of given-up members such that every other one has given up each of them; none,
-    /// if there is no other one to say so, as long as somebody may hear this node.
+    /// The largest set of given-up members each of which every other member has given up too. If no
+    /// other member is left, it is empty as long as one may hear this node.
     fn over(&self, now: Instant) -> BTreeSet<NodeName> {
         let mut over: BTreeSet<NodeName> = self
             .live()
@@ -203,7 +223,8 @@ impl Cluster {
         let waits = self.waits();
         let waits = self.live().map(|(_, peer)| waits.silence(peer));
         let longest = waits.max().unwrap_or_default();
-        // A member whose agent restarts renews nobody, so with time it has given up everybody.
+        // A member whose agent restarts renews nobody: after that time it counts as having given up
+        // all others.
         let has_been_paused =
             |peer: &super::Peer| peer.paused.is_some_and(|paused| now >= paused + longest);
         loop {
@@ -219,12 +240,12 @@ impl Cluster {
                 let agreed = voters
                     .iter()
                     .all(|voter| evidence.votes.contains_key(*voter));
-                let asked = evidence.asked
+                let probed = evidence.probed
                     || voters
                         .iter()
                         .filter_map(|voter| evidence.votes.get(*voter))
-                        .any(|vote| vote.asked);
-                agreed && asked && !evidence.retracting
+                        .any(|vote| vote.probed);
+                agreed && probed && !evidence.retracting
             });
             if over.len() == before {
                 let may_be_heard = self.lease.is_heard(now) || !self.is_on_time(now);
@@ -237,35 +258,44 @@ impl Cluster {
         }
     }
 
-    /// Says whom this node has given up: to all, or to those that have not said the same. Those
-    /// that reply after all have to hear it too: that they do can be taken back only when the truly
-    /// lost ones are no more.
+    /// Tells whom this node has given up: all members, or those that have not said the same. Members
+    /// whose giving-up is being retracted are told too: the retraction completes only once the truly
+    /// lost members are down.
     fn tell_gone(&mut self, all: bool) {
-        let lives: Vec<Absent> = self
+        let lives: Vec<GivenUp> = self
             .live()
             .filter(|(_, peer)| peer.is_given_up())
-            .map(|(name, peer)| Absent {
+            .map(|(name, peer)| GivenUp {
                 name: name.clone(),
                 life: peer.life,
-                asked: peer.evidence.asked,
-                turn: peer.evidence.turn,
+                probed: peer.evidence.probed,
+                retractions: peer.evidence.retractions,
             })
             .collect();
         let agrees = |voter: &NodeName| {
-            lives
-                .iter()
-                .all(|absent| self.peers[&absent.name].evidence.votes.contains_key(voter))
+            lives.iter().all(|given_up| {
+                self.peers[&given_up.name]
+                    .evidence
+                    .votes
+                    .contains_key(voter)
+            })
         };
         let hearers: Vec<(NodeName, bool)> = self
             .live()
             .filter(|(_, peer)| !peer.is_given_up() && peer.paused.is_none())
             .map(|(name, _)| (name.clone(), !agrees(name)))
-            .filter(|(_, please)| all || *please)
+            .filter(|(_, reply_wanted)| all || *reply_wanted)
             .collect();
-        for (name, please) in hearers {
+        for (name, reply_wanted) in hearers {
             for lives in lives.chunks(BATCH_NODES) {
                 let lives = lives.to_vec();
-                self.send(&name, Body::Gone { lives, please });
+                self.send(
+                    &name,
+                    Body::Gone {
+                        lives,
+                        reply_wanted,
+                    },
+                );
             }
         }
     }
@@ -273,63 +303,75 @@ impl Cluster {
     pub(super) fn on_gone(
         &mut self,
         from: &NodeName,
-        lives: Vec<Absent>,
-        please: bool,
+        lives: Vec<GivenUp>,
+        reply_wanted: bool,
         now: Instant,
     ) {
-        for absent in &lives {
-            if let Some(peer) = self.peers.get_mut(&absent.name)
+        for given_up in &lives {
+            if let Some(peer) = self.peers.get_mut(&given_up.name)
                 && peer.is_live()
-                && peer.life == absent.life
+                && peer.life == given_up.life
             {
                 let evidence = &mut peer.evidence;
                 let late = evidence
                     .retracted
                     .get(from)
-                    .is_some_and(|turn| absent.turn <= *turn);
+                    .is_some_and(|retractions| given_up.retractions <= *retractions);
                 if !late {
                     evidence.accused = true;
-                    let (asked, turn) = (absent.asked, absent.turn);
-                    evidence.votes.insert(from.clone(), Vote { asked, turn });
+                    let (probed, retractions) = (given_up.probed, given_up.retractions);
+                    evidence.votes.insert(
+                        from.clone(),
+                        Vote {
+                            probed,
+                            retractions,
+                        },
+                    );
                 }
             }
         }
-        let unmet = |absent: &Absent| self.is_unmet(&absent.name, absent.life);
+        let unmet = |given_up: &GivenUp| self.is_unmet(&given_up.name, given_up.life);
         let unmet = lives.iter().any(unmet);
         if let Some(peer) = self.peers.get_mut(from).filter(|_| unmet) {
-            // The sender waits for a word on somebody of whom this node has yet to hear.
+            // The sender waits for this node's vote on a member that it has yet to learn of.
             peer.handshake.restart_if_met(now);
         }
         self.judge(now);
-        if !please {
+        if !reply_wanted {
             return;
         }
-        let agreed: Vec<Absent> = lives
+        let agreed: Vec<GivenUp> = lives
             .into_iter()
-            .filter_map(|absent| {
-                let peer = self.peers.get(&absent.name)?;
-                let given_up = peer.is_given_up() && peer.life == absent.life;
-                (given_up || peer.is_over(absent.life)).then_some(Absent {
-                    asked: peer.evidence.asked,
-                    turn: peer.evidence.turn,
-                    ..absent
+            .filter_map(|given_up| {
+                let peer = self.peers.get(&given_up.name)?;
+                let agrees = peer.is_given_up() && peer.life == given_up.life;
+                (agrees || peer.is_over(given_up.life)).then_some(GivenUp {
+                    probed: peer.evidence.probed,
+                    retractions: peer.evidence.retractions,
+                    ..given_up
                 })
             })
             .collect();
         if !agreed.is_empty() {
-            let please = false;
+            let reply_wanted = false;
             self.reply(
                 from,
                 Body::Gone {
                     lives: agreed,
-                    please,
+                    reply_wanted,
                 },
             );
         }
     }
 
-    /// The kernel of a watched member says that its life is over: everybody should know.
-    pub(super) fn lapsed(&mut self, name: &NodeName, life: Life, agentless: bool, now: Instant) {
+    /// The kernel of a watched member says that its life is over: tells all members.
+    pub(super) fn report_lapsed(
+        &mut self,
+        name: &NodeName,
+        life: Life,
+        agentless: bool,
+        now: Instant,
+    ) {
         self.on_lapsed(name, life, agentless, now);
         let name = name.clone();
         self.start_round(

@@ -1,8 +1,8 @@
-//! Times that differ between nodes, as while a flag is changed on one after the other.
+//! Nodes with different time spans, as during a rolling change of a flag.
 //!
-//! [`Timing`] makes one node's times safe together. What a node waits before it holds another one
-//! to be silent has to outlast the *other* node's lease, so each tells its own on its card, and
-//! everybody waits for the longer of the two.
+//! [`Timing`] makes the spans of one node safe. But a node that waits for another one to fall silent
+//! has to outlast the *other* node's lease. So each tells its spans on its card, and the longer wait
+//! holds.
 
 use std::time::{Duration, Instant};
 
@@ -15,31 +15,32 @@ use super::{
     timing::Timing,
 };
 
-/// What others have to know of a node's times, by its own clock.
+/// The spans of a node that others have to know, by its own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spans {
-    /// Its kernel answers for this long after the last time that was handed back to it.
+    /// Its kernel answers for this long after the time of the last reply that a peer handed back.
     pub peers_lease: Duration,
-    /// It may go on renewing others for this long after it lost the majority.
+    /// It may renew others for this long after it has lost the majority.
     pub notice: Duration,
     /// Its kernel answers for this long after the agent's last sign of life.
     pub agent_grace: Duration,
-    /// How far it holds clocks to be off.
+    /// How far a clock's rate may be off by its settings, in parts per million.
     pub drift_ppm: u32,
 }
 
-/// How long the members have to be silent before they are given up.
+/// How long members have to be silent before this node gives them up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waits {
     take_over_after: Duration,
-    /// The longest that any node goes on renewing others.
+    /// The longest that any member renews others after it has lost the majority.
     notice: Duration,
     agent_grace: Duration,
     drift_ppm: u32,
 }
 
 impl Waits {
-    /// Nothing that was ever sent to this member can keep it answering after such a silence.
+    /// After a silence of this length, no renewal that was ever sent to this member can keep its lease
+    /// valid.
     pub(super) fn silence(&self, peer: &Peer) -> Duration {
         let Spans {
             peers_lease,
@@ -51,7 +52,7 @@ impl Waits {
         needed.max(self.take_over_after)
     }
 
-    /// Nor, after such a one, can it be answering alone.
+    /// After a silence of this length, it cannot be answering alone either.
     pub(super) fn alone(&self, peer: &Peer) -> Duration {
         let Spans {
             agent_grace,
@@ -65,16 +66,16 @@ impl Waits {
     }
 }
 
-/// The length of the peers' lease that a former agent of this node left in force.
+/// A peers' lease of another length, which an earlier agent of this node left in force.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FormerLease {
     peers_lease: Duration,
-    /// Until when the last of its renewals may last.
+    /// The latest time that a renewal under it can last to.
     until: Instant,
 }
 
 impl FormerLease {
-    /// What `adopted` left, if it is another length than this agent's.
+    /// The adopted lease, if its length is not this agent's.
     pub(super) fn of(adopted: &Adopted, timing: &Timing, now: Instant) -> Option<Self> {
         let peers_lease = adopted.peers_lease;
         (peers_lease != timing.settings().peers_lease).then(|| Self {
@@ -96,7 +97,7 @@ impl Cluster {
         }
     }
 
-    /// What the others are told of this node's times: while its lease changes, the longer one.
+    /// The spans that the others are told: while the lease changes, the longer length.
     pub(super) fn told_spans(&self) -> Spans {
         let spans = self.timing.spans();
         let former = self
@@ -109,15 +110,15 @@ impl Cluster {
         }
     }
 
-    /// How long the kernel is told that a renewal lasts: while that changes, the shorter span.
+    /// The length of a renewal that the kernel is told: while it changes, the shorter one.
     pub(super) fn peers_lease(&self) -> Duration {
         let lease = self.timing.settings().peers_lease;
         let former = self.lease.former.map_or(lease, |it| it.peers_lease);
         lease.min(former)
     }
 
-    /// A longer lease is not used before everybody waits for it, and everybody waits for a shorter
-    /// one only when no renewal of the longer can be in force any more.
+    /// Changes to this agent's length. A longer lease is not used before all members wait for it, and
+    /// they wait for a shorter one only when no renewal of the longer can be in force any more.
     pub(super) fn former_lease_due(&mut self, now: Instant) {
         let known = |peer: &Peer| peer.handshake.acked_card == Some(self.card.version);
         if self.lease.former.is_none_or(|former| now < former.until)
@@ -135,7 +136,7 @@ impl Cluster {
         }
     }
 
-    /// Says once that a node runs with other times than this one.
+    /// Reports once that a node runs with other spans than this one.
     pub(super) fn compare_spans(&mut self, name: &NodeName) {
         let own = self.timing.spans();
         let Some(peer) = self.peers.get_mut(name) else {

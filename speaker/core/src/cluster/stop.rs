@@ -1,4 +1,4 @@
-//! The end of the agent: for a while, or for good.
+//! Stopping the agent: for a restart, or for good.
 
 use std::{
     net::IpAddr,
@@ -8,20 +8,23 @@ use std::{
 use super::{
     Cluster,
     io::{Command, Silence, Stop},
-    rounds::Kind,
+    rounds::{Kind, Round},
     seat::Mine,
     timing::Timing,
 };
 
-/// How long the others are waited for to have heard it.
+/// The longest wait for the others to acknowledge it.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stopping {
-    /// What is owned is being handed over, until then.
+    /// VIPs are being handed over until then.
     HandingOver(Instant),
-    /// This round says that the agent restarts, or leaves; it is waited for until then.
-    Saying(u64, Instant),
+    /// This round tells that the agent restarts, or leaves; its end is awaited until then.
+    Telling {
+        round: u64,
+        until: Instant,
+    },
     Done,
 }
 
@@ -43,7 +46,8 @@ impl Cluster {
                 self.lease.deadline = self.lease.deadline.max(now + grace);
                 self.write_lease(now);
                 let round = self.start_round(Kind::Pause, None, now);
-                self.stopping = Some(Stopping::Saying(round, now + FAREWELL));
+                let until = now + FAREWELL;
+                self.stopping = Some(Stopping::Telling { round, until });
             }
         }
     }
@@ -69,14 +73,12 @@ impl Cluster {
                 self.write_lease(now);
                 let round = self.start_round(Kind::Leave, None, now);
                 self.rounds_due(now);
-                self.stopping = Some(Stopping::Saying(round, now + FAREWELL));
+                let until = now + FAREWELL;
+                self.stopping = Some(Stopping::Telling { round, until });
             }
-            Some(Stopping::Saying(round, until)) => {
-                let heard = self
-                    .rounds
-                    .get(&round)
-                    .is_none_or(super::Round::is_answered);
-                if heard || now >= until {
+            Some(Stopping::Telling { round, until }) => {
+                let acknowledged = self.rounds.get(&round).is_none_or(Round::is_answered);
+                if acknowledged || now >= until {
                     self.stopping = Some(Stopping::Done);
                     self.commands.push_back(Command::Stopped);
                 }
@@ -87,7 +89,7 @@ impl Cluster {
 
     pub(super) fn stop_wake(&self) -> Option<Instant> {
         match self.stopping? {
-            Stopping::HandingOver(until) | Stopping::Saying(_, until) => Some(until),
+            Stopping::HandingOver(until) | Stopping::Telling { until, .. } => Some(until),
             Stopping::Done => None,
         }
     }

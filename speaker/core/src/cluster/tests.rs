@@ -321,7 +321,7 @@ fn a_lone_node_needs_nobody_to_renew_its_lease() {
     lab.run(Duration::from_secs(20));
     assert_eq!(lab.answering(), [0]);
     assert_eq!(lab.kernel(0).peers_left, None);
-    assert!(lab.nodes[0].agent.life().1, "it is alone");
+    assert!(lab.nodes[0].agent.lease.alone);
 }
 
 #[test]

@@ -1,173 +1,43 @@
-//! Every span of time that the cluster's safety and speed rest on, in one place.
+//! All time spans on which the cluster's safety and speed rest.
 //!
-//! One inequality makes fail-over safe. A peer extends a node's lease only by handing back a time
-//! that the node itself told it, and the lease ends [`peers_lease`](Settings::peers_lease) after
-//! that time *by the node's clock*. The peer received that time no earlier than it was told. So
-//! once the peer has heard nothing for
+//! One inequality makes fail-over safe. A peer renews a node's lease only by handing back a time that
+//! the node itself told, and the lease ends [`peers_lease`](Settings::peers_lease) after that time
+//! *by the node's clock*. The peer cannot have received that time before it was told. So once the
+//! peer has heard nothing for
 //!
 //! ```text
 //! take_over_after ≥ peers_lease × (1 + drift) / (1 − drift) + granularity
 //! ```
 //!
-//! *by its own clock*, nothing that it ever sent can still be keeping the node answering, whatever
-//! the network delays or doubles, as long as no two clocks differ in rate by more than `drift` each
-//! way from true. A node is held to be down only when all its peers are in that position. Where two
-//! nodes run with different times, the peer waits for as long as the node's own need (`spans`).
+//! *by its own clock*, nothing that it ever sent can still keep the node answering, however the
+//! network delays or duplicates packets, as long as no clock's rate is off by more than `drift`. A
+//! node is held to be down only when this is true of all its peers. If two nodes run with different
+//! spans, the peer waits as long as the node's own spans require (`spans`).
 //!
-//! Under [`Partition::Majority`] a node on the smaller side may be renewed by another one there
-//! until that one has noticed that it lost the majority, `suspect_after` later; so
+//! Under [`Partition::Majority`], a node on the smaller side may be renewed by another one there
+//! until that one notices that it has lost the majority, `suspect_after` later. So
 //!
 //! ```text
 //! take_over_after ≥ (suspect_after + peers_lease) × (1 + drift) / (1 − drift) + granularity
 //! ```
 //!
-//! The agent's death needs no inequality: the kernel itself says that the agent's deadline has
-//! passed, and having said so never answers in that life again.
+//! An agent's death needs no inequality: the kernel itself says when the agent's deadline has passed,
+//! and after that never answers in that life again.
 
 use std::time::Duration;
 
-use super::spans::Spans;
+use super::{
+    settings::{Partition, Settings, TimingError},
+    spans::Spans,
+};
 
-/// What clocks and timers are trusted to resolve.
+/// The resolution that clocks and timers are trusted to have.
 const GRANULARITY: Duration = Duration::from_millis(1);
 
-/// How many heartbeats fit at least into the agent's grace.
+/// The least number of heartbeats within the agent's grace.
 const HEARTBEATS: u32 = 10;
 
-/// Who may own VIPs when the cluster is split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Partition {
-    /// Each side goes on, for those of its clients that still reach it.
-    Available,
-    /// Only the side with more than half of all known nodes goes on.
-    Majority,
-}
-
-/// What a user can set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Who may own VIPs when the cluster is split.
-    pub partition: Partition,
-    /// A watcher asks each node that it watches this often.
-    pub probe_interval: Duration,
-    /// A node that has not replied for this long is asked by other ways too; a node that hears
-    /// nobody for this long believes itself alone.
-    pub suspect_after: Duration,
-    /// The kernel answers for this long after the last time that a peer handed back to it.
-    pub peers_lease: Duration,
-    /// A node that has not replied to anybody for this long is down, and its VIPs are taken over.
-    pub take_over_after: Duration,
-    /// How far a clock's rate may be from true, in parts per million.
-    pub drift_ppm: u32,
-    /// The kernel goes on answering for this long after the agent's last sign of life.
-    pub agent_grace: Duration,
-    /// The longest restart that can be announced.
-    pub restart_grace: Duration,
-}
-
-impl Settings {
-    /// The defaults under this policy.
-    pub const fn new(partition: Partition) -> Self {
-        Self {
-            partition,
-            probe_interval: Duration::from_millis(100),
-            suspect_after: Duration::from_millis(250),
-            peers_lease: Duration::from_millis(350),
-            take_over_after: match partition {
-                Partition::Available => Duration::from_millis(360),
-                Partition::Majority => Duration::from_millis(610),
-            },
-            drift_ppm: 1_000,
-            agent_grace: Duration::from_secs(3),
-            restart_grace: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Why a configuration of times is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TimingError {
-    /// The inequality of this module does not hold.
-    #[error(
-        "--take-over-after is {take_over_after:?}, but a node may go on answering for {needed:?} \
-         after it was last heard (clocks may be off by {drift_ppm} ppm): set --take-over-after to \
-         at least {needed:?}, or a shorter --peers-lease"
-    )]
-    TakesOverTooEarly {
-        /// As configured.
-        take_over_after: Duration,
-        /// As configured.
-        drift_ppm: u32,
-        /// The shortest safe `take_over_after`, in whole milliseconds.
-        needed: Duration,
-    },
-    /// One lost probe would silence a healthy node.
-    #[error(
-        "--peers-lease is {peers_lease:?}, and two probes lost in a row would end it: set \
-         --peers-lease to at least {needed:?} (three times --probe-interval), or a shorter \
-         --probe-interval"
-    )]
-    LeaseTooShort {
-        /// As configured.
-        peers_lease: Duration,
-        /// Three probe intervals.
-        needed: Duration,
-    },
-    /// Suspicion must come after a lost probe and before the lease ends.
-    #[error(
-        "--suspect-after is {suspect_after:?}: set it to more than {least:?} (twice \
-         --probe-interval) and less than {most:?} (--peers-lease)"
-    )]
-    Suspicion {
-        /// As configured.
-        suspect_after: Duration,
-        /// Two probe intervals.
-        least: Duration,
-        /// The peers' lease.
-        most: Duration,
-    },
-    /// The agent could not renew its own deadline in time.
-    #[error(
-        "--probe-interval is {probe_interval:?}, but the agent, which renews its own side of the \
-         lease as often, needs ten attempts within its grace of {agent_grace:?}: set \
-         --probe-interval to at most {most:?}"
-    )]
-    AgentGrace {
-        /// As configured.
-        probe_interval: Duration,
-        /// As configured.
-        agent_grace: Duration,
-        /// The longest interval.
-        most: Duration,
-    },
-    /// The grace of a restart is shorter than that of no restart, or beyond the limit.
-    #[error(
-        "a restart can be announced for between {least:?} (the agent's grace) and {most:?}, not \
-         for {restart_grace:?}"
-    )]
-    RestartGrace {
-        /// As configured.
-        restart_grace: Duration,
-        /// The agent's grace.
-        least: Duration,
-        /// The longest one.
-        most: Duration,
-    },
-    /// No clock is that bad.
-    #[error("clocks cannot be allowed to be off by {drift_ppm} ppm: the limit is 100000 (10 %)")]
-    Drift {
-        /// As configured.
-        drift_ppm: u32,
-    },
-    /// Something would spin.
-    #[error("--probe-interval is {probe_interval:?}: set it to at least 10ms")]
-    Interval {
-        /// As configured.
-        probe_interval: Duration,
-    },
-}
-
-/// Times that are safe together.
+/// Settings that are safe together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
     settings: Settings,
@@ -176,35 +46,35 @@ pub struct Timing {
 impl Timing {
     /// The longest restart that anybody can announce.
     pub const LONGEST_RESTART: Duration = Duration::from_secs(60);
-    /// How often an unanswered message is sent again at first; each time twice as long after.
+    /// The first pause before an unanswered message is repeated. It doubles each time.
     pub(super) const RETRY: Duration = Duration::from_millis(20);
     /// The longest pause between two attempts.
     pub(super) const RETRY_MAX: Duration = Duration::from_millis(200);
-    /// A peer that leaves a message unanswered for this long is watched by whoever waits for it.
+    /// A peer that leaves a message unanswered for this long is watched by the node that waits.
     pub(super) const UNANSWERED: Duration = Duration::from_millis(100);
     /// The pause between attempts to reach missing nodes, one at a time.
     pub(super) const DISCOVERY: Duration = Duration::from_millis(100);
-    /// What the first candidate for a vacant VIP is given before the next one takes it.
+    /// How long each candidate for a vacant VIP has before it is the next one's turn.
     pub(super) const PATIENCE: Duration = Duration::from_millis(300);
-    /// What a successor is given to take what it was offered.
+    /// How long a successor has to take a VIP that it was offered.
     pub(super) const OFFER: Duration = Duration::from_millis(500);
-    /// A successor that did not take it is offered it again after this long.
+    /// A successor that did not take a VIP is offered it again after this long.
     pub(super) const OFFER_AGAIN: Duration = Duration::from_secs(1);
-    /// A stop that hands over first gives up after this long.
+    /// The longest that a stopping agent tries to hand its VIPs over.
     pub(super) const STOP: Duration = Duration::from_secs(5);
-    /// An owner that this node would not let be one is asked about it after this long.
+    /// An owner that is no candidate by this node's intent is asked for the VIP after this long.
     pub(super) const DOUBT: Duration = Duration::from_secs(2);
     /// A foreign claim is answered at most this often (RFC 5227 §2.4, DEFEND_INTERVAL).
     pub(super) const DEFEND: Duration = Duration::from_secs(10);
-    /// A node that claims a VIP on the wire is given this long to agree by message; twice that, and
-    /// the two have settled it.
+    /// Two nodes that claim the same VIP on the wire have this long to settle it by message. After
+    /// twice that, they have settled it on the wire.
     pub(super) const WIRE: Duration = Duration::from_millis(250);
-    /// A VIP that was found in use is looked at again after this long.
+    /// A VIP that was found in use is checked again after this long.
     pub(super) const RECHECK: Duration = Duration::from_secs(10);
     /// A node that has left, or is down and no longer configured, is forgotten after this long.
     pub(super) const FORGET: Duration = Duration::from_secs(24 * 3600);
 
-    /// These times, if they are safe together.
+    /// Accepts settings that are safe together.
     pub fn new(settings: Settings) -> Result<Self, TimingError> {
         let Settings {
             partition: _,
@@ -222,7 +92,7 @@ impl Timing {
         if probe_interval < Duration::from_millis(10) {
             return Err(TimingError::Interval { probe_interval });
         }
-        // Before the rules whose way out can be a longer lease: that is none here.
+        // Checked before the rules that suggest a longer lease, which would not help here.
         let most = agent_grace / HEARTBEATS;
         if probe_interval > most {
             return Err(TimingError::AgentGrace {
@@ -263,19 +133,19 @@ impl Timing {
         Ok(timing)
     }
 
-    /// What was set.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The longest that a node may answer, by anybody's clock, after the last reply that one of
-    /// its peers received: the right side of the inequality.
+    /// The longest, by any clock, that a node may answer after the last reply that a peer received:
+    /// the right side of the inequality.
     pub fn silence_needed(&self) -> Duration {
         let spans = self.spans();
         Self::stretched(spans.peers_lease + spans.notice, spans.drift_ppm)
     }
 
-    /// What the other nodes have to know of these times.
+    /// The spans that other nodes have to know.
     pub(super) fn spans(&self) -> Spans {
         let Settings {
             partition,
@@ -296,19 +166,19 @@ impl Timing {
         }
     }
 
-    /// What a span by one node's clock can be by another's, at most.
+    /// The longest that a span by one node's clock can be by another's.
     pub(super) fn stretched(span: Duration, drift_ppm: u32) -> Duration {
         let drift = f64::from(drift_ppm) / 1e6;
         span.mul_f64((1.0 + drift) / (1.0 - drift)) + GRANULARITY
     }
 
-    /// How often a node with these times is probed: as often as its lease needs it, if that is more
-    /// often than this node's own settings say.
+    /// The interval at which a node with these spans is probed: this node's own, or a shorter one if
+    /// the other's lease requires it.
     pub(super) fn interval_for(&self, spans: &Spans) -> Duration {
         self.settings.probe_interval.min(spans.peers_lease / 3)
     }
 
-    /// How often the agent extends its own deadline, and looks at the kernel's side of the lease.
+    /// The interval at which the agent extends its deadline and reads the kernel's side of the lease.
     pub fn heartbeat(&self) -> Duration {
         self.settings.probe_interval
     }
@@ -318,23 +188,23 @@ impl Timing {
         self.settings.probe_interval / 2
     }
 
-    /// How long, by any clock, a kernel that is alone can go on after its host stood still or was cut
-    /// off: a starting node waits that long for the nodes that it was told of.
+    /// The longest, by any clock, that a kernel which is alone can answer after its host stood still
+    /// or was cut off. A starting node waits this long for missing nodes.
     pub(super) fn longest_alone(&self) -> Duration {
         Self::stretched(self.settings.agent_grace, self.settings.drift_ppm)
     }
 
-    /// How long after a node's host died or was cut off its VIPs are answered elsewhere, at most,
-    /// if no message is lost and each takes at most `delay`: silence, everybody's agreement that
-    /// it is silent, everybody's consent to the claim. An agent that stood still meanwhile agrees one
-    /// probe interval after it runs again.
+    /// The longest time from the death or isolation of a host until its VIPs are answered elsewhere,
+    /// if no message is lost and each takes at most `delay`: the silence, the agreement of all that
+    /// the node is silent, and the consent of all to the claim.
+    /// An agent that stalls meanwhile agrees one probe interval after it runs again.
     pub fn fail_over(&self, delay: Duration) -> Duration {
         self.settings.take_over_after + 5 * delay + GRANULARITY
     }
 
-    /// How long after the last fault everything is as it will stay, at most, in a cluster of
-    /// `nodes`: agents that died are noticed, lost nodes found again one at a time, their lives
-    /// begun anew, and what became vacant is taken by the last candidate in the row.
+    /// The longest time from the last fault until a cluster of `nodes` has settled: dead agents are
+    /// noticed, missing nodes are found one at a time and begin new lives, and vacant VIPs are taken,
+    /// if need be by the last candidate.
     pub fn settle(&self, nodes: u32) -> Duration {
         2 * self.longest_alone()
             + 3 * self.settings.take_over_after

@@ -1,9 +1,9 @@
-//! The fast detector: whom this node watches, and what it asks and hears.
+//! The fast failure detector: which members this node watches, and the probes that it exchanges.
 //!
 //! Each node is watched by a few others, chosen by rendezvous hash, so that the cost per node does
-//! not grow with the cluster. A watcher renews the lease of what it watches as long as it has not
-//! given it up. Where the direct way is silent it asks by message, and through other members: a
-//! reply counts whichever way it took.
+//! not grow with the cluster. A watcher renews the lease of each node that it watches until it gives
+//! that node up. If direct probes go unanswered, it also probes by message, and through other
+//! members: a reply counts whichever path it took.
 
 use std::{
     collections::BTreeSet,
@@ -21,21 +21,22 @@ use super::{
     message::Body,
     name::{Life, NodeName},
     peer::{State, Watch},
-    timing::{Partition, Timing},
+    settings::Partition,
+    timing::Timing,
 };
 
-/// Regular watchers of a node.
+/// The number of regular watchers of a node.
 const WATCHERS: usize = 4;
 
-/// The way a probe's reply came.
+/// The path by which a probe came.
 pub(super) enum Path<'a> {
     Direct,
-    /// In a message from this node: the target itself, or one that asked it for this node.
+    /// In a message from this node: the target, or a relay.
     Message(&'a NodeName),
 }
 
 impl Cluster {
-    /// Finds anew whom this node watches, after somebody came or went.
+    /// Chooses the members that this node watches, after one came or went.
     pub(super) fn assign_watches(&mut self, now: Instant) {
         if !std::mem::take(&mut self.watches_stale) {
             return;
@@ -48,7 +49,8 @@ impl Cluster {
         for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
             let weight = |watcher: u64| siphash(&Key([0, 0]), &[watcher, peer.number]);
             let mine = weight(own);
-            // Most members are not this node's to watch, which a few others are enough to show.
+            // Finding a few lighter watchers is enough to tell that a member is not this node's to
+            // watch.
             let regular = everyone
                 || numbers
                     .iter()
@@ -65,7 +67,7 @@ impl Cluster {
         }
     }
 
-    /// The members that watch this one as a rule.
+    /// The regular watchers of a member.
     pub(super) fn watchers_of(&self, target: &NodeName) -> BTreeSet<NodeName> {
         let Some(peer) = self.peers.get(target) else {
             return BTreeSet::new();
@@ -85,7 +87,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Watches a member for a while, whoever its regular watchers are.
+    /// Watches a member for a while, even if this node is not one of its regular watchers.
     pub(super) fn watch_for_now(&mut self, name: &NodeName, now: Instant) {
         let waits = self.waits();
         let Some(peer) = self.peers.get_mut(name) else {
@@ -105,7 +107,7 @@ impl Cluster {
         }
     }
 
-    /// A member whose lease is running out is asked at once.
+    /// A member whose lease is running out asks to be probed at once.
     pub(super) fn on_watch_me(&mut self, name: &NodeName, now: Instant) {
         self.watch_for_now(name, now);
         if let Some(peer) = self.peers.get_mut(name)
@@ -146,8 +148,8 @@ impl Cluster {
                 continue;
             }
             let interval = self.timing.interval_for(&peer.card.spans);
-            // A lost probe is sent again well before the next is due, but not for ever. A reply may
-            // have been lost while this node stood still.
+            // A lost probe is repeated well before the next is due, but only until the member is
+            // suspect. During a stall of this node, a reply may have been lost.
             let unheard = watch
                 .heard
                 .unwrap_or(watch.since)
@@ -181,8 +183,8 @@ impl Cluster {
         }
     }
 
-    /// Lets the kernel of a node that came back hear that its life is over: it may not have
-    /// noticed that it was away.
+    /// Tells the kernel of a node that is down that its life is over: the node may be back without
+    /// having noticed that it was away.
     pub(super) fn probe_the_dead(&mut self, address: std::net::SocketAddr) {
         let sequence = self.nonce();
         let dead = self.peers.values().find(|peer| {
@@ -231,7 +233,7 @@ impl Cluster {
                 }
             }
             Kind::Reply => {
-                // This node asked for another one.
+                // This node relayed the probe.
                 let watcher = self.live().find(|(_, peer)| peer.number == probe.watcher);
                 if let Some((name, _)) = watcher {
                     let name = name.clone();
@@ -280,7 +282,7 @@ impl Cluster {
         }
         if reply.flags & FLAG_LAPSED != 0 {
             let life = peer.life;
-            self.lapsed(&name, life, reply.agent_left_ms == 0, now);
+            self.report_lapsed(&name, life, reply.agent_left_ms == 0, now);
             return;
         }
         let interval = self.timing.interval_for(&peer.card.spans);
@@ -309,7 +311,7 @@ impl Cluster {
         self.renew(&name, reply, path, now);
     }
 
-    /// Whether this node extends the lease of a member when it hears from it.
+    /// Whether this node renews a member's lease when it hears from it.
     fn renews(&self, name: &NodeName, now: Instant) -> bool {
         self.is_joined()
             && !self.lease.restarting
@@ -317,7 +319,7 @@ impl Cluster {
             && self.has_majority(now)
     }
 
-    /// Hands the time back that the node told.
+    /// Renews a member's lease: hands back the time that its kernel told.
     fn renew(&mut self, name: &NodeName, reply: &Probe, path: Path<'_>, now: Instant) {
         if !self.renews(name, now) {
             return;
@@ -342,18 +344,18 @@ impl Cluster {
         }
     }
 
-    /// Members that leave this node without an answer are watched by it.
+    /// Watches members that leave this node's messages unanswered.
     pub(super) fn watch_unresponsive(&mut self, now: Instant) {
-        let mut mute = BTreeSet::new();
+        let mut unresponsive = BTreeSet::new();
         for round in self.rounds.values() {
-            mute.extend(round.unanswered(now).cloned());
+            unresponsive.extend(round.unanswered(now).cloned());
         }
         for (name, peer) in self.live() {
             if !peer.handshake.met && now >= peer.since + Timing::UNANSWERED {
-                mute.insert(name.clone());
+                unresponsive.insert(name.clone());
             }
         }
-        for name in mute {
+        for name in unresponsive {
             self.watch_for_now(&name, now);
         }
     }

@@ -1,12 +1,12 @@
-//! What the wire itself says of who owns a VIP.
+//! What the wire itself shows about who owns a VIP.
 //!
-//! Two nodes that can neither probe nor talk to each other, and yet share a wire, see each other's
-//! announcements. No epoch is in them, but it can be told: whoever took a VIP over while the
-//! other was already down in its eyes has the higher one, and mostly both know which of them that
-//! is. Should both go on all the same, the hash's order settles it.
+//! Two nodes that can neither probe nor message each other may still share a wire and see each
+//! other's announcements. These carry no epoch, but it can be inferred: the node that took the VIP
+//! over while it held the other to be down has the higher one, and mostly both know which node that
+//! is. If both go on all the same, the lower hash wins.
 //!
-//! A node that hears nothing announces its VIPs like any other, and answers for none of them. So
-//! whoever is to concede a VIP first asks the wire whether anybody else answers for it.
+//! A node that receives nothing announces its VIPs like any other, and answers for none of them. So
+//! before a node concedes a VIP, it asks the wire whether the other one really answers.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -20,33 +20,33 @@ use super::{
     timing::Timing,
 };
 
-/// What the wire has shown of a VIP.
+/// What the wire has shown about a VIP.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     contest: Option<Contest>,
-    /// A node that cannot be talked to owns it: it is not claimed before the wire is silent.
+    /// A node that cannot be reached owns it: it is not claimed before the wire is silent.
     pub(super) conceded: bool,
     check: Check,
     /// The last foreign claim.
     pub(super) claimed: Option<(Claimant, Instant)>,
 }
 
-/// A node of the cluster claims it as well as this one.
+/// Another node of the cluster claims a VIP of this one.
 #[derive(Debug)]
 struct Contest {
     with: NodeName,
     since: Instant,
-    /// When this node last announced the VIP because of that.
+    /// When this node last announced the VIP in response.
     answered: Option<Instant>,
-    /// It has done so at the end of the time in which words could have settled it.
+    /// It has done so after the time in which messages could have settled the contest.
     challenged: bool,
-    /// The wire is being asked whether the other one answers.
+    /// The wire is being asked whether the other node answers.
     asked: bool,
 }
 
 impl Contest {
-    /// When the other one is made to say whether it still claims the VIP. It noticed the contest
-    /// a little later.
+    /// When this node announces the VIP to make the other one show whether it still claims it. The
+    /// margin is for the other node, which noticed the contest a little later.
     fn challenge(&self) -> Instant {
         self.since + Timing::WIRE + Timing::WIRE / 5
     }
@@ -58,7 +58,7 @@ enum Check {
     Unknown,
     Asked,
     Free,
-    /// Somebody answered; look again then.
+    /// Another host answered; ask again at this time.
     InUse(Instant),
 }
 
@@ -71,8 +71,8 @@ impl Wire {
         }
     }
 
-    /// Whoever claimed it from a former owner here is another matter.
-    pub(super) fn is_ours(&mut self) {
+    /// Ends the contest, which a node had with a former ownership of this one.
+    pub(super) fn forget_contest(&mut self) {
         self.contest = None;
     }
 
@@ -85,7 +85,8 @@ impl Wire {
 }
 
 impl Cluster {
-    /// Whether the wire need not be asked, or has been, before a vacant VIP is claimed.
+    /// Whether a vacant VIP may be claimed as far as the wire is concerned: it has been asked, or need
+    /// not be.
     pub(super) fn is_checked(&mut self, vip: IpAddr, now: Instant) -> bool {
         let new = self
             .records
@@ -170,15 +171,15 @@ impl Cluster {
         let better = self.yields(vip, epoch, name, epoch);
         let taken_from = record.history.front().map(|(last, _)| last) == Some(name);
         let yields = match self.peers.get(name).map(|peer| (peer.state, peer.since)) {
-            // A frame may have been late; and whoever can be talked to settles it by epoch.
+            // The frame may be late, and a member that can be reached settles it by epoch.
             Some((State::Live, _)) => None,
-            // It was down before this node took the VIP: from it, or from a third one while it
-            // may have done the same.
+            // It was down before this node took the VIP: from it, or from a third node, from which
+            // it may have taken it too.
             Some((State::Down(_), down)) if down <= record.origin.since => {
                 Some(!taken_from && better)
             }
-            // It was a member when this node took the VIP, and would not have consented to two
-            // owners: it has given this node up since, and its epoch is higher.
+            // It was a member and consented when this node took the VIP. So it has given this node up
+            // since, and its epoch is higher.
             Some((State::Down(_), _)) => Some(true),
             Some((State::Unmet | State::Left, _)) | None => Some(better),
         };
@@ -223,7 +224,8 @@ impl Cluster {
         }
     }
 
-    /// Not every frame draws one, or two that both go on would answer each other without end.
+    /// Whether an announcement is due in response to a frame: not for each, or two nodes would answer
+    /// each other endlessly.
     fn may_answer_contest(&self, vip: IpAddr, now: Instant) -> bool {
         let contest = self
             .seats
@@ -245,7 +247,7 @@ impl Cluster {
         }
     }
 
-    /// An owned VIP that another node claims on the wire, and no word has settled it.
+    /// Challenges a node that claims a VIP of this one, if no message has settled the contest in time.
     pub(super) fn contest_due(&mut self, vip: IpAddr, now: Instant) {
         if let Some(seat) = self.seats.get_mut(&vip)
             && let Some(contest) = &mut seat.wire.contest
@@ -261,7 +263,7 @@ impl Cluster {
         }
     }
 
-    /// A member has heard who owns these, so it is settled whatever the wire showed before.
+    /// Ends contests with a member that has acknowledged this node's ownership.
     pub(super) fn end_contests(&mut self, with: &NodeName, vips: &[IpAddr]) {
         for vip in vips {
             if let Some(seat) = self.seats.get_mut(vip)
