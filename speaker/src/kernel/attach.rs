@@ -1,4 +1,4 @@
-//! The program on an interface: put there, found there again, and taken off.
+//! Attaching the program to an interface, adopting an earlier attachment, and detaching it.
 
 use std::{io, os::fd::AsFd as _};
 
@@ -15,17 +15,17 @@ use super::{
 };
 use crate::netlink;
 
-/// In which mode to attach.
+/// The mode to attach in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ModeChoice {
-    /// In native mode where the driver has it and answers arrive; what an earlier run attached
-    /// stays as it is, so that restarts cost nothing.
+    /// Native where the driver has it and answers arrive. What an earlier run attached stays as it
+    /// is, so that restarts cost nothing.
     #[default]
     Auto,
-    /// In native mode; generic only where that is refused. On such a link each start of the
-    /// agent tries anew, and costs some milliseconds without answers: choose `Auto` there.
+    /// Native; generic only where that is refused. On such a link, each start of the agent tries
+    /// native mode again, which costs some milliseconds without answers: choose `Auto` there.
     Native,
-    /// In generic mode.
+    /// Generic.
     Generic,
 }
 
@@ -34,26 +34,26 @@ pub enum ModeChoice {
 pub struct Attached {
     /// The mode that the kernel says it runs in.
     pub mode: XdpMode,
-    /// It took the place of an earlier run's program, without a gap.
+    /// It replaced an earlier run's program, without a gap.
     pub adopted: bool,
-    /// Why the mode is generic though nobody asked for that.
+    /// Why the mode is generic, if that was not asked for.
     pub why_generic: Option<String>,
 }
 
-/// Why the program is not on the interface.
+/// Why the program is not attached to the interface.
 #[derive(Debug, Error)]
 pub enum AttachError {
-    /// There is no such interface, or no longer.
+    /// There is no such interface (any more).
     #[error("interface {ifindex} no longer exists")]
     NoSuchLink {
         /// What was asked for.
         ifindex: u32,
     },
-    /// Another program is there. An interface has room for one.
+    /// Another program is attached, and an interface takes only one.
     #[error(
-        "{link} already runs an XDP program in {mode} mode, and has room for one only: {by}. \
-         Detach that one (through its owner, or with `ip link set dev {link} {flag} off`), or \
-         leave {link} to it and announce on other interfaces",
+        "{link} already runs an XDP program in {mode} mode, and takes only one: {by}. Detach that \
+         one (through its owner, or with `ip link set dev {link} {flag} off`), or leave {link} to \
+         it and announce on other interfaces",
         flag = match mode {
             XdpMode::Native => "xdpdrv",
             XdpMode::Generic => "xdpgeneric",
@@ -69,7 +69,7 @@ pub enum AttachError {
         by: Foreign,
     },
     /// The kernel takes no program below a device that runs one (`dev_xdp_attach`).
-    #[error("{link} takes no XDP program, because a device on it runs one: take that one off")]
+    #[error("{link} takes no XDP program, because a device above it runs one: detach that one")]
     ProgramAbove {
         /// The interface's name.
         link: String,
@@ -82,10 +82,10 @@ pub enum AttachError {
         /// What the kernel or the driver says.
         reason: String,
     },
-    /// The kernel does not tell about the interface.
+    /// The kernel does not describe the interface.
     #[error("cannot ask the kernel about {}", netlink::name(*ifindex))]
     Unknown {
-        /// What was asked about.
+        /// Its index.
         ifindex: u32,
         /// What it said.
         #[source]
@@ -142,15 +142,15 @@ impl Plan {
 }
 
 impl Kernel {
-    /// Puts the program on the interface. Where an earlier run's is, this one takes its place
-    /// atomically: no frame sees neither.
+    /// Attaches the program to the interface. It replaces an earlier run's atomically, so that each
+    /// frame sees one of the two.
     ///
     /// Attaching in native mode for the first time resets the rings of some drivers, and can take
     /// a second.
     pub fn attach(&mut self, ifindex: u32, choice: ModeChoice) -> Result<Attached, AttachError> {
         let link = ask(ifindex)?;
         let plan = Plan::new(choice, &link.kind);
-        // What this run attached is found by its pin, like what an earlier one did.
+        // An attachment of this run is found by its pin, as one of an earlier run is.
         self.restore_pin(ifindex)?;
         self.attached.remove(&ifindex);
         let adopted = self.adopt(&link, &plan)?;
@@ -163,7 +163,7 @@ impl Kernel {
                 (attachment, true, why_generic)
             }
             None => {
-                let (attachment, why_generic) = self.attach_anew(&link, &plan)?;
+                let (attachment, why_generic) = self.attach_new(&link, &plan)?;
                 (attachment, false, why_generic)
             }
         };
@@ -182,8 +182,8 @@ impl Kernel {
         })
     }
 
-    /// Whether the program still runs on an interface that it was attached to. A pin that somebody
-    /// removed is made again: without it, the program would go with the agent.
+    /// Whether the program still runs on an interface that it was attached to. Restores a pin that
+    /// something else removed: without it, the program would be detached when the agent ends.
     pub fn still_runs(&mut self, ifindex: u32) -> Result<bool, AttachError> {
         let link = ask(ifindex)?;
         if link.xdp.is_none_or(|xdp| xdp.program != self.program.id()) {
@@ -191,22 +191,23 @@ impl Kernel {
         }
         if self.restore_pin(ifindex)? {
             warn!(
-                "somebody else removed the pin of the program on {}: made it again",
+                "something else removed the pin of the program on {}: pinned it again",
                 link.name
             );
         }
         Ok(true)
     }
 
-    /// Takes the program off the interface, which may be gone already; nothing happens where it
-    /// is not attached.
+    /// Detaches the program from the interface. Nothing happens if it is not attached, or if the
+    /// interface is gone.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), PinError> {
         self.restore_pin(ifindex)?;
         self.attached.remove(&ifindex);
         self.pins.unlink(ifindex)
     }
 
-    /// Pins what this run attached to the interface, if its pin is gone. Whether it was.
+    /// Pins this run's attachment to the interface again if its pin is gone. Returns whether it
+    /// was.
     fn restore_pin(&mut self, ifindex: u32) -> Result<bool, PinError> {
         if self.pins.is_linked(ifindex)? {
             return Ok(false);
@@ -219,8 +220,8 @@ impl Kernel {
         Ok(true)
     }
 
-    /// Takes the place of what an earlier run attached, if that is still on the interface and in
-    /// a mode that will do; else takes it off.
+    /// Replaces an earlier run's program, if that is still attached in an acceptable mode;
+    /// otherwise detaches it.
     fn adopt(&mut self, link: &Link, plan: &Plan) -> Result<Option<FdLink>, AttachError> {
         let left = |source| AttachError::Left {
             link: link.name.clone(),
@@ -233,7 +234,7 @@ impl Kernel {
         let pinned = FdLink::from(pinned);
         let program = pinned.info().map_err(left)?.program_id();
         match link.xdp {
-            // The interface that had this index is gone.
+            // The pin is of an earlier interface with this index.
             None => {}
             Some(xdp) if xdp.program != program => {}
             Some(xdp) if !plan.accepts(xdp.mode) => info!(
@@ -254,8 +255,8 @@ impl Kernel {
         Ok(None)
     }
 
-    /// Attaches where no program of ours is. Returns why not in native mode, too.
-    fn attach_anew(
+    /// Attaches where no program of ours is. Also returns why not in native mode.
+    fn attach_new(
         &mut self,
         link: &Link,
         plan: &Plan,
@@ -290,8 +291,8 @@ impl Kernel {
         }
     }
 
-    /// Why the kernel did not attach the program; an error if that is another program, there or
-    /// above, or that the interface is gone.
+    /// Why the kernel did not attach the program; an error if the reason is another program, on the
+    /// interface or above it, or that the interface is gone.
     fn refusal(
         &mut self,
         link: &Link,

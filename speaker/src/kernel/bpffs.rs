@@ -13,19 +13,19 @@ use nix::{
 use thiserror::Error;
 use tracing::warn;
 
-/// Why pins cannot live there.
+/// Why the directory cannot hold pins.
 #[derive(Debug, Error)]
 pub enum BpffsError {
     /// No such directory.
     #[error(
         "{path}: no such directory. The program and its maps are pinned there, to outlive the \
-         agent. Create it (`mkdir -p {path}`), or choose another one (--bpffs)"
+         agent: create it (`mkdir -p {path}`), or choose another one (--bpffs)"
     )]
     Missing {
         /// What was asked for.
         path: PathBuf,
     },
-    /// Something that a mount would hide is there.
+    /// It holds something that a mount would hide.
     #[error(
         "{path} is not a BPF file system, and not an empty directory that one could be mounted \
          on: choose another one (--bpffs; the default is /sys/fs/bpf)"
@@ -46,8 +46,8 @@ pub enum BpffsError {
         #[source]
         source: io::Error,
     },
-    /// The directory cannot be looked at.
-    #[error("cannot look at {path}")]
+    /// The directory cannot be examined.
+    #[error("cannot examine {path} (--bpffs)")]
     Unreadable {
         /// What was asked for.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum BpffsError {
     },
 }
 
-/// Whether a BPF file system is mounted there; `None` where there is nothing at all.
+/// Whether a BPF file system is mounted there; `None` if there is nothing at all.
 pub(super) fn is_bpffs(path: &Path) -> Result<Option<bool>, BpffsError> {
     match statfs(path) {
         Ok(found) => Ok(Some(found.filesystem_type() == BPF_FS_MAGIC)),
@@ -99,7 +99,7 @@ pub(super) fn ensure(path: &Path) -> Result<(), BpffsError> {
     })?;
     warn!(
         "there was no BPF file system at {path}: mounted one. In a container, mount the host's \
-         instead: pins in this one vanish with the container, and answering stops",
+         instead: pins in this one go when the container ends, and answering stops",
         path = path.display()
     );
     Ok(())

@@ -1,24 +1,24 @@
-//! What the program tells: conflicts, probes, and, while somebody watches, every frame.
+//! The program's events: conflicts, DAD probes, and, for watchers, every frame.
 
 use std::{io, path::Path};
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{MapData, MapError, RingBuf};
 use speaker_common::layout::Event;
 use thiserror::Error;
 use zerocopy::TryFromBytes as _;
 
 use super::{
-    maps::{MapsError, open},
+    typed::{MapsError, open},
     wait::Readable,
 };
 
 /// An event cannot be read.
 #[derive(Debug, Error)]
 pub enum EventError {
-    /// The ring itself cannot be waited for.
+    /// The ring itself fails.
     #[error("cannot wait for events of the XDP program")]
     Ring(#[from] io::Error),
-    /// A record of the ring is no event of this layout version; the next one may be.
+    /// A record of the ring is not an event of this layout version; the next one may be.
     #[error("the XDP program sent an event of {length} bytes that is invalid")]
     Meaningless {
         /// How many.
@@ -37,7 +37,8 @@ impl Events {
         const MAP: &str = "events";
         let ring: RingBuf<MapData> = open(directory, MAP)?;
         let readable = Readable::new(&ring)
-            .map_err(|error| MapsError::kernel(MAP, "waited for", error.into()))?;
+            .map_err(MapError::IoError)
+            .map_err(MapsError::kernel(MAP, "waited for"))?;
         Ok(Self { ring, readable })
     }
 
@@ -45,7 +46,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// After [`EventError::Meaningless`], the next call goes on behind that record.
+    /// After [`EventError::Meaningless`], the next call continues after that record.
     pub async fn next(&mut self) -> Result<Event, EventError> {
         loop {
             if let Some(record) = self.ring.next() {

@@ -1,4 +1,4 @@
-//! Whose program it is that holds an interface.
+//! Whose XDP program is attached to an interface.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -13,7 +13,7 @@ use aya::programs::loaded_programs;
 
 use super::sys;
 
-/// An XDP program that is not ours, and all that can be found out about it.
+/// An XDP program that is not ours, and what could be found out about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
     /// The kernel's id of it.
@@ -26,15 +26,15 @@ pub struct Foreign {
     pub processes: Vec<(String, u32)>,
 }
 
-/// A search for whose program it is. It reads every open file of every process, which can take
-/// seconds: it runs on a thread of its own, once for each program.
+/// The search for a program's owner. It reads about every open file of every process, which can
+/// take seconds, so it runs on a thread of its own, once for each program.
 pub(super) struct Search {
     seen: Foreign,
     found: Arc<OnceLock<Foreign>>,
 }
 
 impl Search {
-    /// Begins to look for the program's traces, below this BPF file system and in `/proc`.
+    /// Starts to search below this BPF file system and in `/proc`.
     pub(super) fn start(id: u32, bpffs: &Path) -> Self {
         let seen = Foreign::named(id);
         let search = Self {
@@ -51,13 +51,13 @@ impl Search {
         self.seen.id
     }
 
-    /// All that has been found by now; at first only its name.
+    /// What has been found so far; at first only its name.
     pub(super) fn so_far(&self) -> Foreign {
         self.found.get().unwrap_or(&self.seen).clone()
     }
 }
 
-/// Directories below the BPF file system that are searched for pins.
+/// How deep below the BPF file system pins are searched for.
 const DEPTH: usize = 5;
 
 impl Foreign {
@@ -74,7 +74,7 @@ impl Foreign {
         }
     }
 
-    /// With its pins and the processes that hold it. What may not be read is left out.
+    /// Adds its pins and the processes that hold it, as far as these may be read.
     fn traced(mut self, bpffs: &Path) -> Self {
         find_pins(bpffs, self.id, DEPTH, &mut self.pins);
         self.pins.sort_unstable();
@@ -139,8 +139,8 @@ fn holders(id: u32) -> Vec<(String, u32)> {
         .collect()
 }
 
-/// Whether the kernel's description of an open file is that of the program, or of a link that it
-/// is attached by: both have a line `prog_id:` and the id.
+/// Whether the kernel's description of an open file is that of the program or of its link: both
+/// have a line `prog_id:` with the id.
 fn is_of(fdinfo: &str, id: u32) -> bool {
     fdinfo
         .lines()

@@ -1,4 +1,4 @@
-//! The pins as they are, while no agent runs: what `speaker status` shows then.
+//! Reading the pins, for `speaker status` while no agent runs.
 
 use std::{
     io,
@@ -13,12 +13,13 @@ use thiserror::Error;
 use super::{
     bpffs::{self, BpffsError},
     is_not_permitted,
-    maps::{Maps, MapsError},
+    maps::Maps,
     pins::{PinError, Pins, open_link},
+    typed::MapsError,
 };
 use crate::netlink;
 
-/// What an agent of this node has left in the kernel, to read.
+/// What an agent of this node has left in the kernel.
 pub struct Inspect {
     pins: Pins,
     maps: Maps,
@@ -31,15 +32,15 @@ pub struct AttachedLink {
     pub ifindex: u32,
     /// The kernel's id of the program.
     pub program: u32,
-    /// What the interface is called and where the program runs; `None` where the interface is
-    /// gone, or in another network namespace.
+    /// The interface's name, and where the program runs; `None` if the interface is gone, or in
+    /// another network namespace.
     pub interface: Option<(String, XdpMode)>,
 }
 
 /// Why there is nothing to read.
 #[derive(Debug, Error)]
 pub enum InspectError {
-    /// No agent, and none that left anything.
+    /// No agent has left anything.
     #[error(
         "nothing is pinned under {path}: no agent has run on this node since it booted, or \
          `speaker detach` has removed its pins"
@@ -48,7 +49,7 @@ pub enum InspectError {
         /// Where pins would be.
         path: PathBuf,
     },
-    /// What is there was made by another version.
+    /// Another version made the pins.
     #[error(
         "the pins under {path} have another layout ({found}) than this version of speaker reads \
          (v{LAYOUT_VERSION}): use the version that created them"
@@ -65,7 +66,7 @@ pub enum InspectError {
         /// Where pins would be.
         path: PathBuf,
     },
-    /// The file system cannot be looked at.
+    /// The file system cannot be examined.
     #[error(transparent)]
     Bpffs(#[from] BpffsError),
     /// The pins cannot be listed.
@@ -83,7 +84,7 @@ pub enum InspectError {
         #[source]
         source: LinkError,
     },
-    /// The kernel does not tell about an interface.
+    /// The kernel does not describe an interface.
     #[error("cannot ask the kernel about {}", netlink::name(*ifindex))]
     Unknown {
         /// Which one.
@@ -95,7 +96,7 @@ pub enum InspectError {
 }
 
 impl Inspect {
-    /// Opens what is pinned below this BPF file system.
+    /// Opens the pins below this BPF file system.
     pub fn open(bpffs: &Path) -> Result<Self, InspectError> {
         let pins = Pins::under(bpffs);
         let path = pins.root().to_owned();

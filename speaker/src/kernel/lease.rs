@@ -6,9 +6,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
 };
 
-use aya::maps::{Array, MapData};
 use speaker_common::{
-    layout::Probes,
     lease::{AgentLease, Change, PeersLease},
     probe::{self, Judgement},
 };
@@ -18,15 +16,15 @@ use zerocopy::transmute;
 use super::{
     clock,
     mapped::{Mapped, Words},
-    maps::{Maps, MapsError, open},
+    maps::{Maps, ProbesMap},
+    typed::MapsError,
 };
 
-/// Both sides of the lease, to read and write without waiting for anything: a value of its own,
-/// for a thread of its own.
+/// Both sides of the lease, read and written without system calls.
 pub struct Lease {
     agent: Mapped<AgentWords>,
     peers: Mapped<PeersWords>,
-    probes: Array<MapData, [u8; size_of::<Probes>()]>,
+    probes: ProbesMap,
 }
 
 impl Lease {
@@ -34,12 +32,12 @@ impl Lease {
         Ok(Self {
             agent: Mapped::open(directory, Maps::LEASE)?,
             peers: Mapped::open(directory, Maps::PEERS)?,
-            probes: open(directory, Maps::PROBES)?,
+            probes: ProbesMap::open(directory, Maps::PROBES)?,
         })
     }
 
-    /// Writes the agent's side, which nobody else does. Where the life is another one, there is
-    /// none in between: the program is silent until all of it is written.
+    /// Writes the agent's side, of which this process is the only writer. Between two lives there
+    /// is none: the program is silent until the new one is complete.
     pub fn write(&self, lease: &AgentLease) {
         let AgentLease {
             life,
@@ -61,7 +59,7 @@ impl Lease {
         words.life.store(life, SeqCst);
     }
 
-    /// The agent's side as it was last written, by this agent or an earlier one.
+    /// The agent's side, as this agent or an earlier one last wrote it.
     pub fn agent(&self) -> AgentLease {
         let words = self.agent.get();
         AgentLease {
@@ -86,19 +84,18 @@ impl Lease {
         }
     }
 
-    /// Does with a probe what the program does with it: takes it down, and returns the reply, if
-    /// it draws one. For probes that reach the agent's socket, or come in a message.
+    /// Handles a probe as the program does: lets it renew the lease, and returns the reply, if it
+    /// gets one. For probes that reach the agent's socket or come in a message.
     pub fn answer(&self, probe: &[u8; probe::LENGTH]) -> Option<[u8; probe::LENGTH]> {
-        let probes: Probes = match self.probes.get(&0, 0) {
-            Ok(bytes) => transmute!(bytes),
+        let probes = match self.probes.get(0) {
+            Ok(probes) => probes,
             Err(error) => {
-                let error = MapsError::kernel(Maps::PROBES, "read", error);
                 warn!("cannot answer a probe: {:#}", anyhow::Error::from(error));
                 return None;
             }
         };
         let mut words = transmute!(*probe);
-        // The clock comes last: what has been read is no younger than it.
+        // The clock is read last, so that no deadline was written after it.
         let (agent, peers) = (self.agent(), self.peers());
         let now = clock::now();
         let judgement = probe::judge(&mut words, &probes, &agent, &peers, now, |change| {
@@ -142,7 +139,7 @@ struct PeersWords {
     unused: AtomicU32,
 }
 
-/// That the fields of two structures lie at the same places.
+/// Asserts that two structures have the same fields at the same offsets.
 macro_rules! same_places {
     ($one:ty, $other:ty, $($field:ident)+) => {
         const _: () = {

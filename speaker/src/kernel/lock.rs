@@ -9,27 +9,25 @@ use std::{
 
 use thiserror::Error;
 
-/// Held for as long as the value lives; the kernel gives it back when the process ends, however
-/// it ends.
+/// Held as long as the value lives; the kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
     _directory: File,
 }
 
-/// Why the lock is not ours.
+/// Why the lock could not be taken.
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another process holds it.
     #[error(
-        "another agent{holder} runs on this node and has locked {path}. A node has room for one: \
-         stop that one first",
+        "another agent{holder} runs on this node and has locked {path}: stop that one first",
         holder = pid.map(|pid| format!(", pid {pid},")).unwrap_or_default(),
         path = path.display()
     )]
     Held {
         /// The directory that is locked.
         path: PathBuf,
-        /// Who holds it, where this can be known: not across containers.
+        /// The process that holds it, if known: not across containers.
         pid: Option<u32>,
     },
     /// The directory cannot be made or opened.
@@ -44,7 +42,7 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Makes the directory, unless it is there, and locks it.
+    /// Creates the directory if it is missing, and locks it.
     pub(super) fn take(directory: &Path) -> Result<Self, LockError> {
         let failed = |source| LockError::Io {
             path: directory.to_owned(),
@@ -70,8 +68,8 @@ impl Lock {
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // `detach_all` may have removed the directory between opening and locking it: then
-            // this is a lock on nothing.
+            // `detach_all` may have removed the directory before it was locked; then the lock is
+            // worth nothing.
             let is_same = fs::metadata(directory)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()));
             if is_same {

@@ -1,4 +1,4 @@
-//! What the traced build says, handed on to `tracing`.
+//! The log of the traced build, passed on to `tracing`.
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -9,7 +9,7 @@ use tracing::{Level, debug, error, info, trace, warn};
 use super::wait::Readable;
 use crate::netlink;
 
-/// The target of all that the traced build says.
+/// The target of the traced build's log lines.
 pub const LOG_TARGET: &str = "ebpf";
 
 /// A task that reads the program's records for as long as the value lives.
@@ -19,7 +19,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Begins to read. Runs on the current tokio runtime.
+    /// Starts to read. Runs on the current tokio runtime.
     pub(super) fn read(ebpf: &mut Ebpf) -> Result<Self, aya_log::Error> {
         let records = EbpfLogger::init_with_logger(ebpf, ToTracing)?;
         Ok(Self {
@@ -56,8 +56,8 @@ async fn hand_on(mut records: EbpfLogger<ToTracing>) {
     }
 }
 
-/// aya-log speaks to the `log` crate. Its records are the user's wish, at the level that the
-/// program was loaded with, whatever level the rest of the agent logs at.
+/// aya-log writes to the `log` crate. The level was chosen when the program was loaded,
+/// independently of the agent's own.
 struct ToTracing;
 
 impl log::Log for ToTracing {
@@ -80,7 +80,7 @@ impl log::Log for ToTracing {
     fn flush(&self) {}
 }
 
-/// The program's words with names instead of numbers: `link 2: rejected, reason 5` becomes
+/// The program's text with names instead of numbers: `link 2: rejected, reason 5` becomes
 /// `eth0: rejected (arp-operation)`.
 fn for_people(what: &str) -> Option<String> {
     let (link, event) = what.strip_prefix("link ")?.split_once(": ")?;

@@ -1,11 +1,11 @@
-//! The memory of a map, shared with the program.
+//! A map's memory, shared with the program.
 
 use std::{io, marker::PhantomData, num::NonZero, os::fd::AsFd as _, path::Path, ptr::NonNull};
 
 use aya::maps::{MapData, MapError};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::maps::MapsError;
+use super::typed::MapsError;
 
 /// A value that others may write at any moment.
 ///
@@ -14,7 +14,7 @@ use super::maps::MapsError;
 /// Every byte of it belongs to an atomic integer.
 pub(super) unsafe trait Words: Send + Sync {}
 
-/// The one value of an array that was made with `BPF_F_MMAPABLE`.
+/// The single value of an array with `BPF_F_MMAPABLE`.
 pub(super) struct Mapped<T> {
     words: NonNull<T>,
     owned: PhantomData<T>,
@@ -26,9 +26,9 @@ unsafe impl<T: Words> Send for Mapped<T> {}
 unsafe impl<T: Words> Sync for Mapped<T> {}
 
 impl<T: Words> Mapped<T> {
-    /// Maps the value of the map of this name in the directory.
+    /// Maps the value of the pinned map of this name into memory.
     pub(super) fn open(directory: &Path, name: &'static str) -> Result<Self, MapsError> {
-        let failed = |source| MapsError::kernel(name, "mapped into memory", source);
+        let failed = |source| MapsError::kernel(name, "mapped into memory")(source);
         let map = MapData::from_pin(directory.join(name)).map_err(failed)?;
         let info = map.info().map_err(failed)?;
         if info.value_size() as usize != size_of::<T>() {

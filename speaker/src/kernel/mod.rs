@@ -1,9 +1,9 @@
 //! The XDP program and its maps in the kernel.
 //!
-//! [`Kernel::open`] makes program and maps ready, new or as an earlier run left them; the caller
-//! fills the maps, then [attaches](Kernel::attach) link by link, and calls
-//! [`Kernel::finish_adoption`] when all are done. Until then, each link is answered for by the
-//! program and the maps that it had: there is no moment without.
+//! [`Kernel::open`] prepares program and maps, new or as an earlier run left them. The caller fills
+//! the maps, then [attaches](Kernel::attach) link by link, and calls [`Kernel::finish_adoption`]
+//! when all are done. Until then, each link keeps its earlier program and maps, so that answering
+//! never pauses.
 //!
 //! [`Inspect`] reads the same maps while no agent runs, and [`detach_all`] removes everything.
 
@@ -24,6 +24,7 @@ mod preflight;
 mod program;
 mod remove;
 mod sys;
+mod typed;
 mod wait;
 
 use std::{collections::BTreeMap, io, path::PathBuf};
@@ -42,11 +43,12 @@ pub use self::{
     lease::Lease,
     lock::LockError,
     log::LOG_TARGET,
-    maps::{Maps, MapsError},
+    maps::Maps,
     pins::PinError,
     preflight::{Unmet, check},
     program::{LoadError, Refusal},
     remove::{RemoveError, Removed, detach_all},
+    typed::MapsError,
 };
 use self::{
     foreign::Search,
@@ -57,13 +59,13 @@ use self::{
 };
 use crate::netlink;
 
-/// The BPF file system, where nothing else is said.
+/// The default BPF file system.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 
-/// What can be chosen.
+/// The kernel's part of the flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where the BPF file system is, or is to be mounted.
+    /// Where the BPF file system is, or will be mounted.
     pub bpffs: PathBuf,
     /// Loads the build of the program that logs, at this level and above.
     pub ebpf_log_level: Option<Level>,
@@ -78,17 +80,17 @@ impl Default for Options {
     }
 }
 
-/// The program and its maps, held by the one agent of this node. Dropping it leaves everything
-/// attached and pinned.
+/// The program and its maps, held by this node's only agent. Dropping it leaves everything attached
+/// and pinned.
 pub struct Kernel {
     bpffs: PathBuf,
     pins: Pins,
     layout: Layout,
     maps: Maps,
     program: Program,
-    /// Held open as well as pinned: a pin that is removed takes no program off.
+    /// Held open as well as pinned, so that removing a pin detaches nothing.
     attached: BTreeMap<u32, FdLink>,
-    /// Whose programs hold interfaces that this one is to run on.
+    /// Searches for the owners of programs on interfaces that this one needs.
     foreign: BTreeMap<u32, Search>,
     _lock: Lock,
 }
@@ -116,14 +118,14 @@ pub enum OpenError {
     Maps(#[from] MapsError),
 }
 
-/// Why the other build of the program does not run: none of the links has it.
+/// Why the other build of the program does not run on any link.
 #[derive(Debug, Error)]
 pub enum SwapError {
     /// It cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// An interface does not take it.
-    #[error("cannot load the other build of the program on {}", netlink::name(*ifindex))]
+    /// An interface refuses it.
+    #[error("cannot run the other build of the program on {}", netlink::name(*ifindex))]
     Refused {
         /// Which one.
         ifindex: u32,
@@ -133,18 +135,18 @@ pub enum SwapError {
     },
 }
 
-/// What an earlier run had left, and is removed.
+/// What was removed of an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {
-    /// Interfaces that this run did not attach, or that are gone.
+    /// Interfaces that this run did not attach to, or that are gone.
     pub links: Vec<u32>,
     /// Maps of other layouts.
     pub layouts: Vec<String>,
 }
 
 impl Kernel {
-    /// Makes the program and its maps ready. Runs on a tokio runtime where `ebpf_log_level` asks
-    /// for the program's log.
+    /// Prepares the program and its maps. With an `ebpf_log_level`, runs on the current tokio
+    /// runtime.
     ///
     /// # Errors
     ///
@@ -160,7 +162,7 @@ impl Kernel {
         let lock = Lock::take(pins.root())?;
         let layout = pins.prepare(&shapes)?;
         let program = Program::load(build, &layout.directory).inspect_err(|_| {
-            // Maps that nothing uses; what else fails here, the next start meets again.
+            // The new maps are unused. If removing them fails, the next start does it.
             if layout.state == State::New {
                 let _ = pins.discard(&layout);
             }
@@ -198,12 +200,12 @@ impl Kernel {
         &mut self.maps
     }
 
-    /// The lease, to hold and to answer probes for.
+    /// The lease, to renew and to answer probes with.
     pub fn lease(&self) -> Result<Lease, MapsError> {
         Lease::open(&self.layout.directory)
     }
 
-    /// What the program tells. Runs on the current tokio runtime.
+    /// The program's events. Runs on the current tokio runtime.
     pub fn events(&self) -> Result<Events, MapsError> {
         Events::open(&self.layout.directory)
     }
@@ -213,13 +215,13 @@ impl Kernel {
         self.program.id()
     }
 
-    /// The interfaces that the program is pinned to, of this run and of earlier ones.
+    /// The interfaces with a pinned program, of this run and of earlier ones.
     pub fn pinned(&self) -> Result<Vec<u32>, PinError> {
         self.pins.linked()
     }
 
-    /// Removes what earlier runs left and this one did not take: attachments to interfaces that
-    /// are gone or no longer wanted, and maps of other layouts, which no link uses any more.
+    /// Removes what earlier runs left and this one does not use: attachments to interfaces that are
+    /// gone or no longer wanted, and maps of other layouts.
     pub fn finish_adoption(&mut self) -> Result<Cleared, PinError> {
         let links: Vec<u32> = self
             .pins
@@ -234,8 +236,9 @@ impl Kernel {
         Ok(Cleared { links, layouts })
     }
 
-    /// Changes to the build of the program that logs at this level and above, or back to the one
-    /// that does not, on all links, with the same maps and without a gap. Runs on a tokio runtime.
+    /// Changes to the build of the program that logs at this level and above, or to the one that
+    /// does not log, on all links, with the same maps and without a gap. Runs on the current tokio
+    /// runtime.
     pub fn set_ebpf_log_level(&mut self, level: Option<Level>) -> Result<(), SwapError> {
         let build = Build::with_log_level(level);
         if build == self.program.build() {
@@ -263,19 +266,19 @@ impl Kernel {
     }
 }
 
-/// Makes the program the one that runs on an attached interface.
+/// Replaces the program on an attached interface.
 fn update(pins: &Pins, ifindex: u32, program: &mut Program) -> Result<(), Refusal> {
     let Some(pinned) = open_link(&pins.link(ifindex))? else {
         return Ok(());
     };
     match program.take_over(FdLink::from(pinned)) {
-        // The interface is gone, and the message that says so is under way.
+        // The interface is gone, and netlink will say so.
         Err(error) if error.errno() == Some(libc::ENOLINK) => Ok(()),
         updated => updated.map(drop),
     }
 }
 
-/// Whether the kernel's own error at the root of this one is that the process may not.
+/// Whether the kernel's error behind this one is a lack of permission.
 fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,4 +1,4 @@
-//! The eBPF objects that this binary embeds, and what their maps look like.
+//! The eBPF objects inside this binary, and the shapes of their maps.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ static TRACED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sp
 /// One of the two builds of the same program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Build {
-    /// What runs by default.
+    /// The one that runs by default.
     Normal,
-    /// Tells of each frame that is ours, at this level and above.
+    /// The one that logs frames, at this level and above.
     Traced(Level),
 }
 
@@ -26,7 +26,7 @@ impl Build {
         level.map_or(Self::Normal, Self::Traced)
     }
 
-    /// The object, unless the binary was built without the BPF toolchain.
+    /// The object; an error if the binary was built without the BPF toolchain.
     pub(super) fn object(self) -> Result<&'static [u8], LoadError> {
         let object = match self {
             Self::Normal => NORMAL,
@@ -38,7 +38,7 @@ impl Build {
         Ok(object)
     }
 
-    /// The shapes of all maps that are pinned.
+    /// The shapes of all pinned maps.
     pub(super) fn shapes(self) -> Result<BTreeMap<&'static str, Shape>, LoadError> {
         let object = Object::parse(self.object()?).map_err(EbpfError::from)?;
         let shape = |name: &&'static str| {
@@ -61,8 +61,8 @@ impl Build {
     }
 }
 
-/// What the kernel is asked for when it makes a map. It reuses a pinned one whatever its size, so
-/// that the two must be compared before.
+/// What a map is created with. aya reuses a pinned map whatever its shape, so the two are compared
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) map_type: u32,
@@ -72,10 +72,10 @@ pub(super) struct Shape {
     pub(super) flags: u32,
 }
 
-/// The object for kernels that do not know of frames in fragments (before 5.18).
+/// The object for kernels without multi-buffer XDP (before 5.18).
 ///
-/// The loader asks for them by the name of the program's section, `xdp.frags`. Ended at the dot,
-/// in every table of strings, the name is that of a plain XDP program.
+/// The loader asks for it by the name of the program's section, `xdp.frags`. Cut at the dot, in
+/// every string table, the name is that of a plain XDP program.
 pub(super) fn without_fragments(object: &[u8]) -> AlignedBytes {
     const NAME: &[u8] = b"xdp.frags\0";
     const DOT: usize = 3;
@@ -92,7 +92,7 @@ pub(super) fn without_fragments(object: &[u8]) -> AlignedBytes {
     copy
 }
 
-/// Bytes aligned as ELF wants them.
+/// Bytes aligned as ELF needs them.
 pub(super) struct AlignedBytes {
     words: Vec<u64>,
     length: usize,

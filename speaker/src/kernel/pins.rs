@@ -1,7 +1,7 @@
-//! What outlives the agent, and where: `<bpffs>/speaker/v2/<map>` for the maps of layout version
+//! The pins, which outlive the agent: `<bpffs>/speaker/v2/<map>` for the maps of layout version
 //! 2, and `<bpffs>/speaker/links/<ifindex>` for the attachments, which outlive layouts.
 //!
-//! A BPF file system knows no dots in names.
+//! A BPF file system allows no dots in names.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::{object::Shape, sys};
 
-/// The maps that are pinned, by the names of their pins.
+/// The pinned maps, by name.
 pub(super) const MAPS: [&str; 12] = [
     "links", "filter", "vips_v4", "vips_v6", "counters", "reasons", "lease", "peers", "probes",
     "scratch", "tap", "events",
@@ -51,7 +51,7 @@ pub(super) struct Pins {
     root: PathBuf,
 }
 
-/// Where the maps of this run are, and what was there before.
+/// Where the maps of this run are, and what was found there.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) directory: PathBuf,
@@ -64,8 +64,8 @@ pub(super) enum State {
     New,
     /// The maps of an earlier run, which fit.
     Adopted,
-    /// Some of the maps of an earlier run are of other sizes. New ones are in a directory beside
-    /// theirs, together with those that fit, until all links use them.
+    /// Some maps of an earlier run have other sizes. New ones, together with those that fit, are in
+    /// a directory beside theirs until all links use them.
     Staged,
 }
 
@@ -80,19 +80,19 @@ impl Pins {
         &self.root
     }
 
-    /// Whether anything may be there.
+    /// Whether the directory exists.
     pub(super) fn exists(&self) -> Result<bool, PinError> {
         self.root
             .try_exists()
             .map_err(PinError::new("look at", &self.root))
     }
 
-    /// Where the maps of this layout version are.
+    /// The directory of this layout version's maps.
     pub(super) fn maps(&self) -> PathBuf {
         self.root.join(format!("v{LAYOUT_VERSION}"))
     }
 
-    /// Where new maps wait while older ones are still in use there.
+    /// The directory where new maps wait while older ones are still in use.
     fn staging(&self) -> PathBuf {
         self.root.join(format!("v{LAYOUT_VERSION}-new"))
     }
@@ -101,7 +101,7 @@ impl Pins {
         self.root.join("links")
     }
 
-    /// The pin of what is attached to this interface.
+    /// The pin of the attachment to this interface.
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
         self.links().join(ifindex.to_string())
     }
@@ -122,7 +122,7 @@ impl Pins {
         Ok(found)
     }
 
-    /// Decides where the maps of this run are, and clears away what an interrupted run left.
+    /// Decides where the maps of this run go, and cleans up after an interrupted run.
     pub(super) fn prepare(
         &self,
         wanted: &BTreeMap<&'static str, Shape>,
@@ -199,7 +199,7 @@ impl Pins {
     /// Takes the program off the interface, if it is still there, and removes the pin.
     pub(super) fn unlink(&self, ifindex: u32) -> Result<(), PinError> {
         let path = self.link(ifindex);
-        // Removing the pin would do, but some time later.
+        // Removing the pin would detach it too, but only some time later.
         match sys::detach_link(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             detached => detached.map_err(PinError::new("detach", &path))?,
@@ -207,7 +207,7 @@ impl Pins {
         fs::remove_file(&path).map_err(PinError::new("remove", &path))
     }
 
-    /// Removes maps that nothing uses.
+    /// Removes unused maps.
     pub(super) fn discard(&self, layout: &Layout) -> Result<(), PinError> {
         remove_tree(&layout.directory)
     }
@@ -217,7 +217,7 @@ impl Pins {
         remove_tree(&self.root.join(name))
     }
 
-    /// Removes the directories, which must be empty but for what others have put there.
+    /// Removes the directories. Fails if something else has put files there.
     pub(super) fn remove_directories(&self) -> Result<(), PinError> {
         for path in [&self.links(), &self.root] {
             match fs::remove_dir(path) {
@@ -254,7 +254,7 @@ impl Fit {
             match pinned_shape(&directory.join(map)) {
                 Ok(None) => {}
                 Ok(Some(pinned)) if pinned == *shape => fit = Self::Fits,
-                // What cannot be read cannot be used either.
+                // A map that cannot be read cannot be used.
                 Ok(Some(_)) | Err(_) => return Self::Differs { map },
             }
         }
@@ -262,8 +262,8 @@ impl Fit {
     }
 }
 
-/// Pins the maps that fit in a second place, so that the old and the new program use the same:
-/// lease, VIPs and counters go on.
+/// Pins the maps that fit in a second place, so that the old and the new program share lease, VIPs
+/// and counters.
 fn share(from: &Path, to: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Result<(), PinError> {
     for (map, shape) in wanted {
         let (old, new) = (from.join(map), to.join(map));

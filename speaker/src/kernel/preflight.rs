@@ -1,4 +1,4 @@
-//! What the kernel and the process must bring along, checked in the order in which a new user
+//! What the agent needs of the kernel and the process, checked in the order in which a new user
 //! meets it.
 
 use std::{fs, io};
@@ -7,7 +7,7 @@ use aya::util::KernelVersion;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use thiserror::Error;
 
-/// A thing that the agent cannot do without.
+/// What the agent lacks.
 #[derive(Debug, Error)]
 pub enum Unmet {
     /// The kernel is older than anything that was tried.
@@ -22,14 +22,13 @@ pub enum Unmet {
     /// The process may not load programs or attach them.
     #[error(
         "not privileged: speaker needs {missing} to load its program into the kernel; run it as \
-         root (`sudo speaker …`), or grant the capabilities ({all})",
-        all = ALL_CAPABILITIES
+         root (`sudo speaker …`), or grant it {ALL_CAPABILITIES}"
     )]
     NotPrivileged {
         /// The capabilities that the process lacks.
         missing: String,
     },
-    /// Maps count against a limit on locked memory (before 5.11), and it may not be raised.
+    /// Maps count as locked memory (before 5.11), and the process may not raise the limit.
     #[error(
         "this kernel counts BPF maps as locked memory, and the limit cannot be raised: \
          `ulimit -l unlimited` (systemd: LimitMEMLOCK=infinity), or grant CAP_SYS_RESOURCE"
@@ -50,16 +49,16 @@ const PERFMON: u32 = 38;
 const BPF: u32 = 39;
 
 const MINIMUM: KernelVersion = KernelVersion::new(5, 10, 0);
-/// From here on, maps count against the memory of the cgroup.
+/// From here on, maps count as memory of the cgroup instead.
 const NO_LOCKED_MEMORY: KernelVersion = KernelVersion::new(5, 11, 0);
 
-/// Checks all, and raises the limit on locked memory where that is one.
+/// Checks everything, and raises the limit on locked memory where maps count as such.
 ///
 /// # Errors
 ///
 /// The first thing that is missing.
 pub fn check() -> Result<(), Unmet> {
-    // A version that cannot be read is left for the kernel to judge.
+    // If the version cannot be read, the kernel's own refusals have to do.
     let version = KernelVersion::current().unwrap_or(NO_LOCKED_MEMORY);
     let release = || fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     check_version(version, release)?;
@@ -83,8 +82,8 @@ fn check_version(version: KernelVersion, release: impl Fn() -> String) -> Result
     Ok(())
 }
 
-/// Whether `/proc/self/status` names the capabilities that are needed. CAP_SYS_ADMIN was once the
-/// name of all that has to do with BPF, and still stands for it.
+/// Checks the capabilities in `/proc/self/status`. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON,
+/// which were once part of it.
 fn check_capabilities(status: &str) -> Result<(), Unmet> {
     let Some(effective) = status
         .lines()
@@ -103,12 +102,12 @@ fn check_capabilities(status: &str) -> Result<(), Unmet> {
     .into_iter()
     .filter_map(|(has, name)| (!has).then_some(name))
     .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Unmet::NotPrivileged {
-        missing: missing.join(" and "),
-    })
+    let missing = match missing.as_slice() {
+        [] => return Ok(()),
+        [one] => (*one).to_owned(),
+        [others @ .., last] => format!("{} and {last}", others.join(", ")),
+    };
+    Err(Unmet::NotPrivileged { missing })
 }
 
 #[cfg(test)]
@@ -125,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn the_capabilities_that_lack_are_named() {
+    fn missing_capabilities_are_named() {
         let status = |bits: &[u32]| {
             let set: u64 = bits.iter().map(|bit| 1_u64 << bit).sum();
             format!("Name:\tspeaker\nCapPrm:\t0000000000000000\nCapEff:\t{set:016x}\n")
         };
         let error = check_capabilities(&status(&[])).unwrap_err().to_string();
         assert!(
-            error.contains("needs CAP_BPF and CAP_PERFMON and CAP_NET_ADMIN to"),
+            error.contains("needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN to"),
             "{error}"
         );
         let error = check_capabilities(&status(&[BPF, PERFMON])).unwrap_err();

@@ -26,23 +26,24 @@ const NAME: &str = "speaker";
 /// Why the program is not in the kernel.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The binary holds none.
+    /// The binary has none.
     #[error(
         "this build of speaker has no eBPF program, because the BPF toolchain was missing when it \
          was built: run `cargo xtask setup`, and build it again"
     )]
     NotBuilt,
-    /// The kernel says that the process is not privileged, though it holds the capabilities.
+    /// The kernel refuses although the process holds the capabilities.
     #[error(
-        "the kernel does not let this process load eBPF programs. Capabilities inside a user \
-         namespace (rootless containers) do not count; nor does root under kernel lockdown"
+        "the kernel does not let this process load eBPF programs, although it has the capabilities: \
+         they do not count in a user namespace (rootless containers), under a seccomp profile that \
+         blocks bpf(2), or under kernel lockdown"
     )]
     NotPermitted {
         /// What it refused first.
         #[source]
         source: Box<EbpfError>,
     },
-    /// The kernel's verifier does not accept the program, which is an error in it.
+    /// The kernel's verifier rejects the program: a bug in it.
     #[error("the kernel's verifier rejects the program ({error}); its log ends with:\n{log}")]
     Refused {
         /// The kernel's error.
@@ -62,19 +63,19 @@ pub enum LoadError {
     Log(#[from] aya_log::Error),
 }
 
-/// The kernel does not attach the program.
+/// Why the kernel does not attach the program.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    /// Not this one, or not there.
+    /// The program is refused.
     #[error(transparent)]
     Program(#[from] ProgramError),
-    /// Not as a BPF link.
+    /// The BPF link is refused.
     #[error(transparent)]
     Link(#[from] LinkError),
 }
 
 impl Refusal {
-    /// The kernel's number for it, if it gave one.
+    /// The kernel's error number, if there is one.
     pub(super) fn errno(&self) -> Option<i32> {
         match self {
             Self::Program(ProgramError::XdpError(XdpError::NetlinkError(error))) => {
@@ -87,7 +88,7 @@ impl Refusal {
     }
 }
 
-/// The program, loaded, with the pinned maps.
+/// The loaded program, with its pinned maps.
 pub(super) struct Program {
     build: Build,
     ebpf: Ebpf,
@@ -96,12 +97,11 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Loads it with the maps that are pinned in this directory, made there where they are
-    /// missing.
+    /// Loads it with the maps pinned in this directory, which are created if they are missing.
     pub(super) fn load(build: Build, maps: &Path) -> Result<Self, LoadError> {
         let object = build.object()?;
         let mut ebpf = match load(build, object, maps) {
-            // A kernel that knows no fragments knows no such flag.
+            // Kernels without multi-buffer XDP do not know its flag.
             Err(EbpfError::ProgramError(ProgramError::LoadError { io_error, .. }))
                 if io_error.raw_os_error() == Some(libc::EINVAL) =>
             {
@@ -139,8 +139,8 @@ impl Program {
         xdp(&mut self.ebpf).fd()
     }
 
-    /// Attaches it to an interface where no program is. The program stays there for as long as
-    /// the link is open or pinned.
+    /// Attaches it to an interface without a program. It stays attached as long as the link is open
+    /// or pinned.
     pub(super) fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<FdLink, Refusal> {
         let mode = match mode {
             XdpMode::Native => AyaMode::Driver,
@@ -149,11 +149,11 @@ impl Program {
         };
         let xdp = xdp(&mut self.ebpf);
         let id = xdp.attach_to_if_index(ifindex, mode)?;
-        // An attachment that is no link would be dropped, and so taken off, here.
+        // An attachment that is not a BPF link would be dropped here, and so detached.
         Ok(FdLink::try_from(xdp.take_link(id)?)?)
     }
 
-    /// Puts it in the place of the program that is attached through this link, atomically.
+    /// Replaces the program of this link atomically.
     pub(super) fn take_over(&mut self, link: FdLink) -> Result<FdLink, Refusal> {
         let xdp = xdp(&mut self.ebpf);
         let id = xdp.attach_to_link(link.try_into()?)?;

@@ -1,4 +1,4 @@
-//! Takes everything out of the kernel: what `speaker detach` does.
+//! Removes everything from the kernel, for `speaker detach`.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{announce::Groups, netlink};
 
-/// What was there, and is no longer.
+/// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Interfaces that the program was on: their index, and their name if they still exist.
+    /// Interfaces that the program was attached to: index, and name if they still exist.
     pub links: Vec<(u32, Option<String>)>,
     /// Layouts of maps.
     pub layouts: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Removed {
     pub groups: usize,
 }
 
-/// Why something is still there.
+/// Why not everything was removed.
 #[derive(Debug, Error)]
 pub enum RemoveError {
     /// Only root may.
@@ -35,23 +35,23 @@ pub enum RemoveError {
         /// Where pins are, or would be.
         path: PathBuf,
     },
-    /// The file system cannot be looked at.
+    /// The file system cannot be examined.
     #[error(transparent)]
     Bpffs(#[from] BpffsError),
-    /// An agent runs. It would go on renewing the lease of maps that nothing reads, and report
-    /// VIPs that nothing answers for; so there is no way to insist.
+    /// An agent runs. It cannot be overridden: the agent would go on renewing a lease that nothing
+    /// reads, and reporting VIPs that nothing answers for.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// A pin cannot be removed.
     #[error(transparent)]
     Pin(#[from] PinError),
     /// The IPv6 groups cannot be left.
-    #[error("the kernel does not list the IPv6 groups that were joined")]
+    #[error("cannot list the IPv6 groups that were joined")]
     Groups(#[source] io::Error),
 }
 
-/// Takes the program off all interfaces, at once, leaves all groups, and removes all maps, of any
-/// version. Nothing happens where nothing is.
+/// Detaches the program from all interfaces, leaves all groups, and removes all maps of any
+/// version. Does nothing if there is nothing to remove.
 ///
 /// # Errors
 ///

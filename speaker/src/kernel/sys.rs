@@ -24,12 +24,11 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Takes the pinned link off what it is attached to, at once; removing the last reference does
-/// it too, but after a while.
+/// Detaches the pinned link at once. Removing its last reference would do so too, but later.
 ///
 /// # Errors
 ///
-/// `ENOENT` where nothing is pinned there.
+/// `ENOENT` if nothing is pinned there.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     let link = open_pin(path)?;
     let mut attributes = nothing();
@@ -38,7 +37,7 @@ pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes) }.map(drop)
 }
 
-/// The values of the keys 0 to `count` of an array, one after the other, in one call.
+/// The first `count` values of an array, one after the other, in one system call.
 pub(super) fn read_array(
     map: BorrowedFd<'_>,
     value_size: usize,

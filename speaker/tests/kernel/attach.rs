@@ -1,4 +1,4 @@
-//! The program on an interface: modes, and whoever is there already.
+//! Attaching the program to an interface: modes, and programs that are already there.
 
 use std::{path::Path, process::Command};
 
@@ -117,7 +117,7 @@ fn another_program_on_the_link_is_named() {
             let holders: Vec<u32> = by.processes.iter().map(|(_, pid)| *pid).collect();
             assert_eq!(holders, [std::process::id()]);
             let wanted = format!(
-                "port already runs an XDP program in native mode, and has room for one only: \
+                "port already runs an XDP program in native mode, and takes only one: \
                  program {} \"speaker\", pinned at ",
                 other.program_id()
             );

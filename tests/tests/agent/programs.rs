@@ -77,13 +77,13 @@ fn a_program_that_is_taken_off_is_attached_again_and_a_pin_that_is_removed_is_ma
         let pin = "/sys/fs/bpf/speaker/links/2";
         let remove = node.host.command("rm").arg(pin);
         remove.run()?;
-        let line = "somebody else removed the pin of the program on eth0: made it again";
+        let line = "something else removed the pin of the program on eth0: pinned it again";
         node.agent().wait_for_line(line, 2 * SOON)?;
         assert_eq!(node.state(VIPS[0])?, "answering");
 
         let detach = node.host.command("bpftool");
         detach.args(["link", "detach", "pinned", pin]).run()?;
-        let line = "somebody else took the program off eth0: attaching it again";
+        let line = "something else detached the program from eth0: attaching it again";
         node.agent().wait_for_line(line, 2 * SOON)?;
         wait_until("it answers", || Ok(node.state(VIPS[0])? == "answering"))?;
         let client = lab.host("client")?;
