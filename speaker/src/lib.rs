@@ -4,6 +4,7 @@ pub mod agent;
 pub mod announce;
 pub mod api;
 mod blocking;
+mod causes;
 pub mod cli;
 pub mod controller;
 mod http;

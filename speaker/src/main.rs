@@ -2,17 +2,6 @@
 
 use std::process::ExitCode;
 
-use speaker::cli::{self, note};
-
 fn main() -> ExitCode {
-    match cli::run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            note(&format!("error: {error}"));
-            for cause in error.chain().skip(1) {
-                note(&format!("  because: {cause}"));
-            }
-            ExitCode::FAILURE
-        }
-    }
+    speaker::cli::run()
 }

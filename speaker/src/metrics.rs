@@ -1,4 +1,4 @@
-//! Prometheus metrics: the text that is scraped, and what agents and controllers both tell.
+//! Prometheus metrics: their exposition, and those that agents and controllers share.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use prometheus_client::{
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is scraped (OpenMetrics 1.0).
+/// A response with all metrics (OpenMetrics 1.0).
 pub(crate) fn exposition(collector: impl Collector) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], encode(collector)).into_response()
 }
@@ -44,15 +44,15 @@ pub(crate) fn flag(holds: bool) -> ConstGauge<i64> {
     ConstGauge::new(i64::from(holds))
 }
 
-/// How the configuration comes in, by the names that MetalLB's users graph.
+/// The state of the configuration, by the names that MetalLB's users graph.
 pub(crate) struct Intake {
-    /// How often something of it was told.
+    /// Updates received.
     pub(crate) updates: u64,
-    /// How often that failed, wholly or in part.
+    /// Updates that failed, wholly or in part.
     pub(crate) errors: u64,
-    /// A configuration is known.
+    /// There is a configuration.
     pub(crate) is_loaded: bool,
-    /// Something of the newest one is refused, and the last valid one in force.
+    /// Part of the newest configuration is refused: its last valid version is in force.
     pub(crate) is_stale: bool,
 }
 
@@ -67,7 +67,7 @@ impl Intake {
         one(
             encoder,
             "metallb_k8s_client_update_errors",
-            "Updates of the configuration that failed or of which something was refused",
+            "Updates of the configuration that failed or were refused in part",
             &ConstCounter::new(self.errors),
         )?;
         one(
@@ -79,8 +79,7 @@ impl Intake {
         one(
             encoder,
             "metallb_k8s_client_config_stale_bool",
-            "Whether something of the newest configuration is refused and the last valid one in \
-             force",
+            "Whether part of the newest configuration is refused, and its last valid version in force",
             &flag(self.is_stale),
         )
     }

@@ -1,18 +1,18 @@
-//! Where the agent's configuration comes from, and what it is told by either source.
+//! What the agent is told by the source of its configuration, files or a cluster.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use speaker_core::intent::{Key, Object};
 
-/// What has become different.
+/// A change of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Objects that are gone.
     pub delete: Vec<Key>,
-    /// Objects that are new or other than before.
+    /// Objects that are new or have changed.
     pub apply: Vec<Object>,
     /// Everything that is refused now, for people to read.
     pub refused: Vec<String>,
-    /// The nodes whose agents share the VIPs, if they are others than before.
+    /// The nodes whose agents share the VIPs, if that has changed.
     pub peers: Option<BTreeSet<IpAddr>>,
 }

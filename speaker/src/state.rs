@@ -2,23 +2,23 @@
 
 use std::{fs, io, path::Path};
 
-/// Where it listens for `speaker status` and its like.
+/// The socket for `speaker status` and the other verbs.
 pub(crate) const SOCKET: &str = "agent.sock";
-/// Notes that the node is drained.
+/// Exists while the node is drained.
 pub(crate) const DRAINED: &str = "drained";
-/// The cluster's objects as they were known last.
+/// The last known objects of the cluster.
 pub(crate) const OBJECTS: &str = "last-known-objects.json";
-/// [`OBJECTS`] while it is written.
+/// [`OBJECTS`] while it is being written.
 pub(crate) const NEW_OBJECTS: &str = "last-known-objects.new";
-/// Where the nodes are that it has met.
+/// The nodes that it has met, with their addresses.
 pub(crate) const MEMBERS: &str = "members";
-/// [`MEMBERS`] while it is written.
+/// [`MEMBERS`] while it is being written.
 pub(crate) const NEW_MEMBERS: &str = "members.new";
 /// The last good content of each manifest.
 pub(crate) const MANIFESTS: &str = "last-good-manifests";
 
-/// Removes all of it, but nothing else: the directory stays if it holds more, or is a mount point.
-/// Returns whether anything was there.
+/// Removes all of it, and the directory unless that holds more or is a mount point. Returns whether
+/// there was anything to remove.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub fn remove(directory: &Path) -> io::Result<bool> {
             Err(error) => return Err(error),
         }
     }
-    // It is not empty, or something is mounted there.
+    // Fails if it is not empty, or a mount point.
     let _ = fs::remove_dir(directory);
     Ok(found)
 }

@@ -1,6 +1,7 @@
-//! The other end of the agent's socket.
+//! The client's end of the agent's socket.
 
 use std::{
+    io::{self, ErrorKind},
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -18,9 +19,9 @@ use tokio::net::UnixStream;
 
 use super::{Explanation, Report, Verb, socket};
 
-/// What an answer that cannot be read means.
+/// What it means when an answer cannot be read.
 pub const OTHER_VERSION: &str =
-    "the agent is of another version than this command: use the agent's, or restart the agent";
+    "the agent has another version than this command: use the agent's, or restart the agent";
 
 /// A connection to the agent.
 #[derive(Debug)]
@@ -28,12 +29,40 @@ pub struct Client {
     sender: http1::SendRequest<Full<Bytes>>,
 }
 
-/// No agent listens.
+/// Why there is no connection to the agent.
 #[derive(Debug, thiserror::Error)]
-#[error("no agent answers on {path}: {source}")]
-pub struct NoAgent {
-    path: PathBuf,
-    source: std::io::Error,
+pub enum NoAgent {
+    /// Nothing listens there.
+    #[error("no agent answers on {path}: start one, or check --state-dir")]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Only root may connect.
+    #[error("only root may talk to the agent on {path}: run this with `sudo`")]
+    NotPermitted {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The kernel refuses for another reason.
+    #[error("cannot connect to the agent on {path}")]
+    Failed {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl NoAgent {
+    fn new(path: PathBuf, source: io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Self::NotRunning { path },
+            ErrorKind::PermissionDenied => Self::NotPermitted { path },
+            _ => Self::Failed { path, source },
+        }
+    }
 }
 
 impl Client {
@@ -41,13 +70,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NoAgent`] where nobody listens.
+    /// [`NoAgent`].
     pub async fn connect(state_dir: &Path) -> Result<Self> {
         let path = socket(state_dir);
-        let stream = match UnixStream::connect(&path).await {
-            Ok(stream) => stream,
-            Err(source) => return Err(NoAgent { path, source }.into()),
-        };
+        let stream = UnixStream::connect(&path)
+            .await
+            .map_err(|error| NoAgent::new(path, error))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self { sender })
@@ -64,7 +92,7 @@ impl Client {
         self.get("/v1/watch").await
     }
 
-    /// Who owns a VIP and why; none, if it is none of the agent's configuration.
+    /// Who owns a VIP and why; none if the agent's configuration does not have it.
     pub async fn explain(&mut self, vip: IpAddr) -> Result<Option<Explanation>> {
         let body = self.get(&format!("/v1/explain/{vip}")).await?;
         let body = body.collect().await?.to_bytes();
@@ -75,7 +103,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// It does not, and says why.
+    /// The agent refuses, and says why.
     pub async fn ask(&mut self, verb: &Verb) -> Result<()> {
         let request = Request::post("/v1/ask")
             .header(header::HOST, "agent")
@@ -91,7 +119,7 @@ impl Client {
         self.send(request).await
     }
 
-    /// The body of the answer, or why the agent does not do as it is asked.
+    /// The body of the answer, or the agent's refusal.
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Incoming> {
         let response = self.sender.send_request(request).await?;
         let status = response.status();
@@ -105,5 +133,34 @@ impl Client {
             StatusCode::CONFLICT => bail!("{why}"),
             status => bail!("the agent answers {status}: {}", why.trim_end()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_an_agent_there_is_no_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let check = async || {
+            let error = Client::connect(directory.path()).await.unwrap_err();
+            let error = error.downcast().unwrap();
+            assert!(matches!(error, NoAgent::NotRunning { .. }), "{error}");
+        };
+        check().await;
+        // As an agent that was killed leaves it.
+        drop(UnixListener::bind(socket(directory.path())).unwrap());
+        check().await;
+    }
+
+    #[test]
+    fn only_root_may_connect() {
+        let refused = io::Error::from(ErrorKind::PermissionDenied);
+        let error = NoAgent::new("/run/agent.sock".into(), refused).to_string();
+        let expect = "only root may talk to the agent on /run/agent.sock: run this with `sudo`";
+        assert_eq!(error, expect);
     }
 }

@@ -10,32 +10,32 @@ use speaker_core::cluster::CandidateStanding;
 pub struct Explanation {
     /// The VIP.
     pub vip: IpAddr,
-    /// The node that tells.
+    /// The node that reports.
     pub node: String,
     /// What that node does about the VIP.
     pub state: NodeState,
     /// The node that owns it; none while it is vacant.
     pub owner: Option<String>,
-    /// The ownership's epoch, which each new owner raises.
+    /// The epoch of the ownership, raised by each new owner.
     pub epoch: u64,
-    /// Milliseconds since the owner became one, as far as this node knows.
+    /// Milliseconds since that node became the owner, as far as this node knows.
     pub since_ms_ago: Option<u64>,
-    /// Why the owner became one.
+    /// Why that node became the owner.
     pub cause: Option<String>,
-    /// The owners before, the last first, and why each was followed.
+    /// The previous owners, most recent first, and why each was replaced.
     pub history: Vec<FormerOwner>,
-    /// The nodes that may own it, first in line first.
+    /// The nodes that may own it, in order of preference.
     pub candidates: Vec<CandidateReport>,
     /// The nodes that may not own it, and why.
     #[serde(default)]
     pub excluded: BTreeMap<String, String>,
-    /// Who else claimed it last.
+    /// Who last claimed it as well.
     pub claimed_by: Option<String>,
     /// Milliseconds since then.
     pub claimed_ms_ago: Option<u64>,
 }
 
-/// What the node that tells does about a VIP. Written as its text.
+/// What the reporting node does about a VIP. In JSON, its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum NodeState {
@@ -60,7 +60,7 @@ pub enum NodeState {
 pub struct FormerOwner {
     /// Its name.
     pub node: String,
-    /// Why another one followed.
+    /// Why another one replaced it.
     pub followed_because: String,
 }
 

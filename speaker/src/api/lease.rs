@@ -1,20 +1,20 @@
-//! How the kernel-held lease stands.
+//! The state of the kernel-held lease.
 
 use serde::{Deserialize, Serialize};
 use speaker_common::lease::{AgentLease, PeersLease, Tenure, is_alone, tenure};
 
-/// The kernel-held lease: whether it holds, and how long each side has still to renew it.
+/// The kernel-held lease: whether it is valid, and how long each side has left to renew it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseReport {
-    /// What it allows.
+    /// What it allows now.
     pub state: LeaseState,
-    /// The node knows of no other, and answers without being renewed by peers.
+    /// The node knows of no other, and needs no renewal by peers.
     pub alone: bool,
-    /// Milliseconds until it lapses without an agent; negative: since it has. None: no agent has
+    /// Milliseconds until it lapses without an agent; negative: since it lapsed. None: no agent has
     /// held it yet.
     pub agent_left_ms: Option<i64>,
-    /// Milliseconds until it lapses without probes by other nodes; negative: since it has. None:
-    /// they do not hold it, because the node is alone or they have not renewed it yet.
+    /// Milliseconds until it lapses without probes by other nodes; negative: since it lapsed. None:
+    /// the node is alone, or they have not renewed it yet.
     pub peers_left_ms: Option<i64>,
 }
 
@@ -31,7 +31,7 @@ pub enum LeaseState {
 }
 
 impl LeaseReport {
-    /// By the two sides of the lease at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
+    /// From the two sides of the lease at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
     pub fn new(agent: &AgentLease, peers: &PeersLease, now: u64) -> Self {
         let left = |deadline_ns: u64| (deadline_ns as i64 - now as i64) / 1_000_000;
         let alone = is_alone(agent, peers);

@@ -1,4 +1,4 @@
-//! The report as Prometheus metrics. The names that MetalLB's users graph come first.
+//! The report as Prometheus metrics; those that MetalLB's users graph come first.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,119 +16,72 @@ use crate::metrics::{Intake, flag, one};
 #[derive(Debug)]
 pub(super) struct Collected(pub(super) Report);
 
+/// A counter of a VIP on a link: name, help and value.
+type PlaceCounter = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
+
+/// MetalLB's counters, of the VIPs that this node answers for.
+const METALLB: [PlaceCounter; 3] = [
+    (
+        "metallb_layer2_requests_received",
+        "Requests for VIPs that this node answers for",
+        |_, counts| counts.requests,
+    ),
+    (
+        "metallb_layer2_responses_sent",
+        "Requests that this node has answered",
+        |_, counts| counts.answered,
+    ),
+    (
+        "metallb_layer2_gratuitous_sent",
+        "Gratuitous announcements of VIPs that this node answers for",
+        |place, _| place.announced,
+    ),
+];
+
+/// The counters of all VIPs.
+const VIPS: [PlaceCounter; 6] = [
+    ("speaker_requests", "Requests for VIPs", |_, counts| {
+        counts.requests
+    }),
+    ("speaker_answers", "Requests answered", |_, counts| {
+        counts.answered
+    }),
+    (
+        "speaker_suppressed",
+        "Requests dropped because another node owns the VIP",
+        |_, counts| counts.suppressed,
+    ),
+    (
+        "speaker_refused",
+        "Requests dropped because the lease was not valid",
+        |_, counts| counts.refused,
+    ),
+    (
+        "speaker_announcements",
+        "Gratuitous announcements sent",
+        |place, _| place.announced,
+    ),
+    (
+        "speaker_conflicts",
+        "Claims of a VIP by hosts outside of the cluster",
+        |place, _| place.conflicts,
+    ),
+];
+
 impl Collector for Collected {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Self(report) = self;
-
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_as_metallb(&mut encoder)?;
-
-        let help = "Whether the kernel-held lease is valid";
-        let valid = flag(report.lease.is_valid());
-        one(&mut encoder, "speaker_lease_valid", help, &valid)?;
-
-        if let Some(probes) = &report.probes {
-            let help = "Whether the kernel answers liveness probes, whatever the agent does";
-            let in_kernel = flag(probes.interface.is_some());
-            one(&mut encoder, "speaker_probes_in_kernel", help, &in_kernel)?;
-        }
-
-        if let Some(api_server) = &report.api_server {
-            let help = "Whether the API server answers; what is known stays in force if not";
-            let answers = flag(api_server.away.is_none());
-            one(&mut encoder, "speaker_api_server_reachable", help, &answers)?;
-        }
-
-        let mut states: BTreeMap<CandidateStanding, i64> = BTreeMap::new();
-        for member in &report.members {
-            *states.entry(member.state).or_default() += 1;
-        }
-        let help = "Other nodes that this one knows, by how they stand";
-        let kind = ConstGauge::new(0_i64).metric_type();
-        let mut family = encoder.encode_descriptor("speaker_members", help, None, kind)?;
-        for (state, count) in states {
-            let labels = [("state", state.to_string())];
-            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
-        }
-
-        let unreadable = ConstCounter::new(report.unreadable);
-        let help = "Messages that could not be decrypted with this node's keys";
-        one(
-            &mut encoder,
-            "speaker_unreadable_messages",
-            help,
-            &unreadable,
-        )?;
-
-        type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
-        const COUNTS: [Count; 6] = [
-            ("speaker_requests", "Requests for VIPs", |_, c| c.requests),
-            ("speaker_answers", "Requests answered", |_, c| c.answered),
-            (
-                "speaker_suppressed",
-                "Requests dropped because another node owns the VIP",
-                |_, c| c.suppressed,
-            ),
-            (
-                "speaker_refused",
-                "Requests dropped because the lease had lapsed",
-                |_, c| c.refused,
-            ),
-            (
-                "speaker_announcements",
-                "Gratuitous announcements sent",
-                |p, _| p.announced,
-            ),
-            (
-                "speaker_conflicts",
-                "Claims of a VIP by a host that is none of the nodes",
-                |p, _| p.conflicts,
-            ),
-        ];
-        for (name, help, count) in COUNTS {
-            let kind = ConstCounter::new(0_u64).metric_type();
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for vip in &report.vips {
-                let Some(address) = vip.status.address else {
-                    continue;
-                };
-                for (place, counts) in vip.places() {
-                    let labels = [("ip", address.to_string()), ("link", place.link.clone())];
-                    ConstCounter::new(count(place, &counts))
-                        .encode(family.encode_family(&labels)?)?;
-                }
-            }
-        }
-
-        let help = "Whether the program runs on an interface, and in which mode";
-        let kind = ConstGauge::new(0_i64).metric_type();
-        let mut family = encoder.encode_descriptor("speaker_attached", help, None, kind)?;
-        for link in &report.links {
-            let mode = link.attached.as_ref().map(|it| it.mode);
-            let labels = [
-                ("link", link.name.clone()),
-                (
-                    "mode",
-                    mode.map_or("none".to_owned(), |mode| mode.to_string()),
-                ),
-            ];
-            let attached = flag(mode.is_some());
-            attached.encode(family.encode_family(&labels)?)?;
-        }
-
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let help = "Frames not answered, and other things noticed, by reason";
-        let mut family = encoder.encode_descriptor("speaker_frames", help, None, kind)?;
-        for (reason, &count) in &report.reasons {
-            let labels = [("reason", reason.clone())];
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        self.encode_node(&mut encoder)?;
+        self.encode_members(&mut encoder)?;
+        self.encode_vips(&mut encoder)?;
+        self.encode_links(&mut encoder)?;
+        self.encode_reasons(&mut encoder)
     }
 }
 
 impl Collected {
     /// What MetalLB's users graph, by the names that they know.
-    fn encode_as_metallb(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    fn encode_as_metallb(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Self(report) = self;
         let node = report.node.as_deref().unwrap_or_default();
         let gauge = ConstGauge::new(0_i64).metric_type();
@@ -148,26 +101,8 @@ impl Collected {
             }
         }
 
-        type Count = (&'static str, &'static str, fn(&PlaceStatus, &Counts) -> u64);
-        const COUNTS: [Count; 3] = [
-            (
-                "metallb_layer2_requests_received",
-                "Requests for VIPs that this node answers for",
-                |_, c| c.requests,
-            ),
-            (
-                "metallb_layer2_responses_sent",
-                "Requests that this node has answered",
-                |_, c| c.answered,
-            ),
-            (
-                "metallb_layer2_gratuitous_sent",
-                "Gratuitous announcements of VIPs that this node answers for",
-                |p, _| p.announced,
-            ),
-        ];
-        for (name, help, count) in COUNTS {
-            // Counters, but a counter's name would get a suffix that MetalLB's do not have.
+        for (name, help, count) in METALLB {
+            // A counter's name would get a suffix that MetalLB's names do not have.
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;
             for (vip, ip) in answering(report) {
                 let sum: u64 = vip.places().map(|(place, c)| count(place, &c)).sum();
@@ -185,9 +120,88 @@ impl Collected {
         };
         intake.encode(encoder)
     }
+
+    fn encode_node(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(report) = self;
+        let help = "Whether the kernel-held lease is valid";
+        let valid = flag(report.lease.is_valid());
+        one(encoder, "speaker_lease_valid", help, &valid)?;
+        if let Some(probes) = &report.probes {
+            let help = "Whether the kernel answers liveness probes, even without the agent";
+            let in_kernel = flag(probes.interface.is_some());
+            one(encoder, "speaker_probes_in_kernel", help, &in_kernel)?;
+        }
+        if let Some(api_server) = &report.api_server {
+            let help = "Whether the API server answers; if not, the last known configuration \
+                        stays in force";
+            let answers = flag(api_server.away.is_none());
+            one(encoder, "speaker_api_server_reachable", help, &answers)?;
+        }
+        let help = "Messages that could not be decrypted with this node's keys";
+        let unreadable = ConstCounter::new(report.unreadable);
+        one(encoder, "speaker_unreadable_messages", help, &unreadable)
+    }
+
+    fn encode_members(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut states: BTreeMap<CandidateStanding, i64> = BTreeMap::new();
+        for member in &self.0.members {
+            *states.entry(member.state).or_default() += 1;
+        }
+        let help = "Other nodes that this one knows, by state";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("speaker_members", help, None, kind)?;
+        for (state, count) in states {
+            let labels = [("state", state.to_string())];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_vips(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, count) in VIPS {
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for vip in &self.0.vips {
+                let Some(address) = vip.status.address else {
+                    continue;
+                };
+                for (place, counts) in vip.places() {
+                    let labels = [("ip", address.to_string()), ("link", place.link.clone())];
+                    let count = ConstCounter::new(count(place, &counts));
+                    count.encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_links(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Whether the program runs on an interface, and in which mode";
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut family = encoder.encode_descriptor("speaker_attached", help, None, kind)?;
+        for link in &self.0.links {
+            let mode = link.attached.as_ref().map(|it| it.mode);
+            let text = mode.map_or_else(|| "none".to_owned(), |mode| mode.to_string());
+            let labels = [("link", link.name.clone()), ("mode", text)];
+            let attached = flag(mode.is_some());
+            attached.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_reasons(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let help = "Frames that were not answered, and other events, by reason";
+        let mut family = encoder.encode_descriptor("speaker_frames", help, None, kind)?;
+        for (reason, &count) in &self.0.reasons {
+            let labels = [("reason", reason.clone())];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
-/// The VIPs that this node answers for, with their addresses as text.
+/// The VIPs that this node answers for, and their addresses as text.
 fn answering(report: &Report) -> impl Iterator<Item = (&VipReport, String)> {
     let vips = report.vips.iter().filter(|vip| vip.is_answering());
     vips.filter_map(|vip| Some((vip, vip.status.address?.to_string())))
@@ -201,7 +215,7 @@ mod tests {
         metrics::encode,
     };
 
-    /// Of an agent in a cluster; what an agent with manifests tells, the tests in the lab ask for.
+    /// Of an agent in a cluster; the lab tests cover an agent with manifests.
     #[test]
     fn metrics_of_a_cluster_have_the_names_that_people_graph() {
         use CandidateStanding::{Down, Ready};

@@ -1,4 +1,4 @@
-//! What the agent tells over its unix socket, and over HTTP.
+//! The agent's API: a unix socket for the command line, and HTTP for probes and metrics.
 
 mod client;
 mod explanation;
@@ -27,7 +27,7 @@ use crate::state;
 pub struct Health {
     /// The configuration has been read.
     pub is_configured: bool,
-    /// The agent has joined the others, and holds what an earlier agent left, or has removed it.
+    /// The agent has joined the other nodes, and has adopted or removed what an earlier agent left.
     pub is_settled: bool,
     /// The kernel may answer.
     pub is_lease_valid: bool,

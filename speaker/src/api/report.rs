@@ -16,26 +16,26 @@ use super::LeaseReport;
 pub struct Report {
     /// The node's name; `None` where no agent runs and only the pins were read.
     pub node: Option<String>,
-    /// How the kernel-held lease stands.
+    /// The state of the kernel-held lease.
     pub lease: LeaseReport,
     /// The VIPs by address.
     pub vips: Vec<VipReport>,
-    /// The interfaces that the program runs on, or should.
+    /// The interfaces that the program runs on, or should run on.
     pub links: Vec<LinkStatus>,
-    /// How other nodes' liveness probes are answered; none where there are no other nodes.
+    /// How other nodes' liveness probes are answered; none if there are no other nodes.
     #[serde(default)]
     pub probes: Option<ProbeStatus>,
-    /// Frames that were not answered, by reason, and other things counted.
+    /// How many frames were not answered, and other events, by reason.
     pub reasons: BTreeMap<String, u64>,
     /// Configuration that was refused, and why.
     pub refused: Vec<String>,
-    /// How often the configuration was told of; 0: not yet.
+    /// How many updates of the configuration came in; 0: it has not been read yet.
     #[serde(default)]
     pub updates: u64,
-    /// Of these, how often something of it was refused.
+    /// How many of them had something refused.
     #[serde(default)]
     pub update_errors: u64,
-    /// The API server, where the configuration is a cluster's.
+    /// The API server, if the configuration comes from a cluster.
     #[serde(default)]
     pub api_server: Option<ApiServerReport>,
     /// This node owns nothing until it is undrained.
@@ -44,7 +44,7 @@ pub struct Report {
     /// The other nodes that this one knows.
     #[serde(default)]
     pub members: Vec<MemberReport>,
-    /// Messages that were sealed with none of this node's keys.
+    /// How many messages could not be decrypted with this node's keys.
     #[serde(default)]
     pub unreadable: u64,
 }
@@ -52,10 +52,10 @@ pub struct Report {
 /// A VIP, and each link that it is on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VipReport {
-    /// What the agent knows.
+    /// What the node does about it.
     #[serde(flatten)]
     pub status: VipStatus,
-    /// What the kernel counted, in the order of the places.
+    /// What the kernel counted, for each place in order.
     pub counts: Vec<Counts>,
     /// The node that owns it, as far as this one knows.
     #[serde(default)]
@@ -99,7 +99,7 @@ impl Counts {
 }
 
 impl VipReport {
-    /// Whether this node answers for it on some link.
+    /// Whether this node answers for it on any link.
     pub fn is_answering(&self) -> bool {
         let mut places = self.status.places.iter();
         places.any(|place| place.state == PlaceState::Answering)
@@ -121,10 +121,10 @@ impl VipReport {
     }
 }
 
-/// How the way to the API server stands.
+/// The state of the connection to the API server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApiServerReport {
-    /// That it does not answer: then what is known of the cluster stays in force.
+    /// Set while it does not answer; the last known configuration then stays in force.
     pub away: Option<AwayReport>,
 }
 
@@ -133,7 +133,7 @@ pub struct ApiServerReport {
 pub struct AwayReport {
     /// Milliseconds since the first request that failed.
     pub for_ms: u64,
-    /// What the last one failed for.
+    /// Why the last one failed.
     pub why: String,
 }
 

@@ -28,25 +28,25 @@ use crate::{
     metrics::exposition,
 };
 
-/// What the servers ask of the agent's loop.
+/// What the servers ask the agent's loop for.
 #[derive(Debug)]
 pub enum Request {
     /// A snapshot.
     Report(oneshot::Sender<Result<Report>>),
-    /// What probes ask for, often: whether all is well.
+    /// Whether all is well: what probes ask for, often.
     Health(oneshot::Sender<Health>),
-    /// All frames that are handled from now on. The tap is closed when the last receiver is gone.
+    /// All frames handled from now on. The tap is closed when the last receiver is dropped.
     Watch(oneshot::Sender<broadcast::Receiver<WatchLine>>),
-    /// Who owns a VIP and why; none, if it is none of this node's configuration.
+    /// Who owns a VIP and why; none if this node's configuration does not have it.
     Explain(IpAddr, oneshot::Sender<Option<Explanation>>),
-    /// To do something; why not, if it is not done.
+    /// To do something; the error says why not.
     Ask(Verb, oneshot::Sender<Result<(), String>>),
 }
 
 type Loop = mpsc::Sender<Request>;
 
-/// Serves the operator's socket at `path`, until the task is dropped. A socket that an earlier
-/// agent left is replaced: whoever calls this holds the lock of the node.
+/// Serves the operator's socket at `path`. Replaces one that an earlier agent left: the caller
+/// holds the node's lock.
 ///
 /// # Errors
 ///
@@ -93,8 +93,8 @@ async fn status(State(requests): State<Loop>) -> Result<Json<Report>, Failure> {
     report(&requests).await.map(Json)
 }
 
-/// The frames as JSON, one a line. A client that reads too slowly loses frames, and is told how
-/// many by a line `{"lost": n}`.
+/// The frames as JSON, one per line. A client that reads too slowly loses frames; a line
+/// `{"lost": n}` says how many.
 async fn watch(State(requests): State<Loop>) -> Result<Response, Failure> {
     let receiver = ask(&requests, Request::Watch).await?;
     let lines = stream::unfold(receiver, |mut receiver| async {
@@ -127,7 +127,7 @@ async fn do_ask(State(requests): State<Loop>, Json(verb): Json<Verb>) -> Result<
     })
 }
 
-/// Whether the loop turns: it answers at all.
+/// Whether the agent's loop answers at all.
 async fn healthz(State(requests): State<Loop>) -> Result<&'static str, Failure> {
     ask(&requests, Request::Health).await?;
     Ok("ok\n")

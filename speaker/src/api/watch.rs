@@ -12,7 +12,7 @@ use super::hex;
 pub enum WatchLine {
     /// The program has handled a frame.
     Frame(FrameRecord),
-    /// There were more frames than could be told of.
+    /// There were more frames than could be shown.
     Lost {
         /// How many have been left out.
         lost: u64,
@@ -26,7 +26,7 @@ pub struct FrameRecord {
     pub time_ns: u64,
     /// The interface that it came in on.
     pub interface: String,
-    /// What became of it.
+    /// Its outcome.
     pub event: FrameEvent,
     /// Why, where it was rejected.
     pub reason: Option<String>,
@@ -37,7 +37,7 @@ pub struct FrameRecord {
     pub frame: Vec<u8>,
 }
 
-/// What became of a frame.
+/// The outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrameEvent {

@@ -8,13 +8,13 @@ use speaker_core::intent::Terms;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Places, address, block_on,
+    Bpffs, StateDir, address, block_on,
     cluster::Cluster,
-    common::{Installation, Log},
+    common::{Installation, Log, duration},
 };
 use crate::{agent, kernel};
 
-/// What MetalLB's users have in their manifests.
+/// The variable in MetalLB's manifests.
 const METALLB_NODE_NAME: &str = "METALLB_NODE_NAME";
 
 /// Run the agent, which answers for this node's VIPs
@@ -35,8 +35,8 @@ pub(super) struct Agent {
     node_name: Option<String>,
 
     /// Interface to answer for VIPs on; repeatable. Default: all interfaces except those created by
-    /// container runtimes and CNI plugins. The program also runs where the other nodes reach this
-    /// one, to answer their liveness probes
+    /// container runtimes and CNI plugins. The program also runs on the interface where other nodes
+    /// reach this one, to answer their liveness probes
     #[arg(
         long = "interface",
         env = "SPEAKER_INTERFACE",
@@ -50,7 +50,10 @@ pub(super) struct Agent {
     xdp_mode: XdpMode,
 
     #[command(flatten)]
-    places: Places,
+    bpffs: Bpffs,
+
+    #[command(flatten)]
+    state_dir: StateDir,
 
     /// Address to serve /healthz, /readyz and /metrics on. Default: not served
     #[arg(long, env = "SPEAKER_HTTP", value_name = "ADDR:PORT", value_parser = address::with_port)]
@@ -59,7 +62,7 @@ pub(super) struct Agent {
     /// Interval between repeated announcements of each VIP, which keep switches and routers from
     /// forgetting it; 0s disables them
     #[arg(long, env = "SPEAKER_REFRESH", default_value = "150s", value_name = "DURATION",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     refresh: Duration,
 
     #[command(flatten)]
@@ -75,7 +78,7 @@ pub(super) struct Agent {
     )]
     ebpf_log_level: LevelFilter,
 
-    // Their headings hold for all that follows.
+    // Their headings apply to all flags that follow.
     #[command(flatten)]
     configuration: Configuration,
 
@@ -83,7 +86,7 @@ pub(super) struct Agent {
     cluster: Cluster,
 }
 
-/// Flags about the source of the configuration.
+/// The source of the configuration.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Configuration source")]
 struct Configuration {
@@ -118,7 +121,7 @@ enum XdpMode {
 
 impl Agent {
     pub(super) fn run(self) -> Result<()> {
-        // The program's log is asked for separately, however quiet the agent is to be.
+        // The program's log has a flag of its own, however quiet the agent is.
         let _writes_until_dropped = self.log.init(Some(kernel::LOG_TARGET));
         let node_name = match self.node_name {
             Some(name) => name,
@@ -152,8 +155,8 @@ impl Agent {
                 XdpMode::Native => kernel::ModeChoice::Native,
                 XdpMode::Generic => kernel::ModeChoice::Generic,
             },
-            bpffs: self.places.bpffs,
-            state_dir: self.places.state_dir,
+            bpffs: self.bpffs.path,
+            state_dir: self.state_dir.path,
             http: self.http,
             refresh: self.refresh,
             ebpf_log_level: self.ebpf_log_level.into_level(),

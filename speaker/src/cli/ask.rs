@@ -1,4 +1,5 @@
-//! What the agent is asked to do: `speaker drain`, `undrain`, `move`, `rebalance` and `ebpf-log`.
+//! The verbs that ask the agent to do something: `speaker drain`, `undrain`, `move`, `rebalance`
+//! and `ebpf-log`.
 
 use std::{
     net::IpAddr,
@@ -10,12 +11,12 @@ use clap::Args;
 use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 
-use super::{Places, block_on, output::print};
+use super::{StateDir, block_on, output::print};
 use crate::api::{Client, Verb, VipReport};
 
-/// How long to wait for what was asked for.
+/// How long to wait for the agent to do it.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How often to look.
+/// How often to look whether it has.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Hand over all VIPs of this node, and take none until `speaker undrain`
@@ -24,14 +25,14 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Args)]
 pub(super) struct Drain {
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 }
 
 /// Let this node own VIPs again after `speaker drain`
 #[derive(Debug, Args)]
 pub(super) struct Undrain {
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 }
 
 /// Move a VIP, and those that must stay with it, to a node
@@ -46,50 +47,44 @@ pub(super) struct Move {
     node: String,
 
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 }
 
 /// Spread the VIPs evenly over the nodes, with as few moves as possible
 #[derive(Debug, Args)]
 pub(super) struct Rebalance {
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 }
 
 /// Let the eBPF program log each frame that it handles, or stop it
 ///
-/// The agent swaps the program for its traced build, or back, without a gap in the answers; the lines
-/// are in the agent's log. Holds until the agent is restarted, which goes by --ebpf-log-level.
+/// The agent replaces the program by its traced build, or back, without a gap in the answers. The
+/// lines are in the agent's log. A restarted agent goes by its --ebpf-log-level again.
 #[derive(Debug, Args)]
 pub(super) struct EbpfLog {
-    /// off, error, warn, info, debug or trace; debug logs every frame for a VIP
+    /// What to log: off, error, warn, info, debug or trace. From debug on, every frame for a VIP
     level: LevelFilter,
 
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 }
 
 impl Drain {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
-            let mut client = Client::connect(&self.places.state_dir).await?;
-            client.ask(&Verb::Drain).await?;
-            let end = Instant::now() + LIMIT;
-            loop {
+            let mut client = ask(&self.state_dir, &Verb::Drain).await?;
+            let drained = within_limit(async || {
                 let report = client.report().await?;
-                if !report.vips.iter().any(VipReport::is_answering) {
-                    return print(
-                        "drained: this node answers for no VIP until `speaker undrain`\n",
-                    );
-                }
-                if Instant::now() > end {
-                    bail!(
-                        "this node is draining, but still answers for some VIPs; `speaker status` \
-                         shows which"
-                    );
-                }
-                sleep(LOOK).await;
+                Ok(!report.vips.iter().any(VipReport::is_answering))
+            });
+            if !drained.await? {
+                bail!(
+                    "this node is draining, but still answers for some VIPs; `speaker status` \
+                     shows which"
+                );
             }
+            print("drained: this node answers for no VIP until `speaker undrain`\n")
         })
     }
 }
@@ -97,8 +92,7 @@ impl Drain {
 impl Undrain {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
-            let mut client = Client::connect(&self.places.state_dir).await?;
-            client.ask(&Verb::Undrain).await?;
+            ask(&self.state_dir, &Verb::Undrain).await?;
             print("this node can own VIPs again\n")
         })
     }
@@ -107,25 +101,24 @@ impl Undrain {
 impl Move {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
-            let Self { vip, node, places } = self;
-            let mut client = Client::connect(&places.state_dir).await?;
+            let Self {
+                vip,
+                node,
+                state_dir,
+            } = self;
             let verb = Verb::Move {
                 vip,
                 node: node.clone(),
             };
-            client.ask(&verb).await?;
-            let end = Instant::now() + LIMIT;
-            loop {
-                let explanation = client.explain(vip).await?;
-                let owner = explanation.and_then(|it| it.owner);
-                if owner.as_ref() == Some(&node) {
-                    return print(&format!("{node} owns {vip}\n"));
-                }
-                if Instant::now() > end {
-                    bail!("{node} has not taken {vip} over; `speaker explain {vip}` shows why");
-                }
-                sleep(LOOK).await;
+            let mut client = ask(&state_dir, &verb).await?;
+            let moved = within_limit(async || {
+                let owner = client.explain(vip).await?.and_then(|it| it.owner);
+                Ok(owner.as_ref() == Some(&node))
+            });
+            if !moved.await? {
+                bail!("{node} has not taken {vip} over; `speaker explain {vip}` shows why");
             }
+            print(&format!("{node} owns {vip}\n"))
         })
     }
 }
@@ -133,8 +126,7 @@ impl Move {
 impl Rebalance {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
-            let mut client = Client::connect(&self.places.state_dir).await?;
-            client.ask(&Verb::Rebalance).await?;
+            ask(&self.state_dir, &Verb::Rebalance).await?;
             print("rebalancing has begun; `speaker status` shows the owners\n")
         })
     }
@@ -143,13 +135,31 @@ impl Rebalance {
 impl EbpfLog {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
-            let mut client = Client::connect(&self.places.state_dir).await?;
             let level = self.level;
-            client.ask(&Verb::EbpfLog { level }).await?;
+            ask(&self.state_dir, &Verb::EbpfLog { level }).await?;
             print(match level {
                 LevelFilter::OFF => "the eBPF program logs nothing\n",
                 _ => "the eBPF program logs to the agent's log until `speaker ebpf-log off`\n",
             })
         })
     }
+}
+
+/// Asks the agent, which stays connected.
+async fn ask(state_dir: &StateDir, verb: &Verb) -> Result<Client> {
+    let mut client = Client::connect(&state_dir.path).await?;
+    client.ask(verb).await?;
+    Ok(client)
+}
+
+/// Looks again and again whether something has happened. False if it has not within [`LIMIT`].
+async fn within_limit(mut has_happened: impl AsyncFnMut() -> Result<bool>) -> Result<bool> {
+    let end = Instant::now() + LIMIT;
+    while !has_happened().await? {
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        sleep(LOOK).await;
+    }
+    Ok(true)
 }

@@ -1,20 +1,20 @@
-//! The flags about sharing VIPs with other nodes.
+//! Flags for sharing VIPs with other nodes.
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use speaker_core::cluster::{self, Settings};
 
-use super::address;
+use super::{address, common::duration};
 use crate::{agent::Membership, peers::Peer};
 
-/// Flags about sharing VIPs with other nodes.
+/// Flags for sharing VIPs with other nodes.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sharing VIPs with other nodes")]
 pub(super) struct Cluster {
     /// Address or host name of another node that shares the VIPs; repeatable, and this node may be
-    /// among them. Names are looked up again while the agent runs. Default: none, this node owns all
-    /// VIPs
+    /// among them. Names are looked up again while the agent runs. Default: none, this node owns
+    /// all VIPs
     #[arg(
         long = "peer",
         env = "SPEAKER_PEERS",
@@ -30,8 +30,8 @@ pub(super) struct Cluster {
           value_parser = address::of_node)]
     gossip_bind: Option<SocketAddr>,
 
-    /// File with the shared keys, one per line: the first one signs, all are accepted. Reloaded on
-    /// change
+    /// File with the shared keys, one per line: the first encrypts what is sent, all are accepted.
+    /// Reloaded on change
     #[arg(long, env = "SPEAKER_CLUSTER_KEY_FILE", value_name = "FILE")]
     cluster_key_file: Option<PathBuf>,
 
@@ -54,30 +54,30 @@ pub(super) struct Cluster {
     #[arg(long, env = "SPEAKER_ON_STOP", value_enum, default_value_t = OnStop::Stay)]
     on_stop: OnStop,
 
-    /// Check that no other host uses a VIP before claiming it for the first time, and leave it alone
-    /// while one does. Takes 300 ms; never done on fail-over
+    /// Check that no other host uses a VIP before claiming it for the first time, and leave it
+    /// alone while one does. Takes 300 ms; never done on fail-over
     #[arg(long, env = "SPEAKER_PROBE_BEFORE_CLAIM")]
     probe_before_claim: bool,
 
     /// Interval between liveness probes to a node. Default: 100ms
     #[arg(long, env = "SPEAKER_PROBE_INTERVAL", value_name = "DURATION",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     probe_interval: Option<Duration>,
 
     /// Silence after which a node is also probed through other nodes. Default: 250ms
     #[arg(long, env = "SPEAKER_SUSPECT_AFTER", value_name = "DURATION",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     suspect_after: Option<Duration>,
 
     /// How long a node keeps answering after a peer last renewed its lease. Default: 350ms
     #[arg(long, env = "SPEAKER_PEERS_LEASE", value_name = "DURATION",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     peers_lease: Option<Duration>,
 
     /// Silence after which a node's VIPs are taken over; must exceed its lease. Default: 360ms, or
     /// 610ms with --partition majority
     #[arg(long, env = "SPEAKER_TAKE_OVER_AFTER", value_name = "DURATION",
-          value_parser = humantime::parse_duration)]
+          value_parser = duration)]
     take_over_after: Option<Duration>,
 }
 
@@ -89,7 +89,7 @@ impl FromStr for Failback {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let after = |duration| humantime::parse_duration(duration).ok();
+        let after = |text| duration(text).ok();
         match text {
             "never" => Ok(cluster::Failback::Never),
             "immediate" => Ok(cluster::Failback::Immediate),
@@ -124,7 +124,7 @@ enum OnStop {
 }
 
 impl Cluster {
-    /// As the flags say; `follow`: the configuration says which nodes there are.
+    /// What the flags say. `follow`: the configuration names the nodes.
     pub(super) fn membership(self, follow: bool) -> Membership {
         let partition = match self.partition {
             Partition::Available => cluster::Partition::Available,

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal as _},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::Args;
@@ -13,7 +14,13 @@ use tracing_subscriber::{
 
 use crate::kubernetes;
 
-/// The cluster, and what of it is for this load balancer.
+/// A duration with its unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a duration with its unit, such as 100ms, 150s or 5m".to_owned())
+}
+
+/// The cluster, and what in it is for this load balancer.
 #[derive(Debug, Args)]
 pub(super) struct Installation {
     /// Kubeconfig of the cluster to follow. Default: the cluster that this pod runs in
@@ -35,13 +42,13 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The class of the Services that count; an empty one in a manifest is none.
+    /// The class of Services to handle; an empty one, as manifests may have, is none.
     pub(super) fn class(&self) -> Option<String> {
         self.lb_class.clone().filter(|class| !class.is_empty())
     }
 }
 
-/// What is logged.
+/// `--log-level`.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Log {
     /// Log level: error, warn, info, debug or trace
@@ -55,9 +62,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Logs to standard error from now on, and whatever has that target at any level. Lines
-    /// are written by a thread of their own until the guard is dropped: whoever reads the log may
-    /// stand still, but the process must not, and rather loses lines.
+    /// Starts logging to standard error, at any level for the target `exception`. A thread writes
+    /// the lines until the guard is dropped: a reader that stalls costs lines, but does not stall
+    /// the process.
     pub(super) fn init(self, exception: Option<&str>) -> WorkerGuard {
         let levels = Targets::new()
             .with_default(self.level)

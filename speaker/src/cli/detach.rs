@@ -3,7 +3,10 @@
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::{Places, output::print};
+use super::{
+    Bpffs, StateDir,
+    output::{count, print},
+};
 use crate::{
     kernel::{self, Removed},
     state,
@@ -16,7 +19,10 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Detach {
     #[command(flatten)]
-    places: Places,
+    bpffs: Bpffs,
+
+    #[command(flatten)]
+    state_dir: StateDir,
 
     /// Also remove the agent's files from its state directory
     #[arg(long)]
@@ -29,11 +35,11 @@ impl Detach {
             links,
             layouts,
             groups,
-        } = kernel::detach_all(&self.places.bpffs)?;
+        } = kernel::detach_all(&self.bpffs.path)?;
         if links.is_empty() && layouts.is_empty() {
+            let bpffs = self.bpffs.path.display();
             print(&format!(
-                "nothing to do: nothing is pinned under {}\n",
-                self.places.bpffs.display()
+                "nothing to detach: nothing is pinned under {bpffs}\n"
             ))?;
         }
         for (index, name) in links {
@@ -44,27 +50,18 @@ impl Detach {
                 ))?,
             }
         }
-        match groups {
-            0 => {}
-            1 => println!("left 1 IPv6 group"),
-            groups => println!("left {groups} IPv6 groups"),
+        if groups > 0 {
+            print(&format!("left {}\n", count(groups as u64, "IPv6 group")))?;
         }
         for layout in layouts {
             print(&format!("removed the maps of layout {layout}\n"))?;
         }
         if self.remove_state {
-            let directory = &self.places.state_dir;
-            let failed = || {
-                format!(
-                    "cannot remove the agent's files from {}",
-                    directory.display()
-                )
-            };
+            let directory = &self.state_dir.path;
+            let path = directory.display();
+            let failed = || format!("cannot remove the agent's files from {path}");
             if state::remove(directory).with_context(failed)? {
-                print(&format!(
-                    "removed the agent's state in {}\n",
-                    directory.display()
-                ))?;
+                print(&format!("removed the agent's files from {path}\n"))?;
             }
         }
         Ok(())

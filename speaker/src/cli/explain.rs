@@ -7,8 +7,8 @@ use clap::Args;
 use speaker_core::node::PlaceStatus;
 
 use super::{
-    Places, block_on,
-    output::print,
+    StateDir, block_on,
+    output::{count, print},
     status::{Output, rounded},
 };
 use crate::api::{Client, Counts, Explanation, Report};
@@ -20,7 +20,7 @@ pub(super) struct Explain {
     vip: IpAddr,
 
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 
     /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -30,7 +30,7 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) fn run(self) -> Result<()> {
         let (explanation, report) = block_on(async {
-            let mut client = Client::connect(&self.places.state_dir).await?;
+            let mut client = Client::connect(&self.state_dir.path).await?;
             Ok((client.explain(self.vip).await?, client.report().await?))
         })?;
         let Some(explanation) = explanation else {
@@ -43,7 +43,7 @@ impl Explain {
     }
 }
 
-/// Why a VIP is not one that this node may own.
+/// Why this node cannot explain a VIP.
 fn unknown(vip: IpAddr, report: &Report) -> String {
     let known = report.vips.iter().find(|it| it.status.address == Some(vip));
     match known.and_then(|it| it.status.reason.as_ref()) {
@@ -122,15 +122,18 @@ fn place_text(place: &PlaceStatus, counts: &Counts) -> String {
     } = counts;
     let last = |ms: Option<u64>| ms.map_or_else(String::new, |ms| format!(" (last{})", ago(ms)));
     let mut text = format!(
-        "  on {}: {}, {requests} requests{}, {answered} answers, {} announcements{}",
+        "  on {}: {}, {}{}, {}, {}{}",
         place.link,
         place.describe(),
+        count(*requests, "request"),
         last(*last_request_ms_ago),
-        place.announced,
+        count(*answered, "answer"),
+        count(place.announced, "announcement"),
         last(place.announced_ms_ago),
     );
     if let Some(mac) = &place.claimed_by {
-        text += &format!(", {} conflicting claims (last by {mac})", place.conflicts);
+        let claims = count(place.conflicts, "conflicting claim");
+        text += &format!(", {claims} (last by {mac})");
     }
     text + "\n"
 }

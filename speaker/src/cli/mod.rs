@@ -12,14 +12,13 @@ mod output;
 mod status;
 mod watch;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::kernel;
-use output::Closed;
-pub use output::note;
+use crate::{causes::causes, kernel};
+use output::{Closed, note};
 
 /// LoadBalancer addresses for bare-metal Kubernetes, answered in the network driver.
 #[derive(Debug, Parser)]
@@ -44,35 +43,50 @@ enum Command {
     Detach(detach::Detach),
 }
 
-/// Where the agent keeps its pins and its state.
+/// `--bpffs`.
 #[derive(Clone, Debug, Args)]
-struct Places {
-    /// Mounted BPF file system that holds the pinned maps and links
+struct Bpffs {
+    /// BPF file system for the pinned program and its maps
     #[arg(
-        long,
+        id = "bpffs",
+        long = "bpffs",
         env = "SPEAKER_BPFFS",
         default_value = kernel::DEFAULT_BPFFS,
         value_name = "DIR"
     )]
-    bpffs: PathBuf,
+    path: PathBuf,
+}
 
-    /// Directory of the agent's socket and the last good configuration
+/// `--state-dir`.
+#[derive(Clone, Debug, Args)]
+struct StateDir {
+    /// Directory for the agent's socket and what it keeps across restarts
     #[arg(
-        long,
+        id = "state_dir",
+        long = "state-dir",
         env = "SPEAKER_STATE_DIR",
         default_value = "/var/lib/speaker",
         value_name = "DIR"
     )]
-    state_dir: PathBuf,
+    path: PathBuf,
 }
 
-/// Parses the command line and carries it out.
-///
-/// # Errors
-///
-/// The command failed; the error and its causes are for people to read.
-pub fn run() -> Result<()> {
-    let result = match Cli::parse().command {
+/// Parses the command line, carries it out, and says what went wrong.
+pub fn run() -> ExitCode {
+    let error = match carry_out(Cli::parse().command) {
+        Err(error) if !error.is::<Closed>() => error,
+        _ => return ExitCode::SUCCESS,
+    };
+    let mut causes = causes(error.as_ref()).into_iter();
+    note(&format!("error: {}", causes.next().unwrap_or_default()));
+    for cause in causes {
+        note(&format!("  because: {cause}"));
+    }
+    ExitCode::FAILURE
+}
+
+fn carry_out(command: Command) -> Result<()> {
+    match command {
         Command::Agent(agent) => agent.run(),
         Command::Controller(controller) => controller.run(),
         Command::Status(status) => status.run(),
@@ -84,10 +98,6 @@ pub fn run() -> Result<()> {
         Command::Rebalance(rebalance) => rebalance.run(),
         Command::EbpfLog(ebpf_log) => ebpf_log.run(),
         Command::Detach(detach) => detach.run(),
-    };
-    match result {
-        Err(error) if error.is::<Closed>() => Ok(()),
-        result => result,
     }
 }
 
@@ -97,7 +107,7 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
         .enable_all()
         .build()?;
     let result = runtime.block_on(future);
-    // A host name may take a resolver's time-out to look up, and nobody waits for it any more.
+    // Without waiting for host names that are still being looked up.
     runtime.shutdown_background();
     result
 }

@@ -1,10 +1,10 @@
-//! What a command tells, to readers that may go away.
+//! Output, to readers that may go away.
 
 use std::io::{self, ErrorKind, Write as _};
 
 use anyhow::Result;
 
-/// Nobody reads the output any more: they have seen enough, and the command is done.
+/// The reader of the output has gone: it has seen enough, and the command is done.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads the output")]
 pub(super) struct Closed;
@@ -13,7 +13,7 @@ pub(super) struct Closed;
 ///
 /// # Errors
 ///
-/// [`Closed`], which ends the command and is no failure of it, or what else keeps it from writing.
+/// [`Closed`], which ends the command without being a failure of it, or any other write error.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut output = io::stdout().lock();
     let written = output.write_all(text.as_bytes());
@@ -23,8 +23,15 @@ pub(super) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a line beside the output, to whoever still reads that.
-pub fn note(line: &str) {
-    // If nobody does, there is nobody to tell.
+/// Writes a line to standard error, if anybody reads it.
+pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A number of things, as in `1 request` or `2 requests`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
 }

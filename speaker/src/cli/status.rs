@@ -11,8 +11,8 @@ use tabled::{
 };
 
 use super::{
-    Places, block_on,
-    output::{note, print},
+    Bpffs, StateDir, block_on,
+    output::{count, note, print},
 };
 use crate::{
     agent,
@@ -25,7 +25,10 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
-    places: Places,
+    bpffs: Bpffs,
+
+    #[command(flatten)]
+    state_dir: StateDir,
 
     /// Output format
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -66,15 +69,19 @@ impl Status {
     }
 
     async fn report(&self) -> Result<Report> {
-        let error = match Client::connect(&self.places.state_dir).await {
+        let error = match Client::connect(&self.state_dir.path).await {
             Ok(mut client) => return client.report().await,
             Err(error) => error,
         };
         let no_agent: NoAgent = error.downcast()?;
-        let report = agent::pinned(&self.places.bpffs).map_err(|error| {
-            error.context(format!("{no_agent}, and the pins cannot be read either"))
+        if let NoAgent::NotPermitted { .. } = no_agent {
+            return Err(no_agent.into());
+        }
+        let report = agent::pinned(&self.bpffs.path).map_err(|error| {
+            error.context(format!("{no_agent}; its pinned maps cannot be read either"))
         })?;
-        note(&format!("{no_agent}; this is what its pinned maps hold:"));
+        note(&no_agent.to_string());
+        note("this is what its pinned maps hold:");
         Ok(report)
     }
 }
@@ -138,7 +145,10 @@ fn text(report: &Report) -> String {
 }
 
 fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
-    let services = vip.status.services.join(", ");
+    let services = match vip.status.services.as_slice() {
+        [] => "-".to_owned(),
+        services => services.join(", "),
+    };
     let row = |state: &str| Row {
         vip: vip
             .status
@@ -177,7 +187,8 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
 fn state(place: &PlaceStatus) -> String {
     match (&place.claimed_by, place.conflicts) {
         (Some(mac), claims) => {
-            format!("{}, claimed by {mac} ({claims} times)", place.describe())
+            let claims = count(claims, "claim");
+            format!("{}, also claimed by {mac} ({claims})", place.describe())
         }
         (None, _) => place.describe(),
     }
@@ -195,12 +206,12 @@ fn lease_text(lease: LeaseReport) -> String {
     match (state, agent_left_ms, peers_left_ms) {
         (LeaseState::Valid, ..) => {
             let peers = match peers_left_ms {
-                Some(peers) => format!(", for {} without probes by other nodes", time(peers)),
-                None if alone => ", no other node shares the VIPs".to_owned(),
+                Some(peers) => format!(", and for {} without probes by other nodes", time(peers)),
+                None if alone => "; no other node shares the VIPs".to_owned(),
                 None => String::new(),
             };
             let agent = time(agent);
-            format!("lease: valid, for another {agent} without an agent{peers}\n")
+            format!("lease: valid for another {agent} without an agent{peers}\n")
         }
         (_, None, _) => {
             "lease: none, because no agent has held it yet: nothing is answered\n".into()
@@ -271,13 +282,13 @@ mod tests {
             LeaseState::Valid,
             Some(2_900),
             Some(300),
-            "valid, for another 2s without an agent, for 300ms without probes by other nodes",
+            "valid for another 2s without an agent, and for 300ms without probes by other nodes",
         );
         check(
             LeaseState::Valid,
             Some(2_900),
             None,
-            "valid, for another 2s without an agent, no other node shares the VIPs",
+            "valid for another 2s without an agent; no other node shares the VIPs",
         );
         check(
             LeaseState::Unarmed,

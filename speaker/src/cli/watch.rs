@@ -20,7 +20,7 @@ use pcap_file::pcapng::{
 use speaker_core::describe::Description;
 
 use super::{
-    Places, block_on,
+    StateDir, block_on,
     output::{note, print},
 };
 use crate::api::{Client, FrameEvent, FrameRecord, OTHER_VERSION, WatchLine};
@@ -32,7 +32,7 @@ use crate::api::{Client, FrameEvent, FrameRecord, OTHER_VERSION, WatchLine};
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     #[command(flatten)]
-    places: Places,
+    state_dir: StateDir,
 
     /// Show replies too, each on a line of its own
     #[arg(short, long)]
@@ -58,7 +58,7 @@ impl Watch {
     }
 
     async fn watch(&self) -> Result<()> {
-        let mut client = Client::connect(&self.places.state_dir)
+        let mut client = Client::connect(&self.state_dir.path)
             .await
             .context("watching needs a running agent, which reads the frames from the program")?;
         let mut capture = self.pcap.clone().map(Capture::create).transpose()?;
@@ -98,7 +98,7 @@ impl Watch {
     }
 }
 
-/// One line: time of day (UTC), interface and VLAN, what became of the frame, what it says.
+/// One line: time of day (UTC), interface and VLAN, outcome, and what the frame says.
 fn text(record: &FrameRecord) -> String {
     let time = UNIX_EPOCH + Duration::from_nanos(record.time_ns);
     let stamp = humantime::format_rfc3339_micros(time).to_string();
@@ -124,7 +124,7 @@ fn text(record: &FrameRecord) -> String {
     )
 }
 
-/// A pcapng file: the frames with their interface, direction, and the verdict as a comment.
+/// A pcapng file: frames with their interface and direction, and the outcome as a comment.
 struct Capture {
     path: PathBuf,
     writer: PcapNgWriter<BufWriter<File>>,

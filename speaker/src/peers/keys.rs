@@ -1,4 +1,4 @@
-//! The cluster's secrets, and what is derived from them.
+//! The cluster's secrets, and the keys derived from them.
 
 use std::{io, path::Path};
 
@@ -10,15 +10,15 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use speaker_common::{layout::PROBE_KEYS, probe};
 
-/// Bytes of the nonce in front of a sealed message: random, so that one secret is good for 2³²
-/// messages (NIST SP 800-38D §8.3 on random nonces of 96 bits; 16 months at 100 per second).
+/// Bytes of the nonce in front of a sealed message. It is random, which makes a secret good for 2³²
+/// messages (NIST SP 800-38D §8.3 on random nonces of 96 bits): 16 months at 100 per second.
 const NONCE: usize = 12;
-/// A shorter line is no secret.
+/// The shortest line that is accepted as a secret.
 const SHORTEST: usize = 16;
 
-/// The secrets of a key file, the first of which seals; all of them open. To change the secret of a
-/// cluster that runs, add the new one as the second line everywhere, then make it the first, then
-/// remove the old one.
+/// The secrets of a key file: the first seals, all of them open. To change the secret of a running
+/// cluster, add the new one as the second line everywhere, then make it the first, then remove the
+/// old one.
 #[derive(Clone)]
 pub struct Keys {
     sealers: Vec<ChaCha20Poly1305>,
@@ -31,10 +31,10 @@ pub enum KeyFileError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// There is no line in it.
+    /// It has no line.
     #[error("is empty: make a key with `openssl rand -base64 32`, the same for all nodes")]
     Empty,
-    /// A line is too short to be secret.
+    /// A line is too short to be a secret.
     #[error(
         "line {line} is shorter than {SHORTEST} characters: make a key with \
          `openssl rand -base64 32`, the same for all nodes"
@@ -43,17 +43,17 @@ pub enum KeyFileError {
         /// Which one, from 1.
         line: usize,
     },
-    /// More than can be in use at a time.
+    /// It has more keys than can be in use.
     #[error("holds {0} keys, and at most {PROBE_KEYS} can be in use at a time: remove old ones")]
     Many(usize),
 }
 
 impl Keys {
-    /// The keys in a file: one secret a line, empty lines apart.
+    /// Reads a key file: one secret per line; empty lines do not count.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or is no such file.
+    /// The file cannot be read, or is not a key file.
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
         Self::parse(&std::fs::read_to_string(path)?)
     }
@@ -94,12 +94,12 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The keys of probes, in the same order.
+    /// The keys for probes, in the same order.
     pub fn probes(&self) -> &[probe::Key] {
         &self.probes
     }
 
-    /// The datagram of a message: nonce, ciphertext, tag (28 bytes more).
+    /// Seals a message. The datagram is nonce, ciphertext and tag: 28 bytes more.
     pub fn seal(&self, message: &[u8]) -> Vec<u8> {
         let nonce = Nonce::generate();
         let sealer = self.sealers.first().expect("a key file has a key");
@@ -109,7 +109,7 @@ impl Keys {
         [nonce.as_slice(), &sealed].concat()
     }
 
-    /// The message in a datagram; none, if it is not sealed with any of the keys.
+    /// Opens a datagram; none if none of the keys has sealed it.
     pub fn open(&self, datagram: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = datagram.split_first_chunk::<NONCE>()?;
         let nonce = Nonce::from(*nonce);

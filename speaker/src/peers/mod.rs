@@ -1,9 +1,9 @@
-//! The way to the other agents: sealed messages, and liveness probes.
+//! Communication with the other agents: sealed messages, and liveness probes.
 //!
-//! Messages are sealed as a whole with the cluster's key ([`Keys`]); probes carry a tag by a key
-//! that is derived from the same secret, so that the XDP program can check it. Both go over UDP:
-//! probes to the port after that of the messages. Peers may have names, which are looked up for as
-//! long as the agent runs ([`Names`]).
+//! Messages are encrypted and authenticated with the cluster's key ([`Keys`]). Probes carry a tag
+//! made with a key that is derived from the same secret, and that the XDP program can check. Both
+//! use UDP, probes on the port after that of the messages. Peers may be given by name; names are
+//! looked up as long as the agent runs ([`Names`]).
 
 mod keys;
 mod names;

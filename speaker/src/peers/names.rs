@@ -1,4 +1,4 @@
-//! Peers that are given by host name, and looking the names up again and again.
+//! Peers given by host name, and the look-ups of their names.
 
 use std::{
     collections::BTreeSet,
@@ -15,13 +15,13 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// When a name is looked up again: while nobody knows where the peer is, while the peer is no member,
-/// and while all is well.
+/// The time until the next look-up: if the name does not resolve, if the peer is not a member, and
+/// if all is well.
 const UNRESOLVED: Duration = Duration::from_secs(1);
 const UNMET: Duration = Duration::from_secs(5);
 const MET: Duration = Duration::from_secs(30);
 
-/// Another node, as a user names it.
+/// Another node, as the operator names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// By its address.
@@ -38,7 +38,7 @@ pub struct HostName {
 }
 
 impl HostName {
-    /// None if it cannot be a host's name (RFC 1123 §2.1; underscores are allowed, as resolvers do).
+    /// None if it is not a host name (RFC 1123 §2.1, and underscores, which resolvers accept).
     pub fn new(host: &str, port: u16) -> Option<Self> {
         let is_label = |label: &str| {
             let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -48,7 +48,7 @@ impl HostName {
                 && !label.ends_with('-')
         };
         let labels = host.strip_suffix('.').unwrap_or(host);
-        // Resolvers take what ends with a number for an IPv4 address: `10.1` for 10.0.0.1.
+        // Resolvers read a name that ends with a number as an IPv4 address: `10.1` is 10.0.0.1.
         let last = labels.rsplit('.').next()?;
         let is_number = last.chars().all(|c| c.is_ascii_digit());
         let is_name = labels.len() <= 253 && labels.split('.').all(is_label) && !is_number;
@@ -65,28 +65,28 @@ impl fmt::Display for HostName {
     }
 }
 
-/// Something about names happened.
+/// What can happen to names.
 #[derive(Debug)]
 pub enum Lookup {
-    /// It is time to look some of them up.
+    /// Some are due to be looked up.
     Due,
     /// One has been looked up.
     Done(Answer),
 }
 
-/// What the resolver says of a name.
+/// The resolver's answer for a name.
 #[derive(Debug)]
 pub struct Answer {
     index: usize,
     result: io::Result<Vec<SocketAddr>>,
 }
 
-/// All peers, and where those are that have names.
+/// All peers, and the addresses of those given by name.
 #[derive(Debug)]
 pub struct Names {
     literal: Vec<SocketAddr>,
     named: Vec<Named>,
-    /// Where this node listens, once that is known.
+    /// Where this node listens, once known.
     own: Option<SocketAddr>,
     due: Instant,
     answers: (
@@ -98,17 +98,17 @@ pub struct Names {
 #[derive(Debug)]
 struct Named {
     name: HostName,
-    /// The last that were found.
+    /// The last addresses found.
     addresses: BTreeSet<SocketAddr>,
-    /// When the last look-up began, and whether it still goes on.
+    /// When the last look-up began, and whether it is still going on.
     asked: Option<Instant>,
     is_pending: bool,
-    /// It has been said that the name cannot be resolved.
-    is_lamented: bool,
+    /// The log says that the name cannot be resolved.
+    is_reported: bool,
 }
 
 impl Names {
-    /// Nothing is looked up yet.
+    /// All peers, before any look-up.
     pub fn new(peers: Vec<Peer>, now: Instant) -> Self {
         let mut names = Self {
             literal: Vec::new(),
@@ -125,14 +125,14 @@ impl Names {
                     addresses: BTreeSet::new(),
                     asked: None,
                     is_pending: false,
-                    is_lamented: false,
+                    is_reported: false,
                 }),
             }
         }
         names
     }
 
-    /// This node listens there: only peers of the same family can be reached.
+    /// Sets where this node listens: it can only reach peers of the same family.
     pub fn listen(&mut self, own: SocketAddr) {
         self.own = Some(own);
         for named in &self.named {
@@ -140,7 +140,7 @@ impl Names {
         }
     }
 
-    /// Looks all names up, and waits for the answers, but not for longer than this.
+    /// Looks up all names, and waits for the answers, but no longer than this.
     pub async fn look_up_first(&mut self, limit: Duration) {
         self.look_up(&BTreeSet::new(), Instant::now());
         let all = async {
@@ -150,11 +150,11 @@ impl Names {
                 }
             }
         };
-        // What takes longer is an event of its own.
+        // Later answers come through `next`.
         let _ = timeout(limit, all).await;
     }
 
-    /// What happens next.
+    /// The next thing that happens.
     pub async fn next(&mut self) -> Lookup {
         if self.named.is_empty() {
             std::future::pending::<()>().await;
@@ -166,7 +166,7 @@ impl Names {
         }
     }
 
-    /// Begins to look up those names whose time has come. `members`: where members are.
+    /// Starts the look-ups that are due. `members`: the addresses of the members.
     pub fn look_up(&mut self, members: &BTreeSet<SocketAddr>, now: Instant) {
         for (index, named) in self.named.iter_mut().enumerate() {
             if named.is_pending || now < named.due(members).unwrap_or(now) {
@@ -178,14 +178,14 @@ impl Names {
             let answers = self.answers.0.clone();
             tokio::spawn(async move {
                 let result = lookup_host((host, port)).await.map(Iterator::collect);
-                // Nobody waits for it: the agent has ended.
+                // An error means that the agent has ended.
                 let _ = answers.send(Answer { index, result });
             });
         }
         self.due = now + UNRESOLVED;
     }
 
-    /// Takes note of an answer. Whether a peer is elsewhere than was known.
+    /// Takes in an answer. Returns whether a peer's addresses have changed.
     pub fn learn(&mut self, Answer { index, result }: Answer) -> bool {
         let named = &mut self.named[index];
         named.is_pending = false;
@@ -193,17 +193,17 @@ impl Names {
         let addresses = match result {
             Ok(addresses) => BTreeSet::from_iter(addresses),
             Err(error) => {
-                if !named.is_lamented {
+                if !named.is_reported {
                     warn!(
                         "cannot resolve {name} (--peer): {error}; trying again every second: check \
                          the name, /etc/hosts and DNS"
                     );
                 }
-                named.is_lamented = true;
+                named.is_reported = true;
                 return false;
             }
         };
-        named.is_lamented = false;
+        named.is_reported = false;
         if named.addresses == addresses {
             return false;
         }
@@ -216,12 +216,12 @@ impl Names {
         true
     }
 
-    /// Whether some peers have names.
+    /// Whether any peer is given by name.
     pub fn is_needed(&self) -> bool {
         !self.named.is_empty()
     }
 
-    /// All addresses that are known: first those that were given as such.
+    /// All known addresses: those given as such, then those of names.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let named = self.named.iter().flat_map(|named| &named.addresses);
         // A node's own name is often one of 127.0.0.0/8 in its own /etc/hosts.
@@ -229,7 +229,7 @@ impl Names {
         self.literal.iter().chain(named).copied()
     }
 
-    /// The peers, as far as this node can reach them.
+    /// The peers, with the addresses that this node can reach.
     pub fn configured(&self) -> Configured {
         let literal = self.literal.iter().map(|peer| BTreeSet::from([*peer]));
         let named = self.named.iter().map(|named| match self.own {
@@ -241,9 +241,9 @@ impl Names {
 }
 
 impl Named {
-    /// When it is to be looked up again; none: at once.
+    /// When to look it up again; none: at once.
     fn due(&self, members: &BTreeSet<SocketAddr>) -> Option<Instant> {
-        let pause = if self.addresses.is_empty() || self.is_lamented {
+        let pause = if self.addresses.is_empty() || self.is_reported {
             UNRESOLVED
         } else if self.addresses.is_disjoint(members) {
             UNMET
@@ -253,7 +253,7 @@ impl Named {
         self.asked.map(|asked| asked + pause)
     }
 
-    /// Its addresses, as far as a socket at `own` can send to them.
+    /// The addresses that a socket at `own` can send to.
     fn reachable(&self, own: SocketAddr) -> BTreeSet<SocketAddr> {
         let is_loopback = |ip: IpAddr| ip.is_loopback() && !own.ip().is_loopback();
         let addresses = self.addresses.iter().copied();

@@ -1,4 +1,4 @@
-//! The two sockets.
+//! The sockets for messages and probes.
 
 use std::{
     future::pending,
@@ -14,21 +14,21 @@ use speaker_core::cluster::Endpoints;
 use tokio::net::UdpSocket;
 use tracing::debug;
 
-/// The port of messages, where none is given; probes use the next one.
+/// The default port for messages; probes use the next one.
 pub const PORT: u16 = 7946;
-/// A datagram is not larger: a message that another node passes on may be fragmented.
+/// The longest datagram. IP may fragment a message that another node passes on.
 const LONGEST: usize = 4_096;
-/// What a burst of messages, such as the claims of thousands of VIPs, may take in the kernel.
+/// Bytes in the kernel for a burst of messages, such as the claims of thousands of VIPs.
 const BACKLOG: usize = 4 << 20;
 
-/// Something came from another node.
+/// What has come from another node.
 #[derive(Debug)]
 pub enum Datagram {
-    /// To the port of messages, still sealed.
+    /// A message, still sealed.
     Message(SocketAddr, Vec<u8>),
-    /// To the port of probes: a reply, or a probe that no XDP program has answered.
+    /// A probe that no XDP program has answered, or the reply to one.
     Probe(SocketAddr, [u8; probe::LENGTH]),
-    /// To the port of probes, and of another length than a probe has.
+    /// Something else on the port for probes, by its length.
     NoProbe,
 }
 
@@ -38,23 +38,23 @@ pub struct Sockets {
     endpoints: Endpoints,
     messages: Socket,
     probes: Socket,
-    /// Which of the two was read last, so that neither is kept waiting by the other.
+    /// Which of the two was read last, so that they take turns.
     was_probes: AtomicBool,
 }
 
-/// One socket: to wait for what it receives, and to send without waiting.
+/// One socket: its receiving end is awaited, its sending end never blocks.
 #[derive(Debug)]
 struct Socket {
     incoming: UdpSocket,
     outgoing: StdSocket,
 }
 
-/// Where the others reach this node: the given address, or the one from which the kernel would send
-/// to a peer.
+/// Where the other nodes reach this one: the given address, or the one from which the kernel would
+/// send to a peer.
 ///
 /// # Errors
 ///
-/// There is no way to the peer.
+/// There is no route to the peer.
 pub fn endpoint(bind: Option<SocketAddr>, peer: Option<SocketAddr>) -> Result<SocketAddr> {
     if let Some(bind) = bind.filter(|bind| !bind.ip().is_unspecified()) {
         return Ok(bind);
@@ -78,7 +78,7 @@ pub fn endpoint(bind: Option<SocketAddr>, peer: Option<SocketAddr>) -> Result<So
 }
 
 impl Sockets {
-    /// Opens the socket of messages at this address, and that of probes one port further.
+    /// Opens the socket for messages at this address, and that for probes on the next port.
     ///
     /// # Errors
     ///
@@ -96,12 +96,12 @@ impl Sockets {
         })
     }
 
-    /// Where the others reach this node.
+    /// Where the other nodes reach this one.
     pub fn endpoints(&self) -> Endpoints {
         self.endpoints
     }
 
-    /// Sends what was sealed; what cannot be sent now is lost, as on the way.
+    /// Sends a sealed message. If it cannot be sent now it is lost, as it may be on the network.
     pub fn send_message(&self, to: SocketAddr, sealed: &[u8]) {
         told(to, self.messages.outgoing.send_to(sealed, to));
     }
@@ -111,7 +111,7 @@ impl Sockets {
         told(to, self.probes.outgoing.send_to(probe, to));
     }
 
-    /// The next datagram, from one socket and the other in turn.
+    /// The next datagram, from the two sockets in turn.
     pub async fn next(&self) -> Datagram {
         loop {
             tokio::select! {
@@ -133,7 +133,7 @@ impl Sockets {
         }
     }
 
-    /// The next datagram that is there already.
+    /// The next datagram that has already arrived.
     pub fn try_next(&self) -> Option<Datagram> {
         if self.was_probes.load(Ordering::Relaxed) {
             self.try_message().or_else(|| self.try_probe())

@@ -23,8 +23,8 @@ fn a_plain_user_is_told_which_capabilities_are_missing() {
         let host = lab.host("laptop")?;
         let manifests = Manifests::new()?;
         let expected = [
-            "error: not privileged: speaker needs CAP_BPF and CAP_PERFMON and CAP_NET_ADMIN",
-            "run it as root (`sudo speaker …`), or grant the capabilities",
+            "error: not privileged: speaker needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN to",
+            "run it as root (`sudo speaker …`), or grant it CAP_BPF",
         ];
         // Reachable for other users, wherever it was built.
         host.command("mkdir").arg("/run/bin").run()?;
@@ -124,7 +124,7 @@ fn a_bad_argument_is_refused_by_its_name() {
                 "fast",
                 "[possible values: auto, native, generic]",
             ),
-            ("--refresh", "often", "expected number at 0"),
+            ("--refresh", "often", "expected a duration with its unit"),
             ("--http", "everywhere", "expected an IP address with a port"),
             (
                 "--log-level",

@@ -303,7 +303,7 @@ fn detach_removes_everything_and_is_refused_while_an_agent_runs() {
         asker.stop()?.assert_none_answered(10);
 
         let again = node.speaker("detach")?.run()?;
-        assert!(again.contains("nothing to do"), "{again}");
+        assert!(again.contains("nothing to detach"), "{again}");
         node.start()?;
         assert_eq!(node.state(VIPS[0])?, "answering");
         Ok(())
