@@ -1,4 +1,4 @@
-//! The end of the start: what an earlier agent left is this one's, or removed.
+//! The last step of the start: removes what an earlier agent left and this one does not use.
 
 use std::time::{Duration, Instant};
 
@@ -6,19 +6,19 @@ use tracing::{info, warn};
 
 use crate::kernel::Kernel;
 
-/// How long to wait before what could not be removed is tried again.
+/// The wait before trying again what failed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Whether it is done.
+/// Whether, and when, to remove it.
 pub(super) struct Adoption {
-    /// When it is tried next; none: it is done.
+    /// When to try next; none: it is done.
     due: Option<Instant>,
-    /// What went wrong the last time, which is told once.
+    /// The last error, which is logged once.
     failure: Option<String>,
 }
 
 impl Adoption {
-    /// To be finished as soon as the node is settled.
+    /// Due as soon as the node is settled.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             due: Some(now),
@@ -30,12 +30,12 @@ impl Adoption {
         self.due.is_none()
     }
 
-    /// When it is to be tried next.
+    /// When to try next.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Finishes it, if it is due.
+    /// Tries, if it is due.
     pub(super) fn finish(&mut self, kernel: &mut Kernel, now: Instant) {
         if self.due.is_none_or(|due| due > now) {
             return;

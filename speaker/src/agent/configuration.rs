@@ -1,4 +1,4 @@
-//! The configuration, as far as it is valid, and what of it is not.
+//! The configuration: what of it is valid, and what is refused.
 
 use speaker_core::intent::{Intent, Terms, Wanted};
 
@@ -6,7 +6,7 @@ use crate::source::Change;
 
 pub(super) struct Configuration {
     pub(super) intent: Intent,
-    /// What the source refuses, by itself or for what it contradicts.
+    /// What the source refuses, and why.
     refused: Vec<String>,
     updates: u64,
     errors: u64,
@@ -22,7 +22,7 @@ impl Configuration {
         }
     }
 
-    /// Takes in what has become different. Whether nodes may be asked for something else by that.
+    /// Applies a change. Returns whether it may change what nodes are to announce.
     pub(super) fn take(&mut self, change: Change) -> bool {
         let mut matters = false;
         for key in &change.delete {
@@ -37,7 +37,7 @@ impl Configuration {
         matters
     }
 
-    /// What a node is to announce, should it own it.
+    /// What a node is to announce if it owns it.
     pub(super) fn wanted(&self, node: &str) -> Wanted {
         self.intent.wanted(&self.intent.node(node))
     }
@@ -47,12 +47,12 @@ impl Configuration {
         &self.refused
     }
 
-    /// How often it was told of.
+    /// How many changes came in.
     pub(super) fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// How often it was told of with something refused.
+    /// How many of them had something refused.
     pub(super) fn errors(&self) -> u64 {
         self.errors
     }

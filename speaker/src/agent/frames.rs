@@ -1,4 +1,4 @@
-//! What the program tells of frames: to the node, and to whoever watches.
+//! The program's events about frames, for the node and for watchers.
 
 use std::{
     collections::BTreeMap,
@@ -18,18 +18,17 @@ use crate::{
     kernel, netlink,
 };
 
-/// Frames that a slow watcher may lag behind.
+/// How many frames a slow watcher may lag behind.
 const BACKLOG: usize = 4096;
 
-/// How often somebody who watches is told of frames that were lost.
+/// How often watchers are told of lost frames.
 const LOSSES: Duration = Duration::from_millis(200);
 
-/// Who watches.
+/// The watchers.
 pub(super) struct Taps {
     sender: broadcast::Sender<WatchLine>,
     names: BTreeMap<u32, String>,
-    /// How many events the ring had no room for, and when that was read; none while nobody
-    /// watches.
+    /// How many events the ring has dropped, and when that was read; none while nobody watches.
     lost: Option<(u64, Instant)>,
 }
 
@@ -50,10 +49,10 @@ impl Taps {
         self.sender.receiver_count() > 0
     }
 
-    /// Passes an event on to all that watch.
+    /// Passes an event on to all watchers.
     pub(super) fn tell(&mut self, event: &Event) {
         if !self.watched() {
-            // Interfaces may be renamed until the next one comes.
+            // Interfaces may be renamed before the next watcher comes.
             self.names.clear();
             return;
         }
@@ -72,7 +71,7 @@ impl Taps {
             length: event.length,
             frame: snapshot(event).to_vec(),
         };
-        // Nobody listens: the last one has just gone.
+        // An error means that the last watcher has just gone.
         let _ = self.sender.send(WatchLine::Frame(record));
     }
 
@@ -81,8 +80,8 @@ impl Taps {
         self.lost.map(|(_, at)| at + LOSSES)
     }
 
-    /// Tells all that watch how many events the ring has lost since they were last told. The first
-    /// look must come before the tap is opened.
+    /// Tells all watchers how many events the ring has dropped since they were last told. The first
+    /// call must come before the tap is opened.
     pub(super) fn tell_losses<E>(
         &mut self,
         count: impl FnOnce() -> Result<u64, E>,
@@ -106,7 +105,7 @@ impl Taps {
     }
 }
 
-/// What an event on this port tells of another MAC that claims a VIP: which, and whose.
+/// The claim of a VIP by another MAC that an event on this port reports: the entry, and the MAC.
 pub(super) fn claim(event: &Event, port: Option<u32>) -> Option<(Entry, Mac)> {
     if event.kind != EventKind::Claimed {
         return None;
@@ -141,7 +140,7 @@ fn reason(number: u8) -> Option<String> {
     Reason::from_number(number).map(|reason| reason.text().to_owned())
 }
 
-/// The moment of an event of the kernel, in nanoseconds since the Unix epoch.
+/// The time of a kernel event, in nanoseconds since the Unix epoch.
 fn wall_clock(event_ns: u64) -> u64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -40,24 +40,24 @@ pub use ownership::Options as Membership;
 pub use report::pinned;
 pub use start::{Options, Source};
 
-/// How long commands are carried out without a look at what else has happened: less than what
-/// would make the cluster take this agent for one that stood still.
+/// How long commands are carried out before other events get their turn: short enough that the
+/// cluster does not take this agent for one that stalled.
 const SLICE: Duration = Duration::from_millis(10);
-/// How often what is due is looked at while nothing may be announced.
+/// How often due work is looked at while nothing may be announced.
 const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 
 /// Everything that can happen to the agent.
 #[derive(Debug)]
 enum Event {
-    /// Something about ownership: a message, a probe, or a time that has come.
+    /// Something about ownership: a message, a probe, or a timer.
     Ownership(Happening),
-    /// Something that the node has planned is due, or commands are left over.
+    /// Something that the node has planned is due, or commands are left.
     Due,
     /// A link has changed.
     Link(LinkChange),
     /// The configuration has changed.
     Configuration(Change),
-    /// The program tells of a frame.
+    /// The program reports a frame.
     Frame(Box<layout::Event>),
     /// Somebody asks over a socket.
     Request(Request),
@@ -80,8 +80,8 @@ pub async fn run(options: Options) -> Result<()> {
             return Ok(());
         }
         agent.settle();
-        // Events that are always ready never give way to the timers and sockets: until all were
-        // done, no timer would tick and no probe be seen, and the lease would lapse.
+        // A run of events that are always ready would keep the runtime from its timers and sockets,
+        // and the lease would lapse.
         yield_now().await;
     }
 }
@@ -92,12 +92,12 @@ struct Agent {
     name: String,
     configuration: Configuration,
     ownership: Ownership,
-    /// Whether the program runs on each link may have changed since the others were last told.
+    /// Where the program runs may have changed since the other nodes were last told.
     reattached: bool,
     /// The intent or the links have changed since candidates were last looked for.
     replan: bool,
     taps: Taps,
-    /// None where the configuration is no cluster's; and so is what follows.
+    /// This and the next are none where the configuration does not come from a cluster.
     publisher: Option<Publisher>,
     reach: Option<Reach>,
     /// When there is something to publish.
@@ -118,7 +118,7 @@ impl Agent {
     /// The next event, the most urgent first: what keeps the lease, then what moves VIPs, then what
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
-        // What may not be announced now waits for the lease, which is renewed by what happens.
+        // Announcements wait for the lease, which only other events can renew.
         let idle = match self.hands.shell.stands() {
             true => Duration::ZERO,
             false => WITHOUT_LEASE,
@@ -146,15 +146,15 @@ impl Agent {
             change = self.links.recv() => match change {
                 Some(change) => Ok(Event::Link(change)),
                 None => bail!(
-                    "the netlink subscription is lost, and links are no longer followed: start \
-                     the agent again"
+                    "the netlink subscription is lost, and links are no longer followed: restart \
+                     the agent"
                 ),
             },
             change = self.changes.recv() => match change {
                 Some(change) => Ok(Event::Configuration(change)),
                 None => bail!(
-                    "the task that follows the configuration has ended: start the agent again, \
-                     and report this as a bug"
+                    "the task that follows the configuration has ended: restart the agent, and \
+                     report this as a bug"
                 ),
             },
             () = due => Ok(Event::Due),
@@ -201,11 +201,12 @@ impl Agent {
         }
     }
 
-    /// Brings the kernel and the network to what the node has decided, or some of the way.
+    /// Brings the kernel and the network to what the node has decided, or part of the way.
     fn settle(&mut self) {
         let end = Instant::now() + SLICE;
         while Instant::now() < end {
-            // All results are in before the node decides anew: each decision looks at everything.
+            // The node decides again only when all results are in: each decision looks at
+            // everything.
             if let Some(command) = self.hands.node.next_command() {
                 if let Some(input) = self.hands.shell.carry_out(command) {
                     self.reattached |=
@@ -240,7 +241,7 @@ impl Agent {
             let kernel = &mut self.hands.shell.kernel;
             self.adoption.finish(kernel, Instant::now());
         }
-        // Who may not answer does not claim to.
+        // A node that may not answer does not announce.
         if !self.hands.shell.stands() {
             self.tap();
             return;
@@ -256,7 +257,7 @@ impl Agent {
         self.tap();
     }
 
-    /// Tells the cluster of what this node does.
+    /// Publishes what this node does, for the cluster's users.
     fn publish(&mut self) {
         if let Some(publisher) = &mut self.publisher
             && self.settled
@@ -266,7 +267,7 @@ impl Agent {
         }
     }
 
-    /// Whether something is left to be done that waits for nothing.
+    /// Whether there is work that waits for nothing.
     fn has_work(&self) -> bool {
         self.hands.node.is_behind() || self.ownership.has_untold()
     }
@@ -283,8 +284,7 @@ impl Agent {
         self.ownership.tell_vips(&mut self.hands);
     }
 
-    /// Opens the tap while somebody watches, and closes it when the last one is gone. Tells them
-    /// what the ring has lost.
+    /// Opens the tap while there are watchers, and tells them what the ring has dropped.
     fn tap(&mut self) {
         let maps = self.hands.shell.kernel.maps_mut();
         let lost = || maps.count(Reason::EventLost);
@@ -308,14 +308,13 @@ impl Agent {
             let wanted = self.configuration.wanted(&self.name);
             self.hands.node.handle(Input::Wanted(wanted), now);
             self.replan = true;
-            // What this node no longer owns under its present name is silent before the cluster
-            // hears.
+            // What this node no longer owns falls silent before the cluster hears of it.
             self.hands.hurry();
         }
     }
 
     fn answer(&mut self, request: Request) {
-        // Who asked may be gone: then nobody needs the answer.
+        // If the asker is gone, nobody needs the answer.
         match request {
             Request::Health(reply) => drop(reply.send(self.health())),
             Request::Report(reply) => drop(reply.send(self.report())),

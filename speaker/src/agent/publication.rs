@@ -1,4 +1,4 @@
-//! What the cluster is told of this node.
+//! What this node reports to the API server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,13 +17,13 @@ use super::{
 };
 use crate::kubernetes::publish::{Judgement, Publication};
 
-/// At most this often: what happens in between is not worth a word.
+/// The shortest time between two publications.
 const PACE: Duration = Duration::from_millis(100);
 
-/// The way to whoever writes to the API server.
+/// Hands publications to the task that writes to the API server.
 pub(super) struct Publisher {
     publications: watch::Sender<Option<Publication>>,
-    /// The numbers of all that matters when this was last looked at.
+    /// The editions of all that matters, as of the last publication.
     editions: Option<[u64; 3]>,
     looked: Instant,
 }
@@ -37,7 +37,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes what has changed, or says when it may.
+    /// Publishes what has changed, or returns when it may.
     pub(super) fn publish(
         &mut self,
         configuration: &Configuration,
@@ -107,7 +107,7 @@ fn publication(
             elsewhere.extend(it.services.iter().cloned());
             continue;
         }
-        // That nobody serves it is no failure of announcing it.
+        // A Service without endpoints is no failure to announce.
         let unserved = it.refusal_on(name) == Some(NotAnnounced::NoEndpoint);
         let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip);
         if (is_own || is_vacant)

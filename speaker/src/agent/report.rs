@@ -1,4 +1,4 @@
-//! What the node knows and what the kernel has counted, put together.
+//! Reports: what the node knows and what the kernel has counted.
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Instant};
 
@@ -68,7 +68,7 @@ pub(super) fn report(
     })
 }
 
-/// What the pins tell while no agent runs.
+/// The report of the pinned maps, while no agent runs.
 ///
 /// # Errors
 ///
@@ -151,7 +151,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
     })
 }
 
-/// The counters of all slots that VIPs have, in one call: there may be tens of thousands.
+/// The counters of all slots in use, in one system call: there may be tens of thousands.
 fn counters(vips: &[VipStatus], maps: &Maps) -> Result<Vec<Counters>> {
     let places = vips.iter().flat_map(|vip| &vip.places);
     let slots = places.filter_map(|place| place.slot);
@@ -173,7 +173,6 @@ fn counted(status: VipStatus, owner: Option<String>, counters: &[Counters]) -> V
     }
 }
 
-/// Whether the API server answers.
 fn api_server(reach: &Reach) -> ApiServerReport {
     let away = reach.away().map(|away| AwayReport {
         for_ms: ago(away.since),
@@ -182,7 +181,6 @@ fn api_server(reach: &Reach) -> ApiServerReport {
     ApiServerReport { away }
 }
 
-/// Another node, as the report has it.
 fn member(member: Member) -> MemberReport {
     let links = member.links.into_iter();
     let usable = links.filter(|link| link.obstacle.is_none());

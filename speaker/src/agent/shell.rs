@@ -1,4 +1,4 @@
-//! Carries the node's commands out.
+//! Carries out the node's commands.
 
 use anyhow::{Context as _, Result};
 use speaker_common::lease::{Tenure, tenure};
@@ -47,24 +47,24 @@ impl Shell {
             joined: self
                 .groups
                 .joined()
-                .context("the kernel does not list the IPv6 groups of an earlier agent")?
+                .context("cannot list the IPv6 groups that an earlier agent joined")?
                 .into_iter()
                 .collect(),
             in_time: self.stands(),
         })
     }
 
-    /// Whether the program answers for what it is told to, now.
+    /// Whether the lease lets the program answer now.
     pub(super) fn stands(&self) -> bool {
         tenure(&self.lease.agent(), &self.lease.peers(), kernel::now()) == Tenure::Valid
     }
 
-    /// How the lease stands, now.
+    /// The state of the lease now.
     pub(super) fn lease_report(&self) -> LeaseReport {
         LeaseReport::new(&self.lease.agent(), &self.lease.peers(), kernel::now())
     }
 
-    /// Carries a command out; what the node must know of the result comes back.
+    /// Carries out a command, and returns what the node must know of the result.
     pub(super) fn carry_out(&mut self, command: Command) -> Option<Input> {
         debug!(?command, "command");
         let maps = self.kernel.maps_mut();
@@ -75,7 +75,7 @@ impl Shell {
             }
             Command::Attach(interface) => return Some(self.attach(interface)),
             Command::Look(interface) => match self.kernel.still_runs(interface) {
-                // What is gone is told by rtnetlink.
+                // rtnetlink reports links that are gone.
                 Ok(true) | Err(AttachError::NoSuchLink { .. }) => Ok(()),
                 Ok(false) => return Some(Input::Detached(interface)),
                 Err(error) => Err(error.into()),
@@ -115,7 +115,7 @@ impl Shell {
         None
     }
 
-    /// Sends announcements; what became of each, in their order.
+    /// Sends announcements, and returns what became of each, in their order.
     pub(super) fn announce(&self, announcements: &[Announcement]) -> Vec<Delivery> {
         let deliveries = self.sender.send(announcements);
         for (announcement, delivery) in announcements.iter().zip(&deliveries) {
@@ -170,7 +170,7 @@ fn tell(notice: &Notice) {
         Notice::NotAnnounced(vip, reason) => warn!("{vip} is not announced: {reason}"),
         Notice::Refused(reason) => warn!("{reason}"),
         Notice::TakenOff(link) => {
-            warn!("somebody else took the program off {link}: attaching it again");
+            warn!("something else detached the program from {link}: attaching it again");
         }
         Notice::Conflict(vip, mac) => warn!(
             "{} also claims {vip}: another host uses this address; remove it there",

@@ -1,4 +1,4 @@
-//! What the agent is started with, and how.
+//! Starting the agent.
 
 use std::{
     collections::BTreeSet,
@@ -47,11 +47,11 @@ pub struct Options {
     pub node_name: String,
     /// Where the configuration is.
     pub source: Source,
-    /// What decides beside the objects of the configuration.
+    /// What decides besides the objects of the configuration.
     pub terms: Terms,
     /// The interfaces to use; none: the usual ones.
     pub interfaces: BTreeSet<String>,
-    /// Where the program runs.
+    /// In which mode the program is attached.
     pub mode: ModeChoice,
     /// The bpf file system.
     pub bpffs: PathBuf,
@@ -59,7 +59,7 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Where HTTP is served.
     pub http: Option<SocketAddr>,
-    /// Between two announcements of a VIP.
+    /// The time between two announcements of a VIP.
     pub refresh: Duration,
     /// The level of the traced build; none: the normal one.
     pub ebpf_log_level: Option<tracing::Level>,
@@ -96,7 +96,7 @@ impl Agent {
             ebpf_log_level,
             membership,
         } = options;
-        // Before what only fails because of it.
+        // First: most other steps would fail for lack of these.
         kernel::check()?;
         DirBuilder::new()
             .recursive(true)
@@ -143,7 +143,7 @@ impl Agent {
             Ownership::start(&node_name, membership, &state_dir, &mut hands).await?;
         let links = links.into_iter().collect();
         hands.node.handle(Input::Links(links), now);
-        // Others are to count on this node from the moment that they meet it.
+        // The other nodes learn of this node's links when they meet it.
         ownership.tell_links(&mut hands);
         let (changed, changes) = mpsc::channel(1);
         let cluster = match source {
@@ -194,7 +194,7 @@ impl Agent {
     }
 }
 
-/// What sets this node's refreshes apart from those of others.
+/// Keeps this node's refreshes from coinciding with those of other nodes.
 fn seed(node_name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     node_name.hash(&mut hasher);

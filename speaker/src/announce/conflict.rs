@@ -1,4 +1,4 @@
-//! Asks the wire whether anybody answers for VIPs.
+//! Checks whether another host on the network uses VIPs.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -18,10 +18,10 @@ use speaker_core::{announce::conflict_probe, describe::Description, plan::Place}
 
 use super::packet::{self, Outgoing};
 
-/// How often it is asked: RFC 5227 §1.1, PROBE_NUM.
+/// Probes for each VIP (RFC 5227 §1.1, PROBE_NUM).
 const PROBES: u32 = 3;
-/// Between two questions. RFC 5227 wants a second or two, for hosts that boot; who is asked about
-/// here has answered for a while.
+/// The time between two probes. RFC 5227 wants a second or two, for hosts that are booting; here,
+/// only hosts that have used the address for a while matter.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Whether another host has one of these VIPs on its link. Takes 300 ms, unless one has.
@@ -58,8 +58,8 @@ pub fn is_claimed(places: &[(Place, Mac)]) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A socket that receives the ARP and Neighbor Discovery frames of a link, and none of the rest of
-/// its traffic: reading that would take all the time that there is.
+/// A socket that receives only the ARP and Neighbor Discovery frames of a link: reading all of its
+/// traffic could take all the time.
 fn open(link: u32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     socket.set_nonblocking(true)?;
@@ -75,7 +75,7 @@ fn filter() -> [SockFilter; 10] {
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    // Where a jump leads is counted from the next instruction.
+    // Jumps are relative to the next instruction.
     [
         SockFilter::new(LOAD_HALF, 0, 0, 12),
         SockFilter::new(IF_EQUAL, 6, 0, libc::ETH_P_ARP as u32),
@@ -90,7 +90,7 @@ fn filter() -> [SockFilter; 10] {
     ]
 }
 
-/// Whether such a frame comes on any of the links before the end.
+/// Whether such a frame arrives on any of the links before the end.
 fn hears(
     sockets: &BTreeMap<u32, Socket>,
     end: Instant,
@@ -109,7 +109,7 @@ fn hears(
             Err(Errno::EINTR) => {}
             result => drop(result?),
         }
-        // One frame of each link at a time: none is kept waiting by another.
+        // One frame of each link at a time, so that no link delays another.
         for (link, mut socket) in sockets {
             match socket.read(&mut buffer) {
                 Ok(length) if such(*link, &buffer[..length]) => return Ok(true),

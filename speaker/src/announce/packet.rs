@@ -15,8 +15,8 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// Sends frames in their order, without waiting, and returns how many were sent: at least one.
-/// The error is the first frame's; that of a later one ends the sending before it, and is found
-/// by sending from there again.
+/// An error is that of the first frame. An error of a later one ends the call before it, and comes
+/// back when the rest is sent.
 pub(super) fn send(socket: BorrowedFd<'_>, frames: &[Outgoing<'_>]) -> Result<usize, Errno> {
     let mut addresses: Vec<_> = frames.iter().map(address).collect();
     let mut parts: Vec<_> = frames
@@ -52,7 +52,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, frames: &[Outgoing<'_>]) -> Result<us
     Errno::result(sent).map(|sent| sent as usize)
 }
 
-/// Gives a packet socket all frames of a link.
+/// Binds a packet socket to a link, of which it then gets all frames.
 pub(super) fn bind(socket: BorrowedFd<'_>, link: u32) -> Result<(), Errno> {
     let mut address = address(&Outgoing { link, frame: &[] });
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
@@ -70,7 +70,7 @@ pub(super) fn bind(socket: BorrowedFd<'_>, link: u32) -> Result<(), Errno> {
 fn address(outgoing: &Outgoing<'_>) -> libc::sockaddr_ll {
     /// Where a frame has its EtherType.
     const ETHER_TYPE: usize = 12;
-    // The kernel's hooks on the way out see the frame under this protocol.
+    // The protocol under which the kernel's egress hooks see the frame.
     let protocol = outgoing
         .frame
         .get(ETHER_TYPE..)

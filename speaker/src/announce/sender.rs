@@ -12,7 +12,7 @@ use speaker_core::announce::{Announcement, Outcome};
 
 use super::packet::{self, Outgoing};
 
-/// In bytes, for frames that wait in the queues of links: some thousands of them.
+/// Bytes for frames in the queues of links: room for some thousands.
 const SEND_BUFFER: usize = 4 << 20;
 
 /// One packet socket, for all links. It receives nothing.
@@ -26,13 +26,13 @@ pub struct Sender {
 pub struct Delivery {
     /// How many were sent.
     pub frames: usize,
-    /// Why another was not: the link is down (`ENETDOWN`), is gone (`ENXIO`, `ENODEV`), or takes
-    /// no more for now (`ENOBUFS`, `EAGAIN`).
+    /// Why one was not: the link is down (`ENETDOWN`), is gone (`ENXIO`, `ENODEV`), or takes no
+    /// more for now (`ENOBUFS`, `EAGAIN`).
     pub error: Option<Errno>,
 }
 
 impl Delivery {
-    /// What the announcer is to be told.
+    /// The outcome for the announcer.
     pub const fn outcome(&self) -> Outcome {
         match self.frames {
             0 => Outcome::Failed,
@@ -48,18 +48,17 @@ impl Sender {
     ///
     /// `EPERM` without CAP_NET_RAW.
     pub fn new() -> io::Result<Self> {
-        // A socket of protocol 0 is given no frames, and costs those of others nothing.
+        // A socket of protocol 0 receives nothing, and costs other traffic nothing.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-        // Needs CAP_NET_ADMIN; with the default, a batch may have to be sent in several tries.
+        // Needs CAP_NET_ADMIN; with the default size, a batch may need several attempts.
         if let Err(error) = setsockopt(&socket, SndBufForce, &SEND_BUFFER) {
             tracing::debug!(%error, "announcements: the send buffer keeps its default size");
         }
         Ok(Self { socket })
     }
 
-    /// Sends a batch without ever waiting: a frame that cannot be sent now is not sent. Returns
-    /// one delivery for each announcement, in their order; those of one link are not held up by
-    /// the failures of another.
+    /// Sends a batch without waiting: a frame that cannot be sent now is dropped. Returns one
+    /// delivery for each announcement, in their order. Failures on one link do not hold up another.
     pub fn send(&self, announcements: &[Announcement]) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         deliveries.resize_with(announcements.len(), Delivery::default);

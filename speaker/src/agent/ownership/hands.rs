@@ -1,4 +1,4 @@
-//! What ownership is carried out with: the node and its shell.
+//! The node and its shell, through which ownership acts.
 
 use std::{
     net::IpAddr,
@@ -19,15 +19,13 @@ use tracing::debug;
 use super::{super::shell::Shell, net::Net};
 use crate::kernel;
 
-/// What is done is done by these.
 pub(in super::super) struct Hands {
     pub(in super::super) node: Node,
     pub(in super::super) shell: Shell,
 }
 
 impl Hands {
-    /// What a former agent left in the kernel. Where its lease is over, what it owned is taken back
-    /// first.
+    /// What an earlier agent left in the kernel; none if none has run.
     pub(super) fn adopted(&mut self) -> Result<Option<Adopted>> {
         let lease = self.read_lease();
         let agent = self.shell.lease.agent();
@@ -95,7 +93,7 @@ impl Hands {
         self.hurry();
     }
 
-    /// Does at once what must be done before anybody is told.
+    /// Carries out at once what must be done before any other node hears of it.
     pub(in super::super) fn hurry(&mut self) {
         while let Some(command) = self.node.next_urgent() {
             if let Some(input) = self.shell.carry_out(command) {

@@ -1,7 +1,7 @@
-//! Which nodes this one knows of, kept on disk.
+//! The nodes that this one has met, kept on disk.
 //!
-//! Each node need only be told of one other, and learns of the rest when it joins. Should that other
-//! one be away when it starts again, these are what it looks for.
+//! A node need only be configured with one other, and learns of the rest when it joins. If that one
+//! is down at the next start, it looks for these.
 
 use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path, sync::mpsc, thread};
 
@@ -20,12 +20,12 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// What was kept last. What cannot be read is said and left out: it is only a help.
+    /// Opens the file. If it cannot be read, that is logged, and the start goes on without it.
     pub(super) fn open(state_dir: &Path) -> Result<(Self, Addresses)> {
         let path = state_dir.join(state::MEMBERS);
         let known = load(&path).unwrap_or_else(|error| {
             warn!(
-                "{}: {error}; only configured nodes are looked for",
+                "cannot read {}: {error}; looking for configured nodes only",
                 path.display()
             );
             Addresses::new()
@@ -35,8 +35,8 @@ impl Members {
             while let Ok(members) = changes.recv() {
                 if let Err(error) = keep(&path, &members) {
                     warn!(
-                        "{} cannot be written, so that only configured nodes are looked for at the \
-                         next start: {error}",
+                        "cannot write {}: {error}; the next start will look for configured nodes \
+                         only",
                         path.display()
                     );
                 }
@@ -45,7 +45,7 @@ impl Members {
         thread::Builder::new()
             .name("members".into())
             .spawn(write)
-            .context("the thread that writes down the members")?;
+            .context("cannot start the thread that keeps the members on disk")?;
         Ok((Self { writer }, known))
     }
 
@@ -55,7 +55,7 @@ impl Members {
     }
 }
 
-/// Lines of a name and an address.
+/// Reads lines of a name and an address.
 fn load(path: &Path) -> io::Result<Addresses> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Addresses::new()),
@@ -68,7 +68,7 @@ fn load(path: &Path) -> io::Result<Addresses> {
     Ok(text.lines().filter_map(member).collect())
 }
 
-/// Replaces the file, at once or not at all.
+/// Replaces the file atomically.
 fn keep(path: &Path, members: &Addresses) -> io::Result<()> {
     let lines = members.iter().map(|(name, at)| format!("{name} {at}\n"));
     let new = path.with_file_name(state::NEW_MEMBERS);

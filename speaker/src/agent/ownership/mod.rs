@@ -1,27 +1,28 @@
-//! This node's part in the cluster: carries [`Cluster`]'s commands out.
+//! This node's part in the cluster: feeds [`Cluster`], and carries out its commands.
 
 mod hands;
 mod members;
 mod net;
+mod start;
 mod verbs;
 mod vips;
 
 pub(super) use hands::Hands;
+pub use start::Options;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     future::pending,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    path::PathBuf,
+    time::{Duration, Instant},
 };
 
-use anyhow::Result;
 use speaker_common::wire::Mac;
 use speaker_core::{
     cluster::{
-        self, Claimant, Cluster, Command, Config, Configured, Endpoints, Event, Failback, Input,
-        Life, LinkInfo, Member, NodeName, Settings, Stop, Timing,
+        self, Claimant, Cluster, Command, Configured, Event, Input, LinkInfo, Member, NodeName,
+        Stop,
     },
     node,
 };
@@ -30,185 +31,71 @@ use tracing::{info, warn};
 
 use crate::{
     announce,
-    peers::{Datagram, Lookup, Names, Peer},
-    state,
+    peers::{Datagram, Lookup, Names},
     timer::until,
 };
-use members::{Addresses, Members};
+use members::Members;
 use net::Net;
 
 /// How often the key file is reloaded.
 const KEYS: Duration = Duration::from_secs(2);
 
-/// How this node takes part.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Other nodes; none: this node is alone, or `follow` is set.
-    pub peers: Vec<Peer>,
-    /// The configuration says which nodes there are ([`Ownership::set_peers`]).
-    pub follow: bool,
-    /// Where the others reach this node.
-    pub bind: Option<SocketAddr>,
-    /// The cluster's keys.
-    pub key_file: Option<PathBuf>,
-    /// The times.
-    pub settings: Settings,
-    /// When VIPs go back to a better candidate.
-    pub failback: Failback,
-    /// Ask the wire before a VIP is claimed that nobody has owned.
-    pub check_first: bool,
-    /// Hand the VIPs over when the agent is stopped.
-    pub hand_over: bool,
-}
-
-/// A VIP that the wire was asked for, and whether nobody answered for it.
+/// A VIP whose use on the network was checked, and whether it is free.
 type Checked = (IpAddr, bool);
 
-/// Everything about ownership that can happen by itself.
+/// Everything that can happen to ownership by itself.
 #[derive(Debug)]
 pub(super) enum Happening {
-    /// It is time.
+    /// The cluster's timer has expired.
     Due,
-    /// Something came from another node.
+    /// A datagram has come in.
     Datagram(Datagram),
-    /// It is time to look at the key file.
+    /// The key file is to be reloaded.
     Keys,
-    /// Peers' names are to be looked up, or one has been.
+    /// Peers' names are to be looked up, or one has been looked up.
     Names(Lookup),
-    /// The wire has been asked for a VIP, which is free or not.
+    /// A VIP was checked for use on the network; whether it is free.
     Checked(IpAddr, bool),
 }
 
 pub(super) struct Ownership {
     name: NodeName,
     cluster: Cluster,
-    /// None where this node is alone.
+    /// None if this node is alone.
     net: Option<Net>,
     names: Names,
-    /// None where the configuration says which nodes there are.
+    /// None if the configuration names the nodes.
     members: Option<Members>,
     drained: PathBuf,
     draining: bool,
     hand_over: bool,
     restart_grace: Duration,
-    /// Counts what may matter to whoever is told of owners and members.
+    /// Counts changes of owners and members.
     edition: u64,
-    /// What [`Cluster::members_version`] was when candidates were last looked for.
+    /// [`Cluster::members_version`] as of the last planning.
     news: u64,
-    /// The links that the others have been told of.
+    /// The links that the other nodes have been told of.
     links: Vec<LinkInfo>,
-    /// The VIPs as they are, those that the cluster has been told of, and where these differ.
+    /// The VIPs as planned, as the cluster was told of them, and those where the two differ.
     vips: BTreeMap<IpAddr, cluster::Placement>,
     told: BTreeMap<IpAddr, cluster::Placement>,
     untold: VecDeque<IpAddr>,
     planned: bool,
-    /// This node has met the others, at least once.
+    /// This node has joined the others at least once.
     joined: bool,
-    /// Where the answers to [`Command::Check`] come from.
+    /// The results of [`Command::Check`].
     checked: (
         mpsc::UnboundedSender<Checked>,
         mpsc::UnboundedReceiver<Checked>,
     ),
-    /// Datagrams have just had their turn.
+    /// The last turn went to datagrams.
     served: bool,
-    /// All is said, the agent may end.
+    /// The agent may end.
     pub(super) stopped: bool,
 }
 
 impl Ownership {
-    pub(super) async fn start(
-        name: &str,
-        options: Options,
-        state_dir: &Path,
-        hands: &mut Hands,
-    ) -> Result<Self> {
-        let Options {
-            peers,
-            follow,
-            bind,
-            key_file,
-            settings,
-            failback,
-            check_first,
-            hand_over,
-        } = options;
-        let restart_grace = settings.restart_grace;
-        let timing = Timing::new(settings)?;
-        let name = NodeName::from(name);
-        let is_shared = !peers.is_empty() || bind.is_some() || follow;
-        let (members, remembered) = if is_shared && !follow {
-            let (members, known) = Members::open(state_dir)?;
-            (Some(members), known)
-        } else {
-            (None, Addresses::new())
-        };
-        let mut names = Names::new(peers, Instant::now());
-        let net = if is_shared {
-            let messages = net::own_address(bind, &mut names, &remembered).await?;
-            Some(Net::open(messages, &names, key_file)?)
-        } else {
-            None
-        };
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let endpoints = net.as_ref().map_or(
-            Endpoints {
-                messages: nowhere,
-                probes: nowhere,
-            },
-            |net| net.sockets.endpoints(),
-        );
-        hands.answer_probes(&name, net.as_ref())?;
-        if net.is_some() {
-            let address = endpoints.probes.ip();
-            let probed = node::Input::ProbedAt(address);
-            hands.node.handle(probed, Instant::now());
-        }
-        let drained = state_dir.join(state::DRAINED);
-        let draining = drained.exists();
-        if draining {
-            warn!("this node is drained: it owns no VIPs until `speaker undrain`");
-        }
-        let adopted = hands.adopted()?;
-        let config = Config {
-            name: name.clone(),
-            endpoints,
-            life: Life(wall_clock_ms()),
-            adopted,
-            keys: net.as_ref().map_or_else(Vec::new, Net::probe_keys),
-            peers: (!follow).then(|| names.configured()),
-            remembered,
-            draining,
-            failback,
-            check_first,
-            seed: wall_clock_ms() ^ name.number(),
-        };
-        let mut ownership = Self {
-            name,
-            cluster: Cluster::new(config, timing, Instant::now()),
-            net,
-            names,
-            members,
-            drained,
-            draining,
-            hand_over,
-            restart_grace,
-            edition: 0,
-            news: 0,
-            links: Vec::new(),
-            vips: BTreeMap::new(),
-            told: BTreeMap::new(),
-            untold: VecDeque::new(),
-            planned: false,
-            joined: false,
-            checked: mpsc::unbounded_channel(),
-            served: false,
-            stopped: false,
-        };
-        ownership.carry_out(&mut VecDeque::new(), hands);
-        Ok(ownership)
-    }
-
-    /// These nodes share the VIPs. All of them listen on the same port.
+    /// Sets the nodes that share the VIPs. All of them listen on the same port.
     pub(super) fn set_peers(&mut self, peers: BTreeSet<IpAddr>, hands: &mut Hands) {
         let Some(net) = &mut self.net else {
             return;
@@ -220,8 +107,8 @@ impl Ownership {
         self.handle(Input::Peers(configured), hands);
     }
 
-    /// The next thing that happens by itself. Anybody can send datagrams, and so many that there is
-    /// always another one: after some of them, everything else has its turn.
+    /// The next thing that happens by itself. After a burst of datagrams, everything else gets its
+    /// turn: anybody can send so many that there is always another one.
     pub(super) async fn next(&mut self) -> Happening {
         let due = self.cluster.poll_timeout();
         let keys = self.net.as_ref().map(|net| net.read + KEYS);
@@ -256,9 +143,9 @@ impl Ownership {
         }
     }
 
-    /// Deals with what has happened by itself.
+    /// Handles what [`Ownership::next`] returned.
     pub(super) fn happened(&mut self, happening: Happening, hands: &mut Hands) {
-        /// How long datagrams are dealt with before anything else is looked at.
+        /// How long a burst of datagrams may take.
         const BURST: Duration = Duration::from_millis(10);
         match happening {
             Happening::Due => self.handle(Input::Tick, hands),
@@ -293,7 +180,7 @@ impl Ownership {
                 }
             },
             Datagram::Probe(from, probe) => match hands.shell.lease.answer(&probe) {
-                // No XDP program is on its way.
+                // No XDP program was on the way of the probe.
                 Some(reply) => {
                     net.sockets.send_probe(from, &reply);
                     return;
@@ -305,7 +192,7 @@ impl Ownership {
         self.handle(input, hands);
     }
 
-    /// Tells the cluster, and does what it wants.
+    /// Passes an input to the cluster, and carries out what follows.
     pub(super) fn handle(&mut self, input: Input, hands: &mut Hands) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -359,7 +246,7 @@ impl Ownership {
         }
     }
 
-    /// Asks the wire whether anybody answers for a VIP, on a thread of its own.
+    /// Checks on a thread of its own whether another host uses a VIP.
     fn check(&self, vip: IpAddr, hands: &Hands) {
         let places = hands.node.places(vip);
         let checked = self.checked.0.clone();
@@ -371,12 +258,12 @@ impl Ownership {
                     false
                 }
             };
-            // Nobody waits for it: the agent has ended.
+            // An error means that the agent has ended.
             let _ = checked.send((vip, free));
         });
     }
 
-    /// Somebody else claims a VIP that this node knows of. Whether it is none of the cluster.
+    /// Another MAC claims a VIP. Returns whether it is none of the cluster's.
     pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands) -> bool {
         if !self.told.contains_key(&vip) {
             return true;
@@ -389,7 +276,7 @@ impl Ownership {
         foreign
     }
 
-    /// The agent is to end: `stopped` says when it may.
+    /// Begins to stop; `stopped` says when the agent may end.
     pub(super) fn stop(&mut self, hands: &mut Hands) {
         let stop = if self.hand_over {
             info!("handing over all VIPs");
@@ -439,7 +326,7 @@ impl Ownership {
 
 fn tell(event: &Event) {
     match event {
-        // The node tells of these itself.
+        // The node logs these itself.
         Event::Conflict(_, Claimant::Foreign(_)) => {}
         Event::MemberUp(_) | Event::MemberLeft(_) | Event::Joined | Event::TimesDiffer(..) => {
             info!("{event}")
@@ -451,9 +338,4 @@ fn tell(event: &Event) {
         | Event::MoveRefused(..)
         | Event::Conflict(..) => warn!("{event}"),
     }
-}
-
-fn wall_clock_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_millis() as u64
 }

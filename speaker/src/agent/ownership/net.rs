@@ -1,4 +1,4 @@
-//! The way to the other nodes, and what cannot be read of what they say.
+//! The connection to the other nodes, and messages that cannot be decrypted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,26 @@ use tracing::{info, warn};
 use super::members::Addresses;
 use crate::peers::{Keys, Names, Sockets, endpoint};
 
-/// How long a start waits for peers' names, where this node's own address depends on them.
+/// How long a start waits for peers' names if this node's own address depends on them.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
-/// Where nobody is (RFC 5737 §3): the way there is the default route.
+/// An address that nobody has (RFC 5737 §3), reached by the default route.
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
-/// How often one sender's unreadable messages are told of.
+/// How often one sender's unreadable messages are logged.
 const TELL: Duration = Duration::from_secs(10);
-/// Senders whose unreadable messages are told of.
+/// How many senders of unreadable messages are logged.
 const TOLD: usize = 64;
 
 pub(super) struct Net {
     pub(super) sockets: Sockets,
     pub(super) keys: Keys,
     pub(super) key_file: PathBuf,
-    /// When the key file was read last.
+    /// When the key file was last read.
     pub(super) read: Instant,
-    /// Datagrams that no key opens, and when the last one came from one of the cluster's nodes.
+    /// How many datagrams no key decrypts, and when the last came from a node of the cluster.
     pub(super) unreadable: u64,
     last_unreadable: Option<Instant>,
-    /// Where the cluster's nodes are configured to be.
+    /// The configured addresses of the cluster's nodes.
     pub(super) peers: BTreeSet<IpAddr>,
     told: BTreeMap<IpAddr, Instant>,
 }
@@ -51,7 +51,7 @@ impl Net {
             );
         };
         let keys = Keys::read(&key_file)
-            .with_context(|| format!("{} (--cluster-key-file)", key_file.display()))?;
+            .with_context(|| format!("cannot use {} (--cluster-key-file)", key_file.display()))?;
         Ok(Self {
             sockets: Sockets::bind(messages)?,
             keys,
@@ -88,13 +88,13 @@ impl Net {
         self.keys.probes().to_vec()
     }
 
-    /// Whether nodes of the cluster have been heard lately that have other keys.
+    /// Whether nodes of the cluster with other keys have been heard lately.
     pub(super) fn hears_strangers(&self) -> bool {
         self.last_unreadable
             .is_some_and(|last| Instant::now() < last + TELL)
     }
 
-    /// The cluster's nodes are there, as far as is known.
+    /// Sets where the cluster's nodes are.
     pub(super) fn expect(&mut self, peers: &Names) {
         self.peers = peers.addresses().map(|peer| peer.ip()).collect();
     }
@@ -118,8 +118,8 @@ impl Net {
     }
 }
 
-/// Where the others reach this node: the given address, or the one from which it would send to a
-/// peer.
+/// Where the other nodes reach this one: the given address, or the one from which it would send to
+/// a peer.
 pub(super) async fn own_address(
     bind: Option<SocketAddr>,
     names: &mut Names,
@@ -131,7 +131,7 @@ pub(super) async fn own_address(
     }
     let known = names.addresses().chain(remembered.values().copied());
     let known: Vec<SocketAddr> = known.collect();
-    // All nodes have to take the same family, whichever their resolvers name first.
+    // All nodes must use the same family, whichever their resolvers return first.
     let is_ipv4 = bind.is_none_or(|bind| bind.is_ipv4());
     let peer = known.iter().find(|peer| peer.is_ipv4() == is_ipv4);
     let peer = peer.or(known.first()).copied();

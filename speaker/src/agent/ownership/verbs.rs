@@ -7,7 +7,7 @@ use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeN
 
 use super::{Ownership, hands::Hands};
 
-/// Why something that the operator asked for is not done.
+/// Why the agent does not do what the operator asks for.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum Refused {
     #[error("{0} is not a VIP of this node's configuration")]
@@ -19,7 +19,7 @@ pub(in super::super) enum Refused {
 }
 
 impl Ownership {
-    /// Hands everything over and takes nothing from now on, or takes part again. Survives restarts.
+    /// Drains this node, or lets it take part again. Survives restarts.
     pub(in super::super) fn drain(&mut self, draining: bool, hands: &mut Hands) -> Result<()> {
         let noted = if draining {
             std::fs::write(&self.drained, "")
@@ -48,7 +48,7 @@ impl Ownership {
         self.draining
     }
 
-    /// Asks the owner of a VIP to give it to that node.
+    /// Asks the owner of a VIP to hand it over to another node.
     pub(in super::super) fn r#move(
         &mut self,
         vip: IpAddr,
@@ -71,7 +71,7 @@ impl Ownership {
         Ok(())
     }
 
-    /// Who owns a VIP, and why; none, if the configuration does not name it.
+    /// Who owns a VIP, and why; none if the configuration does not have it.
     pub(in super::super) fn explain(&self, vip: IpAddr) -> Option<Explanation> {
         self.told.get(&vip)?;
         self.cluster.explain(vip)
@@ -89,7 +89,7 @@ impl Ownership {
         vip.is_some_and(|vip| vip.candidates.is_empty())
     }
 
-    /// A number that is another one whenever members or owners may be others.
+    /// A number that changes whenever members or owners may have changed.
     pub(in super::super) fn edition(&self) -> u64 {
         self.edition
     }
@@ -98,7 +98,7 @@ impl Ownership {
         self.cluster.members()
     }
 
-    /// Datagrams that no key opened.
+    /// How many datagrams no key decrypted.
     pub(in super::super) fn unreadable(&self) -> u64 {
         self.net.as_ref().map_or(0, |net| net.unreadable)
     }

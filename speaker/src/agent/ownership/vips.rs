@@ -1,4 +1,4 @@
-//! What the cluster is told of: this node's links, and the VIPs with the nodes that may own them.
+//! What the cluster is told: this node's links, and the VIPs with the nodes that may own them.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -10,12 +10,11 @@ use speaker_core::{
 
 use super::{Ownership, hands::Hands, net::Net};
 
-/// Nodes that have been members for this long have told whom else they know.
+/// A node that has been a member for this long has told which other nodes it knows.
 const ACQUAINTED: Duration = Duration::from_secs(1);
 
 impl Ownership {
-    /// Tells the others of the links that this node can answer on. Whether these are others than
-    /// before.
+    /// Tells the other nodes which links this one can answer on. Returns whether they changed.
     pub(in super::super) fn tell_links(&mut self, hands: &mut Hands) -> bool {
         let links = hands.node.usable_links();
         let others = links != self.links;
@@ -26,7 +25,7 @@ impl Ownership {
         others
     }
 
-    /// Whether the candidates may have changed by what other nodes tell, since this was last asked.
+    /// Whether news from other nodes may have changed the candidates since the last call.
     pub(in super::super) fn has_news(&mut self) -> bool {
         let news = self.cluster.members_version();
         std::mem::replace(&mut self.news, news) != news
@@ -57,7 +56,7 @@ impl Ownership {
             .unwrap_or_default()
     }
 
-    /// What all nodes come to, once it is known what is wanted.
+    /// Evaluates all nodes, once the configuration is known.
     fn of_hosts<R>(
         &self,
         intent: &Intent,
@@ -66,7 +65,7 @@ impl Ownership {
     ) -> Option<R> {
         let wanted = hands.node.wanted()?;
         let members: Vec<Member> = self.cluster.members().collect();
-        // Nodes that are asked for the same have it computed once.
+        // Nodes with the same outlook want the same, which is computed once.
         let own = intent.outlook(&intent.node(self.name.as_str()));
         let mut alike = BTreeMap::from([(own, Cow::Borrowed(wanted))]);
         let outlooks: Vec<Outlook> = members
@@ -94,13 +93,13 @@ impl Ownership {
         Some(ask(&hosts))
     }
 
-    /// Whether the cluster has yet to be told of VIPs.
+    /// Whether the cluster has not yet been told of all VIPs.
     pub(in super::super) fn has_untold(&self) -> bool {
         !self.untold.is_empty()
     }
 
-    /// Tells the cluster of some VIPs. There may be as many as the maps hold, and the lease must
-    /// be renewed in between.
+    /// Tells the cluster of some VIPs. There may be as many as the maps hold, and the lease must be
+    /// renewed in between.
     pub(in super::super) fn tell_vips(&mut self, hands: &mut Hands) {
         const AT_ONCE: usize = 256;
         let some = self.untold.len().min(AT_ONCE);
@@ -122,8 +121,8 @@ impl Ownership {
         }
     }
 
-    /// Whether all that this node is to own now, as far as it knows, it owns: a node that is alone
-    /// owns all, and others may take a while to agree.
+    /// Whether this node owns all that it can own by itself: everything if it is alone; nothing if
+    /// the other nodes have to agree, which takes them a while.
     pub(in super::super) fn is_settled(&self) -> bool {
         let mine = || {
             let vips = self.told.values();
@@ -136,9 +135,8 @@ impl Ownership {
                 || self.cluster.owned().count() == mine().count())
     }
 
-    /// Takes part once the VIPs have been told, but claims nothing while the only nodes that it
-    /// hears are such as it cannot talk to: this node's key is the wrong one, and another owns the
-    /// VIPs.
+    /// Takes part once the cluster knows the VIPs. A node that hears only nodes with other keys
+    /// claims nothing: it has the wrong key, and another node owns the VIPs.
     fn take_part(&mut self, hands: &mut Hands) {
         if self.planned || !self.joined {
             return;
