@@ -1,4 +1,4 @@
-//! What the agent and the controller serve over HTTP in the same way.
+//! Serving HTTP, for the agent and the controller.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// Serves these routes at the address of `--http` until the process ends.
+/// Serves these routes at the address of `--http`, until the process ends.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub(crate) async fn serve(address: SocketAddr, routes: Router) -> Result<()> {
     Ok(())
 }
 
-/// Asks the loop of this process, which answers through the sender in the message.
+/// Sends the process's loop a message, and waits for the answer to it.
 pub(crate) async fn ask<Message, T>(
     to: &mpsc::Sender<Message>,
     message: impl FnOnce(oneshot::Sender<T>) -> Message,
@@ -37,12 +37,12 @@ pub(crate) async fn ask<Message, T>(
     receiver.await.map_err(|_| Failure::Stopping)
 }
 
-/// Why a request is not answered with what it asks for.
+/// Why a request fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The loop has ended: so will the process.
+    /// The loop has ended, and so will the process.
     Stopping,
-    /// The process cannot do its work yet, or for the time being.
+    /// The process cannot do its work yet, or for now.
     NotReady(String),
     /// Something went wrong.
     Failed(anyhow::Error),

@@ -1,8 +1,8 @@
-//! Waiting for a time.
+//! Timers.
 
 use tokio::time::{Instant, sleep_until};
 
-/// Waits for a time that may never come.
+/// Waits until this time, or forever if there is none.
 pub(crate) async fn until(time: Option<impl Into<Instant>>) {
     match time {
         Some(time) => sleep_until(time.into()).await,

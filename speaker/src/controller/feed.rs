@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{Happening, service};
 use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, convert, watch_config};
 
-/// How many watches there are: all lists are complete when so many are.
+/// The number of watches, and so of lists to complete.
 pub(super) const WATCHES: usize = 3;
 
 /// The lists and watches of a term, which end when this is dropped.
@@ -26,7 +26,7 @@ pub(super) struct Feed {
     _watches: JoinSet<()>,
 }
 
-/// Where objects are, which of them count, and who wants to know.
+/// Where the objects are, which of them count, and whom to tell.
 #[derive(Clone)]
 pub(super) struct Sources {
     pub(super) client: Client,
@@ -43,7 +43,7 @@ impl Feed {
             class,
             to,
         } = sources;
-        // What it decides by must be no older than its term.
+        // The leader must not decide by anything older than its term.
         let config = watch_config().list_semantic(ListSemantic::MostRecent);
         let mut watches = JoinSet::new();
 
@@ -115,7 +115,7 @@ fn usage(status: &IPAddressPoolStatus) -> Usage {
     }
 }
 
-/// Tells of all objects of a list and its watch, and of those that a new list lacks.
+/// Reports all objects of a list and its watch, and as gone those that a later list lacks.
 async fn follow<K, N>(
     events: impl Stream<Item = watcher::Result<Event<K>>>,
     term: Term,

@@ -1,8 +1,9 @@
 //! The secret that all agents of a cluster share.
 //!
-//! Agents with different keys do not hear each other, and each side answers for all VIPs. The pods of
-//! a Secret that is deleted keep its key, and get that of a new Secret one after the other, within
-//! minutes. So what is deleted is restored as it was, and a new key is only made where no agent runs.
+//! Agents with different keys do not hear each other, and each side answers for all VIPs. When the
+//! Secret is deleted, running pods keep its key; they would get that of a new Secret one by one,
+//! within minutes. So a deleted Secret is restored as it was, and a new key is made only if no
+//! agent runs.
 
 use std::{collections::BTreeMap, mem, pin::pin, time::Duration};
 
@@ -32,13 +33,13 @@ const NAME: &str = "speaker-memberlist";
 /// Its key, and so the name of the file.
 const KEY: &str = "secretkey";
 const BYTES: usize = 128;
-/// How long whoever deletes the Secret has to put another one in its place, and the wait before what
-/// failed is tried again.
+/// How long an operator who deletes the Secret has to create another one; also the wait after a
+/// failure.
 const WAIT: Duration = Duration::from_secs(5);
 
 type Data = BTreeMap<String, ByteString>;
 
-/// Sees to it that the Secret is there.
+/// Keeps the Secret in existence.
 pub(super) async fn keep(client: Client, namespace: String) {
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     let until_then = "a cluster key that is deleted is not restored";
@@ -64,8 +65,8 @@ pub(super) async fn keep(client: Client, namespace: String) {
                 let created = known(REQUEST_TIMEOUT, "create Secret speaker-memberlist", create).await;
                 if created == Some(false) && !mem::replace(&mut is_told, true) {
                     tracing::error!(
-                        "Secret {NAME} is missing, and agents run that have its key: agents with a new \
-                         one would not hear them, so none is made, and no agent can be started. Copy \
+                        "Secret {NAME} is missing, and running agents have its key. Agents with a new \
+                         key would not hear them, so none is made, and new agents do not start. Copy \
                          the file /var/lib/kubelet/pods/*/volumes/kubernetes.io~secret/cluster-key/{KEY} \
                          from a node with an agent, and run `kubectl -n {namespace} create secret \
                          generic {NAME} --from-file={KEY}`"
@@ -77,8 +78,8 @@ pub(super) async fn keep(client: Client, namespace: String) {
     }
 }
 
-/// Creates the Secret with what it held last, or with a new key. Whether it is there: a new key is
-/// refused while agents have another.
+/// Creates the Secret with its last content, or with a new key. False if that is refused, because
+/// agents run with another key.
 async fn create(client: &Client, namespace: &str, last: Option<&Data>) -> Result<bool> {
     let data = match last {
         Some(data) => data.clone(),
@@ -99,14 +100,14 @@ async fn create(client: &Client, namespace: &str, last: Option<&Data>) -> Result
             tracing::warn!("Secret {NAME} was deleted, and is restored with the same key");
         }
         Ok(_) => tracing::info!("created the cluster key: Secret {NAME}"),
-        // Somebody else was quicker.
+        // Another controller, or an operator, was faster.
         Err(kube::Error::Api(status)) if status.code == 409 => (),
         Err(error) => return Err(error.into()),
     }
     Ok(true)
 }
 
-/// Those that wait for the Secret do not run.
+/// Whether agents run; those that wait for the Secret do not.
 async fn are_agents_running(client: &Client, namespace: &str) -> Result<bool> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let running = ListParams::default()
@@ -114,7 +115,7 @@ async fn are_agents_running(client: &Client, namespace: &str) -> Result<bool> {
         .fields("status.phase=Running")
         .limit(1);
     let running = pods.list_metadata(&running).await;
-    let running = running.context("listing the pods of agents")?;
+    let running = running.context("cannot list the agents' pods")?;
     Ok(!running.items.is_empty())
 }
 
@@ -123,7 +124,7 @@ fn key() -> Result<String> {
     Ok(BASE64_STANDARD.encode(random::<BYTES>()?))
 }
 
-/// Bytes that nobody can guess.
+/// Bytes from the kernel's random number generator.
 pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     let random = ring::default_provider().secure_random;

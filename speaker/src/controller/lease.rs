@@ -19,7 +19,7 @@ use speaker_core::{
 
 /// The Lease of all controllers of an installation.
 const NAME: &str = "speaker-controller";
-/// Writes of Services' statuses that may be under way.
+/// The annotation with writes of Services' statuses that may be under way.
 const PENDING: &str = "speaker-pending-writes";
 
 /// An entry of [`PENDING`].
@@ -40,7 +40,7 @@ impl Leases {
         Self(Api::namespaced(client, namespace))
     }
 
-    /// The Lease as a quorum has it; none if there is none.
+    /// The Lease, as a quorum of etcd has it; none if there is none.
     pub(super) async fn read(&self) -> Result<Option<Lease>> {
         match self.0.get_opt(NAME).await? {
             Some(lease) => parse(lease).map(Some),
@@ -48,8 +48,8 @@ impl Leases {
         }
     }
 
-    /// Writes the Lease if it still has the version that it says, or creates it: its new version;
-    /// none if another one was quicker. An error leaves open whether that was done.
+    /// Writes the Lease if its version is still the same, or creates it. Returns its new version,
+    /// or none if another controller was faster. After an error, it may have been written or not.
     pub(super) async fn swap(&self, lease: &Lease) -> Result<Option<String>> {
         let now = MicroTime(Timestamp::now());
         let mut body = json!({
@@ -93,9 +93,9 @@ fn parse(lease: api::Lease) -> Result<Lease> {
     let pending = match annotations.get(PENDING) {
         Some(text) => entries(text).with_context(|| {
             format!(
-                "the annotation {PENDING} of Lease {NAME} cannot be read, and so it is not known \
-                 which addresses are being given: if no controller of another version runs, \
-                 remove the annotation"
+                "the annotation {PENDING} of Lease {NAME} cannot be read, so the addresses that are \
+                 being assigned are unknown: if no controller of another version runs, remove the \
+                 annotation"
             )
         })?,
         None => Vec::new(),

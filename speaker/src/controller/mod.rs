@@ -38,20 +38,20 @@ use self::{
     writes::Writes,
 };
 
-/// What the operator says.
+/// The controller's flags.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The namespace of the installation.
     pub namespace: String,
-    /// How the API server is reached; without a file, as in a pod.
+    /// How to reach the API server; without a file, as from a pod.
     pub kubeconfig: Option<PathBuf>,
-    /// Only Services of this class; without one, only those without.
+    /// The class of Services to handle; none: those without a class.
     pub class: Option<String>,
     /// Where probes and metrics are served.
     pub http: SocketAddr,
-    /// The webhooks, unless there are none.
+    /// The webhooks, if they are to be served.
     pub webhooks: Option<Webhooks>,
-    /// The name of this process among the controllers.
+    /// The name of this controller in leader election.
     pub identity: String,
 }
 
@@ -60,7 +60,7 @@ pub struct Options {
 pub struct Webhooks {
     /// Where they are served.
     pub bind: SocketAddr,
-    /// The Service that the API server calls them by.
+    /// The Service through which the API server calls them.
     pub service: String,
 }
 
@@ -72,17 +72,17 @@ enum Happening {
     Listed(Term),
     /// A watch broke.
     WatchFailed,
-    /// Somebody wants to know what the controller does.
+    /// A probe or a scrape asks for a report.
     Asked(oneshot::Sender<Report>),
 }
 
-/// An answer to the write of the Lease that takes longer is none.
+/// How long a request about the Lease may take.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same for all other requests.
+/// How long any other request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many requests are under way at a time.
 const REQUESTS: usize = 32;
-/// Whoever has not heard of the Lease for so long is out of touch.
+/// A controller that has not read or written the Lease for this long is not ready.
 const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
 
 /// Runs the controller until it is told to stop.
@@ -132,7 +132,7 @@ struct Controller {
     feed: Option<Feed>,
     /// How many lists of the term are complete.
     listed: (Term, usize),
-    /// When the Lease was last heard of.
+    /// When the Lease was last read or written.
     heard: Option<Instant>,
     updates: u64,
     errors: u64,
@@ -140,7 +140,7 @@ struct Controller {
 
 impl Controller {
     fn new(client: Client, options: &Options, to: mpsc::Sender<Happening>) -> Result<Self> {
-        // Neither two processes nor two runs of one may be taken for each other.
+        // No two processes, nor two runs of one, may have the same identity.
         let run = u64::from_ne_bytes(key::random()?);
         let identity = format!("{}_{run:016x}", options.identity);
         Ok(Self {
@@ -187,7 +187,7 @@ impl Controller {
                 }
             }
             Happening::WatchFailed => self.errors += 1,
-            // Who asked may be gone.
+            // An error means that the asker is gone.
             Happening::Asked(asker) => drop(asker.send(self.report())),
         }
     }
@@ -257,14 +257,14 @@ impl Controller {
                 let requests = Arc::clone(&self.requests);
                 tokio::spawn(async move {
                     let _permit = requests.acquire().await;
-                    let what = format!("make an event of Service {}", notice.name);
+                    let what = format!("write an event of Service {}", notice.name);
                     known(REQUEST_TIMEOUT, &what, writes.tell(&notice)).await;
                 });
             }
         }
     }
 
-    /// Does it, in its turn if there are many of them, and tells the loop what became of it.
+    /// Makes a request, in its turn if there are many, and tells the loop the outcome.
     fn request(&self, is_in_turn: bool, request: impl Future<Output = Input> + Send + 'static) {
         let to = self.sources.to.clone();
         let requests = Arc::clone(&self.requests);
@@ -273,7 +273,7 @@ impl Controller {
                 true => Some(requests.acquire().await),
                 false => None,
             };
-            // The loop has ended if nobody hears it.
+            // An error means that the loop has ended.
             let input = Box::new(request.await);
             drop(to.send(Happening::Input(input)).await);
         });
@@ -296,7 +296,7 @@ impl Controller {
     }
 }
 
-/// What came of a request, if that is known; if not, it is logged.
+/// The outcome of a request; none if it failed or took too long, which is logged.
 async fn known<T>(
     within: Duration,
     what: &str,
@@ -315,7 +315,7 @@ async fn known<T>(
     }
 }
 
-/// The causes of an error; of one that the API server tells, its own words.
+/// An error with its causes, down to what the API server says.
 fn reason(error: &anyhow::Error) -> String {
     let mut causes = Vec::new();
     for cause in error.chain() {

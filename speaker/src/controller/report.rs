@@ -1,4 +1,4 @@
-//! What the controller tells over HTTP.
+//! The controller's probes and metrics over HTTP.
 
 use std::{
     net::SocketAddr,
@@ -25,20 +25,20 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     pub(super) is_leading: bool,
-    /// Who leads is known.
+    /// It knows who leads.
     pub(super) is_in_touch: bool,
     /// The leader has read all objects.
     pub(super) is_loaded: bool,
     /// The newest version of some pool is not in force.
     pub(super) is_stale: bool,
-    /// Objects that came from the API server, and requests that failed.
+    /// Changes of objects, and requests that failed.
     pub(super) updates: u64,
     pub(super) errors: u64,
     /// By the names of the pools.
     pub(super) pools: Vec<(String, Usage)>,
 }
 
-/// Whether the webhooks can be called, as their own task says: why not, if not.
+/// Whether the webhooks can be called, as their own task says; the error says why not.
 #[derive(Clone, Debug)]
 pub(super) struct Readiness(Arc<Mutex<Result<(), String>>>);
 
@@ -85,15 +85,15 @@ pub(super) async fn serve(
     http::serve(address, routes).await
 }
 
-/// Whether the loop turns: it answers at all.
+/// Whether the controller's loop answers at all.
 async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Failure> {
     shared.report().await.map(|_| "ok\n")
 }
 
-/// Whether the API server can be reached, and can reach the webhooks here.
+/// Whether the API server can be reached, and the webhooks can be called.
 async fn readyz(State(shared): State<Shared>) -> Result<&'static str, Failure> {
     if !shared.report().await?.is_in_touch {
-        let text = "the Lease speaker-controller could not be read or written lately";
+        let text = "the Lease speaker-controller has not been read or written lately: see the log";
         return Err(Failure::NotReady(text.to_owned()));
     }
     shared.webhooks.get().map_err(Failure::NotReady)?;
@@ -118,7 +118,7 @@ impl Collector for Collected {
             is_stale: report.is_stale,
         };
         intake.encode(&mut encoder)?;
-        let help = "Whether this controller is the one that gives addresses";
+        let help = "Whether this controller is the leader, which assigns addresses";
         let leading = flag(report.is_leading);
         one(&mut encoder, "speaker_controller_leading", help, &leading)?;
 

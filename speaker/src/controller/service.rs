@@ -1,4 +1,4 @@
-//! Services of the API, as the allocator sees them.
+//! From Services of the API to those of the allocator.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -7,7 +7,7 @@ use speaker_core::allocate::{Family, FamilyPolicy, Port, Service, Sharing};
 
 use crate::kubernetes::convert;
 
-/// The pool that a Service's addresses are from: written here, read by people.
+/// The annotation with the pool of a Service's addresses, for people.
 pub(super) const FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
 /// The older name of [`FROM_POOL`].
 pub(super) const OLD_FROM_POOL: &str = "metallb.universe.tf/ip-allocated-from-pool";
@@ -19,8 +19,7 @@ const ADDRESS_POOL: &str = "address-pool";
 const ALLOW_SHARED_IP: &str = "allow-shared-ip";
 const LOAD_BALANCER_IPS: &str = "loadBalancerIPs";
 
-/// A Service, unless it is of another type than `LoadBalancer`. Those of another class than this
-/// one, if any, are not ours.
+/// A Service; none if it is not of type `LoadBalancer`. It is ours only if it has this class.
 pub(super) fn service(object: &core::Service, class: Option<&str>) -> Option<Service> {
     let spec = object.spec.as_ref()?;
     if spec.type_.as_deref() != Some("LoadBalancer") {
@@ -83,7 +82,7 @@ impl Annotations<'_> {
     }
 }
 
-/// The API server says them; one that knows a single family has given a cluster IP of it.
+/// As the API server says; if it knows a single family only, as that of the cluster IP.
 fn families(spec: &core::ServiceSpec) -> Vec<Family> {
     let named = spec.ip_families.as_deref().unwrap_or_default();
     if !named.is_empty() {
@@ -101,7 +100,7 @@ fn families(spec: &core::ServiceSpec) -> Vec<Family> {
     addresses.map(Family::of).collect()
 }
 
-/// Where the traffic goes: to all nodes alike, or to those that have what the selector selects.
+/// Where traffic goes: to all nodes alike, or to those with an endpoint that the selector selects.
 fn backend(spec: &core::ServiceSpec) -> String {
     if spec.external_traffic_policy.as_deref() != Some("Local") {
         return String::new();
@@ -110,8 +109,8 @@ fn backend(spec: &core::ServiceSpec) -> String {
     let pairs: Vec<_> = selector
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
-    // Without a selector the endpoints are made by hand, for this Service alone: an address of it
-    // is shared with nobody whose endpoints are chosen by labels.
+    // Without a selector, endpoints are written by hand, for this Service alone. It shares no
+    // address with a Service whose endpoints are selected by labels.
     format!("Local:{}", pairs.join(","))
 }
 

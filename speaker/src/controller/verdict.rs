@@ -1,4 +1,4 @@
-//! Whether the leader accepts the configuration, as the cluster is told.
+//! Reports to the cluster whether the leader accepts the configuration.
 
 use std::{future::pending, pin::pin, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::kubernetes::publish::{Judgement, Said, State};
 /// The wait after a request that failed.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// What is to be said; nothing while another one leads.
+/// What to report; none while another controller leads.
 type Verdicts = Option<Judgement>;
 
-/// The way to whoever writes it.
+/// Hands verdicts to the task that writes them.
 pub(super) struct Verdict(watch::Sender<Verdicts>);
 
 impl Verdict {
-    /// Begins to tell.
+    /// Starts that task.
     pub(super) fn new(client: Client, namespace: &str) -> Self {
         let (to, verdicts) = watch::channel(None);
         let state = State::of_controller(client, namespace);
@@ -28,7 +28,7 @@ impl Verdict {
         Self(to)
     }
 
-    /// This holds, if this one leads.
+    /// Sets the verdict of the leader; none if another controller leads.
     pub(super) fn set(&self, allocator: Option<&Allocator>) {
         let verdict = allocator.map(|it| Judgement::new(it.refused(), None));
         self.0.send_if_modified(|before| {
@@ -39,7 +39,7 @@ impl Verdict {
     }
 }
 
-/// Has the cluster say what holds, until there is nobody to tell what does.
+/// Writes verdicts until the controller ends.
 async fn keep(state: State, mut verdicts: watch::Receiver<Verdicts>) {
     let mut watched = pin!(state.watch());
     let mut said = Said::default();
@@ -58,7 +58,7 @@ async fn keep(state: State, mut verdicts: watch::Receiver<Verdicts>) {
                 if changed.is_err() {
                     return;
                 }
-                // What was cut short may have been written or not.
+                // A write that was cut short may have happened or not.
                 if let Said::This(_) = said {
                     said = Said::Nothing;
                 }

@@ -28,8 +28,8 @@ impl Writes {
         Self { client, identity }
     }
 
-    /// Writes the status of a Service, and the annotation that says from which pool it is, if it
-    /// still has its version. Whether that is over: done, or impossible for ever.
+    /// Writes the status of a Service, and the annotation with the pool, if its version is still
+    /// the same. Returns whether that is settled: done, or impossible for good.
     pub(super) async fn status(&self, write: &StatusWrite) -> Result<bool> {
         let StatusWrite { pending, pool, .. } = write;
         let ingress = pending.addresses.iter().map(|it| json!({ "ip": it }));
@@ -75,7 +75,7 @@ impl Writes {
         Ok(())
     }
 
-    /// Tells the users of a Service.
+    /// Writes an event for the users of a Service.
     pub(super) async fn tell(&self, notice: &Notice) -> Result<()> {
         let reporter = Reporter {
             controller: REPORTER.to_owned(),
@@ -100,7 +100,7 @@ fn event(notice: &Notice) -> Event {
             (EventType::Warning, "AllocationFailed", note)
         }
         Told::Cleared(why) => {
-            let note = format!("The IP of \"{}\" is taken back: {why}", notice.name);
+            let note = format!("Released the IP of \"{}\": {why}", notice.name);
             (EventType::Normal, "ClearAssignment", note)
         }
         Told::OldAnnotations(names) => {
@@ -158,7 +158,7 @@ mod tests {
         );
         check(
             Told::Cleared(Failure::NotRequested),
-            r#"Normal ClearAssignment: The IP of "shop/web" is taken back: the Service asks for other addresses"#,
+            r#"Normal ClearAssignment: Released the IP of "shop/web": the Service asks for other addresses"#,
         );
     }
 }

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
 
-/// What stands beside the metadata of an `L2Advertisement`.
+/// The content of an `L2Advertisement` besides its metadata.
 ///
-/// The most common one, which announces all pools everywhere, has no `spec` at all. kube's own
-/// `spec` can not be absent, so this takes its place.
+/// The most common one, which announces all pools everywhere, has no `spec`. kube's own `spec`
+/// cannot be absent, so this one replaces it.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
 )]
@@ -33,28 +33,28 @@ pub struct L2AdvertisementBody {
     pub spec: L2AdvertisementSpec,
 }
 
-/// What is announced where. Left empty: all pools, by all nodes, on all interfaces.
+/// What is announced where. If empty: all pools, by all nodes, on all interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementSpec {
     /// Pools whose addresses are announced, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_address_pools: Vec<String>,
-    /// Pools whose addresses are announced, by labels, in addition to the named ones. With none
-    /// named or selected, those of all pools are.
+    /// Pools whose addresses are announced, by labels, in addition to the named ones. If none is
+    /// named or selected, all pools are announced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
-    /// Nodes that may announce: those that any of these selects; all where there are none.
+    /// Nodes that may announce: those that any of these selects. If empty, all nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub node_selectors: Vec<LabelSelector>,
-    /// Interfaces that are announced on, by name; all where there are none.
+    /// Names of the interfaces to announce on. If empty, all interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<String>,
-    /// Services whose addresses are announced: those that any of these selects; all where there
-    /// are none.
+    /// Services whose addresses are announced: those that any of these selects. If empty, all
+    /// Services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub service_selectors: Vec<LabelSelector>,
-    /// Nodes that should rather announce than others: the weights of all that select a node add up.
+    /// Nodes that are preferred to others. The weights of all that select a node add up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
 }
@@ -75,6 +75,6 @@ pub struct PreferredNodeSelector {
     pub preference: LabelSelector,
 }
 
-/// Nothing is told about an `L2Advertisement`; who announces is told of each Service.
+/// Always empty: the node that announces is reported for each Service, by its `ServiceL2Status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct L2AdvertisementStatus {}

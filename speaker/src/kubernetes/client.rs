@@ -15,30 +15,30 @@ use super::reach::Reach;
 
 /// How long a connection may take to come up, in total.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A watch ends after this time and goes on from where it was: a connection that is dead without
-/// saying so is noticed within it.
+/// A watch ends after this time and resumes where it was, which is how a silently dead connection
+/// is noticed.
 const WATCH: Duration = Duration::from_secs(30);
-/// After this much silence a request has failed. Longer than a watch in which nothing happens.
+/// Silence after which a request has failed; longer than a watch in which nothing happens.
 const READ: Duration = Duration::from_secs(40);
 
-/// A client for the cluster that this process runs in, or for the one that a kubeconfig names; and
-/// whether it is answered.
+/// A client for the cluster that this process runs in, or that a kubeconfig names, and whether it
+/// gets answers.
 ///
 /// # Errors
 ///
-/// There is no such file, or no cluster around.
+/// The file cannot be used, or this process does not run in a cluster.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Reach)> {
     let mut config = match kubeconfig {
         Some(path) => {
             let read = Kubeconfig::read_from(path)
-                .with_context(|| format!("{} (--kubeconfig)", path.display()))?;
+                .with_context(|| format!("cannot read {} (--kubeconfig)", path.display()))?;
             Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
                 .await
-                .with_context(|| format!("{} (--kubeconfig)", path.display()))?
+                .with_context(|| format!("cannot use {} (--kubeconfig)", path.display()))?
         }
         None => Config::incluster().context(
-            "this is no pod of a Kubernetes cluster: say how to reach one by --kubeconfig FILE (or, for \
-             an agent, have it read files by --manifests DIR)",
+            "this process runs in no pod of a Kubernetes cluster: name one by --kubeconfig FILE, or, \
+             without Kubernetes, start the agent with --manifests DIR",
         )?,
     };
     config.connect_timeout = Some(CONNECT);
@@ -52,8 +52,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Reach)> {
     Ok((builder.with_layer(&noting).build(), reach))
 }
 
-/// How everything is watched: what the API server has in its cache will do, and a hundred agents
-/// that start together then cost it no reads of its database.
+/// How everything is watched. The API server's cache is good enough, so that a hundred agents that
+/// start together cost no reads of its database.
 pub(crate) fn watch_config() -> watcher::Config {
     watcher::Config::default()
         .any_semantic()

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What stands beside the metadata of a `ConfigurationState`: only its status.
+/// The content of a `ConfigurationState` besides its metadata: only its status.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
 )]
@@ -28,10 +28,10 @@ pub struct ConfigurationStateBody {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationStateStatus {
-    /// Whether all of it is valid. Where it is not, the last valid one stays in force.
+    /// Whether all of it is valid. Of an invalid object, the last valid version stays in force.
     #[serde(default)]
     pub result: ConfigurationResult,
-    /// What is wrong, for people to read; empty when nothing is.
+    /// What is wrong, for people; empty if nothing is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error_summary: String,
     /// The result of each part that reads configuration.
@@ -43,21 +43,21 @@ pub struct ConfigurationStateStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What became of a configuration.
+/// The verdict on a configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConfigurationResult {
     /// It is in force.
     Valid,
     /// It is refused.
     Invalid,
-    /// Nobody has looked at it yet.
+    /// It has not been checked yet.
     #[default]
     Unknown,
 }
 
-// Not the type of k8s-openapi, for the same reason as the selector's.
+// Not the type of k8s-openapi, for the same reason as `LabelSelector`.
 
-/// One aspect of an object's state, as the API's conventions have it.
+/// One aspect of an object's state, by the API's conventions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
@@ -65,10 +65,10 @@ pub struct Condition {
     pub r#type: String,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// The object's generation that was looked at.
+    /// The generation of the object that was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When the status changed last.
+    /// When the status last changed.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub last_transition_time: Time,
     /// Why it changed, in one word for programs.
@@ -81,11 +81,11 @@ pub struct Condition {
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConditionStatus {
-    /// It does.
+    /// It holds.
     True,
-    /// It does not.
+    /// It does not hold.
     False,
-    /// Nobody can tell.
+    /// It is not known.
     Unknown,
 }
 

@@ -1,7 +1,7 @@
 //! From the types of the API to those of [`speaker_core::intent`].
 //!
-//! The functions take metadata and spec rather than whole objects, so that what reads files can
-//! judge each part on its own.
+//! The functions take metadata and spec rather than whole objects, so that a reader of files can
+//! judge each part by itself.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -24,23 +24,23 @@ use super::{
 
 /// The annotation that asks for addresses, as a comma-separated list.
 pub const LOAD_BALANCER_IPS: &str = "metallb.io/loadBalancerIPs";
-/// The older name of [`LOAD_BALANCER_IPS`]; it counts where the new one is absent.
+/// The older name of [`LOAD_BALANCER_IPS`], which counts if the new one is absent.
 pub const OLD_LOAD_BALANCER_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
 
-/// The label that names the Service of a slice (KEP-0752).
+/// The label of a slice with the name of its Service (KEP-0752).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Where objects come from, and hence who gives Services their addresses.
+/// Where objects come from, and so who assigns addresses to Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Files: with no controller at work a Service has the addresses that it asks for, or else
-    /// those of its status.
+    /// Files: without a controller, a Service has the addresses that it asks for, or else those in
+    /// its status.
     Manifests,
-    /// A cluster: a Service has the addresses that a controller has put into its status.
+    /// A cluster: a Service has the addresses that a controller has written into its status.
     Cluster,
 }
 
-/// The name of an object; without a namespace it is in `default`.
+/// The name of an object, in the namespace `default` unless it says another.
 pub fn name(metadata: &ObjectMeta) -> ObjectName {
     let namespace = metadata.namespace.as_deref().unwrap_or("default");
     ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default())
@@ -100,7 +100,7 @@ pub fn advertisement(
     convert().map_err(|fault: Fault| fault.of(Kind::Advertisement, metadata))
 }
 
-/// A Service, unless it is of another type than `LoadBalancer`.
+/// A Service; none if it is not of type `LoadBalancer`.
 pub fn service(service: &core::Service, source: Source) -> Result<Option<Service>, Box<Invalid>> {
     let core::Service {
         metadata,
@@ -130,7 +130,7 @@ pub fn service(service: &core::Service, source: Source) -> Result<Option<Service
     }))
 }
 
-/// A slice of a Service's endpoints, unless it says of which.
+/// A slice of a Service's endpoints; none if it does not name the Service.
 pub fn endpoints(slice: &EndpointSlice) -> Option<Endpoints> {
     let EndpointSlice {
         metadata,
@@ -173,11 +173,11 @@ pub fn node(node: &core::Node) -> Node {
     }
 }
 
-/// The addresses that a Service asks for, by annotation or field; none where it does not ask.
+/// The addresses that a Service asks for, by annotation or field; empty if it does not ask.
 ///
 /// # Errors
 ///
-/// What it asks for cannot be read, or it asks in two ways.
+/// They cannot be parsed, or it asks in both ways.
 pub fn requested_addresses(service: &core::Service) -> Result<Vec<IpAddr>, Box<Invalid>> {
     let Some(spec) = &service.spec else {
         return Ok(Vec::new());
@@ -188,7 +188,7 @@ pub fn requested_addresses(service: &core::Service) -> Result<Vec<IpAddr>, Box<I
     }
 }
 
-/// What is wrong, before it is said in which object.
+/// What is wrong, but not yet in which object.
 struct Fault {
     field: FieldPath,
     reason: Reason,
@@ -240,7 +240,7 @@ fn requested(
     }
 }
 
-/// The addresses that the Service has been given.
+/// The addresses that have been assigned to the Service.
 fn assigned(service: &core::Service) -> Result<Vec<IpAddr>, Fault> {
     let at = FieldPath::root()
         .key("status")
@@ -253,7 +253,7 @@ fn assigned(service: &core::Service) -> Result<Vec<IpAddr>, Fault> {
     let ingress = load_balancer
         .and_then(|it| it.ingress.as_deref())
         .unwrap_or_default();
-    // Some load balancers are given a host name instead: nothing to answer for.
+    // Some load balancers have a host name instead: there is nothing to answer for.
     addresses(ingress.iter().enumerate().filter_map(|(index, ingress)| {
         let text = ingress.ip.as_deref()?;
         Some((at.index(index).key("ip"), text))
@@ -335,7 +335,7 @@ fn selector(of: &LabelSelector, at: &FieldPath) -> Result<Selector, Fault> {
     })
 }
 
-/// Converts the items of a list, no two of which may mean the same.
+/// Converts the items of a list, of which no two may mean the same.
 fn distinct<T, U: PartialEq>(
     list: &[T],
     at: &FieldPath,

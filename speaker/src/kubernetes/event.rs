@@ -7,7 +7,7 @@ use kube::{
 };
 use speaker_core::intent::ObjectName;
 
-/// The longest note that the API server takes, in bytes.
+/// The longest note that the API server accepts, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
 /// Writes an event about a Service.
@@ -30,13 +30,13 @@ pub(crate) async fn write(
         uid: uid.cloned(),
         ..ObjectReference::default()
     };
-    // A recorder that has seen an event of this reason would only count it, and people would go on
-    // reading the first one's note.
+    // A recorder that has published an event with this reason would only raise its count, and leave
+    // the note of the first.
     let recorder = Recorder::new(client.clone(), reporter);
     recorder.publish(&fitting(event), &about).await
 }
 
-/// With a note that the API server takes.
+/// The event, with a note that the API server accepts.
 fn fitting(mut event: Event) -> Event {
     if let Some(note) = &mut event.note {
         note.truncate(note.floor_char_boundary(LONGEST_NOTE));

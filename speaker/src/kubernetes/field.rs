@@ -1,8 +1,8 @@
-//! Where in an object something is.
+//! The path to a field of an object.
 
 use std::fmt;
 
-/// The way from an object to one of its fields; the text is that of the API server's messages:
+/// The path from an object to one of its fields. Its text is as in the API server's messages:
 /// `spec.nodeSelectors[0].matchLabels[kubernetes.io/hostname]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldPath(Vec<Step>);
@@ -32,12 +32,12 @@ impl FieldPath {
         self.join([Step::Index(index)])
     }
 
-    /// What these steps lead to from here.
+    /// The path extended by these steps.
     pub fn join(&self, steps: impl IntoIterator<Item = Step>) -> Self {
         Self(self.0.iter().cloned().chain(steps).collect())
     }
 
-    /// The way, step by step.
+    /// The steps.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }

@@ -6,7 +6,7 @@ use speaker_core::intent::{AddressError, Key, PoolError, SelectorError};
 
 use super::FieldPath;
 
-/// An object that can not be: which one, where, why, and the way out.
+/// An invalid object: which one, in which field, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{object}: {field}: {reason}")]
 pub struct Invalid {

@@ -1,8 +1,8 @@
 //! Kubernetes objects: the types of the API, and what they mean.
 //!
-//! An object that [`convert`] lets through is valid on its own; what it contradicts in other
-//! objects is the business of [`speaker_core::intent`]. Files and API server go through the same
-//! conversion, so that a file means what the same object means in a cluster.
+//! An object that [`convert`] accepts is valid by itself; contradictions between objects are found
+//! by [`speaker_core::intent`]. Objects from files and from the API server go through the same
+//! conversion, so that they mean the same.
 
 mod advertisement;
 mod client;
@@ -38,7 +38,7 @@ pub use service_l2_status::{
     InterfaceInfo, ServiceL2Status, ServiceL2StatusBody, ServiceL2StatusSpec, ServiceL2StatusStatus,
 };
 
-/// Where an installation is, if nothing else is said.
+/// The default namespace of an installation.
 pub const NAMESPACE: &str = "speaker-system";
 
 /// The labels of the agents' pods.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
 
-/// Addresses that Services can be given, and where they may be used.
+/// Addresses for Services, and which Services may have them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "metallb.io",
@@ -22,26 +22,27 @@ use super::LabelSelector;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IPAddressPoolSpec {
-    /// What the pool holds, each a CIDR prefix (10.0.0.0/24) or a range (10.0.0.10-10.0.0.20) of
-    /// either family. No address may be in two pools.
+    /// The addresses, as CIDR prefixes (10.0.0.0/24) or ranges (10.0.0.10-10.0.0.20) of either
+    /// family. No address may be in two pools.
     pub addresses: Vec<String>,
-    /// Whether a Service that does not ask for this pool may be given an address of it.
+    /// Whether Services that do not ask for this pool may get addresses from it.
     #[serde(default = "yes")]
     pub auto_assign: bool,
-    /// Whether IPv4 addresses that end in .0 or .255 are left out: some old devices drop them.
+    /// Whether to leave out IPv4 addresses that end in .0 or .255, which some old devices drop.
     #[serde(default, rename = "avoidBuggyIPs")]
     pub avoid_buggy_ips: bool,
-    /// Which Services are given addresses of this pool before those of pools without such a rule.
+    /// The Services that this pool is for. They get addresses from it before pools without such a
+    /// rule are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_allocation: Option<ServiceAllocation>,
 }
 
-/// The Services that a pool is for. With nothing listed or selected it is for all.
+/// The Services that a pool is for. If nothing is listed or selected, it is for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAllocation {
-    /// Among several pools for a Service, the one with the lowest priority is used first. 0 means
-    /// no priority, and comes last.
+    /// Of several pools for a Service, the one with the lowest number is used first. 0 means no
+    /// priority, and comes last.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i64,
     /// Namespaces whose Services the pool is for, by name.
@@ -57,19 +58,19 @@ pub struct ServiceAllocation {
 
 /// How much of a pool is in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-// Pools that nobody has counted yet have an empty one.
+// Pools that have not been counted yet have an empty status.
 #[serde(default)]
 pub struct IPAddressPoolStatus {
-    /// IPv4 addresses that Services have.
+    /// IPv4 addresses in use.
     #[serde(rename = "assignedIPv4")]
     pub assigned_ipv4: i64,
-    /// IPv6 addresses that Services have.
+    /// IPv6 addresses in use.
     #[serde(rename = "assignedIPv6")]
     pub assigned_ipv6: i64,
-    /// IPv4 addresses that are free.
+    /// Free IPv4 addresses.
     #[serde(rename = "availableIPv4")]
     pub available_ipv4: i64,
-    /// IPv6 addresses that are free.
+    /// Free IPv6 addresses.
     #[serde(rename = "availableIPv6")]
     pub available_ipv6: i64,
 }

@@ -1,7 +1,7 @@
 //! Whether the API server answers.
 //!
-//! A watch that nothing happens on says neither that it has failed nor that it works again. Its
-//! requests do: each ends within half a minute, and is followed by another.
+//! A quiet watch says neither that it has failed nor that it works again. Its requests do: each
+//! ends within half a minute, and is followed by another.
 
 use std::{
     error::Error,
@@ -15,16 +15,16 @@ use tower::BoxError;
 
 type Result = std::result::Result<Response<Box<DynBody>>, BoxError>;
 
-/// What the latest requests to the API server came to.
+/// The outcome of the latest requests to the API server.
 #[derive(Clone, Debug, Default)]
 pub struct Reach(Arc<Mutex<Option<Away>>>);
 
 /// The API server does not answer.
 #[derive(Clone, Debug)]
 pub struct Away {
-    /// When the first request failed, of those that did since the last one that did not.
+    /// When the first request failed since the last one that succeeded.
     pub since: Instant,
-    /// What the last one failed for.
+    /// Why the last one failed.
     pub why: String,
 }
 
@@ -35,7 +35,7 @@ impl Reach {
         away.clone()
     }
 
-    /// Takes note of what a request came to.
+    /// Notes the outcome of a request.
     pub(super) fn note(&self, result: Result) -> Result {
         let why = match &result {
             Ok(response) if response.status().is_server_error() => {
@@ -54,7 +54,7 @@ impl Reach {
     }
 }
 
-/// The cause of all causes: what people can do something about.
+/// The root cause, which is what people can act on.
 fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     while let Some(cause) = error.source() {
         error = cause;
@@ -88,7 +88,7 @@ mod tests {
         let last = reach.away().expect("it still fails");
         assert_eq!(last.why, "it answers 503 Service Unavailable");
         assert_eq!(last.since, first.since);
-        // A right that is missing is another matter: the log tells of it.
+        // A missing permission is another matter, and logged.
         note(answer(403));
         assert!(reach.away().is_none());
     }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-// Not the type of k8s-openapi: its JSON schema comes only with those of all of Kubernetes' types,
-// which take minutes to compile.
+// Not the type of k8s-openapi: its JSON schema comes only with those of all Kubernetes types, which
+// take minutes to compile.
 
-/// A query over labels: what it selects has all of matchLabels and meets all of matchExpressions.
-/// The empty selector selects everything.
+/// A query over labels. It selects what has all of matchLabels and meets all of matchExpressions;
+/// if empty, everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
-    /// Labels that must be there, with exactly these values.
+    /// Labels that must exist with exactly these values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
     /// Conditions on labels.

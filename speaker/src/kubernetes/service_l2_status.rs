@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What stands beside the metadata of a `ServiceL2Status`: nothing that anybody would write.
+/// The content of a `ServiceL2Status` besides its metadata and status.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
 )]
@@ -28,11 +28,11 @@ pub struct ServiceL2StatusBody {
     pub spec: ServiceL2StatusSpec,
 }
 
-/// Always empty: nothing is asked for.
+/// Always empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceL2StatusSpec {}
 
-/// Who answers for a Service.
+/// The node that answers for a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceL2StatusStatus {
@@ -45,7 +45,7 @@ pub struct ServiceL2StatusStatus {
     /// The Service's namespace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_namespace: String,
-    /// The node's interfaces that requests are answered on.
+    /// The node's interfaces on which requests are answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<InterfaceInfo>,
 }

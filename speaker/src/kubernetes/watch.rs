@@ -1,4 +1,4 @@
-//! Watching objects of one kind, or one of them.
+//! Watching all objects of a kind, or one of them.
 
 use std::fmt::Debug;
 
@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::watch_config;
+use crate::causes::causes;
 
-/// What happens to the objects. Never ends; a watch that fails is tried again after a while.
+/// The events of a watch. Never ends: a watch that fails is started again after a while.
 ///
-/// A failure is logged once, with what follows from it until the watch works again.
+/// A failure is logged once, with `until_then`: what follows from it until the watch works again.
 pub(super) fn events<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -41,7 +42,8 @@ where
             }
             Err(error) => {
                 if !failing {
-                    warn!("cannot watch {kind}: {}; {until_then}", full(&error));
+                    let error = causes(&error).join(": ");
+                    warn!("cannot watch {kind}: {error}; {until_then}");
                 }
                 failing = true;
                 None
@@ -51,8 +53,7 @@ where
     })
 }
 
-/// What an object is, now and whenever that changes; none, where there is none. Otherwise as
-/// [`events`].
+/// An object, now and whenever it changes; none while there is none. Otherwise as [`events`].
 pub(crate) fn object<K>(
     api: Api<K>,
     name: &str,
@@ -79,18 +80,4 @@ where
         };
         std::future::ready(object)
     })
-}
-
-/// An error with its causes, none of them twice.
-fn full(error: &watcher::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

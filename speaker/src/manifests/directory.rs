@@ -1,4 +1,4 @@
-//! What the directory says, as a state that each look at it changes.
+//! The configuration in the directory, as a state that each look at it updates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +18,14 @@ use super::{
     scan::Seen,
 };
 
-/// What became different.
+/// What has changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Objects that are gone.
     pub delete: Vec<Key>,
     /// Objects that are new or have changed.
     pub apply: Vec<Object>,
-    /// All that is refused now, whether or not it was before.
+    /// Everything that is refused now, new or not.
     pub refused: Vec<Refused>,
 }
 
@@ -48,15 +48,15 @@ impl From<Found> for Change {
 /// What follows from a look at the directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// What became different, if anything did. The first look always has one.
+    /// What has changed, if anything has. The first look always has a change.
     pub change: Option<Found>,
-    /// What the operator should know about files that are new or have changed: where, and what.
+    /// Notes for the operator about new or changed files: where, and what.
     pub notes: Vec<(String, Note)>,
-    /// Files that have a new good content, and files that are gone, by name.
+    /// Files with new good content, and files that are gone, by name.
     pub last_good: BTreeMap<PathBuf, Option<String>>,
 }
 
-/// The files, and what of them is in force.
+/// The files, and what of their contents is in force.
 #[derive(Debug, Default)]
 pub struct Directory {
     path: PathBuf,
@@ -64,22 +64,22 @@ pub struct Directory {
     contents: Admission<PathBuf, Contents>,
     rejected: BTreeMap<PathBuf, Rejected>,
     unreadable: Option<String>,
-    /// The texts of contents that are not admitted yet.
+    /// The texts of contents that have not been admitted yet.
     waiting: BTreeMap<PathBuf, String>,
     in_force: BTreeMap<Key, Object>,
     refused: Option<Vec<Refused>>,
 }
 
 impl Directory {
-    /// The directory at this path, which is only part of messages, and the last good contents of
-    /// its files. They count until the files have been looked at.
+    /// The directory at this path, which only messages use, with the last good contents of its
+    /// files. They count until the files have been read.
     pub fn new(path: PathBuf, last_good: BTreeMap<PathBuf, String>) -> Self {
         let mut directory = Self {
             path,
             ..Self::default()
         };
         for (file, text) in last_good {
-            // What is good no longer is worth nothing.
+            // A content that is no longer valid does not count.
             if let Ok(contents) = read::read(&text) {
                 directory.contents.offer(file.clone(), contents);
             }
@@ -91,7 +91,7 @@ impl Directory {
         directory
     }
 
-    /// Takes what a look at the directory found: all manifests by name, or why there are none.
+    /// Takes the result of a look at the directory: all manifests by name, or an error.
     pub fn update(&mut self, found: Result<BTreeMap<PathBuf, Seen>, String>) -> Update {
         let mut update = Update::default();
         match found {
@@ -103,7 +103,7 @@ impl Directory {
                     self.files.insert(file);
                 }
             }
-            // A directory that is missing says nothing; one that is empty says that all is gone.
+            // A missing directory changes nothing; an empty one means that everything is gone.
             Err(error) => self.unreadable = Some(error),
         }
         let conflicts = self.contents.settle();
@@ -155,7 +155,7 @@ impl Directory {
         }
     }
 
-    /// What differs from what was in force and refused before.
+    /// What has changed in what is in force and refused.
     fn change(&mut self, conflicts: BTreeMap<PathBuf, Conflict<PathBuf>>) -> Option<Found> {
         let mut change = Found {
             refused: self.refusals(conflicts),

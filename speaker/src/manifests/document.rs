@@ -1,4 +1,4 @@
-//! YAML streams, and where in them something is.
+//! YAML streams, and the lines of their fields.
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ use crate::kubernetes::Step;
 /// One document of a stream.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// The line that it begins in, counted from 1.
+    /// The line where it begins, counted from 1.
     pub(super) line: u64,
-    /// What it holds. As in the API, a field without a value is an absent field.
+    /// Its content. As in the API, a field without a value is absent.
     pub(super) value: Value,
 }
 
-/// A stream that is no YAML.
+/// A stream that is not YAML.
 #[derive(Debug)]
 pub(super) struct Malformed {
     pub(super) line: Option<u64>,
@@ -29,7 +29,7 @@ pub(super) struct Malformed {
 
 /// The documents of a stream, without the empty ones.
 pub(super) fn parse(text: &str) -> Result<Vec<Document>, Malformed> {
-    // All JSON is YAML; but read as what it is, thousands of objects take no time.
+    // JSON is YAML too, but parses much faster as JSON.
     if let Ok(mut value) = serde_json::from_str::<Value>(text)
         && value.is_object()
     {
@@ -52,9 +52,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, Malformed> {
     Ok(documents.into_iter().map(document).collect())
 }
 
-/// The line of a field of a document of a stream, or of the closest thing around it that is there.
+/// The line of a field in a document of a stream, or of the closest part around it that exists.
 pub(super) fn locate(text: &str, document: usize, steps: &[Step]) -> Option<u64> {
-    // Only errors ask for lines: a second pass then costs less than lines for every field always.
+    // Only errors need lines: parsing again then costs less than keeping the lines of all fields.
     let documents: Vec<Lines> = serde_saphyr::from_multiple_with_options(text, options()).ok()?;
     let mut at = documents.get(document)?;
     for step in steps {
@@ -73,8 +73,8 @@ pub(super) fn locate(text: &str, document: usize, steps: &[Step]) -> Option<u64>
 }
 
 fn options() -> Options {
-    // The size of files is limited where they are read; a full map of VIPs takes more than the
-    // budgets that go by what is in a file. Only what aliases blow up is left to limit.
+    // Files are limited in size when they are read, and large configurations exceed the default
+    // budgets. Only the expansion of aliases is left to limit.
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: usize::MAX,

@@ -6,8 +6,8 @@
 //!                              └───────────── at the start ───────┘
 //! ```
 //!
-//! A file is taken or refused as a whole. A refused file's last good content stays in force, also
-//! over restarts, and everything else goes on.
+//! A file is accepted or refused as a whole. The last good content of a refused file stays in
+//! force, across restarts too, and all other files still count.
 
 mod directory;
 mod document;

@@ -13,13 +13,13 @@ use notify::{
 };
 use tracing::warn;
 
-/// Notices of changes of one directory: in it, where its files are links to, and of whether it is
-/// there at all.
+/// Notices of changes of one directory: of its files, of the targets of links among them, and of
+/// the directory itself.
 pub(super) struct Notices {
     directory: PathBuf,
-    /// None where the kernel gives us no notices.
+    /// None if the kernel gives no notices.
     watcher: Option<RecommendedWatcher>,
-    /// The directories asked about, and which those were.
+    /// The watched directories, and their identities.
     asked: BTreeMap<PathBuf, Option<Identity>>,
     are_complete: bool,
 }
@@ -50,7 +50,7 @@ impl Notices {
         self.are_complete
     }
 
-    /// Asks for notices of what is there now; `linked` are directories that files are links into.
+    /// Asks for notices about what exists now. `linked`: directories that files are links into.
     pub(super) fn ask(&mut self, linked: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
@@ -66,12 +66,12 @@ impl Notices {
             .collect();
         for (path, identity) in &self.asked {
             if wanted.get(path) != Some(identity) {
-                // Whether it was still there to be forgotten is all the same.
+                // It does not matter whether the watch still existed.
                 let _ = watcher.unwatch(path);
             }
         }
-        // Also what was asked about before: a directory that was removed and made again may have
-        // the old one's inode, but not its notices.
+        // Including those already watched: a directory that was removed and created again may have
+        // the old one's inode, but not its watch.
         let mut ask = |path: &PathBuf| watcher.watch(path, RecursiveMode::NonRecursive);
         let failed = wanted.keys().find_map(|path| ask(path).err());
         if let Some(error) = &failed
@@ -89,8 +89,8 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Whether something may have changed. Reading is no change, ours least of all; and what else is
-/// above the directory is none of our business.
+/// Whether something may have changed. Reads do not count, nor do other entries above the
+/// directory.
 fn concerns(directory: &Path, event: &Event) -> bool {
     let is_read = match event.kind {
         EventKind::Access(kind) => kind != AccessKind::Close(AccessMode::Write),

@@ -22,12 +22,12 @@ use crate::kubernetes::{
 const CORE: &str = "v1";
 const METALLB: &str = "metallb.io/v1beta1";
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Contents {
-    /// The objects that count, each with the line that its document begins in.
+    /// The objects that count, each with the line where its document begins.
     pub(super) objects: Vec<(u64, Object)>,
-    /// What the operator should know about the rest, with lines.
+    /// Notes for the operator about the rest, with lines.
     pub(super) notes: Vec<(u64, Note)>,
 }
 
@@ -39,7 +39,7 @@ impl Claimant for Contents {
     }
 }
 
-/// Something in a file that is not taken as it stands, and is no error either.
+/// Something in a file that has no effect, or not the usual one, but is no error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A kind that does not count.
@@ -66,7 +66,7 @@ pub enum Note {
 const OLD_PREFIX: &str = "metallb.universe.tf/";
 
 impl Note {
-    /// Whether the operator may expect something that will not come.
+    /// Whether the operator may expect something that will not happen.
     pub const fn is_warning(&self) -> bool {
         match self {
             Self::Ignored { .. } => false,
@@ -106,7 +106,7 @@ pub(super) struct Rejected {
     pub(super) reason: Reason,
 }
 
-/// Reads a file; all of it is valid, or none of it counts.
+/// Reads a file. If any part is invalid, none of it counts.
 pub(super) fn read(text: &str) -> Result<Contents, Rejected> {
     let documents = document::parse(text).map_err(|malformed| Rejected {
         line: malformed.line,

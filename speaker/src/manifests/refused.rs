@@ -1,4 +1,4 @@
-//! What of the directory is not in force, and why.
+//! What in the directory is not in force, and why.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,32 +6,32 @@ use speaker_core::intent::admission::Conflict;
 
 use crate::kubernetes::{FieldPath, Invalid};
 
-/// A file that is refused as a whole, or the directory that can not be read.
+/// A file that is refused as a whole, or a directory that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Where it is.
     pub path: PathBuf,
-    /// The line at fault, counted from 1, where one is.
+    /// The line at fault, counted from 1, if there is one.
     pub line: Option<u64>,
     /// What is wrong there.
     pub reason: Reason,
-    /// Whether an earlier content is in force in its place.
+    /// Whether an earlier content is in force instead.
     pub last_good: bool,
 }
 
 /// Why it is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// It can not be read at all.
+    /// It cannot be read at all.
     #[error("{0}")]
     Unreadable(String),
     /// It is neither YAML nor JSON.
     #[error("not YAML: {0}")]
     Yaml(String),
-    /// A document is something else than a Kubernetes object.
+    /// A document is not a Kubernetes object.
     #[error("not a Kubernetes object: {0}")]
     NotAnObject(&'static str),
-    /// A kind that counts, in a version that does not.
+    /// A known kind, in an unknown version.
     #[error("{kind} of {found} is not known: write apiVersion: {known}")]
     Version {
         /// The kind.
@@ -44,7 +44,7 @@ pub enum Reason {
     /// A field that has the wrong type, is missing or does not exist.
     #[error("{object}: {field}: {message}")]
     Field {
-        /// The object, as far as it has a name.
+        /// The object, by its kind and what it has of a name.
         object: String,
         /// The field.
         field: FieldPath,
@@ -54,7 +54,7 @@ pub enum Reason {
     /// An object that is not valid.
     #[error(transparent)]
     Invalid(Box<Invalid>),
-    /// Something that contradicts what is in force.
+    /// It contradicts what is in force.
     #[error("{conflict} (the other is in {}:{})", .conflict.holder.display(), .conflict.held.place)]
     Conflict {
         /// What contradicts what; the places are lines, and the holder is the path of a file.

@@ -1,4 +1,4 @@
-//! Finding out what the directory holds.
+//! Scanning the directory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,25 +10,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The largest file that is read: several times what a full map of VIPs takes.
+/// The largest file that is read: several times the size of one with as many VIPs as the maps hold.
 const MAX_FILE_BYTES: u64 = 128 << 20;
 
-/// A file that was changed less than this ago may change again without its time changing: the
-/// kernel's clock for that is coarse.
+/// A file that changed less than this ago may change again without a new time stamp: the kernel's
+/// clock for these is coarse.
 const UNSETTLED: Duration = Duration::from_millis(40);
 
-/// What was found of a file, by name.
+/// What a look at a file found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// What it was at the last look.
+    /// The same as at the last look.
     Unchanged,
     /// New or changed.
     Text(String),
-    /// It is there, but can not be read, for this reason.
+    /// It exists but cannot be read, for this reason.
     Unreadable(String),
 }
 
-/// Looks at a directory again and again, and reads only what has changed.
+/// Looks at a directory repeatedly, and reads only what has changed.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     known: BTreeMap<PathBuf, Known>,
@@ -41,7 +41,7 @@ struct Known {
     hash: u64,
 }
 
-/// What changes with the content of a file.
+/// What changes when the content of a file does.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -67,7 +67,7 @@ impl Scanner {
         Ok(names)
     }
 
-    /// Other directories that files of this one are links into, when it was listed last.
+    /// Other directories that files of this one are links into, as of the last listing.
     pub(super) const fn linked(&self) -> &BTreeSet<PathBuf> {
         &self.linked
     }
@@ -91,7 +91,7 @@ impl Scanner {
     fn look(&mut self, name: &Path, path: &Path) -> Option<Seen> {
         match self.read_file(name, path) {
             Ok(seen) => seen,
-            // It was there a moment ago, and is gone, unless it is a link to nowhere.
+            // It is gone since the listing, unless it is a link to nowhere.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => None,
             Err(error) => {
                 self.known.remove(name);
@@ -102,7 +102,7 @@ impl Scanner {
 
     fn read_file(&mut self, name: &Path, path: &Path) -> io::Result<Option<Seen>> {
         let metadata = fs::metadata(path)?;
-        // Opening a pipe would wait for its other end.
+        // Opening a pipe would block.
         if !metadata.is_file() {
             return Ok(None);
         }
@@ -159,7 +159,7 @@ impl Stamp {
     }
 }
 
-/// Whether a file of this name counts: not what is hidden, nor what editors leave behind.
+/// Whether a file of this name counts: not a hidden one, nor one that editors leave behind.
 fn is_manifest(name: &Path) -> bool {
     let is_ours = name
         .extension()
@@ -169,7 +169,7 @@ fn is_manifest(name: &Path) -> bool {
         && !name.as_os_str().as_encoded_bytes().starts_with(b"#")
 }
 
-/// The directory that a link leads into, if it leads out of this one.
+/// The directory that a link points into, if that is another one.
 fn link_target(path: &Path, directory: &Path) -> Option<PathBuf> {
     if !path.is_symlink() {
         return None;

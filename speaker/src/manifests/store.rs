@@ -1,4 +1,4 @@
-//! The last good content of each file, kept for the case that the file is bad at the next start.
+//! The last good content of each file, kept in case the file is bad at the next start.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Names the directory that the contents come from: those of another one are worth nothing.
+/// Names the directory that the contents come from: those of another one do not count.
 const MARKER: &str = ".directory";
 
 /// Copies of files under the state directory.
@@ -32,7 +32,7 @@ impl Store {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Whatever it is, it is not ours to remove.
+                // These files are not ours to remove.
                 if !store.names()?.is_empty() {
                     let directory = store.directory.display();
                     let message = format!("{directory} holds other files: move them away");
@@ -45,7 +45,7 @@ impl Store {
         Ok(store)
     }
 
-    /// All of them, by name.
+    /// All copies, by name.
     pub(super) fn load(&self) -> io::Result<BTreeMap<PathBuf, String>> {
         let read = |name: PathBuf| {
             let text = fs::read_to_string(self.directory.join(&name))?;
@@ -54,19 +54,19 @@ impl Store {
         self.names()?.into_iter().map(read).collect()
     }
 
-    /// Replaces one, at once or not at all.
+    /// Replaces a copy atomically.
     pub(super) fn keep(&self, name: &Path, text: &str) -> io::Result<()> {
         let path = self.directory.join(name);
         if fs::read(&path).is_ok_and(|kept| kept == text.as_bytes()) {
             return Ok(());
         }
-        // Without a sync: should power fail, the file itself is there, and most likely good.
+        // Without fsync: after a power failure, the file itself is most likely good.
         let new = self.directory.join(".new");
         fs::write(&new, text)?;
         fs::rename(new, path)
     }
 
-    /// Removes one.
+    /// Removes a copy.
     pub(super) fn forget(&self, name: &Path) -> io::Result<()> {
         match fs::remove_file(self.directory.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -24,17 +24,17 @@ use super::{
     store::Store,
 };
 
-/// Changes that follow each other closer than this are taken together.
+/// Changes closer together than this are handled as one.
 const QUIET: Duration = Duration::from_millis(50);
-/// But not for longer than this.
+/// The longest time for which changes are gathered.
 const BURST: Duration = Duration::from_millis(300);
-/// A look without any notice, in case one got lost.
+/// The time between two looks, in case a notice got lost.
 const REGULAR: Duration = Duration::from_secs(10);
-/// A look without any notice, where the kernel gives none.
+/// The time between two looks where the kernel gives no notice.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
-/// Sends what the directory says, and then what becomes different, until nobody listens any more.
-/// What is refused is logged as well. The last good contents are kept under `state`.
+/// Sends the configuration in the directory, and then its changes, until the receiver is dropped.
+/// Also logs what is refused. The last good contents are kept under `state`.
 pub async fn watch(directory: PathBuf, state: PathBuf, changes: mpsc::Sender<Change>) {
     let wake = Arc::new(Notify::new());
     let on_change = Arc::clone(&wake);
@@ -66,7 +66,7 @@ async fn quiet(wake: &Notify) {
     {}
 }
 
-/// What blocks: reading, and writing copies.
+/// The blocking part: reading files, and writing copies.
 struct Watcher {
     path: PathBuf,
     notices: Notices,
@@ -88,7 +88,9 @@ impl Watcher {
             Ok((store, last_good)) => (Some(store), last_good),
             Err(error) => {
                 let state = state.display();
-                warn!("{state}: {error}: the last good manifests will be lost on a restart");
+                warn!(
+                    "cannot use {state}: {error}: the last good manifests will be lost on a restart"
+                );
                 (None, BTreeMap::new())
             }
         };
@@ -103,7 +105,7 @@ impl Watcher {
     }
 
     fn look(mut self) -> (Self, Option<Found>, BTreeMap<PathBuf, Option<String>>) {
-        // What changes from here on gives notice.
+        // Changes from here on give notice.
         self.notices.ask(self.scanner.linked());
         let found = self.scanner.list(&self.path).map(|names| {
             self.notices.ask(self.scanner.linked());
@@ -133,7 +135,7 @@ impl Watcher {
         (self, change, last_good)
     }
 
-    /// Logs what is refused now and was not, and the reverse.
+    /// Logs what is newly refused, and what is valid again.
     fn log(&mut self, refused: &[Refused]) {
         let before = mem::replace(&mut self.refused, refused.to_vec());
         for refused in refused.iter().filter(|it| !before.contains(it)) {
@@ -147,7 +149,7 @@ impl Watcher {
         }
     }
 
-    /// Writes what a restart needs; tells when to look again at the latest.
+    /// Writes what a restart needs. Returns when to look again at the latest.
     fn keep(mut self, last_good: BTreeMap<PathBuf, Option<String>>) -> (Self, Duration) {
         if let Some(store) = &self.store {
             let keep = |(name, text): (&PathBuf, &Option<String>)| match text {

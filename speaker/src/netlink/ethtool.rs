@@ -1,8 +1,8 @@
-//! Whether a network card takes VLAN tags off the frames it receives (`ethtool -k`:
-//! `rx-vlan-offload`), and how to tell it not to.
+//! Whether a NIC strips VLAN tags off the frames it receives (`ethtool -k`: `rx-vlan-offload`), and
+//! how to turn that off.
 //!
-//! The flag words of `SIOCETHTOOL` are as old as the feature, so that one way serves all kernels;
-//! the kernel announces a change of them over rtnetlink like any other change of the link.
+//! The flags of `SIOCETHTOOL` are as old as the feature, so that they work on all kernels.
+//! rtnetlink reports a change of them like any other change of the link.
 
 use std::{
     io,
@@ -26,20 +26,20 @@ struct Value {
     data: u32,
 }
 
-/// Whether the hardware takes the tags off.
+/// Whether the hardware strips tags.
 pub(super) fn strips_vlan_tags(link: &str) -> io::Result<bool> {
     let socket = any_socket()?;
     let flags = call(&socket, link, GET_FLAGS, 0)?;
     Ok(flags & STRIP_VLAN_TAGS != 0)
 }
 
-/// Makes the hardware take VLAN tags off, or leave them on. A frame or two may be lost while the
-/// driver sets its rings up anew.
+/// Turns the stripping of VLAN tags on or off. A frame or two may be lost while the driver sets up
+/// its rings again.
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` or `EINVAL` where the driver cannot change it, `EPERM` without `CAP_NET_ADMIN`,
-/// `ENODEV` where there is no such link.
+/// `EOPNOTSUPP` or `EINVAL` if the driver cannot change it, `EPERM` without `CAP_NET_ADMIN`,
+/// `ENODEV` if there is no such link.
 pub fn set_vlan_stripping(link: &str, on: bool) -> io::Result<()> {
     let socket = any_socket()?;
     let flags = call(&socket, link, GET_FLAGS, 0)?;
@@ -54,7 +54,7 @@ pub fn set_vlan_stripping(link: &str, on: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The call works on any socket; it says which network namespace is meant.
+/// The call works on any socket, and acts in that socket's network namespace.
 fn any_socket() -> io::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Inet,

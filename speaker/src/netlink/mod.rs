@@ -1,7 +1,7 @@
-//! The node's links, live: what the kernel tells over rtnetlink, as plain
-//! [`Link`](speaker_core::link::Link)s.
+//! The node's links, as the kernel reports them over rtnetlink.
 //!
-//! [`watch()`] lists what is there and then follows every change; nothing polls.
+//! [`watch()`] lists all [`Link`](speaker_core::link::Link)s and then follows every change; nothing
+//! polls.
 
 mod ethtool;
 mod parse;
@@ -15,10 +15,10 @@ pub use ethtool::set_vlan_stripping;
 pub(crate) use request::{RouteSocket, link, refusal_of_xdp};
 pub use watch::{Watch, WatchError, watch};
 
-/// The present name of an interface, for people; of one that is gone, its index.
+/// The current name of an interface, for people; its index if the interface is gone.
 pub(crate) fn name(index: u32) -> String {
     match if_indextoname(index) {
-        // Of an index without an interface, nix makes an empty name instead of an error.
+        // For an index without an interface, nix returns an empty name instead of an error.
         Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
         _ => format!("interface {index}"),
     }

@@ -1,4 +1,4 @@
-//! From rtnetlink's messages to plain types.
+//! From rtnetlink messages to plain types.
 
 use std::net::IpAddr;
 
@@ -12,15 +12,15 @@ use rtnetlink::packet_route::{
 };
 use speaker_core::link::{Kind, Link, Xdp, XdpMode};
 
-/// Whether the message is about the link itself. Those of another family tell of a part: of a
-/// bridge's port, above all, whose `RTM_DELLINK` means that it left the bridge.
+/// Whether the message is about the link itself. Messages of other families are about one of its
+/// roles: `RTM_DELLINK` of a bridge's port, for example, means that it left the bridge.
 pub(super) fn is_whole(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Unspec
 }
 
-/// The link, without what the message does not tell: its addresses and its VLAN offload.
+/// The link, without its addresses and its VLAN offload, which the message does not have.
 ///
-/// `None` where the message tells of a part only: another family's view, or an event of a
+/// `None` if the message is not about the link as a whole: one of another family, or an event of a
 /// wireless driver, which comes without the link's properties.
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     if !is_whole(message) {
@@ -117,8 +117,8 @@ fn bond(info: &[LinkInfo]) -> Kind {
     Kind::Bond { active }
 }
 
-/// Whether the bond that the link is a member of leaves it unused. In every mode in which some members
-/// stand by, the kernel says so of each, and tells of each change.
+/// Whether the link is a standby member of a bond. In every mode that has such members, the kernel
+/// reports this of each, and each change of it.
 fn stands_by(info: &[LinkInfo]) -> bool {
     info.iter().any(|part| match part {
         LinkInfo::PortData(InfoPortData::BondPort(properties)) => {
@@ -168,7 +168,7 @@ fn xdp_of(attributes: &[LinkXdp]) -> Option<Xdp> {
         XdpAttached::Driver => (XdpMode::Native, program.or(native)),
         XdpAttached::SocketBuffer => (XdpMode::Generic, program.or(generic)),
         XdpAttached::Hardware => (XdpMode::Offloaded, program.or(offloaded)),
-        // Offloaded beside one of the others: the other is where a frame comes second.
+        // Offloaded beside one of the others, which sees a frame second.
         XdpAttached::Multiple if native.is_some() => (XdpMode::Native, native),
         XdpAttached::Multiple => (XdpMode::Generic, generic),
         _ => return None,

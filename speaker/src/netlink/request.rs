@@ -1,4 +1,4 @@
-//! Questions to the kernel, each answered at once.
+//! Requests to the kernel, each answered at once.
 
 use std::{
     io,
@@ -31,7 +31,7 @@ const OFFLOADED: u32 = 1 << 3;
 /// `NLMSGERR_ATTR_MSG` (linux/netlink.h).
 const MESSAGE: u16 = 1;
 
-/// The link of this index, without its addresses and its VLAN offload; `None` where there is none.
+/// The link of this index, without its addresses and its VLAN offload; `None` if there is none.
 pub(crate) fn link(index: u32) -> io::Result<Option<Link>> {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -43,10 +43,10 @@ pub(crate) fn link(index: u32) -> io::Result<Option<Link>> {
     }
 }
 
-/// Why the link refuses the program in this mode, in the driver's words where it has any.
+/// Why the link refuses the program in this mode, in the driver's words if it has any.
 ///
-/// `bpf(2)` knows but a number; rtnetlink is asked the same and gives the text as well. Where it
-/// succeeds, against what was just seen, the program is taken off again.
+/// `bpf(2)` only returns a number; rtnetlink also returns the text. If the request succeeds after
+/// all, the program is detached again.
 pub(crate) fn refusal_of_xdp(
     index: u32,
     program: BorrowedFd<'_>,
@@ -90,7 +90,7 @@ enum Answer {
     },
 }
 
-/// Where questions are asked, in the network namespace of the thread that opened it.
+/// A socket for requests, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub(crate) struct RouteSocket(Socket);
 
@@ -98,14 +98,14 @@ impl RouteSocket {
     pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
-        // The text of an error; and without a copy of the question in front of it.
+        // With the text of an error, and without a copy of the request in front of it.
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Self(socket))
     }
 
-    /// Has the kernel change something.
+    /// Requests a change.
     pub(crate) fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         match self.ask(message, flags | NLM_F_REQUEST | NLM_F_ACK)? {
             Answer::Done => Ok(()),
@@ -114,7 +114,7 @@ impl RouteSocket {
         }
     }
 
-    /// Everything of a kind.
+    /// Lists everything of a kind.
     pub(crate) fn list(&self, kind: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.send(kind, NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut all = Vec::new();
@@ -163,7 +163,7 @@ impl RouteSocket {
     }
 }
 
-/// The text behind the header of the refused question.
+/// The text after the header of the refused request.
 fn text(error: &ErrorMessage) -> Option<String> {
     const HEADER: usize = size_of::<libc::nlmsghdr>();
     let attributes = error.header.get(HEADER..)?;

@@ -1,4 +1,4 @@
-//! The links as of the last message, and what each message changes.
+//! The links as of the last message, and what each message changes in them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,15 +10,15 @@ use speaker_core::link::{Link, LinkChange};
 /// An address and the length of its prefix.
 type Address = (IpAddr, u8);
 
-/// All links. Every method returns what it changed, and nothing where nothing did.
+/// All links. Every method returns what it changed, if anything.
 #[derive(Default)]
 pub(super) struct Table {
     links: BTreeMap<u32, Link>,
-    /// By link; also of links that are not in the table yet.
+    /// By link, including links that are not in the table yet.
     addresses: BTreeMap<u32, BTreeSet<Address>>,
 }
 
-/// All that is there: what a dump of links and one of addresses tell.
+/// Everything: a dump of the links and one of the addresses.
 #[derive(Default)]
 pub(super) struct Dump {
     pub(super) links: Vec<Link>,
@@ -31,7 +31,7 @@ impl Table {
         self.links.values()
     }
 
-    /// The kernel says that the link is like this, save its addresses.
+    /// Sets a link, except for its addresses.
     pub(super) fn set(&mut self, mut link: Link) -> Option<LinkChange> {
         link.addresses = self.addresses.get(&link.index).cloned().unwrap_or_default();
         if self.links.get(&link.index) == Some(&link) {
@@ -41,7 +41,7 @@ impl Table {
         Some(LinkChange::Set(link))
     }
 
-    /// The link is gone, and its addresses with it.
+    /// Removes a link and its addresses.
     pub(super) fn remove(&mut self, index: u32) -> Option<LinkChange> {
         self.addresses.remove(&index);
         self.links.remove(&index).map(|_| LinkChange::Gone(index))
@@ -57,7 +57,7 @@ impl Table {
         self.refresh(index)
     }
 
-    /// What is there now, after messages were lost.
+    /// Replaces everything, after messages were lost.
     pub(super) fn replace(&mut self, dump: Dump) -> Vec<LinkChange> {
         self.addresses.clear();
         for (index, address) in dump.addresses {

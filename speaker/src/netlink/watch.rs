@@ -1,4 +1,4 @@
-//! Follows the kernel's announcements about links and addresses.
+//! Follows the kernel's messages about links and addresses.
 
 use std::io;
 
@@ -32,23 +32,23 @@ pub enum WatchError {
     Dump(#[from] rtnetlink::Error),
 }
 
-/// The links, and what becomes of them.
+/// The links, and their changes.
 pub struct Watch {
-    /// All links that were there when the watch began.
+    /// All links as of the beginning of the watch.
     pub links: Vec<Link>,
-    /// Every change after that, in order. It closes only if the kernel tells no more, which is
-    /// logged: the table of links is then of no use any longer.
+    /// Every change after that, in order. Closes only if the kernel's messages end, which is
+    /// logged: the links are then no longer known.
     pub changes: mpsc::Receiver<LinkChange>,
 }
 
 type Message = NetlinkMessage<RouteNetlinkMessage>;
 
-/// Changes that may wait for a reader; the kernel's messages wait behind them.
+/// How many changes may wait for the reader; the kernel's messages wait behind them.
 const CHANGES: usize = 256;
-/// Bytes of messages that may wait in the kernel; it gives what its own limit allows.
+/// How many bytes of messages may wait in the kernel, as far as its own limit allows.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// How often a dump is begun anew because the links changed under it. What it then lacks comes as
-/// a message of its own.
+/// How often a dump is repeated because links changed during it. Changes that it still misses
+/// follow as messages.
 const DUMP_ATTEMPTS: usize = 8;
 
 /// Lists the links and begins to follow them, in the network namespace of the calling thread,
@@ -56,7 +56,7 @@ const DUMP_ATTEMPTS: usize = 8;
 ///
 /// # Errors
 ///
-/// Where the kernel refuses a netlink socket, or the first listing.
+/// The kernel refuses a netlink socket, or the first listing.
 pub async fn watch() -> Result<Watch, WatchError> {
     let (mut connection, handle, messages) = new_multicast_connection(&[
         MulticastGroup::Link,
@@ -128,7 +128,7 @@ impl Watcher {
                 _ => None,
             },
             NetlinkPayload::Overrun(_) => {
-                warn!("netlink receive buffer overflowed; re-reading all links");
+                warn!("the netlink receive buffer has overflowed: listing all links again");
                 return self.list().await;
             }
             _ => None,
@@ -136,7 +136,7 @@ impl Watcher {
         Ok(change.into_iter().collect())
     }
 
-    /// Asks for everything, and tells what differs from what was known.
+    /// Lists everything, and returns what has changed.
     async fn list(&mut self) -> Result<Vec<LinkChange>, rtnetlink::Error> {
         let mut dump = Dump::default();
         for message in self
@@ -188,11 +188,11 @@ impl Watcher {
     }
 }
 
-/// The link with what rtnetlink does not tell.
+/// The link, with what rtnetlink leaves out.
 fn described(message: &LinkMessage) -> Option<Link> {
     let mut link = parse::link(message)?;
     link.strips_vlan_tags = ethtool::strips_vlan_tags(&link.name).unwrap_or_else(|error| {
-        // Renamed or gone since; the message that says so is under way.
+        // It was renamed or is gone, and a message will say so.
         debug!(link = link.name, "no answer about rx-vlan-offload: {error}");
         false
     });

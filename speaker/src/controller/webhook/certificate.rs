@@ -7,23 +7,23 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-/// For how long the authority is good, and its certificates.
+/// Validity of the authority and of its certificates.
 const AUTHORITY_DAYS: i64 = 3_650;
 const SERVING_DAYS: i64 = 365;
 
-/// What a webhook server needs, and who made it.
+/// A webhook server's certificate and key, and the authority that issued it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bundle {
-    /// Whom to trust: the authority in force, and the one before it. PEM.
+    /// The authorities to trust: the one in force, and the one before it. PEM.
     pub(super) authorities: String,
     /// The key of the authority in force. PEM.
     pub(super) authority_key: String,
-    /// When another authority is made: when two thirds of its time are over.
+    /// When the next authority is made: after two thirds of its validity.
     pub(super) authority_until: Timestamp,
     /// The certificate and its key. PEM.
     pub(super) certificate: String,
     pub(super) key: String,
-    /// When another certificate is made.
+    /// When the next certificate is made.
     pub(super) until: Timestamp,
     /// The name that the certificate is for.
     pub(super) host: String,
@@ -46,11 +46,11 @@ impl Bundle {
         })
     }
 
-    /// What follows this one; none while it is good for this host.
+    /// The next bundle; none while this one is valid for the host.
     pub(super) fn renewed(&self, host: &str, now: Timestamp) -> Result<Option<Self>> {
         if now >= self.authority_until {
             let mut renewed = Self::new(host, now)?;
-            // Other controllers go on with the old certificate for a moment.
+            // Other controllers use the old certificate a little longer.
             renewed.authorities += first_certificate(&self.authorities);
             return Ok(Some(renewed));
         }
@@ -69,7 +69,8 @@ impl Bundle {
     }
 }
 
-/// The authority's part of its certificates is the same at all times: only the key counts.
+/// The authority, to sign itself or as the issuer of certificates. An issuer is known by its name
+/// and key alone, whatever its dates.
 fn authority(now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

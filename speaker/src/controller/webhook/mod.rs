@@ -1,8 +1,8 @@
-//! The validating webhooks: who applies what cannot be is told so at once.
+//! The validating webhooks, which refuse invalid objects when they are applied.
 //!
-//! Their certificates are made here. All controllers share them through a Secret; whoever finds
-//! none, or an old one, makes new ones, and the API server's conditional writes see to it that all
-//! end up with the same.
+//! Their certificates are made here, and shared by all controllers through a Secret. A controller
+//! that finds none, or an old one, makes a new one; the API server's conditional writes make sure
+//! that all end up with the same.
 
 mod certificate;
 mod review;
@@ -36,32 +36,32 @@ use tokio::{net::TcpListener, time::sleep};
 use self::{certificate::Bundle, secret::Store, tls::Certificates};
 use super::{Webhooks, reason, report::Readiness};
 
-/// What tells the API server to call the webhooks.
+/// The object that tells the API server to call the webhooks.
 const CONFIGURATION: &str = "speaker-webhook-configuration";
 
-/// How often the certificates are looked at, and how soon again if that failed.
+/// How often the certificates are checked, and how soon again after a failure.
 const LOOK: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a server that ends has its connections closed by whoever asks next: the API server keeps
-/// them, and a request that meets a connection's end fails.
+/// How long a stopping server goes on answering with `Connection: close`. The API server keeps
+/// connections open, and a request fails when one ends under it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Webhooks that are served.
+/// The served webhooks.
 pub(super) struct Served {
     pub(super) readiness: Readiness,
     leaving: Arc<AtomicBool>,
 }
 
 impl Served {
-    /// Has whoever asks go elsewhere next time.
+    /// Sends clients elsewhere for their next request.
     pub(super) async fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         sleep(FAREWELL).await;
     }
 }
 
-/// Serves the webhooks, and keeps their certificates, from now on.
+/// Starts serving the webhooks and keeping their certificates.
 pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) -> Result<Served> {
     let bind = webhooks.bind;
     let listener = TcpListener::bind(bind).await;
@@ -105,7 +105,7 @@ pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) 
     Ok(Served { readiness, leaving })
 }
 
-/// Sees to it that the certificate is a good one, and that the API server trusts it.
+/// Makes sure that the certificate is valid, and that the API server trusts it.
 async fn keep(client: &Client, store: &Store, certificates: &Certificates) -> Result<()> {
     let bundle = store.current().await?;
     certificates.replace(&bundle)?;
@@ -116,7 +116,8 @@ async fn trust(client: &Client, bundle: &Bundle) -> Result<()> {
     let configurations = Api::<ValidatingWebhookConfiguration>::all(client.clone());
     let Some(configuration) = configurations.get_opt(CONFIGURATION).await? else {
         tracing::warn!(
-            "no ValidatingWebhookConfiguration {CONFIGURATION}: the API server does not call the webhooks"
+            "there is no ValidatingWebhookConfiguration {CONFIGURATION}: the API server does not call \
+             the webhooks"
         );
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! What the API server asks, and the answers.
+//! The API server's questions, and the answers.
 
 use axum::{
     Json, Router,
@@ -49,12 +49,12 @@ async fn pool(State(known): State<Known>, Json(review): Review) -> Response {
     let Some(object) = object(&request) else {
         return answer(&request, Ok(()));
     };
-    // The API server's own pools, not those of a watch, which may be behind.
+    // As the API server has them now: a watch may be behind.
     let pools = Api::<IPAddressPool>::namespaced(known.client, &known.namespace);
     let others = match pools.list(&ListParams::default()).await {
         Ok(others) => others.items,
         Err(error) => {
-            let text = format!("the other IPAddressPools are not known: {error}");
+            let text = format!("cannot list the other IPAddressPools: {error}");
             return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
         }
     };
@@ -73,7 +73,7 @@ async fn advertisement(State(known): State<Known>, Json(review): Review) -> Resp
     answer(&request, judged)
 }
 
-/// What is to be judged; nothing where something is deleted, which always may be.
+/// The object to judge; none for a delete, which is always allowed.
 fn object<T: DeserializeOwned>(
     request: &AdmissionRequest<DynamicObject>,
 ) -> Option<Result<T, String>> {
@@ -135,7 +135,7 @@ fn answer(request: &AdmissionRequest<DynamicObject>, judged: Result<(), String>)
 }
 
 fn no_review() -> Response {
-    (StatusCode::BAD_REQUEST, "this is no AdmissionReview").into_response()
+    (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::certificate::Bundle;
 
 const NAME: &str = "speaker-webhook-cert";
 
-/// The Secret, and whom its certificate is for.
+/// The Secret, and the host of its certificate.
 pub(super) struct Store {
     secrets: Api<Secret>,
     host: String,
@@ -27,7 +27,7 @@ impl Store {
         }
     }
 
-    /// The certificates in force: those of the Secret, or new ones if they are missing or old.
+    /// The certificates in force: those in the Secret, or new ones if they are missing or old.
     pub(super) async fn current(&self) -> Result<Bundle> {
         let now = Timestamp::now();
         let existing = self.secrets.get_opt(NAME).await;
@@ -53,8 +53,8 @@ impl Store {
             },
             None => Bundle::new(&self.host, now)?,
         };
-        // The version that was read goes along: of two controllers, one is too late, and reads
-        // what the other has made.
+        // With the version that was read: of two controllers, the second fails, and then reads what
+        // the first has written.
         let secret = Secret {
             data: Some(data(&renewed)),
             ..secret
@@ -91,7 +91,7 @@ fn data(bundle: &Bundle) -> BTreeMap<String, ByteString> {
         .collect()
 }
 
-/// The certificates in a Secret, if all of them are there.
+/// The certificates in a Secret, if it has all of them.
 fn bundle(data: &BTreeMap<String, ByteString>) -> Option<Bundle> {
     let text = |name: &str| String::from_utf8(data.get(name)?.0.clone()).ok();
     Some(Bundle {

@@ -1,4 +1,4 @@
-//! Connections with TLS.
+//! TLS.
 
 use std::{
     io,
@@ -27,9 +27,9 @@ use tokio_rustls::{
 
 use super::certificate::Bundle;
 
-/// Whoever takes longer to shake hands is not the API server.
+/// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The wait after a connection that could not be taken.
+/// The wait after a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The certificate in force.
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Certificates(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl Certificates {
-    /// New connections are served with this one.
+    /// Serves new connections with this certificate.
     pub(super) fn replace(&self, bundle: &Bundle) -> Result<()> {
         let certificates = CertificateDer::pem_slice_iter(bundle.certificate.as_bytes());
         let certificates = certificates.collect::<Result<Vec<_>, _>>();
@@ -67,7 +67,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// Connections whose hands have been shaken; one that takes its time holds up no other.
+/// Accepts connections and does their handshakes, side by side.
 pub(super) struct Listener {
     address: SocketAddr,
     shaken: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
@@ -92,7 +92,7 @@ impl Listener {
                 tokio::spawn(async move {
                     let shaking = timeout(HANDSHAKE, acceptor.accept(stream));
                     if let Ok(Ok(stream)) = shaking.await {
-                        // The server is gone if nobody takes it.
+                        // An error means that the server is gone.
                         drop(to.send((stream, from)).await);
                     }
                 });

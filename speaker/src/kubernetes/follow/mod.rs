@@ -6,9 +6,10 @@
 //!                      └────────────── at the start ──────┘
 //! ```
 //!
-//! Nothing is told before every kind has been listed: half a configuration would withdraw VIPs.
-//! What was in force before a restart stays in force where the API server tells of nothing better:
-//! of an object that is refused, of pools that overlap, and of everything while it is away.
+//! Nothing is passed on before every kind has been listed: half a configuration would withdraw
+//! VIPs. What was in force before a restart stays in force where the API server has nothing valid
+//! instead: for an object that is refused, for pools that overlap, and for everything while it is
+//! away.
 
 mod objects;
 mod store;
@@ -25,9 +26,9 @@ use crate::{source::Change, timer::until};
 use objects::{News, Objects};
 use store::Store;
 
-/// How long the API server has at the start before what was known last is gone by.
+/// How long the API server has at the start before the last known configuration is used.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// At most this often what is in force is written down.
+/// The shortest time between two writes of what is in force.
 const KEEP: Duration = Duration::from_secs(5);
 
 /// What an agent follows.
@@ -35,11 +36,11 @@ const KEEP: Duration = Duration::from_secs(5);
 pub struct Options {
     /// The namespace of the installation: its pools, advertisements and agents.
     pub namespace: String,
-    /// Where what is known is kept for a restart.
+    /// Where the last known objects are kept for a restart.
     pub state_dir: PathBuf,
 }
 
-/// Sends what the cluster says, and then what becomes different, until nobody listens any more.
+/// Sends the configuration, and then its changes, until the receiver is dropped.
 pub async fn follow(client: Client, options: Options, changes: mpsc::Sender<Change>) {
     let store = Store::new(&options.state_dir);
     let mut objects = Objects::default();
@@ -49,7 +50,7 @@ pub async fn follow(client: Client, options: Options, changes: mpsc::Sender<Chan
             known.written
         }),
         Err(error) => {
-            warn!("{error:#}: no earlier configuration is known");
+            warn!("{error:#}: starting without the last known configuration");
             None
         }
     };
@@ -68,16 +69,16 @@ struct Follower {
     news: BoxStream<'static, News>,
     objects: Objects,
     store: Store,
-    /// When what is recalled was written, for people; nothing, if nothing is.
+    /// When the recalled configuration was written, for people; none if there is none.
     recalled: Option<String>,
-    /// When what is in force is to be written down.
+    /// When to write what is in force.
     keep_at: Option<Instant>,
     /// Until when the API server may answer.
     stand_in_at: Option<Instant>,
 }
 
 impl Follower {
-    /// Waits for one thing to happen. Whether there is somebody to tell.
+    /// Waits for one thing to happen. False if the receiver was dropped.
     async fn step(&mut self, changes: &mpsc::Sender<Change>) -> bool {
         let has_change = self.objects.has_change();
         let due = self.keep_at.into_iter().chain(self.stand_in_at).min();
@@ -108,7 +109,7 @@ impl Follower {
         let now = Instant::now();
         if self.stand_in_at.is_some_and(|at| now >= at) {
             self.stand_in_at = None;
-            // It may be away, or have very much to tell.
+            // It may be away, or its lists may be very long.
             let unlisted = format!("the API server has not returned all lists within {PATIENCE:?}");
             match &self.recalled {
                 Some(written) => {
@@ -126,7 +127,10 @@ impl Follower {
             if self.objects.is_synced() {
                 let (objects, peers) = self.objects.in_force();
                 if let Err(error) = self.store.keep(objects, peers).await {
-                    info!("{error:#}: a restart while the API server is away will know of nothing");
+                    info!(
+                        "{error:#}: if the agent restarts while the API server is away, it will \
+                         announce nothing"
+                    );
                 }
             }
         }

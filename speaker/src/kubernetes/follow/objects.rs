@@ -1,4 +1,4 @@
-//! What the watches have told so far, and what of it the agent has not heard.
+//! What the watches have reported, and what of it the agent has not been told yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use speaker_core::intent::{Key, Kind, Object, ObjectName, Pool, admission::Admis
 
 use crate::source::Change;
 
-/// What is watched. All of them have to be listed before anything counts.
+/// What is watched. Everything must be listed before anything counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Resource {
     Services,
@@ -33,7 +33,7 @@ impl Resource {
     ];
 }
 
-/// Something that a watch tells.
+/// Something that a watch reports.
 #[derive(Clone, Debug)]
 pub(super) struct News {
     pub(super) of: Resource,
@@ -42,23 +42,23 @@ pub(super) struct News {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// Everything is listed from the start: what is not is gone.
+    /// A new list begins. Objects that it does not have are gone.
     ListBegins,
     ListEnds,
-    /// An object is there.
+    /// An object exists.
     There(ObjectName, Item),
     /// An object is gone.
     Gone(ObjectName),
 }
 
-/// What an object comes to.
+/// What an object means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// Something that counts.
     Valid(Valid),
     /// Nothing that counts.
     Nothing,
-    /// It cannot be, for this reason. Its last valid version stays.
+    /// It is invalid, for this reason. Its last valid version stays.
     Invalid(String),
 }
 
@@ -71,22 +71,22 @@ pub(super) enum Valid {
     Agent(IpAddr),
 }
 
-/// The objects of the cluster, as they have been listed and watched, and what the agent knows of them.
+/// The objects of the cluster as listed and watched, and what the agent knows of them.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     listed: BTreeSet<Resource>,
-    /// What a list that has begun has named so far.
+    /// The names in lists that have begun.
     listing: BTreeMap<Resource, BTreeSet<ObjectName>>,
     known: BTreeMap<(Resource, ObjectName), Valid>,
     refused: BTreeMap<(Resource, ObjectName), String>,
-    /// What was in force when the agent ran last, of the kinds that are yet to be listed.
+    /// What was in force when the agent last ran, of kinds that have not been listed yet.
     recalled: BTreeMap<(Resource, ObjectName), Valid>,
-    /// What is recalled is to be told, though not everything is listed.
+    /// What is recalled counts, although not everything has been listed.
     standing_in: bool,
-    /// Which pools are in force: of two that overlap, the one that was so before.
+    /// Which pools are in force: of two that overlap, the one that was in force before.
     pools: Admission<ObjectName, Pool>,
     told_pools: BTreeMap<ObjectName, Pool>,
-    /// What the agent has been told of, and what of that is other now.
+    /// What the agent has been told of, and what has changed since.
     told: BTreeSet<Key>,
     changed: BTreeSet<(Resource, ObjectName)>,
     told_refused: Option<BTreeMap<(Resource, ObjectName), String>>,
@@ -94,7 +94,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Takes note. What is refused now and was not before, for the log.
+    /// Takes in news. Returns a refusal that is new, for the log.
     pub(super) fn hear(&mut self, News { of, what }: News) -> Option<String> {
         match what {
             What::ListBegins => drop(self.listing.insert(of, BTreeSet::new())),
@@ -174,8 +174,9 @@ impl Objects {
         }
     }
 
-    /// What was in force when the agent ran last. It counts for what is refused now, and for pools
-    /// that contradict it; and if the API server tells nothing, it [stands in](Self::stand_in).
+    /// Sets what was in force when the agent last ran. It counts in place of objects that are
+    /// refused now, decides between overlapping pools, and [stands in](Self::stand_in) for an API
+    /// server that is away.
     pub(super) fn recall(&mut self, objects: Vec<Object>, peers: BTreeSet<IpAddr>) {
         let objects = objects.into_iter().map(|object| {
             let of = match object {
@@ -197,11 +198,11 @@ impl Objects {
                 self.pools.offer(pool.name().clone(), pool.clone());
             }
         }
-        // Before any other is offered: these are in force.
+        // Settled before any other pool is offered, so that these are in force.
         self.pools.settle();
     }
 
-    /// What is recalled stands in for what the API server has not told.
+    /// Lets what is recalled stand in for what the API server has not reported.
     pub(super) fn stand_in(&mut self) {
         for (key, it) in self.recalled.clone() {
             if !self.known.contains_key(&key) {
@@ -227,7 +228,7 @@ impl Objects {
         self.told_refused.as_ref() != Some(&self.refused)
     }
 
-    /// What has become different since this was last asked.
+    /// What has changed since the last call.
     pub(super) fn take_change(&mut self) -> Change {
         let mut change = Change::default();
         for key in mem::take(&mut self.changed) {
@@ -255,7 +256,7 @@ impl Objects {
         change
     }
 
-    /// Which pools are in force now; and why the others are not.
+    /// Updates which pools are in force. Returns why the others are not.
     fn settle_pools(&mut self, change: &mut Change) -> Vec<String> {
         let conflicts = self.pools.settle();
         let in_force: BTreeMap<_, _> = self
@@ -298,7 +299,7 @@ impl Objects {
             .collect()
     }
 
-    /// All that is in force, to be kept.
+    /// Everything in force, to be kept.
     pub(super) fn in_force(&self) -> (Vec<Object>, BTreeSet<IpAddr>) {
         let others = self.known.values().filter_map(|item| match item {
             Valid::Object(Object::Pool(_)) | Valid::Agent(_) => None,

@@ -1,4 +1,4 @@
-//! What is known of the cluster, kept for a start without its API server.
+//! The last known objects of the cluster, kept for a start without its API server.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ pub(super) struct Store {
     path: PathBuf,
 }
 
-/// What was known.
+/// The content of the file.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) objects: Vec<Object>,
@@ -48,7 +48,7 @@ impl Store {
         }
     }
 
-    /// What was kept last, if anything was.
+    /// What was last kept; none if nothing was, or by another version.
     pub(super) async fn load(&self) -> Result<Option<Known>> {
         let path = self.path.clone();
         let load = move || {
@@ -68,10 +68,10 @@ impl Store {
             }))
         };
         let loaded = blocking(load).await;
-        loaded.with_context(|| format!("{} cannot be read", self.path.display()))
+        loaded.with_context(|| format!("cannot read {}", self.path.display()))
     }
 
-    /// Replaces what was kept, at once or not at all.
+    /// Replaces what was kept, atomically.
     pub(super) async fn keep(&self, objects: Vec<Object>, peers: BTreeSet<IpAddr>) -> Result<()> {
         let path = self.path.clone();
         let keep = move || {
@@ -84,15 +84,15 @@ impl Store {
             if fs::read(&path).is_ok_and(|kept| kept == bytes) {
                 return Ok(());
             }
-            // Without a sync: should power fail, the file that was there before is most likely
-            // good, and a start without any is one that waits for the API server.
+            // Without fsync: after a power failure, the previous file is most likely intact, and a
+            // start without any file waits for the API server.
             let new = path.with_file_name(state::NEW_OBJECTS);
             fs::write(&new, bytes)?;
             fs::rename(new, path)?;
             anyhow::Ok(())
         };
         let kept = blocking(keep).await;
-        kept.with_context(|| format!("{} cannot be written", self.path.display()))
+        kept.with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -120,8 +120,9 @@ mod tests {
         let store = Store::new(state.path());
         fs::write(&store.path, "{\"version\": 2, \"objects\": 7").unwrap();
         let error = format!("{:#}", store.load().await.unwrap_err());
+        let file = store.path.display();
         assert!(
-            error.contains("last-known-objects.json cannot be read"),
+            error.starts_with(&format!("cannot read {file}: ")),
             "{error}"
         );
         fs::write(

@@ -25,7 +25,7 @@ use crate::kubernetes::{
     watch,
 };
 
-/// Everything that an agent follows. Never ends; a watch that fails begins anew after a while.
+/// Everything that an agent follows. Never ends: a watch that fails is started again after a while.
 pub(super) fn all(client: &Client, namespace: &str) -> impl Stream<Item = News> + Send + 'static {
     use Resource::{Advertisements, Agents, Endpoints, Nodes, Pools, Services};
     let config = watch_config();

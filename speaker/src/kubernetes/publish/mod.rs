@@ -1,4 +1,4 @@
-//! What an agent tells the cluster: who answers for which Service, and what is wrong.
+//! What an agent reports to the cluster: who answers for which Service, and what is wrong.
 //!
 //! ```text
 //! the agent's event loop ─ Publication ─► steps (pure) ─► API server
@@ -8,7 +8,7 @@
 //!
 //! MetalLB's speakers write objects of the same kinds. While both run, theirs are left alone.
 //!
-//! Nothing waits for this: an API server that is away or slow is told later, of what holds then.
+//! Nothing waits for this. An API server that is away or slow gets the state of a later time.
 
 mod pace;
 mod state;
@@ -40,21 +40,21 @@ const MANAGER: &str = "speaker";
 /// How many requests are under way at a time.
 const AT_ONCE: usize = 8;
 
-/// What the cluster should know.
+/// What the cluster should be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publication {
-    /// The Services that this node answers for, each with the links.
+    /// The Services that this node answers for, each with its links.
     pub announced: BTreeMap<ObjectName, BTreeSet<String>>,
     /// The Services that other nodes answer for.
     pub elsewhere: BTreeSet<ObjectName>,
-    /// The nodes whose agents are there, this one included.
+    /// The nodes with a live agent, including this one.
     pub live: BTreeSet<String>,
-    /// The Services that cannot be announced, as far as this node is the one to say so, and why.
+    /// The Services that cannot be announced, and why, if this node is the one to say so.
     pub failed: BTreeMap<ObjectName, String>,
     /// The uids of these Services.
     pub uids: BTreeMap<ObjectName, String>,
-    /// What is said of the configuration. Nothing by an agent whose node is not, or no longer, there:
-    /// it would stay for ever.
+    /// The verdict on the configuration. None if the cluster has no such node: it would never be
+    /// cleaned up.
     pub judgement: Option<Judgement>,
 }
 
@@ -67,7 +67,7 @@ pub struct Options {
     pub namespace: String,
 }
 
-/// Keeps the cluster told of the last publication, until there are no more.
+/// Writes the latest publication to the cluster, until the sender is dropped.
 pub async fn publish(
     client: Client,
     options: Options,
@@ -109,9 +109,9 @@ pub async fn publish(
 struct Publisher {
     node: String,
     writer: Writer,
-    /// The statuses that there are, by the name of the object.
+    /// The existing statuses, by the name of the object.
     records: BTreeMap<String, Record>,
-    /// What a list that has begun has named so far.
+    /// The statuses in a list that has begun.
     listing: Option<BTreeMap<String, Record>>,
     listed: bool,
     told: Told,
@@ -140,7 +140,7 @@ impl Publisher {
         }
     }
 
-    /// Carries out all steps that are due, and those that they lead to.
+    /// Carries out all due steps, and those that follow from them.
     async fn work(&mut self, publication: &Publication) {
         let announced = &publication.announced;
         self.told.said.retain(|it| announced.contains_key(it));
@@ -149,7 +149,7 @@ impl Publisher {
             let due = self.pace.due(steps, Instant::now());
             if self.failing && !self.pace.is_failing() {
                 self.failing = false;
-                info!("the cluster knows again what this node does");
+                info!("the cluster's view of this node is up to date again");
             }
             if due.is_empty() {
                 return;
@@ -176,7 +176,7 @@ impl Publisher {
                 step.note(&self.node, &mut self.records, &mut self.told);
                 continue;
             };
-            // Of an API server that is away, once is enough.
+            // While the API server is away, one line is enough.
             if is_first && (outcome == Outcome::Refused || !self.failing) {
                 warn!("cannot {step}: {error:#}; trying again");
             }

@@ -1,4 +1,4 @@
-//! How soon a step may be carried out again.
+//! When a step may be carried out again.
 
 use std::{
     collections::BTreeMap,
@@ -7,25 +7,25 @@ use std::{
 
 use super::steps::Step;
 
-/// The first wait, and the wait for an API server that does not answer.
+/// The first wait; also the wait for an API server that does not answer.
 const FIRST: Duration = Duration::from_secs(3);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(300);
-/// A step that was not needed again for so long begins with the first wait.
+/// A step that has not been needed for this long starts again with the first wait.
 const FORGET: Duration = Duration::from_secs(60);
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
-    /// The API server did not answer: it may do so at any time.
+    /// The API server did not answer, but may do so at any time.
     Unanswered,
     /// The API server refused it, and will most likely do so again.
     Refused,
 }
 
-/// The steps that were carried out lately. One that is refused is tried less and less often, and
-/// so is one that somebody else undoes each time; no step waits for another.
+/// The steps carried out lately. One that is refused is tried less and less often, and so is one
+/// that something else keeps undoing. No step waits for another.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     recent: BTreeMap<Step, Recent>,
@@ -52,14 +52,14 @@ impl Pace {
         steps.into_iter().filter(is_due).collect()
     }
 
-    /// Takes note of what came of a step. Whether a failure is the first of its kind in a row.
+    /// Notes the outcome of a step. Returns whether a failure is the first of its kind in a row.
     pub(super) fn note(&mut self, step: Step, outcome: Outcome, now: Instant) -> bool {
         let before = self.recent.get(&step).copied();
         let next_wait = before.map(|it| it.next_wait);
         let (wait, next_wait) = match outcome {
             Outcome::Unanswered => (FIRST, FIRST),
             Outcome::Refused => next_wait.map_or((FIRST, FIRST * 2), |it| (it, it * 2)),
-            // Once more at once: what was moved may move back.
+            // Once more at once: a VIP that moved may move back.
             Outcome::Done => next_wait.map_or((Duration::ZERO, FIRST), |it| (it, it * 2)),
         };
         let recent = Recent {
@@ -71,13 +71,13 @@ impl Pace {
         before.is_none_or(|it| it.last != outcome)
     }
 
-    /// When a step that waits is due.
+    /// When the next waiting step is due.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let times = self.recent.values().map(|recent| recent.not_before);
         times.filter(|at| *at > now).min()
     }
 
-    /// Whether a step has failed and was not carried out since.
+    /// Whether a step has failed and has not succeeded since.
     pub(super) fn is_failing(&self) -> bool {
         let mut recent = self.recent.values();
         recent.any(|it| it.last != Outcome::Done)

@@ -1,4 +1,4 @@
-//! Saying whether the configuration is accepted.
+//! Reporting whether the configuration is accepted.
 
 use std::collections::BTreeMap;
 
@@ -21,17 +21,17 @@ use crate::kubernetes::{
     watch,
 };
 
-/// What is to be said of the configuration.
+/// A verdict on the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Judgement {
     /// What is refused, one line for each; empty if nothing is.
     pub refused: String,
-    /// The uid of the node that says it. It goes with the node.
+    /// The uid of the reporting node, with which the report goes.
     pub node: Option<String>,
 }
 
 impl Judgement {
-    /// That this is refused, and nothing else.
+    /// The verdict that this is refused, and nothing else.
     pub(crate) fn new(refused: impl IntoIterator<Item = String>, node: Option<String>) -> Self {
         let refused: Vec<_> = refused.into_iter().collect();
         Self {
@@ -41,18 +41,18 @@ impl Judgement {
     }
 }
 
-/// What the `ConfigurationState` says.
+/// What a `ConfigurationState` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// Nobody knows yet.
+    /// Not read yet.
     #[default]
     Unknown,
-    /// Nothing, or what nobody here writes.
+    /// Nothing, or something that no agent or controller of ours wrote.
     Nothing,
-    /// This, as it is written here.
+    /// This verdict, as written here.
     This(Judgement),
-    /// It is MetalLB's, which writes whatever it says again: it is left alone until the pod that it
-    /// belongs to is gone.
+    /// It is MetalLB's, which would undo every change: it is left alone until the pod that owns it
+    /// is gone.
     Foreign,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct State {
     /// The node that owns it.
     node: Option<String>,
     labels: BTreeMap<&'static str, String>,
-    /// MetalLB's name for what reads the configuration.
+    /// MetalLB's name for the part that reads the configuration.
     condition: &'static str,
 }
 
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    /// The one of all controllers: whoever leads writes it.
+    /// The one of all controllers, written by the leader.
     pub(crate) fn of_controller(client: Client, namespace: &str) -> Self {
         let component = "controller".to_owned();
         Self {
@@ -116,7 +116,7 @@ impl State {
         })
     }
 
-    /// Says what of the configuration is refused.
+    /// Writes a verdict.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl State {
             .patch(&self.name, &apply, &Patch::Apply(object))
             .await?;
         if written.owner_references() != owners {
-            // Of an earlier node of this name, and not ours by the rules of the apply.
+            // The owner is an earlier node of this name, which the apply does not replace.
             let patch = Patch::Merge(json!({ "metadata": { "ownerReferences": owners } }));
             self.states
                 .patch(&self.name, &PatchParams::default(), &patch)
@@ -154,7 +154,7 @@ impl State {
             error_summary,
             conditions,
         } = status;
-        // Absent rather than empty: the merge takes it out where it was there.
+        // Null, so that the merge removes it.
         let error_summary = Some(error_summary).filter(|it| !it.is_empty());
         let patch = Patch::Merge(json!({ "status": {
             "result": result,

@@ -1,4 +1,4 @@
-//! What is to be written, so that the cluster says what holds.
+//! The writes that bring the cluster up to date.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,23 +15,23 @@ use super::{
 };
 use crate::kubernetes::ServiceL2Status;
 
-/// A `ServiceL2Status` that there is.
+/// An existing `ServiceL2Status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) service: ObjectName,
     pub(super) node: String,
     pub(super) interfaces: BTreeSet<String>,
-    /// It belongs to another object: to a pod of MetalLB's.
+    /// Another object owns it: a pod of MetalLB's.
     pub(super) is_owned: bool,
     pub(super) resource_version: Option<String>,
 }
 
 impl Record {
-    /// By the name of the object.
+    /// The record of a status, by the name of the object.
     pub(super) fn of(status: &ServiceL2Status) -> Option<(String, Self)> {
         let name = status.metadata.name.clone()?;
         let resource_version = status.metadata.resource_version.clone();
-        // The labels come first: one without a status is about to get it, or was left half made.
+        // By its labels: the status itself is written later, and may be missing.
         let label = |key| {
             let labels = status.metadata.labels.as_ref();
             labels
@@ -52,21 +52,21 @@ impl Record {
         Some((name, record))
     }
 
-    /// Whether MetalLB keeps it.
+    /// Whether it is MetalLB's.
     fn is_foreign(&self, name: &str) -> bool {
         self.is_owned || name != status_name(&self.service)
     }
 }
 
-/// What has been said and cannot be read back.
+/// What has been reported and cannot be read back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) failed: BTreeMap<ObjectName, String>,
-    /// Taken over, and nobody has been told.
+    /// Services taken over, without an event yet.
     pub(super) unsaid: BTreeSet<ObjectName>,
-    /// Taken over and told: it is no news, should somebody delete the status.
+    /// Services taken over, with an event: no news if somebody deletes the status.
     pub(super) said: BTreeSet<ObjectName>,
-    /// Of the configuration.
+    /// The verdict on the configuration.
     pub(super) judged: Said,
 }
 
@@ -77,15 +77,15 @@ pub(super) enum Step {
     Claim {
         service: ObjectName,
         interfaces: BTreeSet<String>,
-        /// It did not when the cluster was last told.
+        /// It did not when the cluster was last told so.
         is_news: bool,
     },
-    /// People hear that this node answers for the Service.
+    /// Write the event that this node answers for the Service.
     Say {
         service: ObjectName,
         uid: Option<String>,
     },
-    /// A status says what holds no longer. Only if it is still as it was.
+    /// Remove a status that is no longer true, unless it has changed since.
     Remove {
         name: String,
         resource_version: Option<String>,
@@ -96,9 +96,9 @@ pub(super) enum Step {
         uid: Option<String>,
         reason: String,
     },
-    /// It can again, or is no longer to be.
+    /// It can be announced again, or no longer needs to be.
     Forget { service: ObjectName },
-    /// What of the configuration is refused.
+    /// Write the verdict on the configuration.
     Judge(Judgement),
 }
 
@@ -115,14 +115,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// The name of a Service's status: one for each Service, whoever writes it.
+/// The name of a Service's status, the same on all nodes.
 pub(super) fn status_name(service: &ObjectName) -> String {
     let hash = Sha256::digest(service.to_string());
     let digits = hash.iter().take(5).map(|byte| format!("{byte:02x}"));
     digits.fold("l2-".to_owned(), |name, byte| name + &byte)
 }
 
-/// The steps from what the cluster says to what it should.
+/// The steps from what the cluster says to what it should say.
 pub(super) fn steps(
     node: &str,
     publication: &Publication,
@@ -139,8 +139,8 @@ pub(super) fn steps(
     } = publication;
     let uid = |service: &ObjectName| uids.get(service).cloned();
     let mut steps = Vec::new();
-    // MetalLB's speakers patch or delete each other's statuses, and would do so with these: as long
-    // as they keep one of a Service, it is theirs to say who announces it.
+    // MetalLB's speakers patch or delete each other's statuses, and would do so with ours. As long
+    // as they keep one for a Service, it is left to them.
     let foreign: BTreeSet<_> = records
         .iter()
         .filter(|(name, record)| record.is_foreign(name))
@@ -168,12 +168,12 @@ pub(super) fn steps(
         },
         false => Step::Forget { service },
     }));
-    // Of a node that is gone, whoever of the others is first by name sees to what it left.
+    // The first live node by name cleans up after nodes that are gone.
     let is_first = live.first().is_some_and(|first| first == node);
     for (name, record) in records {
         let own = record.node == node || (is_first && !live.contains(&record.node));
         let service = &record.service;
-        // Whoever answers for it now writes to the same object.
+        // The node that answers for it now writes to the same object.
         let is_said = announced.contains_key(service) || elsewhere.contains(service);
         if own && !is_said && !foreign.contains(service) {
             steps.push(Step::Remove {
@@ -202,7 +202,7 @@ pub(super) fn steps(
 }
 
 impl Step {
-    /// It has been carried out.
+    /// Notes that it has been carried out.
     pub(super) fn note(self, node: &str, records: &mut BTreeMap<String, Record>, told: &mut Told) {
         match self {
             Self::Claim {

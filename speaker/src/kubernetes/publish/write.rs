@@ -119,7 +119,7 @@ impl Writer {
             ..DeleteParams::default()
         };
         match self.statuses.delete(name, &unchanged).await {
-            // Gone, or no longer as it was: the watch tells.
+            // It is gone or has changed: the watch will say so.
             Err(Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             result => result.map(drop).map_err(Into::into),
         }
@@ -145,7 +145,7 @@ impl Writer {
             secondary: None,
         };
         match event::write(&self.client, reporter, service, uid, event).await {
-            // As in a namespace that is about to go: there is nobody to be told.
+            // For example in a namespace that is being deleted.
             Err(Error::Api(status)) if is_final(&status) => {
                 warn!(
                     "event {reason} of Service {service} is lost: {}",
@@ -158,13 +158,12 @@ impl Writer {
     }
 }
 
-/// Whether an error is the API server's last word. It is not that this one is too many, or comes
-/// with a token that was replaced.
+/// Whether an error is final, and not one of rate limits, conflicts or an expired token.
 fn is_final(status: &Status) -> bool {
     (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429)
 }
 
-/// What an error means for the next try.
+/// What an error means for the next attempt.
 pub(super) fn outcome(error: &anyhow::Error) -> Outcome {
     match error.downcast_ref() {
         Some(Error::Api(status)) if is_final(status) => Outcome::Refused,
