@@ -15,7 +15,7 @@ use cargo_metadata::{Artifact, BuildScript, Message, MetadataCommand};
 
 use crate::shell;
 
-/// How much the compiler does.
+/// A cargo profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// Quick to build.
@@ -28,7 +28,7 @@ pub(crate) enum Profile {
 pub(crate) const ALL: [&str; 2] = ["--workspace", "--bins"];
 /// The binary that is shipped.
 pub(crate) const SPEAKER: [&str; 2] = ["--package=speaker", "--bin=speaker"];
-/// That, and the benchmarks.
+/// The same, and the benchmarks.
 pub(crate) const BENCH: [&str; 4] = [
     "--package=speaker",
     "--bin=speaker",
@@ -36,11 +36,11 @@ pub(crate) const BENCH: [&str; 4] = [
     "--bin=bench",
 ];
 
-/// What a build has made.
+/// The result of a build.
 pub(crate) struct Built {
     /// The `speaker` binary.
     pub(crate) speaker: PathBuf,
-    /// The eBPF object that is embedded in it.
+    /// The eBPF object inside it.
     pub(crate) object: PathBuf,
     /// The other binaries.
     others: Vec<PathBuf>,
@@ -55,15 +55,15 @@ impl Built {
             .with_context(|| format!("the workspace has no binary `{name}`"))
     }
 
-    /// Tells a command where `speaker` and its object are.
+    /// Tells a command where `speaker` and its eBPF object are.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("SPEAKER_BIN", &self.speaker)
             .env("SPEAKER_OBJECT", &self.object)
     }
 
-    /// Goes on as another binary, which is then the one that ctrl-C ends, with some environment
-    /// variables set. Returns on failure only.
+    /// Becomes another binary (exec), with some environment variables, so that ctrl-C ends that
+    /// one. Returns on failure only.
     pub(crate) fn become_binary(
         &self,
         name: &str,
@@ -78,12 +78,12 @@ impl Built {
     }
 }
 
-/// The cargo that runs this task, of the pinned toolchain.
+/// The cargo that runs this task, from the pinned toolchain.
 pub(crate) fn cargo() -> Command {
     shell::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Builds the simulator, which needs no eBPF object, and goes on as it. Returns on failure only.
+/// Builds the simulator, which needs no eBPF object, and becomes it. Returns on failure only.
 pub(crate) fn become_simulator(arguments: &[OsString]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--release", "--package=speaker-sim", "--"]);
@@ -92,7 +92,7 @@ pub(crate) fn become_simulator(arguments: &[OsString]) -> Result<()> {
     Err(command.exec()).with_context(|| shell::spoken(&command))
 }
 
-/// Builds; fails where the eBPF objects are missing.
+/// Builds, and fails if the eBPF objects are missing.
 pub(crate) fn build(profile: Profile, selection: &[&str]) -> Result<Built> {
     let mut command = cargo();
     command.arg("build").args(selection);
@@ -139,11 +139,11 @@ pub(crate) fn build(profile: Profile, selection: &[&str]) -> Result<Built> {
     })
 }
 
-/// Builds `speaker` without the need for any library; fails where the eBPF objects are missing.
+/// Builds a static `speaker`, and fails if the eBPF objects are missing.
 ///
-/// Only the program itself is compiled anew: its dependencies are those of the ordinary build.
+/// Only the program itself is compiled again: its dependencies are those of the ordinary build.
 pub(crate) fn build_static(profile: Profile) -> Result<PathBuf> {
-    // It has the same object inside, which is looked for here.
+    // For the object, which is the same in both.
     build(profile, &SPEAKER)?;
     let mut command = cargo();
     command.arg("rustc").args(SPEAKER);
@@ -175,8 +175,8 @@ fn speaker_package() -> Result<cargo_metadata::PackageId> {
         .context("the workspace has no package `speaker`")
 }
 
-/// The object in the build script's directory. The script leaves an empty one where the machine
-/// could not build it.
+/// The object in the build script's directory. An empty one means that the machine could not build
+/// it.
 fn object(directory: PathBuf) -> Result<PathBuf> {
     let object = directory.join("speaker");
     let length = fs::metadata(&object)

@@ -1,4 +1,4 @@
-//! All that a change must pass.
+//! Everything that a change must pass.
 
 use std::process::Command;
 
@@ -14,10 +14,10 @@ use crate::{
 
 /// The manifest of the eBPF programs, a workspace of its own.
 const EBPF: &str = "speaker-ebpf/Cargo.toml";
-/// Not in its own directory, where a build would look like a change of the sources.
+/// Outside of its own directory, where a build would look like a change of the sources.
 const EBPF_TARGET: &str = "target/speaker-ebpf";
 
-/// Runs everything, and stops at the first kind of check that fails.
+/// Runs all checks, and stops at the first kind that fails.
 pub(crate) fn ci() -> Result<()> {
     setup::ensure(&[
         Need::Object,
@@ -58,7 +58,7 @@ fn linted() -> Result<()> {
     )
 }
 
-/// Lints the programs for the target that they are for.
+/// Lints the eBPF programs for their own target.
 fn ebpf_clippy() -> Command {
     let mut clippy = cargo();
     clippy.args([
@@ -76,7 +76,7 @@ fn ebpf_clippy() -> Command {
 }
 
 fn licensed() -> Result<()> {
-    // From elsewhere than the crates' registry, which a machine may not reach.
+    // Not from the crates' registry, so that a machine may be unable to reach it.
     let mut fetch = cargo();
     let advisories = match shell::read(fetch.args(["deny", "fetch", "db"])) {
         Ok(_) => Some("advisories"),
@@ -95,7 +95,7 @@ fn licensed() -> Result<()> {
     Ok(())
 }
 
-/// The examples in the documentation, which the tests' runner leaves out.
+/// The examples in the documentation, which nextest leaves out.
 fn documented() -> Result<()> {
     let mut examples = cargo();
     examples.args(["test", "--workspace", "--doc", "--quiet"]);

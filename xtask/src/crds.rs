@@ -1,4 +1,4 @@
-//! The definitions of the custom resources, as files for those who install.
+//! The definitions of the custom resources, as files to install.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -6,23 +6,24 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{cargo::cargo, shell};
 
-/// Where they lie: beside the manifests, and in the chart, which can reach nothing outside of it.
+/// Where the files go: beside the manifests, and into the chart, which cannot reach outside of
+/// itself.
 const DIRECTORIES: [&str; 2] = ["deploy/crds", "deploy/chart/speaker/crd-files"];
 
-/// The end of each file's name; others are not this task's.
+/// The end of each file's name; this task leaves other files alone.
 const SUFFIX: &str = ".metallb.io.yaml";
 
-/// Above each file.
+/// The first line of each file.
 const NOTE: &str = "# Made by `cargo xtask crds` from speaker/src/kubernetes.\n";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Write nothing; fail where a file is not current
+    /// Write nothing; fail if a file is out of date
     #[arg(long)]
     check: bool,
 }
 
-/// Writes the definitions, or tells whether they are current.
+/// Writes the definitions, or checks that they are up to date.
 pub(crate) fn crds(options: &Options) -> Result<()> {
     let files = definitions()?;
     for directory in DIRECTORIES {
@@ -36,12 +37,12 @@ pub(crate) fn crds(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Fails where the files are not those that the types make.
+/// Fails if a file differs from what the types say.
 pub(crate) fn current() -> Result<()> {
     crds(&Options { check: true })
 }
 
-/// What the types say, by file name.
+/// The definitions by file name, from the types.
 fn definitions() -> Result<BTreeMap<String, String>> {
     let mut print = cargo();
     print.args(["run", "--quiet", "--package=speaker", "--example=crds"]);

@@ -1,7 +1,7 @@
 //! Debian's archive, through the machine's own apt.
 //!
-//! Packages of other suites than the machine's are looked up in an apt state of our own, next to
-//! the system's: apt does the mirrors, proxies, signatures and hashes, and nothing is installed.
+//! Packages of other suites than the machine's are looked up in a separate apt state. apt deals
+//! with mirrors, proxies, signatures and hashes, and nothing is installed.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{places, shell};
 
-/// The suites that are looked into.
+/// The suites to search.
 const SUITES: [&str; 6] = [
     "bullseye",
     "bookworm",
@@ -24,14 +24,17 @@ const SUITES: [&str; 6] = [
     "sid",
 ];
 
-/// The suite whose source packages are looked into.
+/// The suite whose source packages are searched.
 const SOURCES: &str = "bookworm";
 
-/// How long the lists are used before they are fetched again.
+/// How long package lists are used before they are fetched again.
 const FRESH: Duration = Duration::from_hours(7 * 24);
 
 /// A package's name and version.
 pub(crate) type Package = (String, String);
+
+/// A package's name, and how the wanted version begins.
+pub(crate) type Wanted = (&'static str, &'static str);
 
 /// The suites' packages.
 pub(crate) struct Archive {
@@ -41,7 +44,8 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Opens the archive that the machine's apt uses, fetching its lists where they are old.
+    /// Opens the archive that the machine's apt uses, and updates its package lists if they are
+    /// old.
     pub(crate) fn open() -> Result<Self> {
         if shell::find("apt-get").is_none() {
             bail!("this machine has no apt, through which Debian's archive could be reached");
@@ -49,7 +53,7 @@ impl Archive {
         let directory = places::cache()?.join("apt");
         fs::create_dir_all(directory.join("lists/partial"))?;
         fs::create_dir_all(directory.join("archives/partial"))?;
-        // The packages that are installed are none of its business.
+        // No package counts as installed.
         fs::write(directory.join("status"), "")?;
         let lock = File::create(directory.join("lock"))?;
         lock.lock()?;
@@ -72,20 +76,20 @@ impl Archive {
             let partial = sources.with_extension("partial");
             fs::write(&partial, listed)?;
             archive.update(&partial)?;
-            // Last, so that lists that were not fetched are not taken for fresh.
+            // Renamed last, so that a failed update does not count as fresh.
             fs::rename(partial, &sources)?;
         }
         Ok(archive)
     }
 
-    /// All versions of a package, newest first; none where no suite has it.
+    /// All versions of a package, newest first; none if no suite has it.
     pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
         let listed = shell::read(self.apt("apt-cache").args(["madison", package]))?;
         Ok(madison_versions(&listed))
     }
 
-    /// The newest version of a package that begins like this.
-    pub(crate) fn newest(&self, package: &str, beginning: &str) -> Result<Package> {
+    /// The newest version of a package that begins as wanted.
+    pub(crate) fn newest(&self, (package, beginning): Wanted) -> Result<Package> {
         let versions = self.versions(package)?;
         versions
             .into_iter()
@@ -94,8 +98,8 @@ impl Archive {
             .with_context(|| format!("no suite of Debian's archive has {package} {beginning}…"))
     }
 
-    /// The packages that one depends on in exactly its own version: the other parts of what was
-    /// built with it.
+    /// The packages that one depends on in exactly its own version: those built from the same
+    /// source.
     pub(crate) fn parts(&self, (name, version): &Package) -> Result<Vec<Package>> {
         let shown = shell::read(
             self.apt("apt-cache")
@@ -105,7 +109,7 @@ impl Archive {
         Ok(names.map(|name| (name, version.clone())).collect())
     }
 
-    /// Unpacks packages into a directory of their own, which is there whole or not at all.
+    /// Unpacks packages into a directory of their own, completely or not at all.
     pub(crate) fn unpack(&self, packages: &[Package], target: &Path) -> Result<()> {
         let parent = target.parent().context("a directory of its own")?;
         fs::create_dir_all(parent)?;
@@ -128,8 +132,8 @@ impl Archive {
         fs::rename(unpacked, target).with_context(|| target.display().to_string())
     }
 
-    /// Unpacks what the authors of a source package have published into a directory of its own,
-    /// without Debian's changes.
+    /// Unpacks the upstream part of a source package, without Debian's changes, into a directory of
+    /// its own.
     pub(crate) fn unpack_source(&self, package: &Package, target: &Path) -> Result<()> {
         let downloads = tempfile::tempdir_in(target.parent().context("a directory of its own")?)?;
         self.download(&["source", "--download-only"], package, downloads.path())?;
@@ -151,14 +155,14 @@ impl Archive {
         let mut download = self.apt("apt-get");
         download.args(how).arg(format!("{name}={version}"));
         if let Err(error) = shell::read(download.current_dir(into)) {
-            // The archive drops what it has replaced: have the lists fetched anew next time.
+            // The archive drops replaced versions: fetch new lists next time.
             fs::remove_file(self.sources())?;
             return Err(error.context("run the task again, with new package lists"));
         }
         Ok(())
     }
 
-    /// What apt reads; as old as the lists.
+    /// apt's list of sources, as old as the package lists.
     fn sources(&self) -> PathBuf {
         self.directory.join("sources.list")
     }
@@ -167,8 +171,8 @@ impl Archive {
         eprintln!("fetching the package lists of Debian's suites, which takes half a minute");
         let mut update = self.apt("apt-get");
         update.arg("update");
-        // A mirror need not have every suite, and apt fails for one that is missing; offline,
-        // older lists may do.
+        // apt fails if the mirror lacks a suite, which does not matter; offline, older lists will
+        // do.
         let updated = shell::read(option(&mut update, "Dir::Etc::SourceList", sources));
         if self.has_lists()? {
             return Ok(());
@@ -187,7 +191,7 @@ impl Archive {
         Ok(false)
     }
 
-    /// An apt program with the archive's state in place of the system's.
+    /// An apt program that uses the archive's state instead of the system's.
     fn apt(&self, program: &str) -> Command {
         let mut apt = shell::command(program);
         apt.env("LC_ALL", "C").arg("--quiet");
@@ -204,7 +208,7 @@ impl Archive {
             Path::new("/dev/null"),
         );
         apt.args([
-            // Container images switch the cache off, which then costs seconds each time.
+            // Container images turn the cache off, which costs seconds each time.
             "-oDir::Cache::pkgcache=pkgcache.bin",
             "-oDir::Cache::srcpkgcache=",
             "-oAPT::Sandbox::User=root",
@@ -228,7 +232,7 @@ fn system_mirror() -> Result<String> {
         shell::read(command.args(["--format", format, "Created-By: Packages"]))
     };
     let fetched = indexes(&[], "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)")?;
-    // What the machine has fetched tells whose it is; a new machine has fetched nothing.
+    // Fetched indexes say whose archive it is; a new machine has not fetched any.
     let listed = indexes(
         &["--no-release-info"],
         "$(RELEASE)|$(COMPONENT)|$(REPO_URI)",
@@ -239,16 +243,15 @@ fn system_mirror() -> Result<String> {
         .context("apt's sources on this machine name no archive of Debian")
 }
 
-/// The archive among the indexes that apt has: that of Debian's main suites, not that of its
-/// security team.
+/// The archive among the indexes that apt has fetched: that of Debian's main suites, not that of
+/// its security team.
 fn mirror_fetched(indexes: &str) -> Option<&str> {
     indexes
         .lines()
         .find_map(|index| index.strip_prefix("Debian|Debian|main|"))
 }
 
-/// The archive among the sources that apt would fetch from: the first that has one of Debian's
-/// suites.
+/// The archive among apt's sources: the first with one of Debian's suites.
 fn mirror_listed(indexes: &str) -> Option<&str> {
     indexes.lines().find_map(|index| {
         let (suite, rest) = index.split_once('|')?;
@@ -257,13 +260,13 @@ fn mirror_listed(indexes: &str) -> Option<&str> {
     })
 }
 
-/// The suites at a mirror, as `sources.list` has them.
+/// A `sources.list` with the suites of a mirror.
 fn sources_list(mirror: &str) -> String {
     const KEYRINGS: [&str; 2] = [
         "/usr/share/keyrings/debian-archive-keyring.pgp",
         "/usr/share/keyrings/debian-archive-keyring.gpg",
     ];
-    // Without it, the keys that apt trusts for all sources are used.
+    // Without one, apt uses the keys that it trusts for all sources.
     let signed_by = KEYRINGS
         .into_iter()
         .find(|keyring| Path::new(keyring).exists())
@@ -276,7 +279,7 @@ fn sources_list(mirror: &str) -> String {
         + &sources
 }
 
-/// Whether source packages are among what is listed.
+/// Whether a `sources.list` has source packages.
 fn has_sources(listed: &str) -> bool {
     listed.lines().any(|line| line.starts_with("deb-src "))
 }

@@ -1,8 +1,8 @@
-//! The container image: one static binary, in no distribution's base image.
+//! The container image: one static binary, without a distribution's base image.
 //!
-//! It is linked with glibc's static libraries, which every Linux has that can build the project at
-//! all: a target of its own (musl) would have to be fetched, and would build every dependency anew.
-//! From 2.34 on, glibc resolves names without loading further libraries, so none is needed.
+//! It is linked with glibc's static libraries, which every machine has that can build the project.
+//! Another target (musl) would have to be fetched, and would need all dependencies built again.
+//! From 2.34 on, glibc resolves host names without loading libraries.
 
 use std::{
     fs,
@@ -17,12 +17,11 @@ use crate::{
     shell,
 };
 
-/// What the image is called until somebody gives it a registry's name: nothing is ever pulled from
-/// `localhost`.
+/// The image's name until it is given that of a registry. Nothing is ever pulled from `localhost`.
 const NAME: &str = "localhost/speaker";
 const DIRECTORY: &str = "target/image";
 const DOCKERFILE: &str = "deploy/Dockerfile";
-/// What the image holds besides the binary, by the names that it has there.
+/// The image's files besides the binary, by their names there.
 const LICENCES: [(&str, &str); 2] = [
     ("LICENSE", "licenses/LICENSE"),
     ("speaker-ebpf/LICENSE-GPL", "licenses/LICENSE-GPL"),
@@ -30,15 +29,15 @@ const LICENCES: [(&str, &str); 2] = [
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Quick to build, for tests: not optimised
+    /// Without optimisations, for tests: quicker to build
     #[arg(long)]
     dev: bool,
-    /// Only what goes into the image, for another builder (see deploy/Dockerfile)
+    /// Only gather the image's files, for another builder (see deploy/Dockerfile)
     #[arg(long)]
     files: bool,
 }
 
-/// Builds the image, and says where it is.
+/// Builds the image, and prints its path.
 pub(crate) fn image(options: &Options) -> Result<()> {
     let profile = if options.dev {
         Profile::Dev
@@ -62,7 +61,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let archive = Path::new(DIRECTORY).join("speaker.tar");
     remove_file(&archive)?;
 
-    // What the builder keeps goes when this ends: the machine's own images are none of its business.
+    // The builder's storage is temporary, and apart from the machine's own images.
     let storage = tempfile::tempdir_in(DIRECTORY)?;
     let buildah = |arguments: &[&str]| {
         let mut command = shell::command("buildah");
@@ -71,7 +70,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
             .arg(storage.path().join("root"))
             .arg("--runroot")
             .arg(storage.path().join("run"))
-            // Works on any file system, and without mounting anything.
+            // Works on any file system, without mounts.
             .args(["--storage-driver", "vfs"])
             .args(arguments);
         command
@@ -85,7 +84,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Collects what goes into the image.
+/// Gathers the image's files.
 fn files(profile: Profile) -> Result<PathBuf> {
     let binary = cargo::build_static(profile)?;
     let directory = Path::new(DIRECTORY).join("files");

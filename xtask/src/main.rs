@@ -1,4 +1,4 @@
-//! Everything a developer or a newcomer does with this repository: `cargo xtask --help`.
+//! The tasks of a developer or a newcomer: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
 mod cargo;
@@ -23,17 +23,17 @@ use cargo::Profile;
 use setup::Need;
 use test::Properties;
 
-/// Everything a developer or a newcomer does.
+/// The tasks of a developer or a newcomer
 ///
 /// Each task first installs what it needs and the machine lacks, and says so.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Task {
-    /// Install all that any task needs
+    /// Install everything that any task needs
     Setup,
     /// Build `speaker`, with the eBPF programs inside
     Build {
-        /// Optimised: what is shipped
+        /// With optimisations, as it is shipped
         #[arg(long)]
         release: bool,
     },
@@ -46,22 +46,22 @@ enum Task {
     Test(test::Options),
     /// Load and answer on Debian's kernels, each in a virtual machine
     Kernels(kernels::Options),
-    /// Build the Kubernetes that tests run, once for this machine, and print where it is
+    /// Build the Kubernetes that the tests run, once per machine, and print its directory
     ///
     /// `SPEAKER_KUBERNETES=$(cargo xtask kubernetes) cargo nextest run --package speaker-tests`
     Kubernetes,
     /// Measure the responder against bare programs and other responders, and the agents
     ///
-    /// `--group G`, `--soak DURATION`, `--out FILE`: all go to the benchmarks, which explain them
-    /// with `--help`.
+    /// All arguments go to the benchmarks, such as `--group G`, `--soak DURATION`, `--out FILE`;
+    /// see `cargo xtask bench -- --help`.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Play the cluster's deciding code through faults, in virtual time
+    /// Run the cluster's decisions through faults, in virtual time
     ///
-    /// `--seeds N`, `--start S`, `--nodes N`, `--measure`, `--trace`: all go to the simulator, which
-    /// explains them with `--help`.
+    /// All arguments go to the simulator, such as `--seeds N`, `--start S`, `--nodes N`,
+    /// `--measure`, `--trace`; see `cargo xtask sim -- --help`.
     Sim {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -70,7 +70,7 @@ enum Task {
     Image(image::Options),
     /// Write the definitions of the custom resources into deploy/
     Crds(crds::Options),
-    /// All that a change must pass: format, lints, licences, tests
+    /// Run everything that a change must pass: format, lints, licences, tests
     Ci,
 }
 

@@ -1,4 +1,4 @@
-//! Where things are.
+//! Directories.
 
 use std::{env, path::PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 /// The repository.
 pub(crate) fn workspace() -> PathBuf {
-    // Asked at run time first: the repository may have been moved since xtask was built.
+    // At run time first: the repository may have moved since xtask was built.
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     package
@@ -15,8 +15,8 @@ pub(crate) fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// Where downloads are kept, shared by all checkouts: `speaker` under the user's cache directory
-/// (XDG Base Directory Specification).
+/// The cache for downloads, shared by all checkouts: `speaker` in the user's cache directory (XDG
+/// Base Directory Specification).
 pub(crate) fn cache() -> Result<PathBuf> {
     let absolute = |name| {
         env::var_os(name)

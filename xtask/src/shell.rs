@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Directories that hold what the tasks need and that a user's `PATH` may lack.
+/// Directories that the tasks need and a user's `PATH` may lack.
 const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// `PATH`, and behind it where `cargo install` puts binaries and where the system's tools are.
+/// `PATH`, followed by the directories of `cargo install` and of the system's tools.
 static PATH: LazyLock<OsString> = LazyLock::new(|| {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -37,24 +37,24 @@ pub(crate) fn cargo_binaries() -> Option<PathBuf> {
     Some(root.join("bin"))
 }
 
-/// A command that finds the programs that the tasks need.
+/// A command, with a `PATH` that has what the tasks need.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let program = program.as_ref();
     let mut command = match find(program) {
         Some(path) => Command::new(path),
-        // Fails when it is run, with the program's name.
+        // Running it fails with the program's name.
         None => Command::new(program),
     };
     command.env("PATH", &*PATH);
     command
 }
 
-/// Where a program is.
+/// The path of a program.
 pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     which::which_in(program, Some(&*PATH), Path::new("/")).ok()
 }
 
-/// Says what is run, and runs it.
+/// Prints a command, and runs it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     say(command);
     let status = command.status().with_context(|| spoken(command))?;
@@ -64,7 +64,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command silently, and returns what it wrote.
+/// Runs a command silently, and returns its output.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let Output {
         status,
@@ -81,12 +81,12 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     String::from_utf8(stdout).with_context(|| format!("the output of {}", spoken(command)))
 }
 
-/// Says what is about to be run.
+/// Prints a command that is about to run.
 pub(crate) fn say(command: &Command) {
     eprintln!("+ {}", spoken(command));
 }
 
-/// A command as one would type it.
+/// A command as it would be typed.
 pub(crate) fn spoken(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(command.get_program());

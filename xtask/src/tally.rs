@@ -1,4 +1,4 @@
-//! What has passed, what has failed, and what could not be tried.
+//! Counts of tests that passed, failed, or could not run.
 
 use anyhow::{Result, bail};
 
@@ -9,12 +9,12 @@ pub(crate) struct Tally {
     pub(crate) passed: usize,
     /// Tests that failed.
     pub(crate) failed: usize,
-    /// What could not be tried, and why.
+    /// What could not run, and why.
     pub(crate) skipped: Vec<String>,
 }
 
 impl Tally {
-    /// Notes what could not be tried, aloud.
+    /// Counts what could not run, and prints it.
     pub(crate) fn skip(&mut self, why: String) {
         eprintln!("SKIPPED: {why}");
         self.skipped.push(why);
@@ -27,7 +27,7 @@ impl Tally {
         self.skipped.extend(other.skipped);
     }
 
-    /// Ends with one line for all.
+    /// Prints the result as one line. An error if any test failed.
     pub(crate) fn close(self) -> Result<()> {
         for why in &self.skipped {
             eprintln!("skipped: {why}");

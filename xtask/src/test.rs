@@ -19,26 +19,26 @@ use crate::{
     tally::Tally,
 };
 
-/// Names the file to which a test that cannot run appends a line: `name: reason`.
+/// The variable with the file to which a test that cannot run appends a line: `name: reason`.
 const SKIPS: &str = "SPEAKER_SKIPS";
 
-/// Names the directory with the programs of Kubernetes; empty: it is left out on purpose.
+/// The variable with the directory of Kubernetes' programs; empty: left out on purpose.
 pub(crate) const KUBERNETES: &str = "SPEAKER_KUBERNETES";
 
-/// Seeds what property tests try; read by proptest.
+/// The variable with the seed of property tests, read by proptest.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 
-/// What property tests try.
+/// Which cases property tests try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Properties {
-    /// Something else each time, as far as the environment does not say otherwise.
+    /// Others each time, unless the environment says otherwise.
     AtRandom,
-    /// The same each time: a change is not refused for what an earlier one has done.
+    /// The same each time, so that a change is not refused for the bug of an earlier one.
     AlikeEachTime,
 }
 
 impl Properties {
-    /// The seed that the environment lacks.
+    /// The seed to set, if any; `given`: the environment has one.
     fn seed(self, given: bool) -> Option<&'static str> {
         (self == Self::AlikeEachTime && !given).then_some("1")
     }
@@ -58,7 +58,7 @@ fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
-/// Runs the tests, and ends with one line for all.
+/// Runs the tests, and prints the result as one line.
 pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
     let others = !options.quick && options.names.is_empty();
     let mut needs = vec![Need::Object, Need::Lab];
@@ -101,7 +101,7 @@ pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
     tally.close()
 }
 
-/// Notes what could not be tried: outside of CI, a machine need not have all that it takes.
+/// Counts what could not run: a failure in CI only, since other machines may lack what it needs.
 pub(crate) fn untried(tally: &mut Tally, why: String) {
     if in_ci() {
         println!("FAILED {why}");
@@ -117,7 +117,7 @@ fn compile(built: &Built) -> Result<()> {
     shell::run(command.args(["test", "--workspace", "--no-run", "--quiet"]))
 }
 
-/// A cargo that tests what was built.
+/// A cargo that tests this build.
 fn tests(built: &Built, properties: Properties) -> Command {
     let mut command = cargo();
     let seed = properties.seed(env::var_os(PROPTEST_SEED).is_some());
@@ -156,21 +156,21 @@ fn here(mut command: Command, names: &[String]) -> Result<Tally> {
         by_cargo(&mut command)?
     };
     for skip in fs::read_to_string(skips.path())?.lines() {
-        // The runner took it for passed.
+        // The runner counted it as passed.
         tally.passed = tally.passed.saturating_sub(1);
         tally.skip(skip.to_owned());
     }
     Ok(tally)
 }
 
-/// What the tests of deploy/ are told.
+/// The environment for the tests of deploy/.
 struct Deploy {
     environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Deploy {
-    /// Provides the programs that read deploy/, and the image unless only some tests are asked for.
-    /// Outside of CI, a machine need not have all that it takes: the tests then say what is missing.
+    /// Provides the programs that read deploy/, and the image unless only some tests run. Outside
+    /// of CI, these may be missing: the tests then say so.
     fn provide(all: bool) -> Result<Self> {
         let mut environment = Vec::new();
         let mut provide = |name, made: Result<PathBuf>| match made {
@@ -180,7 +180,7 @@ impl Deploy {
             }
             Err(error) if in_ci() => Err(error),
             Err(error) => {
-                eprintln!("{name} cannot be had: {error:#}");
+                eprintln!("cannot provide {name}: {error:#}");
                 Ok(())
             }
         };
@@ -193,7 +193,7 @@ impl Deploy {
     }
 }
 
-/// nextest tells people what it does on standard error, and us on standard output.
+/// nextest writes for people to standard error, and for programs to standard output.
 fn by_nextest(command: &mut Command) -> Result<Tally> {
     command
         .args([
@@ -225,7 +225,7 @@ fn by_cargo(command: &mut Command) -> Result<Tally> {
     .and_then(|succeeded| verdict(succeeded, tally))
 }
 
-/// Runs a command and reads what it writes; returns whether it succeeded.
+/// Runs a command and reads its output line by line. Returns whether it succeeded.
 fn each_line(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -238,7 +238,7 @@ fn each_line(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> 
     Ok(child.wait()?.success())
 }
 
-/// A runner that fails without a failed test has not run them.
+/// A runner that fails without a failed test could not run the tests.
 fn verdict(succeeded: bool, tally: Tally) -> Result<Tally> {
     if !succeeded && tally.failed == 0 {
         bail!("the tests could not be run");
@@ -246,7 +246,7 @@ fn verdict(succeeded: bool, tally: Tally) -> Result<Tally> {
     Ok(tally)
 }
 
-/// What libtest's JSON says; only the end of a suite has counts.
+/// A message of libtest's JSON; only the end of a suite has counts.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Message {

@@ -1,4 +1,4 @@
-//! The file system of a virtual machine, in two parts: what is run, and the kernel's modules.
+//! The file system of a virtual machine, in two parts: the programs, and the kernel's modules.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ const TOOLS: [&str; 4] = ["arping", "ip", "ipvsadm", "ndisc6"];
 /// Applets of busybox that [`INIT`] uses.
 const APPLETS: [&str; 6] = ["insmod", "mkdir", "mount", "poweroff", "sh", "sleep"];
 
-/// Modules that the checks may need, where the kernel has them and not built in.
+/// Modules that the checks may need, if the kernel has them as modules.
 const MODULES: [&str; 17] = [
     "8021q",
     "af_packet",
@@ -45,7 +45,7 @@ const MODULES: [&str; 17] = [
     "vxlan",
 ];
 
-/// All but the modules: the same for each kernel.
+/// Everything but the modules, the same for each kernel.
 pub(crate) fn payload(built: &Built) -> Result<NamedTempFile> {
     let root = Root::new()?;
     for directory in ["dev", "proc", "run", "sys", "tmp"] {
@@ -74,7 +74,7 @@ pub(crate) fn payload(built: &Built) -> Result<NamedTempFile> {
     root.program(&built.speaker, "usr/bin/speaker")?;
     root.program(built.binary("vm")?, "usr/bin/vm")?;
     for binary in ["usr/bin/speaker", "usr/bin/vm"] {
-        // The machine unpacks it all, at a tenth of this one's speed.
+        // The machine unpacks all of it, at a tenth of this computer's speed.
         shell::read(
             shell::command("strip")
                 .arg("--strip-debug")
@@ -88,13 +88,13 @@ pub(crate) fn payload(built: &Built) -> Result<NamedTempFile> {
     Ok(archive)
 }
 
-/// The payload with a kernel's modules behind it: the kernel unpacks one archive after the other.
+/// The payload followed by a kernel's modules: the kernel unpacks concatenated archives.
 pub(crate) fn complete(payload: &Path, kernel: &Kernel) -> Result<NamedTempFile> {
     let root = Root::new()?;
     root.directory("modules")?;
     for (number, module) in needed(kernel)?.into_iter().enumerate() {
         let file = module.file_name().context("a module is a file")?;
-        // In the order of loading, without what it is compressed with.
+        // Decompressed, in the order of loading.
         let name = format!("{number:02}-{}", name_of(&file.to_string_lossy()));
         unpack_module(&module, &root.at("modules").join(name))?;
     }
@@ -108,7 +108,7 @@ fn tool(name: &str) -> Result<PathBuf> {
     shell::find(name).with_context(|| format!("{name} is missing: run `cargo xtask setup`"))
 }
 
-/// The files of [`MODULES`], each behind those that it depends on.
+/// The files of [`MODULES`], each after those that it depends on.
 fn needed(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     let listed = fs::read_to_string(kernel.modules.join("modules.dep"))?;
     let mut files = Vec::new();
@@ -118,8 +118,8 @@ fn needed(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The order in which to load modules: `modules.dep` has, by line, `file: dependencies`, and of
-/// these the deepest comes last.
+/// The order in which to load modules. A line of `modules.dep` is `file: dependencies`, of which
+/// the deepest comes last.
 fn loading_order<'a>(modules_dep: &'a str, wanted: &[&str]) -> Vec<&'a str> {
     let by_name: HashMap<&str, (&str, &str)> = modules_dep
         .lines()
@@ -161,7 +161,7 @@ fn unpack_module(module: &Path, target: &Path) -> Result<()> {
     }
 }
 
-/// A file system in the making.
+/// A file system that is being put together.
 struct Root(TempDir);
 
 impl Root {
@@ -177,10 +177,10 @@ impl Root {
         fs::create_dir_all(self.at(path)).with_context(|| path.to_owned())
     }
 
-    /// Copies a program, and the libraries that it is linked with to where it looks for them.
+    /// Copies a program, and its shared libraries to where it looks for them.
     fn program(&self, program: &Path, to: &str) -> Result<()> {
         self.file(program, &self.at(to))?;
-        // Fails for a program that is linked with none.
+        // Fails for a static program.
         let linked = shell::read(shell::command("ldd").arg(program)).unwrap_or_default();
         for library in libraries(&linked) {
             let place = library.strip_prefix("/").unwrap_or(library);
@@ -201,7 +201,7 @@ impl Root {
         copy().with_context(|| from.display().to_string())
     }
 
-    /// Writes the archive that a kernel unpacks.
+    /// Writes the archive for the kernel.
     fn pack(&self, archive: &mut File) -> Result<()> {
         let mut names = Vec::new();
         for path in tree(self.0.path())? {
@@ -238,7 +238,7 @@ fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// All below a directory, each directory before what is in it.
+/// Everything below a directory, each directory before its content.
 fn tree(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -251,7 +251,7 @@ fn tree(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The files in what ldd says: `name => /path (address)` or `/path (address)` by line.
+/// The files in ldd's output, whose lines are `name => /path (address)` or `/path (address)`.
 fn libraries(linked: &str) -> impl Iterator<Item = &Path> {
     linked
         .lines()

@@ -1,4 +1,4 @@
-//! A virtual machine: boots a kernel, and reads from its serial port how the checks went.
+//! A virtual machine: boots a kernel, and reads the checks' results from its serial port.
 
 use std::{
     io::{self, PipeReader, Read as _},
@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result};
 use super::package::Kernel;
 use crate::shell;
 
-/// How long a machine may take. Two minutes are enough on a computer that does nothing else; beside
-/// the other tests it takes what these leave.
+/// How long a machine may take. Two minutes are enough on an idle computer; beside other tests, it
+/// gets what these leave.
 const PATIENCE: Duration = Duration::from_mins(30);
 
 /// The machine's clock counts instructions, a nanosecond for each, and skips the time in which its
@@ -23,17 +23,17 @@ const PATIENCE: Duration = Duration::from_mins(30);
 /// ten minutes costs nothing.
 const CLOCK: &str = "shift=0,sleep=off";
 
-/// What virtio_net has to do without, to run a program natively.
+/// Offloads that virtio_net must not have to run a program in native mode.
 const NATIVE: &str = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
 
-/// What a machine did.
+/// The result of a machine.
 pub(crate) struct Run {
-    /// All that it wrote.
+    /// All of its output.
     pub(crate) console: String,
     pub(crate) verdict: Verdict,
 }
 
-/// How the checks went.
+/// The outcome of the checks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// They ran to the end.
@@ -42,7 +42,7 @@ pub(crate) enum Verdict {
         failed: usize,
         took: Duration,
     },
-    /// They did not.
+    /// They did not run to the end.
     Broken(String),
 }
 
@@ -68,11 +68,11 @@ pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Resu
 }
 
 fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
-    // It takes only the time that nothing else wants: it has all the time in the world.
+    // At idle priority: the machine's clock does not care how long anything takes.
     let mut qemu = shell::command("chrt");
     qemu.args(["--idle", "0", "qemu-system-x86_64"]);
-    // One processor: under this clock, Linux 5.10 waits for a second one for ever. QEMU 7.2 gets the
-    // flags wrong after cmpxchg16b, and kernels that use it trip.
+    // One processor: under this clock, Linux 5.10 waits for a second one for ever. QEMU 7.2 gets
+    // the flags wrong after cmpxchg16b, and kernels that use it trip.
     qemu.args(["-accel", "tcg", "-cpu", "max,cx16=off"])
         .args(["-icount", CLOCK])
         .args(["-m", "1G"])
@@ -83,8 +83,8 @@ fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
         .arg("-initrd")
         .arg(initramfs)
         .arg("-append")
-        // A kernel that trips is a failure, seen at once: it would reboot, and the machine ends. Nobody
-        // attacks it. What comes last goes to the first process.
+        // A kernel that trips is a failure, seen at once: it would reboot, and the machine ends.
+        // Nobody attacks it. What comes last goes to the first process.
         .arg(format!(
             "console=ttyS0 quiet mitigations=off oops=panic panic=-1 -- {}",
             checks.join(" ")
@@ -99,7 +99,7 @@ fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
     qemu
 }
 
-/// A machine that does not outlive us.
+/// A machine that ends with this process.
 struct Machine(Child);
 
 impl Machine {
@@ -117,7 +117,7 @@ impl Machine {
     }
 }
 
-/// What comes out of a console until its machine ends, or until the deadline.
+/// The output of a console until its machine ends, or until the deadline.
 fn read(mut console: PipeReader, deadline: Instant) -> String {
     let (sender, chunks) = mpsc::channel();
     thread::spawn(move || -> io::Result<()> {
@@ -138,13 +138,13 @@ fn read(mut console: PipeReader, deadline: Instant) -> String {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone afterwards.
+        // It may have ended by itself.
         let _: io::Result<()> = self.0.kill();
         let _: io::Result<_> = self.0.wait();
     }
 }
 
-/// The counts in the line that the checks end with: `vm: 3 passed, 0 failed`.
+/// The counts in the last line of the checks: `vm: 3 passed, 0 failed`.
 fn counts(console: &str) -> Option<(usize, usize)> {
     console.lines().rev().find_map(|line| {
         let (passed, failed) = line.strip_prefix("vm: ")?.split_once(" passed, ")?;

@@ -25,10 +25,10 @@ use crate::{
 use machine::Verdict;
 use package::Kernel;
 
-/// The oldest kernel that is supported, Debian's stable ones since, and the newest.
+/// The oldest supported kernel, those of later stable Debian releases, and the newest.
 const MATRIX: [&str; 4] = ["5.10", "6.1", "6.12", package::NEWEST];
 
-/// Machines at a time.
+/// How many machines run at a time.
 const PARALLEL: usize = 2;
 
 #[derive(clap::Args, Default)]
@@ -40,7 +40,7 @@ pub(crate) struct Options {
     checks: Vec<String>,
 }
 
-/// Boots the given kernels, and ends with one line for all.
+/// Boots the given kernels, and prints the result as one line.
 pub(crate) fn kernels(options: &Options) -> Result<()> {
     setup::ensure(&[Need::Object, Need::Kernels])?;
     let built = cargo::build(Profile::Dev, &cargo::ALL)?;
@@ -66,7 +66,7 @@ pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Those of the kernels that can be had; the rest are not tried.
+/// The kernels that are available; the others are counted as skipped.
 fn fetch(versions: &[String], tally: &mut Tally) -> Vec<Kernel> {
     let all = MATRIX.map(str::to_owned);
     let wanted = if versions.is_empty() { &all } else { versions };
@@ -85,7 +85,7 @@ fn fetch(versions: &[String], tally: &mut Tally) -> Vec<Kernel> {
     kernels
 }
 
-/// Boots one kernel and says how it went; what the machine wrote is shown where it failed.
+/// Boots one kernel and prints the result, with the machine's output if it failed.
 fn check(kernel: &Kernel, payload: &Path, checks: &[String]) -> Tally {
     let booted = initramfs::complete(payload, kernel)
         .and_then(|initramfs| machine::boot(kernel, initramfs.path(), checks));
@@ -127,7 +127,7 @@ fn check(kernel: &Kernel, payload: &Path, checks: &[String]) -> Tally {
     }
 }
 
-/// Does the work on each item, on `width` of them at a time. The results are in no order.
+/// Does the work on all items, `width` at a time. The results are in no order.
 fn abreast<T: Sync, R: Send>(width: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let taken = AtomicUsize::new(0);
     let next = || items.get(taken.fetch_add(1, Ordering::Relaxed));

@@ -13,27 +13,28 @@ use crate::{
     places, shell,
 };
 
-/// Asks for the newest kernel of all suites.
+/// Stands for the newest kernel of all suites.
 pub(crate) const NEWEST: &str = "newest";
 
-/// Depends on the kernel that is built for virtual machines.
+/// The package that depends on the kernel for virtual machines.
 const META: &str = "linux-image-cloud-amd64";
 
-/// The parts of a kernel: image, modules, and the image again where the first only depends on it.
+/// The packages of a kernel: the image, its modules, and the image that the first may only depend
+/// on.
 const PARTS: [&str; 3] = ["linux-image-", "linux-modules-", "linux-binary-"];
 
-/// A kernel that can be booted.
+/// A kernel, ready to boot.
 pub(crate) struct Kernel {
-    /// Its name for itself, as `uname -r` has it.
+    /// Its release, as `uname -r` prints it.
     pub(crate) release: String,
-    /// What is booted.
+    /// The file to boot.
     pub(crate) image: PathBuf,
     /// Its modules, with `modules.dep`.
     pub(crate) modules: PathBuf,
 }
 
 impl Kernel {
-    /// The newest kernel of a series, such as `6.1`; from the cache, or fetched.
+    /// The newest kernel of a series such as `6.1`, from the cache or the archive.
     pub(crate) fn fetch(archive: &Archive, series: &str) -> Result<Self> {
         let version = archive
             .versions(META)?
@@ -47,7 +48,7 @@ impl Kernel {
         Self::unpacked(&directory)
     }
 
-    /// The kernel of a series that was fetched last, for when the archive has none.
+    /// The last kernel of a series in the cache, for when the archive has none.
     pub(crate) fn cached(series: &str) -> Option<Self> {
         let entries = fs::read_dir(places::cache().ok()?.join("kernels")).ok()?;
         let directory = entries
@@ -61,7 +62,7 @@ impl Kernel {
     fn unpacked(directory: &Path) -> Result<Self> {
         let lib = directory.join("lib");
         if !lib.exists() {
-            // Newer packages know no other place than /usr; depmod looks into /lib.
+            // Newer packages have their modules under /usr, but depmod looks into /lib.
             symlink("usr/lib", &lib)?;
         }
         let modules = only_entry(&lib.join("modules"))?;
@@ -92,7 +93,7 @@ impl Kernel {
     }
 }
 
-/// Whether a version is of a series: `6.1.176-1` is of `6.1` and of `6.1.176`, not of `6`.
+/// Whether a version belongs to a series: `6.1.176-1` to `6.1` and `6.1.176`, but not to `6`.
 fn is_of_series(version: &str, series: &str) -> bool {
     let dots = |text: &str| text.matches('.').count();
     series == NEWEST
@@ -101,7 +102,7 @@ fn is_of_series(version: &str, series: &str) -> bool {
         })
 }
 
-/// What has to be unpacked for a version.
+/// The packages to unpack for a version.
 fn parts(archive: &Archive, version: String) -> Result<Vec<Package>> {
     let mut found = vec![(META.to_owned(), version)];
     let mut looked_into = 0;

@@ -1,4 +1,4 @@
-//! Building the parts of Kubernetes that no package has, as its own Makefile would.
+//! Builds the parts of Kubernetes that no package has, as its own Makefile would.
 
 use std::{
     collections::BTreeSet,
@@ -11,22 +11,22 @@ use anyhow::{Context as _, Result};
 
 use crate::shell;
 
-/// Where the sources have to lie for Go without modules.
+/// Where Go without modules expects the sources.
 pub(super) const SOURCES: &str = "go/src/k8s.io/kubernetes";
 
-/// What the result depends on, besides packages; the number is raised when the steps change.
+/// The version of these steps, to be raised when they change.
 pub(super) const RECIPE: (u32, &str) = (1, PATCH);
 
-/// Serves fields and a version of later releases.
+/// Adds fields and an API version of later releases.
 const PATCH: &str = include_str!("later.patch");
 
-/// The packages whose version is told by the build.
+/// The packages whose version is set by the build.
 const VERSIONED: [&str; 2] = ["component-base/version", "client-go/pkg/version"];
 
 /// Marks the packages whose types the API server describes to its clients.
 const DESCRIBED: &str = "+k8s:openapi-gen=";
 
-/// Builds into `programs` what lies in `work`.
+/// Builds the sources in `work` into `programs`.
 pub(super) fn build(work: &Path, tools: &Path, programs: &Path) -> Result<()> {
     let tree = Tree {
         sources: work.join(SOURCES),
@@ -53,7 +53,7 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// Changes what has to be changed before it is built.
+    /// Patches the sources.
     fn adapt(&self) -> Result<()> {
         let file = self.work.join("later.patch");
         fs::write(&file, PATCH)?;
@@ -75,7 +75,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// Generates the one file that the published sources lack: the description of the API.
+    /// Generates the one file that the source package lacks: the description of the API.
     fn describe(&self) -> Result<()> {
         let generator = self.work.join("openapi-gen");
         let mut build = self.go();
@@ -99,11 +99,11 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// The packages that are marked, by the paths that they are imported by.
+    /// The import paths of the marked packages.
     fn described(&self) -> Result<BTreeSet<String>> {
         let mut grep = shell::command("grep");
         grep.args(["--recursive", "--files-with-matches", "--include=*.go"]);
-        // `vendor/k8s.io` is made of links to `staging`.
+        // `vendor/k8s.io` consists of links to `staging`.
         grep.args([DESCRIBED, "staging/src"]);
         let files = shell::read(grep.current_dir(&self.sources))?;
         Ok(imported(&files))
@@ -113,7 +113,7 @@ impl Tree<'_> {
         self.prepared(&self.tools.join("usr/lib/go-1.19/bin/go"))
     }
 
-    /// A program that is run on the sources, and finds Go.
+    /// A command that runs on the sources, with Go in its `PATH`.
     fn prepared(&self, program: &Path) -> Command {
         let root = self.tools.join("usr/lib/go-1.19");
         let mut command = shell::command(program);
@@ -129,7 +129,7 @@ impl Tree<'_> {
     }
 }
 
-/// Packages of the API, by their files; those of tools and examples are none.
+/// Whether a file belongs to a package of the API, rather than to a tool or an example.
 fn imported(files: &str) -> BTreeSet<String> {
     const OTHERS: [&str; 3] = ["/code-generator/", "/sample-", "/example"];
 
@@ -143,7 +143,7 @@ fn imported(files: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the linker writes into the programs: without it, clients cannot tell what they talk to.
+/// The version for the linker to write into the programs, which clients ask for.
 fn versions() -> String {
     let mut parts = super::VERSION.split('.');
     let (major, minor) = (

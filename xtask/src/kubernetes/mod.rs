@@ -1,8 +1,8 @@
 //! A real Kubernetes for the tests: API server, etcd, kube-proxy and kubectl, from Debian's
 //! packages alone.
 //!
-//! No package has an API server or kube-proxy; they are built from the last source package that is
-//! complete. That is done once for a machine, and takes some minutes.
+//! No package has an API server or kube-proxy: they are built from the last complete source
+//! package, once per machine, which takes some minutes.
 
 mod build;
 
@@ -15,20 +15,17 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    debian::{Archive, Package},
+    debian::{Archive, Package, Wanted},
     places, shell,
 };
 
-/// What is built, in the words that it has for itself.
+/// The version that the programs report.
 const VERSION: &str = "1.20.2";
-
-/// A package, and the beginning of the version that is meant.
-type Wanted = (&'static str, &'static str);
 
 /// The last source package that has more than kubectl.
 const SOURCE: Wanted = ("kubernetes", "1.20.5+really1.20.2-");
 
-/// What builds it.
+/// The packages to build it with.
 const TOOLS: [Wanted; 3] = [
     ("golang-1.19-go", "1.19."),
     ("golang-1.19-src", "1.19."),
@@ -36,25 +33,25 @@ const TOOLS: [Wanted; 3] = [
     ("golang-github-modern-go-reflect2-dev", "1.0.2-"),
 ];
 
-/// Programs that packages do have, and where.
+/// Programs from packages, and their paths there.
 const PROGRAMS: [(Wanted, &str); 2] = [
     (("etcd-server", "3.4."), "usr/bin/etcd"),
-    // Its kustomize is years ahead of the one that the sources have.
+    // Its kustomize is years ahead of the one in the sources.
     (("kubectl", "1.32."), "usr/bin/kubectl"),
 ];
 
-/// How unfinished work is called.
+/// The prefix of directories with unfinished work.
 const UNFINISHED: &str = "unfinished-";
 
-/// Builds Kubernetes, unless this machine has it, and says where.
+/// Builds Kubernetes if this machine does not have it, and prints its directory.
 pub(crate) fn kubernetes() -> Result<()> {
     crate::setup::ensure(&[crate::setup::Need::Kubernetes])?;
     println!("{}", obtain()?.display());
     Ok(())
 }
 
-/// The directory with the programs `etcd`, `kube-apiserver`, `kube-proxy` and `kubectl`; they are
-/// built if this machine lacks them.
+/// The directory with `etcd`, `kube-apiserver`, `kube-proxy` and `kubectl`, which are built if this
+/// machine does not have them.
 pub(crate) fn obtain() -> Result<PathBuf> {
     let shelf = places::cache()?.join("kubernetes");
     let finished = shelf.join(name());
@@ -62,7 +59,7 @@ pub(crate) fn obtain() -> Result<PathBuf> {
         return Ok(finished);
     }
     fs::create_dir_all(&shelf)?;
-    // Goes with this process, however that ends.
+    // Released when this process ends, however it ends.
     let lock = File::create(shelf.join("lock"))?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -80,7 +77,7 @@ pub(crate) fn obtain() -> Result<PathBuf> {
     Ok(finished)
 }
 
-/// Makes what is then there whole or not at all.
+/// Builds everything in a temporary directory, which is renamed when it is complete.
 fn make(shelf: &Path, finished: &Path) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix(UNFINISHED)
@@ -92,7 +89,7 @@ fn make(shelf: &Path, finished: &Path) -> Result<()> {
     fs::create_dir(&programs)?;
     {
         let archive = Archive::open()?;
-        let find = |(name, version): Wanted| archive.newest(name, version);
+        let find = |wanted: Wanted| archive.newest(wanted);
         let found = TOOLS.into_iter().map(find).collect::<Result<Vec<_>>>()?;
         archive.unpack(&found, &tools)?;
         let wanted = PROGRAMS.into_iter().map(|(package, _)| find(package));
@@ -117,14 +114,14 @@ fn make(shelf: &Path, finished: &Path) -> Result<()> {
     fs::rename(&programs, finished).with_context(|| finished.display().to_string())
 }
 
-/// The directory's name: the version, and a digest of everything that makes it what it is.
+/// The directory's name: the version, and a digest of everything that its content depends on.
 fn name() -> String {
     let mut recipe = DefaultHasher::new();
     (SOURCE, TOOLS, PROGRAMS, build::RECIPE).hash(&mut recipe);
     format!("{VERSION}-{:016x}", recipe.finish())
 }
 
-/// Removes what was left by a task that was killed at its work.
+/// Removes what a killed task has left.
 fn remove_unfinished(shelf: &Path) -> Result<()> {
     for entry in fs::read_dir(shelf)? {
         let entry = entry?;

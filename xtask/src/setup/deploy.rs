@@ -1,4 +1,5 @@
-//! What reads deploy/ as users' programs do: kustomize, promtool, and Helm's template engine.
+//! The programs that read deploy/ as users' own do: kustomize, promtool, and Helm's template
+//! engine.
 
 use std::{
     fs,
@@ -8,15 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{debian::Archive, places, shell};
+use crate::{
+    debian::{Archive, Wanted},
+    places, shell,
+};
 
-/// A package, and the beginning of the version that is meant.
-type Wanted = (&'static str, &'static str);
-
-/// Programs that run on any distribution of the last years.
+/// Programs that run on any recent distribution.
 const PROGRAMS: [Wanted; 2] = [("kustomize", "5.6."), ("promtool", "2.53.")];
 
-/// What the engine is built with, all of one suite.
+/// What the engine is built with, all from one suite.
 const GO: [Wanted; 14] = [
     ("golang-1.19-go", "1.19."),
     ("golang-1.19-src", "1.19."),
@@ -34,14 +35,14 @@ const GO: [Wanted; 14] = [
     ("golang-k8s-sigs-yaml-dev", "1.3."),
 ];
 
-/// What that needs besides.
+/// What those need.
 const YAML: Wanted = ("golang-gopkg-yaml.v2-dev", "2.4.");
 
-/// Helm's engine around the functions of Helm.
+/// The source of the engine: Helm's templates with Helm's functions.
 const ENGINE: &str = "tests/render-chart/main.go";
 
-/// The directory whose `usr/bin` has `kustomize`, `promtool` and `render-chart`, made unless this
-/// machine has it.
+/// The directory whose `usr/bin` has `kustomize`, `promtool` and `render-chart`. Created if this
+/// machine does not have it.
 pub(super) fn ensure() -> Result<PathBuf> {
     let source = fs::canonicalize(ENGINE).with_context(|| ENGINE.to_owned())?;
     let mut hasher = DefaultHasher::new();
@@ -55,29 +56,15 @@ pub(super) fn ensure() -> Result<PathBuf> {
     let cache = places::cache()?;
     let work = tempfile::tempdir_in(&cache)?;
     let go = work.path().join("go");
-    archive.unpack(&newest(&archive, GO.iter().chain([&YAML]))?, &go)?;
+    let find = |wanted: &Wanted| archive.newest(*wanted);
+    let packages = GO.iter().chain([&YAML]).map(find);
+    archive.unpack(&packages.collect::<Result<Vec<_>>>()?, &go)?;
     let unfinished = work.path().join("tools");
-    archive.unpack(&newest(&archive, &PROGRAMS)?, &unfinished)?;
+    let packages = PROGRAMS.iter().map(find);
+    archive.unpack(&packages.collect::<Result<Vec<_>>>()?, &unfinished)?;
     build(&go, &source, &unfinished.join("usr/bin/render-chart"))?;
     fs::rename(unfinished, &tools).with_context(|| tools.display().to_string())?;
     Ok(tools)
-}
-
-/// The packages in the newest versions that begin as wanted.
-fn newest<'a>(
-    archive: &Archive,
-    wanted: impl IntoIterator<Item = &'a Wanted>,
-) -> Result<Vec<(String, String)>> {
-    let mut packages = Vec::new();
-    for &(name, beginning) in wanted {
-        let version = archive
-            .versions(name)?
-            .into_iter()
-            .find(|version| version.starts_with(beginning))
-            .with_context(|| format!("no suite of Debian's archive has {name} {beginning}…"))?;
-        packages.push((name.to_owned(), version));
-    }
-    Ok(packages)
 }
 
 fn build(go: &Path, source: &Path, program: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What the tasks need of the machine: looked for each time, and installed where it is missing.
+//! What the tasks need on the machine: checked each time, and installed if it is missing.
 
 mod deploy;
 mod packages;
@@ -28,7 +28,7 @@ pub(crate) enum Need {
     Image,
 }
 
-/// Installs all that any task needs, and says what there is.
+/// Installs everything that any task needs.
 pub(crate) fn all() -> Result<()> {
     ensure(&[
         Need::Object,
@@ -40,11 +40,11 @@ pub(crate) fn all() -> Result<()> {
     ])?;
     kubernetes::obtain()?;
     deploy_tools()?;
-    eprintln!("everything is there; next: `cargo xtask demo`");
+    eprintln!("everything is installed; next: `cargo xtask demo`");
     Ok(())
 }
 
-/// Installs what is missing of `needs`.
+/// Installs what is missing.
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     let mut programs = Vec::new();
     for need in needs {
@@ -63,7 +63,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     packages::ensure(&programs)
 }
 
-/// Where the programs are that read deploy/ as users' programs do, once they are there.
+/// The directory of the programs that read deploy/ as users' own do, installed if need be.
 pub(crate) fn deploy_tools() -> Result<PathBuf> {
     deploy::ensure()
 }

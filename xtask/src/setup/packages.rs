@@ -1,4 +1,4 @@
-//! Programs that the system's package manager installs.
+//! Programs from the system's package manager.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::shell;
 
-/// A program, and the Debian package that has it.
+/// A program, and its Debian package.
 type Program = (&'static str, &'static str);
 
 /// To make networks in namespaces and look into them.
@@ -70,7 +70,7 @@ pub(super) fn ensure(programs: &[Program]) -> Result<()> {
     }
     eprintln!("missing programs: {names}");
     if install(&packages).is_err() {
-        eprintln!("apt's lists may be old: fetching them anew");
+        eprintln!("apt's lists may be old: updating them");
         shell::run(apt_get().arg("update"))?;
         install(&packages)?;
     }
@@ -100,7 +100,7 @@ fn install(packages: &[&str]) -> Result<()> {
     shell::run(command.args(packages))
 }
 
-/// apt-get, waiting for its turn and asking nothing.
+/// apt-get, which waits for its lock and asks nothing.
 fn apt_get() -> std::process::Command {
     let mut command = shell::command("apt-get");
     command

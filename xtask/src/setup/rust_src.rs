@@ -1,4 +1,4 @@
-//! The sources of the compiler's own libraries: `core` is built for the BPF target from them.
+//! The sources of the compiler's libraries, from which `core` is built for the BPF target.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{debian::Archive, places, shell};
 
-/// Installs the sources, unless they are there.
+/// Installs the sources if they are missing.
 pub(super) fn ensure() -> Result<()> {
     let sysroot = shell::read(shell::command("rustc").args(["--print", "sysroot"]))?;
     let place = Place::of(Path::new(sysroot.trim()));
@@ -107,7 +107,7 @@ fn by_rustup(place: &Place) -> Result<()> {
 
 fn from_debian(place: &Place, version: &str) -> Result<()> {
     let unpacked = places::cache()?.join(format!("rust-src-{version}"));
-    // Where the package has them; `rustc` is named with the version.
+    // The package's directory, which is named after the version.
     let sources = unpacked.join(format!("usr/src/rustc-{version}"));
     if !sources.join("library").exists() {
         let archive = Archive::open()?;

@@ -28,13 +28,13 @@ pub(super) const CARGO_DENY: Tool = Tool {
 /// A package whose binary has its name.
 pub(super) struct Tool {
     name: &'static str,
-    /// What is installed. A later one that the machine has is kept.
+    /// The version to install. A later one on the machine is kept.
     version: Version,
     options: &'static [&'static str],
 }
 
 impl Tool {
-    /// Installs the tool, unless it is there.
+    /// Installs the tool if it is missing or too old.
     pub(super) fn ensure(&self) -> Result<()> {
         let Self {
             name,
@@ -62,7 +62,7 @@ impl Tool {
         Ok(())
     }
 
-    /// The version that the machine has; none where it does not run.
+    /// The version on the machine; none if it does not run.
     fn installed(&self) -> Option<Version> {
         let said = shell::read(shell::command(self.name).arg("--version")).ok()?;
         said.split_whitespace()
