@@ -74,7 +74,7 @@ impl Shell {
                 return None;
             }
             Command::Attach(interface) => return Some(self.attach(interface)),
-            Command::Look(interface) => match self.kernel.still_runs(interface) {
+            Command::CheckProgram(interface) => match self.kernel.still_runs(interface) {
                 // rtnetlink reports links that are gone.
                 Ok(true) | Err(AttachError::NoSuchLink { .. }) => Ok(()),
                 Ok(false) => return Some(Input::Detached(interface)),

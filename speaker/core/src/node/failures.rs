@@ -1,4 +1,4 @@
-//! What the kernel refuses: all of it is tried again together, and each told once.
+//! Steps that the kernel refused: all are tried again together, and each is reported once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,29 +11,29 @@ use crate::plan::Entry;
 /// A step that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
-    /// To write an entry of the VIP maps.
+    /// Write an entry of the VIP maps.
     Put(Entry),
-    /// To find room for an entry in its map. That is tried whenever anything changes.
+    /// Find room for an entry in its map. This is tried whenever anything changes.
     Fit(Entry),
-    /// To run the program on an interface.
+    /// Attach the program to an interface.
     Attach(u32),
-    /// To let VLAN tags stay in the frames of an interface.
+    /// Keep VLAN tags in the frames of an interface.
     KeepTags(u32),
-    /// To join a group of VIPs on a link.
+    /// Join a group of VIPs on a link.
     Join(Membership),
 }
 
-/// What was refused, and why.
+/// Refused steps, each with the reason.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    /// Since everything was tried again.
+    /// Refused since all were last tried again.
     now: BTreeMap<Step, String>,
-    /// The time before.
+    /// Refused before that.
     before: BTreeMap<Step, String>,
 }
 
 impl Failures {
-    /// A step has failed. Whether that is news.
+    /// Notes that a step failed. Whether that, or its reason, is new.
     pub(super) fn note(&mut self, step: Step, reason: String) -> bool {
         let known = [&self.now, &self.before];
         let is_news = known.iter().all(|it| it.get(&step) != Some(&reason));
@@ -46,13 +46,13 @@ impl Failures {
         self.now.get(step).map(String::as_str)
     }
 
-    /// A step is not wanted any more, or has been done.
+    /// Forgets a step that has succeeded, or is not wanted any more.
     pub(super) fn forget(&mut self, step: &Step) {
         self.now.remove(step);
         self.before.remove(step);
     }
 
-    /// All steps are tried again: what fails for the same reason is no news.
+    /// Has all steps tried again. One that fails for the same reason as before is not new.
     pub(super) fn try_again(&mut self) {
         self.before = mem::take(&mut self.now);
     }

@@ -1,4 +1,4 @@
-//! The solicited-node groups of IPv6 VIPs, and what makes the kernel forget them.
+//! The solicited-node groups of IPv6 VIPs, and the changes of a link that make the kernel drop them.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// What solicitations for a VIP on a link are sent to; `None` for IPv4.
+    /// The group to which solicitations for a VIP on a link are sent; `None` for IPv4.
     pub(super) fn of(place: &Place) -> Option<Self> {
         let IpAddr::V6(vip) = place.address else {
             return None;
@@ -56,8 +56,8 @@ impl Node {
         }
     }
 
-    /// Forgets the groups that the kernel takes off a link of its own accord. It does not put them
-    /// back, and by the next message the link may look as if nothing had happened.
+    /// Forgets the groups that the kernel drops by itself, so that they are joined again. The kernel
+    /// does not restore them, and by the next message the link may look as before.
     pub(super) fn lose_groups(&mut self, change: &LinkChange) {
         let (link, lost) = match change {
             LinkChange::Gone(index) => (*index, true),
@@ -74,12 +74,12 @@ impl Node {
     }
 }
 
-/// Whether the kernel has taken the groups off a link that has changed in this way: it does when
-/// the link goes down (some kernels: when it loses its carrier), when its MTU is too small for IPv6,
-/// and when IPv6 is switched off, which takes the link-local address off too.
+/// Whether the kernel has dropped the groups of a link that has changed in this way. It does so when
+/// the link goes down (some kernels: when it loses carrier), when its MTU is too small for IPv6, and
+/// when IPv6 is switched off, which also removes the link-local address.
 ///
-/// A link that was down is looked at when it is up: the kernel tells that it goes down before it
-/// takes the groups off.
+/// Groups of a link that goes down count as lost once it is up again: the kernel reports the link
+/// down before it drops them.
 fn are_lost(before: &Link, after: &Link) -> bool {
     let was_down = !before.is_up();
     let was_without_ipv6 = before.has_link_local() && !after.has_link_local();

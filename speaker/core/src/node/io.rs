@@ -1,4 +1,5 @@
-//! The whole vocabulary: what can happen to a [`Node`](super::Node), and what can come of it.
+//! The inputs and commands of a [`Node`](super::Node): everything that can happen to it, and
+//! everything that it can do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +14,17 @@ use speaker_common::{
 use super::{Attached, Membership};
 use crate::{intent::Wanted, link::LinkChange, links::Links, plan::Entry};
 
-/// Everything that can make the node act.
+/// Something happened.
 #[derive(Debug)]
 pub enum Input {
-    /// What the pins of an earlier agent hold. Comes first, if at all.
+    /// The content of an earlier agent's pins. Comes first, if at all.
     Adopted(Adopted),
-    /// Where other nodes probe this one. The program is to answer there, VIPs or not.
+    /// The address at which other nodes probe this one. The program runs on its link even if no VIP
+    /// is there.
     ProbedAt(IpAddr),
-    /// What is to be announced, should this node own it, has changed.
+    /// The VIPs that this node is to announce whenever it owns them.
     Wanted(Wanted),
-    /// Answer for a VIP from now on, or keep this host from answering for it. The commands of it
+    /// Answer for a VIP from now on, or keep this host from answering for it. The resulting commands
     /// come before all others.
     Answer {
         /// The VIP.
@@ -30,30 +32,30 @@ pub enum Input {
         /// Whether to answer.
         answer: bool,
     },
-    /// What this node owns is settled: the program may take the place of an earlier agent's, which
-    /// may answer by other maps until then.
+    /// The VIPs that this node owns are settled: its program may replace an earlier agent's, which may
+    /// answer from other maps until then.
     Settled,
-    /// Announce a VIP as after a take-over, if it is answered here.
+    /// Announce a VIP, as after a take-over, if it is answered here.
     Announce(IpAddr),
-    /// All links that there are, once at the start.
+    /// All links of the node, once at the start.
     Links(Links),
     /// A link has changed.
     Link(LinkChange),
-    /// What became of [`Command::Attach`].
+    /// The outcome of [`Command::Attach`].
     Attached {
         /// The interface.
         interface: u32,
         /// How the program runs there, or why not.
         result: Result<Attached, NotAttached>,
     },
-    /// What became of [`Command::KeepTags`].
+    /// The outcome of [`Command::KeepTags`].
     KeptTags {
         /// The interface.
         interface: u32,
-        /// Whether tags stay now, or why not.
+        /// Why tags do not stay, if they do not.
         result: Result<(), String>,
     },
-    /// The program runs no longer on an interface: somebody else took it off.
+    /// Something else detached the program from an interface.
     Detached(u32),
     /// The kernel refused [`Command::Put`].
     PutFailed {
@@ -87,7 +89,7 @@ pub enum NotAttached {
     Other(String),
 }
 
-/// The maps' content at the start.
+/// What an earlier agent left in the kernel.
 #[derive(Debug, Default)]
 pub struct Adopted {
     /// VIPs and their slots.
@@ -98,54 +100,54 @@ pub struct Adopted {
     pub attached: BTreeSet<u32>,
     /// The groups that an earlier agent has joined.
     pub joined: BTreeSet<Membership>,
-    /// Whether the lease was still valid: nobody has noticed that the agent was away.
+    /// Whether the lease was still valid, so that the answers had no gap.
     pub in_time: bool,
 }
 
-/// Everything that the node can have done, in the order in which it must be done.
+/// Something to do. Commands are carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Let VLAN tags stay in the frames of an interface; answered by [`Input::KeptTags`].
+    /// Keep VLAN tags in the frames of an interface (`rx-vlan-offload` off); answered by
+    /// [`Input::KeptTags`].
     KeepTags(u32),
     /// Write an entry of `links`.
     SetLink(u32, layout::Link),
     /// Remove an entry of `links`.
     RemoveLink(u32),
-    /// Join the solicited-node group of VIPs on a link; nothing happens where it is joined.
+    /// Join the solicited-node group of VIPs on a link, unless it is joined.
     Join(Membership),
-    /// Leave it; nothing happens where it is not joined.
+    /// Leave a group, unless it is not joined.
     Leave(Membership),
-    /// Set a slot's counters to zero: another VIP has it now.
+    /// Set a slot's counters to zero for another VIP.
     ResetCounters(u32),
     /// Write an entry of the VIP maps.
     Put(Entry, Vip),
     /// Remove an entry of the VIP maps.
     Remove(Entry),
-    /// Run the program on an interface; answered by [`Input::Attached`].
+    /// Attach the program to an interface; answered by [`Input::Attached`].
     Attach(u32),
-    /// See whether the program still runs on an interface; [`Input::Detached`] says that it does
-    /// not.
-    Look(u32),
-    /// Take the program off an interface, or its pin away where the interface is gone.
+    /// Check that the program still runs on an interface; answered by [`Input::Detached`] if not.
+    CheckProgram(u32),
+    /// Detach the program from an interface; if that is gone, remove the pin.
     Detach(u32),
     /// Tell the operator.
     Tell(Notice),
 }
 
-/// What is worth a line in the log and an event.
+/// Something worth a line in the log and an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// This node answers for the VIP on the link.
     Announcing(IpAddr, String),
-    /// It does so no longer.
+    /// This node does not answer for it any more.
     Withdrawn(IpAddr, String),
-    /// It cannot.
+    /// This node cannot answer for the VIP, for this reason.
     NotAnnounced(IpAddr, String),
-    /// Somebody else took the program off the link, and it is attached again.
+    /// Something else detached the program from the link, and it is attached again.
     TakenOff(String),
     /// Another MAC claims the VIP.
     Conflict(IpAddr, Mac),
-    /// The kernel refuses something, for a reason that says what. It is tried again, and told again
-    /// when the reason is another one.
+    /// The kernel refused something, as the reason says. It is tried again, and reported again if the
+    /// reason changes.
     Refused(String),
 }

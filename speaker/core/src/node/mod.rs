@@ -1,8 +1,8 @@
 //! The node: what this agent should have in the kernel and on the wire, and the steps to get there.
 //!
-//! Inputs come in with the time, commands go out in the order in which they must be carried out.
-//! Nothing is commanded before both the intent and the links are known: until then the kernel goes
-//! on with what an earlier agent left it.
+//! Inputs come in with the time, and commands go out in the order in which they must be carried out.
+//! There are no commands before both the intent and the links are known: until then the kernel goes
+//! on with what an earlier agent left there.
 
 mod failures;
 mod groups;
@@ -38,14 +38,14 @@ use crate::{
     plan::{Choice, Entry, Place, Placed, Plan, Site},
 };
 use failures::{Failures, Step};
-use programs::Tried;
+use programs::Attempt;
 use slots::Slots;
 
-/// How long to wait before what the kernel refused is tried again, and what it granted is looked
-/// at again.
+/// How long to wait before refused steps are tried again, and before attached programs are checked
+/// again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What this agent should have in the kernel and on the wire, and has: inputs in, commands out.
+/// What this agent should have, and has, in the kernel and on the wire.
 #[derive(Debug)]
 pub struct Node {
     site: Site,
@@ -58,28 +58,29 @@ pub struct Node {
     settled: bool,
     links: Option<Links>,
     plan: Plan,
-    /// An input may have changed the plan.
+    /// An input may have changed the plan: it is to be reconciled.
     stale: bool,
     edition: u64,
 
-    /// What the kernel holds, as far as the commands have succeeded.
+    /// What the kernel holds if all commands have succeeded.
     held: Held,
-    /// What is answered and announced now.
+    /// The places that are answered and announced now.
     live: BTreeMap<Place, Placed>,
     /// The links that the announcer knows.
     announced_links: BTreeSet<u32>,
-    /// Announcements sent.
+    /// The announcements sent for each live place.
     announced: BTreeMap<Place, Sent>,
-    /// What the kernel refused, until it is tried again.
+    /// Steps that the kernel refused, until they are tried again.
     failures: Failures,
     retry_at: Option<Instant>,
-    /// When to see whether the program still runs where it should.
-    look_at: Option<Instant>,
+    /// When to check that the program still runs where it should.
+    check_at: Option<Instant>,
     conflicts: BTreeMap<Entry, Conflict>,
-    /// VIPs that an earlier agent answered without a break: nobody need be told again.
+    /// Entries that have been answered without a break since an earlier agent: they need no
+    /// announcement.
     unbroken: BTreeSet<Entry>,
 
-    /// What ownership asks for: each owner relies on the others having done it.
+    /// Commands that follow from ownership, which other owners rely on.
     urgent: VecDeque<Command>,
     commands: VecDeque<Command>,
 }
@@ -88,12 +89,12 @@ pub struct Node {
 struct Held {
     vips: BTreeMap<Entry, Vip>,
     links: BTreeMap<u32, layout::Link>,
-    attached: BTreeMap<u32, Tried<Attached>>,
+    attached: BTreeMap<u32, Attempt<Attached>>,
     joined: BTreeSet<Membership>,
-    keep_tags: BTreeMap<u32, Tried<()>>,
+    keep_tags: BTreeMap<u32, Attempt<()>>,
 }
 
-/// Announcements of a VIP on a link.
+/// Announcements that were sent for a VIP on a link.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     count: u64,
@@ -109,7 +110,7 @@ struct Conflict {
 }
 
 impl Node {
-    /// A node that may use the chosen links.
+    /// A node that may use these links.
     pub fn new(choice: Choice, announcer: Announcer) -> Self {
         Self {
             site: Site {
@@ -131,7 +132,7 @@ impl Node {
             announced: BTreeMap::new(),
             failures: Failures::default(),
             retry_at: None,
-            look_at: None,
+            check_at: None,
             conflicts: BTreeMap::new(),
             unbroken: BTreeSet::new(),
             urgent: VecDeque::new(),
@@ -144,7 +145,7 @@ impl Node {
         self.wanted.is_some() && self.links.is_some()
     }
 
-    /// Takes in what has happened.
+    /// Handles one input.
     pub fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Adopted(adopted) => self.adopt(adopted),
@@ -191,12 +192,12 @@ impl Node {
         }
     }
 
-    /// What is to be announced, should this node own it, once that is known.
+    /// The VIPs that this node is to announce whenever it owns them, once that is known.
     pub fn wanted(&self) -> Option<&Wanted> {
         self.wanted.as_ref()
     }
 
-    /// A VIP on its links, and the MACs that it would be announced with.
+    /// The places of a VIP, each with the MAC that it would be announced with.
     pub fn places(&self, vip: IpAddr) -> Vec<(Place, Mac)> {
         let places = self.places_of(vip).into_iter();
         places
@@ -211,35 +212,38 @@ impl Node {
         places.map(|(place, _)| (place.address, self.link_name(place.link)))
     }
 
-    /// A number that is another one whenever [`answered`](Self::answered) or
-    /// [`obstacle`](Self::obstacle) may be.
+    /// A number that changes whenever [`answered`](Self::answered) or [`obstacle`](Self::obstacle) may
+    /// have changed.
     pub fn edition(&self) -> u64 {
         self.edition
     }
 
-    /// The port that the program takes an interface's frames for.
+    /// The port to which the program assigns an interface's frames.
     pub fn port(&self, interface: u32) -> Option<u32> {
         self.held.links.get(&interface).map(|link| link.port)
     }
 
-    /// When [`Node::poll`] is due, whether or not anything happens before.
+    /// When [`Node::poll`] is due even if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let announcements = self.announcer.poll_timeout();
-        let times = [self.retry_at, self.look_at, announcements];
+        let times = [self.retry_at, self.check_at, announcements];
         times.into_iter().flatten().min()
     }
 
-    /// Does what is due: makes the commands that lead from what the kernel holds to the plan.
+    /// Does what is due, and creates the commands that lead from what the kernel holds to the plan.
     pub fn poll(&mut self, now: Instant) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.failures.try_again();
-            self.held.attached.values_mut().for_each(Tried::try_again);
-            self.held.keep_tags.values_mut().for_each(Tried::try_again);
+            self.held.attached.values_mut().for_each(Attempt::try_again);
+            self.held
+                .keep_tags
+                .values_mut()
+                .for_each(Attempt::try_again);
             self.stale = true;
         }
-        if self.look_at.is_some_and(|at| at <= now) {
-            self.look(now);
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.check_programs(now);
         }
         if self.stale && self.is_ready() {
             self.stale = false;
@@ -254,7 +258,7 @@ impl Node {
         }
         while let Some(command) = self.commands.pop_front() {
             match command {
-                // Who owns the VIP may have changed since.
+                // The VIP's owner may have changed since.
                 Command::Put(entry, _) => match self.held.vips.get(&entry) {
                     Some(vip) => return Some(Command::Put(entry, *vip)),
                     None => continue,
@@ -265,8 +269,8 @@ impl Node {
         None
     }
 
-    /// The next command that follows from [`Input::Answer`]: to be carried out before anybody is
-    /// told that it was.
+    /// The next command that follows from [`Input::Answer`], to be carried out before other nodes are
+    /// told about it.
     pub fn next_urgent(&mut self) -> Option<Command> {
         self.urgent.pop_front()
     }
@@ -276,14 +280,14 @@ impl Node {
         !(self.urgent.is_empty() && self.commands.is_empty())
     }
 
-    /// Whether there is something left to do that waits for nothing: commands to carry out, or an
-    /// input that [`poll`](Self::poll) has yet to look at.
+    /// Whether there is work that waits for nothing: commands to carry out, or inputs for
+    /// [`poll`](Self::poll).
     pub fn is_behind(&self) -> bool {
         self.has_commands() || (self.stale && self.is_ready())
     }
 
-    /// The announcements that are due, most urgent first. None while commands wait: what is
-    /// announced must be answered by then.
+    /// The announcements that are due, the most urgent first. None while commands wait: what is
+    /// announced must be answered.
     pub fn announcements(&mut self, now: Instant) -> Vec<Announcement> {
         if self.has_commands() {
             return Vec::new();
@@ -291,7 +295,7 @@ impl Node {
         self.announcer.poll(now)
     }
 
-    /// What became of an announcement.
+    /// Notes the outcome of an announcement.
     pub fn announced(&mut self, announcement: &Announcement, outcome: Outcome, now: Instant) {
         self.announcer.sent(announcement, outcome, now);
         let place = Place {
@@ -309,8 +313,8 @@ impl Node {
         }
     }
 
-    /// A bond that sends through another member has moved to another port of the switch, and so
-    /// have the VLANs on it.
+    /// Announces the VIPs of a bond that now sends through another member, and so through another port
+    /// of the switch, and those of its VLANs.
     fn failover(&mut self, change: &LinkChange, now: Instant) {
         let (Some(links), LinkChange::Set(link)) = (&self.links, change) else {
             return;
@@ -329,7 +333,7 @@ impl Node {
         }
     }
 
-    /// The kernel refused a step, which is tried again later; the operator is told once.
+    /// Notes that the kernel refused a step: it is tried again later, and the operator is told once.
     fn failed(&mut self, step: Step, reason: String, notice: Notice, now: Instant) {
         if self.failures.note(step, reason) {
             self.commands.push_back(Command::Tell(notice));
@@ -356,13 +360,13 @@ impl Node {
         self.held.vips = vips;
         self.held.links = links;
         self.held.joined = joined;
-        // The program there is an earlier agent's: attaching this agent's swaps the two.
+        // An earlier agent's program runs there: attaching this agent's replaces it.
         let attached = attached.into_iter();
-        self.held.attached = attached.map(|index| (index, Tried::default())).collect();
+        self.held.attached = attached.map(|index| (index, Attempt::default())).collect();
     }
 
     fn claimed(&mut self, entry: Entry, by: Mac, now: Instant) {
-        // Two links in one network hear each other.
+        // Two links of this node in one network see each other's frames.
         if self
             .links
             .iter()
@@ -371,7 +375,7 @@ impl Node {
         {
             return;
         }
-        /// RFC 5227 §2.4 (c), DEFEND_INTERVAL: one line per claimant and interval is enough.
+        /// One line per claimant and DEFEND_INTERVAL (RFC 5227 §2.4 (c)) is enough.
         const TELL: Duration = Duration::from_secs(10);
         let conflict = self.conflicts.entry(entry).or_insert(Conflict {
             by,
@@ -397,7 +401,7 @@ impl Node {
         }
     }
 
-    /// Names the link of an index, for people.
+    /// The name of a link, for people.
     fn link_name(&self, index: u32) -> String {
         let link = self.links.as_ref().and_then(|links| links.get(index));
         link.map_or_else(|| format!("interface {index}"), |link| link.name.clone())

@@ -1,4 +1,4 @@
-//! What follows from who owns a VIP: one write for each of its entries, before anything else.
+//! What a change of ownership entails: one write for each entry of the VIP, before anything else.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -25,11 +25,11 @@ impl Node {
             .map(|(entry, _)| *entry)
             .collect();
         for entry in lost {
-            self.turn(entry, Action::Suppress);
+            self.set_action(entry, Action::Suppress);
         }
     }
 
-    /// What the kernel is to do with requests that an entry is for.
+    /// What the kernel is to do with requests that match an entry.
     pub(super) fn action(&self, entry: &Entry) -> Action {
         let may = self.wanted.as_ref().is_none_or(|wanted| {
             let vip = wanted.vips.get(&entry.address);
@@ -57,15 +57,15 @@ impl Node {
             .take_while(|entry| entry.address == vip)
             .collect();
         for entry in entries {
-            self.turn(entry, self.action(&entry));
+            self.set_action(entry, self.action(&entry));
         }
         for place in self.places_of(vip) {
-            self.show(place, now);
+            self.update_announcement(place, now);
         }
     }
 
     /// Changes what the kernel does for an entry.
-    fn turn(&mut self, entry: Entry, action: Action) {
+    fn set_action(&mut self, entry: Entry, action: Action) {
         if let Some(vip) = self.held.vips.get_mut(&entry)
             && vip.action != action
         {
@@ -93,7 +93,7 @@ impl Node {
     }
 }
 
-/// Before all entries of an address.
+/// The first possible entry of an address in the order of keys.
 fn first_entry(address: IpAddr) -> Entry {
     Entry {
         address,

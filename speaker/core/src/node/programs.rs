@@ -1,4 +1,4 @@
-//! The program on its interfaces, and their VLAN tags: what the kernel may refuse, and until when.
+//! Attaching the program to interfaces, and keeping VLAN tags there: the kernel may refuse either.
 
 use std::time::Instant;
 
@@ -8,16 +8,16 @@ use crate::{
     plan::{self, Attachment},
 };
 
-/// What the kernel has been asked for.
+/// A request to the kernel, and its last result.
 #[derive(Debug)]
-pub(super) struct Tried<T> {
-    /// To be asked for, or once more.
+pub(super) struct Attempt<T> {
+    /// It is to be made, or repeated.
     due: bool,
-    /// What came of it the last time. A refusal stands until the same is granted.
+    /// A refusal remains until the request is granted.
     result: Option<Result<T, String>>,
 }
 
-impl<T> Default for Tried<T> {
+impl<T> Default for Attempt<T> {
     fn default() -> Self {
         Self {
             due: true,
@@ -26,28 +26,28 @@ impl<T> Default for Tried<T> {
     }
 }
 
-impl<T> Tried<T> {
-    /// What came of it, once it has been asked for.
+impl<T> Attempt<T> {
+    /// The last result, once there is one.
     pub(super) fn result(&self) -> Option<&Result<T, String>> {
         self.result.as_ref()
     }
 
-    /// What the kernel has granted.
+    /// What the kernel granted.
     pub(super) fn granted(&self) -> Option<&T> {
         self.result.as_ref()?.as_ref().ok()
     }
 
-    /// Why it did not.
+    /// Why it refused.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.result.as_ref()?.as_ref().err().map(String::as_str)
     }
 
-    /// Asks again for what was refused.
+    /// Repeats the request if it was refused.
     pub(super) fn try_again(&mut self) {
         self.due |= self.refusal().is_some();
     }
 
-    /// Whether it is to be asked for now; it then counts as asked for.
+    /// Whether the request is to be made now; if so, it counts as made.
     pub(super) fn take_due(&mut self) -> bool {
         std::mem::take(&mut self.due)
     }
@@ -58,12 +58,12 @@ impl<T> Tried<T> {
     }
 }
 
-/// The longest reason that other nodes are told. It has to fit their messages, and begins with what
-/// matters.
+/// The most characters of a reason that other nodes are told: it must fit into a message, and the
+/// beginning matters most.
 const OBSTACLE: usize = 120;
 
 impl Node {
-    /// The links that VIPs could be answered on, as other nodes are to know them.
+    /// The links on which VIPs could be answered, as other nodes are told.
     pub fn usable_links(&self) -> Vec<LinkInfo> {
         let Some(links) = &self.links else {
             return Vec::new();
@@ -79,7 +79,7 @@ impl Node {
         usable
     }
 
-    /// Runs the program on all interfaces of the plan.
+    /// Attaches the program to all interfaces of the plan.
     pub(super) fn attach(&mut self) {
         for &interface in &self.plan.attach {
             self.held.attached.entry(interface).or_default();
@@ -87,11 +87,11 @@ impl Node {
         if !self.settled {
             return;
         }
-        // Also on those that have no VIP now: an earlier agent's program is not left behind.
+        // Interfaces without VIPs are included, so that no earlier agent's program is left behind.
         let due = self.held.attached.iter_mut();
         let due = due.filter_map(|(&index, program)| program.take_due().then_some(index));
         let mut due: Vec<u32> = due.collect();
-        // The kernel takes no program below a device that runs one (`dev_xdp_attach`).
+        // The kernel accepts no program below a device that runs one (`dev_xdp_attach`).
         let links = self.links.as_ref();
         due.sort_by_key(|index| links.map_or(0, |links| links.below(*index).count()));
         self.commands.extend(due.into_iter().map(Command::Attach));
@@ -113,7 +113,7 @@ impl Node {
         match &result {
             Ok(_) => {
                 self.failures.forget(&step);
-                self.look_at.get_or_insert(now + RETRY);
+                self.check_at.get_or_insert(now + RETRY);
             }
             Err(reason) => {
                 let notice = Notice::Refused(reason.clone());
@@ -124,21 +124,21 @@ impl Node {
         program.set(result);
     }
 
-    /// Has the shell see where the program still runs: the kernel tells nobody when it is taken off.
-    pub(super) fn look(&mut self, now: Instant) {
+    /// Has the shell check where the program still runs: the kernel does not report a detachment.
+    pub(super) fn check_programs(&mut self, now: Instant) {
         let attached = self.held.attached.iter();
         let running = attached.filter(|(_, program)| program.granted().is_some());
-        let looks = running.map(|(index, _)| Command::Look(*index));
+        let looks = running.map(|(index, _)| Command::CheckProgram(*index));
         let before = self.commands.len();
         self.commands.extend(looks);
         let any = self.commands.len() > before;
-        self.look_at = any.then_some(now + RETRY);
+        self.check_at = any.then_some(now + RETRY);
     }
 
     pub(super) fn detached(&mut self, interface: u32) {
         let program = self.held.attached.get_mut(&interface);
         if let Some(program) = program.filter(|program| program.granted().is_some()) {
-            *program = Tried::default();
+            *program = Attempt::default();
             let notice = Notice::TakenOff(self.link_name(interface));
             self.commands.push_back(Command::Tell(notice));
             self.stale = true;
@@ -163,17 +163,17 @@ impl Node {
         self.stale = true;
     }
 
-    /// Takes the program off the devices above, for a moment, where that keeps it from the one
-    /// below. Not twice for the same refusal: the program in the way is then somebody else's.
+    /// Detaches the program for a moment from the devices above an interface, if it is in the way
+    /// there. If the same refusal comes again, another program is in the way, and nothing is done.
     fn make_way(&mut self, below: u32, reason: &str) -> bool {
         let Some(links) = &self.links else {
             return false;
         };
         let attached = &mut self.held.attached;
-        if attached.get(&below).and_then(Tried::refusal) == Some(reason) {
+        if attached.get(&below).and_then(Attempt::refusal) == Some(reason) {
             return false;
         }
-        let in_the_way = |index: &u32, program: &mut Tried<Attached>| {
+        let in_the_way = |index: &u32, program: &mut Attempt<Attached>| {
             program.granted().is_some() && links.below(*index).any(|it| it.index == below)
         };
         let above = attached.extract_if(.., in_the_way);
@@ -181,9 +181,9 @@ impl Node {
         let detached = above.iter().copied().map(Command::Detach);
         self.commands.extend(detached);
         let again = above.iter().filter(|it| self.plan.attach.contains(it));
-        attached.extend(again.map(|index| (*index, Tried::default())));
+        attached.extend(again.map(|index| (*index, Attempt::default())));
         if !above.is_empty() {
-            attached.insert(below, Tried::default());
+            attached.insert(below, Attempt::default());
         }
         !above.is_empty()
     }

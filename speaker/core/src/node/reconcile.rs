@@ -1,4 +1,4 @@
-//! The way from what the kernel holds to what is planned.
+//! From what the kernel holds to what is planned.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,9 +14,9 @@ use crate::{
 };
 
 impl Node {
-    /// One pass from the inputs to the commands. The order is the one that leaves no gap: groups
-    /// before entries, entries before the program, the program before announcements; and on the
-    /// way back, entries first.
+    /// Plans, and creates the commands that lead there. Their order leaves no gap: groups before
+    /// entries, entries before the program, the program before announcements; to withdraw, entries
+    /// come first.
     pub(super) fn reconcile(&mut self, now: Instant) {
         let (Some(wanted), Some(links)) = (&self.wanted, &self.links) else {
             return;
@@ -30,7 +30,7 @@ impl Node {
         self.put_entries();
         self.attach();
         self.announce(now);
-        self.tell(&before);
+        self.report_absent(&before);
         self.edition += 1;
     }
 
@@ -58,8 +58,8 @@ impl Node {
         }
     }
 
-    /// An interface that has lost its last VIP keeps the program, since taking it off resets the
-    /// rings of some drivers; it loses it when it is gone or no longer the agent's to use.
+    /// An interface without VIPs keeps the program, since detaching it resets the rings of some
+    /// drivers. It is detached once the interface is gone or may not be used any more.
     fn set_links(&mut self) {
         let links = self.links.as_ref().into_iter().flat_map(Links::iter);
         let usable: BTreeSet<u32> = links
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// Whether the kernel answers for the VIP: its entry says so, and the program runs.
+    /// Whether the kernel answers for the VIP: its entry says so, and the program is attached.
     fn answers(&self, placed: &Placed) -> bool {
         let held = self.held.vips.get(&placed.entry);
         held.is_some_and(|vip| vip.action == Action::Answer) && self.attached_for(placed).is_some()
@@ -126,16 +126,16 @@ impl Node {
         let gone: Vec<Place> = self.live.keys().copied().filter(gone).collect();
         let planned: Vec<Place> = self.plan.places.keys().copied().collect();
         for place in gone {
-            self.show(place, now);
+            self.update_announcement(place, now);
         }
         self.announce_links(now);
         for place in planned {
-            self.show(place, now);
+            self.update_announcement(place, now);
         }
     }
 
-    /// Announces the VIP on the link if the kernel answers for it, or no longer.
-    pub(super) fn show(&mut self, place: Place, now: Instant) {
+    /// Starts or stops to announce a VIP on a link, after the kernel has started or stopped to answer.
+    pub(super) fn update_announcement(&mut self, place: Place, now: Instant) {
         let Place { address, link } = place;
         let placed = self.plan.places.get(&place).copied();
         let placed = placed.filter(|placed| self.answers(placed));
@@ -163,8 +163,8 @@ impl Node {
         }
     }
 
-    /// Tells the announcer of the links before it hears of new VIPs on them: what a link's coming
-    /// up repeats are the VIPs that were there before.
+    /// Tells the announcer about links before it hears of new VIPs on them: a link that comes up
+    /// repeats the announcements of the VIPs that it had before.
     fn announce_links(&mut self, now: Instant) {
         let links: BTreeMap<u32, &Placed> = self
             .plan
@@ -188,7 +188,7 @@ impl Node {
         }
     }
 
-    fn tell(&mut self, before: &Plan) {
+    fn report_absent(&mut self, before: &Plan) {
         for (address, reason) in &self.plan.absent {
             if before.absent.get(address) != Some(reason) {
                 let notice = Notice::NotAnnounced(*address, reason.to_string());

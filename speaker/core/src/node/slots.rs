@@ -1,4 +1,4 @@
-//! Who has which counter slot, and how many entries still fit the maps.
+//! Which counter slots are taken, and how many more entries fit into the maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use speaker_common::layout::{MAX_SLOTS, MAX_VIPS, Vip};
 
 use crate::plan::Entry;
 
-/// The free slots: those behind the highest that was ever taken, and those given back.
+/// The free slots: those above the highest that was ever taken, and those that were returned.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     next: u32,
@@ -17,7 +17,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Slots of which these are taken.
+    /// All slots but these are free.
     pub(super) fn taken(slots: impl Iterator<Item = u32>) -> Self {
         let taken: BTreeSet<u32> = slots.collect();
         let next = taken.last().map_or(0, |last| last + 1);
@@ -27,7 +27,7 @@ impl Slots {
         }
     }
 
-    /// The lowest free slot, or `None` where all are in use.
+    /// Takes the lowest free slot; `None` if all are in use.
     pub(super) fn take(&mut self) -> Option<u32> {
         self.returned.pop_first().or_else(|| {
             let slot = self.next;
@@ -43,15 +43,15 @@ impl Slots {
     }
 }
 
-/// How many entries of each family still fit. One that does not is not tried: it would hold a slot
-/// that one of the other family may need.
+/// How many more entries of each family fit. An entry that does not fit is not tried: it would hold a
+/// slot that the other family may need.
 pub(super) struct Room {
     v4: usize,
     v6: usize,
 }
 
 impl Room {
-    /// What these entries leave.
+    /// The room that these entries leave.
     pub(super) fn beside(held: &BTreeMap<Entry, Vip>) -> Self {
         let v4 = held.keys().filter(|it| it.address.is_ipv4()).count();
         let v6 = held.len() - v4;

@@ -1,4 +1,4 @@
-//! What the node tells of itself.
+//! The node as status output shows it.
 
 use std::{fmt, net::IpAddr, time::Instant};
 
@@ -15,20 +15,20 @@ use crate::{
 /// How the program runs on an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
-    /// Where it runs.
+    /// The mode in which it runs.
     pub mode: XdpMode,
-    /// Why the mode is generic, where native was wanted.
+    /// Why the mode is generic although native was wanted.
     pub note: Option<String>,
 }
 
-/// Everything that the node knows of itself.
+/// A snapshot of the node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
-    /// All VIPs that are wanted here, and those that are refused.
+    /// All VIPs that the intent names, and those that it refuses.
     pub vips: Vec<VipStatus>,
-    /// The interfaces that the program runs on, or should.
+    /// The interfaces on which the program runs, or should.
     pub links: Vec<LinkStatus>,
-    /// How other nodes' liveness probes are answered; none where there are no other nodes.
+    /// How other nodes' liveness probes are answered; none if there are no other nodes.
     pub probes: Option<ProbeStatus>,
 }
 
@@ -39,19 +39,19 @@ pub struct ProbeStatus {
     pub address: IpAddr,
     /// The interface whose program answers them, whatever the agent does.
     pub interface: Option<String>,
-    /// Why there is none. The agent then answers them itself, and is missed as soon as it stands
-    /// still.
+    /// Why there is none. The agent then answers them itself, and the node counts as down as soon as
+    /// the agent stalls.
     pub reason: Option<String>,
 }
 
 /// A VIP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VipStatus {
-    /// The address; none where a Service has none to announce.
+    /// The address; none if a Service has none to announce.
     pub address: Option<IpAddr>,
     /// The Services that have it, as namespace/name.
     pub services: Vec<String>,
-    /// Where it is answered, or should be.
+    /// The links on which it is answered, or should be.
     pub places: Vec<PlaceStatus>,
     /// Why it is answered nowhere.
     pub reason: Option<String>,
@@ -62,23 +62,23 @@ pub struct VipStatus {
 pub struct PlaceStatus {
     /// The link's name.
     pub link: String,
-    /// The interface that the program answers on.
+    /// The interface on which the program answers.
     pub interface: String,
-    /// What answers name.
+    /// The MAC that answers contain.
     pub mac: String,
-    /// The VLAN on the interface; 0: untagged.
+    /// The VLAN on the interface; 0 if untagged.
     pub vlan: u16,
-    /// What this node does about it there.
+    /// What this node does for the VIP there.
     pub state: PlaceState,
-    /// What the kernel refuses, where the state is [`PlaceState::Failed`].
+    /// What the kernel refuses, if the state is [`PlaceState::Failed`].
     pub error: Option<String>,
     /// How the program runs there.
     pub mode: Option<XdpMode>,
-    /// Where its counters are.
+    /// The slot of its counters.
     pub slot: Option<u32>,
     /// Announcements sent since this node began to answer there.
     pub announced: u64,
-    /// Milliseconds since the last one.
+    /// Milliseconds since the last announcement.
     pub announced_ms_ago: Option<u64>,
     /// Claims by another MAC.
     pub conflicts: u64,
@@ -86,7 +86,7 @@ pub struct PlaceStatus {
     pub claimed_by: Option<String>,
 }
 
-/// What a node does about a VIP on a link.
+/// What a node does for a VIP on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PlaceState {
@@ -97,14 +97,14 @@ pub enum PlaceState {
     /// It would answer, but the link has no carrier.
     #[serde(rename = "no carrier")]
     NoCarrier,
-    /// The kernel has yet to be told.
+    /// The kernel is yet to be set up.
     Starting,
     /// It owns the VIP, but the lease is not valid.
     Silent,
     /// It would answer, but no program runs there.
     #[serde(rename = "not attached")]
     NotAttached,
-    /// The kernel refuses what an answer takes.
+    /// The kernel refuses something that an answer needs.
     Failed,
 }
 
@@ -123,7 +123,7 @@ impl fmt::Display for PlaceState {
 }
 
 impl PlaceStatus {
-    /// The state, and why it is one that nobody wants.
+    /// The state and the error, if any.
     pub fn describe(&self) -> String {
         match &self.error {
             Some(error) => format!("{}: {error}", self.state),
@@ -132,7 +132,7 @@ impl PlaceStatus {
     }
 }
 
-/// An interface that the program runs on, or should.
+/// An interface on which the program runs, or should.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkStatus {
     /// Its name.
@@ -141,12 +141,12 @@ pub struct LinkStatus {
     pub index: u32,
     /// How the program runs there.
     pub attached: Option<Attached>,
-    /// Why it does not.
+    /// Why it does not run.
     pub error: Option<String>,
 }
 
 impl Node {
-    /// A snapshot.
+    /// Takes a snapshot.
     pub fn status(&self, now: Instant) -> Status {
         let Some(wanted) = &self.wanted else {
             return Status::default();
@@ -186,7 +186,7 @@ impl Node {
         }
     }
 
-    /// How liveness probes are answered, as far as that is settled.
+    /// How liveness probes are answered, once that is settled.
     fn probes(&self) -> Option<ProbeStatus> {
         let address = self.site.probed?;
         let answer = match self.plan.probed.as_ref()? {
@@ -203,8 +203,8 @@ impl Node {
         })
     }
 
-    /// Why this node could not answer for a VIP if it owned it: what is wrong with its
-    /// configuration, its links, or the kernel.
+    /// Why this node could not answer for a VIP if it owned it: a reason in its configuration, its
+    /// links, or the kernel.
     pub fn obstacle(&self, vip: IpAddr) -> Option<String> {
         let wanted = self.wanted.as_ref()?;
         self.absence(wanted, vip, wanted.vips.get(&vip)?)
@@ -222,7 +222,7 @@ impl Node {
         refusal.or_else(absent)
     }
 
-    /// What the kernel has refused that an answer there takes.
+    /// What the kernel has refused of the things that an answer there needs.
     pub(super) fn refusal(&self, place: &Place, placed: &Placed) -> Option<&str> {
         let entry = [Step::Put(placed.entry), Step::Fit(placed.entry)];
         let group = Membership::of(place).map(Step::Join);
@@ -232,7 +232,7 @@ impl Node {
         failure.or_else(program)
     }
 
-    /// How the program runs where it answers for the VIP.
+    /// How the program runs on the interface where it answers for the VIP.
     pub(super) fn attached_for(&self, placed: &Placed) -> Option<&Attached> {
         self.held.attached.get(&placed.attached)?.granted()
     }

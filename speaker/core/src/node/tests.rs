@@ -167,7 +167,7 @@ fn words(command: &Command) -> String {
         Command::Put(entry, vip) => format!("put {} {:?} {}", entry.address, vip.action, vip.slot),
         Command::Remove(entry) => format!("remove {}", entry.address),
         Command::Attach(index) => format!("attach {index}"),
-        Command::Look(index) => format!("look {index}"),
+        Command::CheckProgram(index) => format!("look {index}"),
         Command::Detach(index) => format!("detach {index}"),
         Command::Tell(notice) => format!("{notice:?}"),
     }
