@@ -1,4 +1,4 @@
-//! A frame in words, for people who know tcpdump.
+//! Frames as text, for people who know tcpdump.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,12 +13,12 @@ use zerocopy::FromBytes as _;
 
 use crate::headers::load;
 
-/// What a handled frame says.
+/// The content of a handled frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The Ethernet source.
     pub from: Mac,
-    /// The tags.
+    /// The VLAN tags.
     pub vlan: Vlan,
     /// The message.
     pub message: Message,
@@ -29,42 +29,42 @@ pub struct Description {
 pub enum Message {
     /// An ARP request.
     ArpRequest {
-        /// Who is asked for.
+        /// The requested address.
         target: Ipv4Addr,
-        /// Who asks; unspecified in a probe.
+        /// The sender's address; unspecified in a probe.
         sender: Ipv4Addr,
-        /// The asker's hardware address.
+        /// The sender's hardware address.
         mac: Mac,
     },
     /// An ARP reply.
     ArpReply {
-        /// Who answers.
+        /// The sender's address.
         sender: Ipv4Addr,
-        /// With which hardware address.
+        /// The sender's hardware address.
         mac: Mac,
     },
     /// A Neighbor Solicitation.
     Solicitation {
-        /// Who is asked for.
+        /// The requested address.
         target: Ipv6Addr,
-        /// Who asks; unspecified in duplicate address detection.
+        /// The source; unspecified in duplicate address detection.
         source: Ipv6Addr,
     },
     /// A Neighbor Advertisement.
     Advertisement {
-        /// Who is advertised.
+        /// The advertised address.
         target: Ipv6Addr,
-        /// To whom.
+        /// The destination.
         destination: Ipv6Addr,
-        /// With which link-layer address, where the first option says so.
+        /// The link-layer address, if the first option holds it.
         mac: Option<Mac>,
     },
-    /// Anything else, or too short to tell.
+    /// Anything else, or a truncated frame.
     Other,
 }
 
 impl Description {
-    /// Reads the first bytes of a frame. `None` where there is not even an Ethernet header.
+    /// Reads the first bytes of a frame. `None` if there is no complete Ethernet header.
     pub fn of(frame: &[u8]) -> Option<Self> {
         let frame = &frame[..frame.len().min(SNAPSHOT_BYTES)];
         let ethernet: EthHdr = load(frame, 0)?;
@@ -83,13 +83,13 @@ impl Description {
 }
 
 impl Description {
-    /// The address that the frame's sender says is its own, and the MAC that it says it is at.
+    /// The address that the sender claims, and the MAC that it claims it with.
     pub fn claim(&self) -> Option<(IpAddr, Mac)> {
         match self.message {
             Message::ArpRequest { sender, mac, .. } | Message::ArpReply { sender, mac } => {
                 Some((sender.into(), mac))
             }
-            // Duplicate address detection; any other solicitation asks for somebody else's address.
+            // Duplicate address detection. Any other solicitation asks for another host's address.
             Message::Solicitation { target, source } => {
                 source.is_unspecified().then(|| (target.into(), self.from))
             }
@@ -189,7 +189,7 @@ impl std::fmt::Display for Message {
     }
 }
 
-/// A MAC as people write it: six pairs of hexadecimal digits with colons between.
+/// A MAC as text: six pairs of hexadecimal digits, separated by colons.
 pub fn mac_text(mac: &Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

@@ -1,8 +1,8 @@
-//! The headers of `network-types`, from and to the bytes of a frame.
+//! Converts the headers of `network-types` from and to bytes.
 
 use wincode::{SchemaRead, SchemaWrite, config::DefaultConfig};
 
-/// The header at `offset`, or `None` where the frame ends before it does.
+/// Reads the header at `offset`; `None` if the frame is too short.
 pub(crate) fn load<T>(frame: &[u8], offset: usize) -> Option<T>
 where
     T: for<'a> SchemaRead<'a, DefaultConfig, Dst = T>,
@@ -10,7 +10,7 @@ where
     wincode::deserialize(frame.get(offset..)?).ok()
 }
 
-/// The header as it lies in a frame.
+/// The bytes of a header.
 pub(crate) fn bytes<T, const LENGTH: usize>(header: &T) -> [u8; LENGTH]
 where
     T: SchemaWrite<DefaultConfig, Src = T>,

@@ -1,4 +1,4 @@
-//! The node's network interfaces, as the kernel tells of them.
+//! The node's network interfaces, as the kernel describes them.
 
 use std::{
     collections::BTreeSet,
@@ -9,54 +9,53 @@ use std::{
 use serde::{Deserialize, Serialize};
 use speaker_common::wire::Mac;
 
-/// The smallest MTU that IPv6 works with, in bytes (RFC 8200 §5).
+/// The minimum MTU of IPv6, in bytes (RFC 8200 §5).
 pub const IPV6_MTU_MIN: u32 = 1280;
 
-/// A network interface and what matters of it.
+/// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The interface index: what the kernel means by this link for as long as it exists.
+    /// The interface index, which identifies the link as long as it exists.
     pub index: u32,
     /// The name, which can change.
     pub name: String,
-    /// The MAC address; all zero where the link has none of six bytes.
+    /// The MAC address; all zero if the link has none of six bytes.
     pub mac: Mac,
     /// Switched on (`ip link set up`).
     pub admin_up: bool,
-    /// Something is at the other end.
+    /// The link has carrier.
     pub carrier: bool,
     /// The largest payload of a frame, in bytes.
     pub mtu: u32,
-    /// What the link is made of.
+    /// The kind of device.
     pub kind: Kind,
     /// The index of the bond, bridge or VRF that the link belongs to.
     pub master: Option<u32>,
-    /// A member that its bond takes nothing in from: another one is in use, or the link is in an
-    /// 802.3ad aggregator that is not the active one.
+    /// A standby member, from which its bond receives nothing: another one is active, or the link is in
+    /// an inactive 802.3ad aggregator.
     pub stands_by: bool,
-    /// The addresses on it, with the length of their prefix.
+    /// Its addresses, with prefix lengths.
     pub addresses: BTreeSet<(IpAddr, u8)>,
-    /// The hardware takes VLAN tags off what it receives (`rx-vlan-offload`): native XDP sees
-    /// tagged frames as untagged.
+    /// The hardware removes VLAN tags from received frames (`rx-vlan-offload`): native XDP sees tagged
+    /// frames as untagged.
     pub strips_vlan_tags: bool,
     /// The XDP program on it, whoever attached it.
     pub xdp: Option<Xdp>,
 }
 
 impl Link {
-    /// Whether IPv6 can be used on the link (RFC 8200 §5). On one where it cannot, the kernel
-    /// takes all IPv6 off, the groups too, and does not bring them back by itself.
+    /// Whether IPv6 can be used on the link (RFC 8200 §5). If not, the kernel removes all IPv6 addresses
+    /// and groups from it, and does not restore them by itself.
     pub const fn has_ipv6(&self) -> bool {
         self.mtu >= IPV6_MTU_MIN
     }
 
-    /// Whether frames get through.
+    /// Whether the link is switched on and has carrier.
     pub const fn is_up(&self) -> bool {
         self.admin_up && self.carrier
     }
 
-    /// Whether the link has an address for itself alone: the kernel gives it one with IPv6, and
-    /// takes it off with IPv6.
+    /// Whether the link has a link-local IPv6 address, which the kernel adds and removes with IPv6.
     pub(crate) fn has_link_local(&self) -> bool {
         let local = |address: &IpAddr| match address {
             IpAddr::V6(address) => address.is_unicast_link_local(),
@@ -65,42 +64,42 @@ impl Link {
         self.addresses.iter().any(|(address, _)| local(address))
     }
 
-    /// Whether the kernel has this very address on the link.
+    /// Whether this address is one of the link's own.
     pub fn holds(&self, address: IpAddr) -> bool {
         let with_any_prefix = (address, 0)..=(address, u8::MAX);
         self.addresses.range(with_any_prefix).next().is_some()
     }
 }
 
-/// What a link is made of.
+/// The kind of a device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A network card, real or of a virtual machine.
     Plain,
     /// `lo`.
     Loopback,
-    /// One end of a virtual cable.
+    /// One end of a veth pair.
     Veth,
     /// A bridge.
     Bridge,
     /// A bond.
     Bond {
-        /// The index of the member that it sends through; `None` in modes that use several.
-        /// Which members it receives through, they tell: [`Link::stands_by`].
+        /// The index of the member through which it sends; `None` in modes that use several. For the
+        /// members through which it receives, see [`Link::stands_by`].
         active: Option<u32>,
     },
     /// A VLAN on another link.
     Vlan {
-        /// The index of the link below; 0 where that is in another network namespace.
+        /// The index of the link below; 0 if that is in another network namespace.
         parent: u32,
-        /// The VLAN's number.
+        /// The VLAN ID.
         id: u16,
-        /// The tag is an IEEE 802.1ad service tag, not an 802.1Q one.
+        /// The tag is an IEEE 802.1ad service tag, not an 802.1Q tag.
         service: bool,
     },
-    /// Another MAC address on another link.
+    /// A macvlan on another link.
     Macvlan {
-        /// The index of the link below; 0 where that is in another network namespace.
+        /// The index of the link below; 0 if that is in another network namespace.
         parent: u32,
     },
     /// A VRF.
@@ -112,7 +111,7 @@ pub enum Kind {
 /// An XDP program on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Xdp {
-    /// Where it runs.
+    /// The mode in which it runs.
     pub mode: XdpMode,
     /// The kernel's id of the program.
     pub program: u32,
@@ -140,11 +139,11 @@ impl Display for XdpMode {
     }
 }
 
-/// What has become of a link.
+/// A change of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkChange {
-    /// It appeared, or is now like this.
+    /// The link appeared, or changed to this.
     Set(Link),
-    /// The link of this index is gone. Another one may get its index later.
+    /// The link of this index is gone. A later one may get the same index.
     Gone(u32),
 }

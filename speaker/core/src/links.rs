@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, iter::successors, net::IpAddr};
 
 use crate::link::{Kind, Link, LinkChange};
 
-/// All links that there are now.
+/// All present links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links(BTreeMap<u32, Link>);
 
 impl Links {
-    /// Takes in a change. Whether anything is different now.
+    /// Applies a change. Whether anything is different now.
     pub fn apply(&mut self, change: LinkChange) -> bool {
         match change {
             LinkChange::Set(link) => {
@@ -31,13 +31,13 @@ impl Links {
         self.iter().find(|link| link.name == name)
     }
 
-    /// The links that a VLAN or another MAC address is on, the nearest first.
+    /// The links below a VLAN or macvlan, the nearest first.
     pub fn below(&self, index: u32) -> impl Iterator<Item = &Link> {
         let parent = |link: &Link| match link.kind {
             Kind::Vlan { parent, .. } | Kind::Macvlan { parent } => self.get(parent),
             _ => None,
         };
-        // What the kernel reports is no cycle, but may be of different moments.
+        // The kernel has no cycles, but its reports may be from different moments.
         successors(self.get(index), move |link| parent(link))
             .skip(1)
             .take(self.0.len())
@@ -73,7 +73,7 @@ pub(crate) fn same_subnet(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
     };
     let differing: u128 = a ^ b;
     let host_bits = bits - u32::from(prefix).min(bits);
-    // A shift by the whole width would be none at all.
+    // A shift by the full width would overflow.
     differing.checked_shr(host_bits).unwrap_or(0) == 0
 }
 

@@ -1,7 +1,7 @@
-//! The announcements, byte for byte.
+//! The frames of announcements.
 //!
-//! Untagged: they are sent on the logical link, and a VLAN device adds its own tag. Shorter than
-//! the 60 bytes of IEEE 802.3 §4.2.3.3 where the protocol is: the driver pads.
+//! Frames are untagged: they are sent on the logical link, and a VLAN device adds its tag. They may be
+//! shorter than the 60 bytes of IEEE 802.3 §4.2.3.3: the driver pads them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,10 +25,10 @@ use crate::headers::bytes;
 const ARP_BYTES: usize = EthHdr::LEN + ArpHdr::LEN;
 const ND_BYTES: usize = EthHdr::LEN + Ipv6Hdr::LEN + ADVERTISEMENT_LENGTH as usize;
 
-/// What tells a link's hosts that a VIP is at a MAC.
+/// The frames that tell a link's hosts the MAC of a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frames {
-    /// IPv4: both forms of gratuitous ARP, for there are receivers that accept only one of them.
+    /// IPv4: both forms of gratuitous ARP, because some receivers accept only one of them.
     Arp {
         /// The ARP announcement (RFC 5227 §3).
         request: Bytes<ARP_BYTES>,
@@ -44,17 +44,17 @@ impl Frames {
     pub fn new(vip: IpAddr, mac: Mac) -> Self {
         match vip {
             IpAddr::V4(vip) => Self::Arp {
-                // RFC 5227 §1.1, §2.3: the target hardware address is not used, and zero.
+                // RFC 5227 §1.1, §2.3: the target hardware address is ignored, and set to zero.
                 request: arp_frame(arp::HEAD_REQUEST, (vip, mac), (vip, [0; 6])),
-                // RFC 5944 §4.6: the target hardware address is the sender's. Linux takes a reply
-                // for gratuitous, and lets it override at once, only with this.
+                // RFC 5944 §4.6: the target hardware address is the sender's. Only then does Linux
+                // take the reply for gratuitous, and let it override an entry at once.
                 reply: arp_frame(arp::HEAD_REPLY, (vip, mac), (vip, mac)),
             },
             IpAddr::V6(vip) => Self::Nd(nd_frame(vip, mac)),
         }
     }
 
-    /// How many frames announce this VIP.
+    /// The number of frames that announce this VIP.
     pub(super) fn count(vip: IpAddr) -> usize {
         match vip {
             IpAddr::V4(_) => 2,
@@ -72,8 +72,9 @@ impl Frames {
     }
 }
 
-/// Asks a link's hosts whether one of them has `vip`, without a word of who asks for it: an ARP
-/// probe (RFC 5227 §2.1.1), or a solicitation as of duplicate address detection (RFC 4862 §5.4.2).
+/// The frame that asks a link's hosts whether one of them has `vip`, without giving an address of the
+/// asker: an ARP probe (RFC 5227 §2.1.1), or a solicitation as in duplicate address detection (RFC 4862
+/// §5.4.2).
 pub fn conflict_probe(vip: IpAddr, mac: Mac) -> Vec<u8> {
     match vip {
         IpAddr::V4(vip) => {
@@ -104,7 +105,7 @@ fn ipv6(length: u16, source: [u8; 16], destination: [u8; 16]) -> [u8; Ipv6Hdr::L
     })
 }
 
-/// A broadcast of the sender's MAC.
+/// An ARP broadcast.
 fn arp_frame(
     head: [u8; 8],
     (spa, sha): (Ipv4Addr, Mac),
@@ -131,9 +132,8 @@ fn arp_frame(
     frame
 }
 
-/// RFC 4861 §7.2.6: to all nodes, not solicited, and overriding, because the VIP is ours. From the
-/// VIP itself: receivers do not look at the source (§7.1.2), and a link may lack a link-local
-/// address.
+/// RFC 4861 §7.2.6: to all nodes, unsolicited, and overriding, because the VIP is ours. The source is
+/// the VIP itself: receivers do not check it (§7.1.2), and a link may lack a link-local address.
 fn nd_frame(vip: Ipv6Addr, mac: Mac) -> Bytes<ND_BYTES> {
     const IP: usize = EthHdr::LEN;
     const ICMP: usize = IP + Ipv6Hdr::LEN;
@@ -160,7 +160,7 @@ fn ethernet(destination: Mac, source: Mac, ether_type: u16) -> [u8; EthHdr::LEN]
     })
 }
 
-/// A frame that no header has been written to yet: filled with 0xa5.
+/// An unwritten frame, filled with 0xa5.
 fn unwritten<const N: usize>() -> Bytes<N> {
     let mut frame = Bytes::new(&[]).expect("nothing fits everywhere");
     frame.resize(N).expect("as long as its capacity");

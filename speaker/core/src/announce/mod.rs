@@ -1,13 +1,12 @@
-//! When which VIP is announced on which link.
+//! When to announce which VIP on which link.
 //!
-//! [`Announcer`] takes what happened and the time, and returns frames to send and the time at
-//! which it wants to be asked again. Its clock, its sockets and its memory of what was heard are
-//! the caller's.
+//! [`Announcer`] takes events and the time, and returns the frames to send and the time of the next
+//! call. It has neither clock nor sockets.
 //!
-//! Three rules hold whatever happens, withdrawal and taking again included: two announcements of a
-//! VIP on a link are more than one second apart, three neighbor advertisements in a row are
-//! followed by five seconds of silence unless the VIP was taken over again or its MAC changed, and a
-//! VIP is defended at most once in ten seconds.
+//! Three rules always hold, even if a VIP is withdrawn and taken over again: two announcements of a
+//! VIP on a link are more than one second apart; three neighbor advertisements in a row are followed
+//! by five seconds of silence, unless the VIP was taken over again or its MAC changed; and a VIP is
+//! defended at most once in ten seconds.
 
 mod frames;
 mod queue;
@@ -40,15 +39,15 @@ use withdrawn::Withdrawn;
 /// How often and how fast to announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Every VIP is announced once in this time though nothing has changed, because switches
-    /// forget MACs after 300 s, and some routers ask again only after they have lost traffic.
-    /// Not more often than every 5 s; zero: never.
+    /// The period in which every VIP is announced once even if nothing has changed, because switches
+    /// forget MACs after 300 s, and some routers resolve again only after they have lost traffic. At
+    /// least 5 s; zero: never.
     pub refresh: Duration,
-    /// What a node's refreshes are shifted by, against those of other nodes: a hash of its name.
+    /// Shifts a node's refreshes against those of other nodes: a hash of its name.
     pub seed: u64,
-    /// Frames that are sent at once, at least two (one IPv4 VIP).
+    /// The most frames in a batch; at least two (one IPv4 VIP).
     pub batch: usize,
-    /// Between two batches.
+    /// The pause between two batches.
     pub interval: Duration,
 }
 
@@ -77,35 +76,35 @@ pub enum Cause {
     BondFailover,
     /// Another host claims it.
     Defence,
-    /// Nothing has changed, for a while.
+    /// Nothing has changed for a refresh period.
     Refresh,
 }
 
-/// Frames to send at once.
+/// The frames of one announcement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// What is announced.
+    /// The VIP.
     pub vip: IpAddr,
     /// The interface index of the link to send on.
     pub link: u32,
-    /// Why.
+    /// Why it is announced.
     pub cause: Cause,
-    /// What to send.
+    /// The frames to send.
     pub frames: Frames,
     time: Instant,
     before: Past,
 }
 
-/// What became of an announcement.
+/// The outcome of an announcement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// At least one of its frames went out.
     Sent,
-    /// None did.
+    /// None of its frames went out.
     Failed,
 }
 
-/// A VIP on a link. Those of one link are neighbors in the order.
+/// A VIP on a link. The keys of one link are consecutive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     link: u32,
@@ -124,10 +123,10 @@ struct Held {
     queued: Option<(Lane, Instant)>,
 }
 
-/// Decides what is announced.
+/// Decides when to announce which VIP.
 ///
-/// Every call about one VIP is O(log n) in the number of VIPs; every call about a link is that for
-/// each of the link's VIPs.
+/// A call about a VIP takes O(log n) in the number of VIPs, and a call about a link that for each of
+/// the link's VIPs.
 #[derive(Debug)]
 pub struct Announcer {
     batch: usize,
@@ -137,12 +136,12 @@ pub struct Announcer {
     held: BTreeMap<Key, Held>,
     withdrawn: Withdrawn<Key>,
     queue: Queue<Key>,
-    /// Before which there is no batch.
+    /// When the next batch may be sent.
     next_batch: Option<Instant>,
 }
 
 impl Announcer {
-    /// One that holds no VIP and knows no link.
+    /// An announcer without VIPs and links.
     pub fn new(config: &Config, now: Instant) -> Self {
         Self {
             batch: config.batch.max(2),
@@ -156,9 +155,8 @@ impl Announcer {
         }
     }
 
-    /// This node answers for `vip` on `link` from now on, or has learned that hosts may think
-    /// otherwise: it is announced at 0, 1.1 and 2.2 s, and once more 5 s later. On a link that is
-    /// not up, that waits until it is.
+    /// This node answers for `vip` on `link` from now on, or hosts may have heard otherwise: announces
+    /// it at 0, 1.1 and 2.2 s, and once more 5 s later. If the link is down, that waits until it is up.
     pub fn take_over(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         let held = self.hold(key, now);
@@ -167,8 +165,8 @@ impl Announcer {
         self.requeue(key);
     }
 
-    /// This node has answered for `vip` on `link` all along, though another process decided so:
-    /// no host need be told, and only the refreshes go on.
+    /// This node has answered for `vip` on `link` all along, under an earlier agent: only the refreshes
+    /// continue.
     pub fn keep(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         let refresh = self.refresh;
@@ -185,8 +183,8 @@ impl Announcer {
         }
     }
 
-    /// `link` has carrier, and this MAC. Where either is news, all its VIPs are announced as after
-    /// a take-over.
+    /// `link` has carrier and this MAC. If either is new, all its VIPs are announced as after a
+    /// take-over.
     pub fn link_up(&mut self, link: u32, mac: Mac, now: Instant) {
         let before = self.links.insert(link, Link { mac, up: true });
         let cause = match before {
@@ -198,7 +196,7 @@ impl Announcer {
         self.announce_link(link, cause, new_mac, now);
     }
 
-    /// `link` has lost its carrier: its VIPs are kept, and nothing is sent until it is up.
+    /// `link` has lost its carrier: keeps its VIPs, but sends nothing until it is up.
     pub fn link_down(&mut self, link: u32) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
@@ -212,7 +210,7 @@ impl Announcer {
         }
     }
 
-    /// `link` exists no more, nor do its VIPs. A link of the same name has another index.
+    /// `link` is gone, and its VIPs with it. A new link of that name has another index.
     pub fn link_gone(&mut self, link: u32) {
         self.links.remove(&link);
         for Key { vip, .. } in self.vips_of(link) {
@@ -220,14 +218,14 @@ impl Announcer {
         }
     }
 
-    /// The bond `link` sends through another member: switches have to learn the port anew, so all
-    /// its VIPs are announced as after a take-over.
+    /// The bond `link` sends through another member, and switches have to learn the new port: announces
+    /// all its VIPs as after a take-over.
     pub fn bond_failover(&mut self, link: u32, now: Instant) {
         self.announce_link(link, Cause::BondFailover, false, now);
     }
 
-    /// Another host claims `vip` on `link`: it is announced once, unless it was defended less than
-    /// 10 s ago (RFC 5227 §2.4 (c)).
+    /// Another host claims `vip` on `link`: announces it once, unless it was defended less than 10 s ago
+    /// (RFC 5227 §2.4 (c)).
     pub fn defend(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         if let Some(held) = self.held.get_mut(&key)
@@ -238,14 +236,14 @@ impl Announcer {
         }
     }
 
-    /// When to call [`poll`](Self::poll) next; `None`: when something has happened.
+    /// When to call [`poll`](Self::poll) next; `None`: after the next event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let due = self.queue.earliest()?;
         Some(self.next_batch.map_or(due, |next| due.max(next)))
     }
 
-    /// The next batch of what is due, most urgent first. What was sent of it, and what was not,
-    /// is then told to [`sent`](Self::sent).
+    /// The next batch of due announcements, the most urgent first. Their outcomes are to be passed to
+    /// [`sent`](Self::sent).
     pub fn poll(&mut self, now: Instant) -> Vec<Announcement> {
         self.withdrawn.expire(now);
         if self.next_batch.is_some_and(|next| now < next) {
@@ -265,8 +263,8 @@ impl Announcer {
         batch
     }
 
-    /// What became of an announcement. One that failed is tried again after 100 ms, then less and
-    /// less often, down to every 6.4 s.
+    /// Notes the outcome of an announcement. One that failed is tried again after 100 ms, then with a
+    /// backoff of up to 6.4 s.
     pub fn sent(&mut self, announcement: &Announcement, outcome: Outcome, now: Instant) {
         let Announcement {
             vip,
@@ -346,7 +344,7 @@ impl Announcer {
         self.held.range(first..=last).map(|(key, _)| *key).collect()
     }
 
-    /// Puts a VIP into the queue, or into its new place there.
+    /// Puts a VIP into its place in the queue.
     fn requeue(&mut self, key: Key) {
         let up = self.links.get(&key.link).is_some_and(|link| link.up);
         let Some(held) = self.held.get_mut(&key) else {
@@ -367,7 +365,7 @@ impl Announcer {
     }
 }
 
-/// RFC 4861 §7.2.6 is about advertisements; ARP knows no such limit.
+/// RFC 4861 §7.2.6 limits neighbor advertisements; ARP has no such limit.
 const fn limit(vip: IpAddr) -> Limit {
     match vip {
         IpAddr::V4(_) => Limit::Gap,

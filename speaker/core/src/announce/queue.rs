@@ -1,25 +1,25 @@
-//! Whose turn it is.
+//! The queue of announcements.
 
 use std::{collections::BTreeSet, time::Duration, time::Instant};
 
-/// What an announcement waits for, most urgent first.
+/// The urgency of an announcement, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// The first word after a change: until it is out, hosts may send to the wrong MAC.
+    /// The first announcement after a change: until then, hosts may send to the wrong MAC.
     First,
-    /// The same again, for whoever missed the first.
+    /// A repetition, for hosts that missed the first.
     Repeat,
     /// Nothing has changed.
     Refresh,
 }
 
-/// How late the less urgent may become before they get their share.
+/// A key that is this late may go before more urgent ones.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// One turn in so many goes to what has waited longest, if that is longer than [`PATIENCE`]:
-/// lanes that always gave way would starve where changes come faster than they can be sent.
+/// One turn in this many goes to the key that has waited longest, if that is longer than [`PATIENCE`].
+/// Otherwise lanes would starve if changes came faster than they can be sent.
 const SHARE: usize = 8;
 
-/// Keys by lane and by the time from which they are due. Every operation is O(log n).
+/// Keys by lane and due time. Every operation takes O(log n).
 #[derive(Debug)]
 pub(super) struct Queue<K> {
     lanes: [BTreeSet<(Instant, K)>; 3],
@@ -47,7 +47,7 @@ impl<K: Copy + Ord> Queue<K> {
         self.heads().map(|(due, _)| due).min()
     }
 
-    /// Whose turn it is, of those that are due.
+    /// The due key whose turn it is.
     pub(super) fn due(&self, now: Instant) -> Option<K> {
         let waited_longest = || {
             self.heads()
@@ -63,12 +63,12 @@ impl<K: Copy + Ord> Queue<K> {
         share.or_else(most_urgent).map(|(_, key)| key)
     }
 
-    /// The turn is over.
+    /// Ends a turn.
     pub(super) const fn end_turn(&mut self) {
         self.turn = (self.turn + 1) % SHARE;
     }
 
-    /// The first of each lane, most urgent lane first.
+    /// The first key of each lane, the most urgent lane first.
     fn heads(&self) -> impl Iterator<Item = (Instant, K)> {
         self.lanes.iter().filter_map(|lane| lane.first().copied())
     }

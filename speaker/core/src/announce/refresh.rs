@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// 2^64 divided by the golden ratio. Its multiples, modulo 2^64, lie as evenly as any sequence can
-/// whose length is not known beforehand (Knuth, TAOCP 6.4): at most three different gaps.
+/// 2^64 divided by the golden ratio. Its multiples modulo 2^64 are as evenly spread as those of any
+/// sequence of unknown length (Knuth, TAOCP 6.4): there are at most three different gaps.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Deals out the moments of a period, so that however many VIPs are taken over at once, their
-/// refreshes lie evenly in it.
+/// Spreads the refreshes of VIPs evenly over a period, however many are taken over at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refresh {
     period: Duration,
@@ -15,12 +14,12 @@ pub(super) struct Refresh {
     next: u64,
 }
 
-/// A VIP's moment in every period, as a fraction of 2^64.
+/// A VIP's moment in each period, in units of 1/2^64 of the period.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Phase(u64);
 
 impl Refresh {
-    /// No refreshes where `period` is zero. Nodes with different seeds do not refresh in step.
+    /// If `period` is zero, there are no refreshes. Nodes with different seeds do not refresh in step.
     pub(super) const fn new(period: Duration, seed: u64, since: Instant) -> Self {
         Self {
             period,
@@ -34,7 +33,7 @@ impl Refresh {
         Phase(self.next)
     }
 
-    /// The first moment of `phase` that is not before `time`; `None` where refreshes are off.
+    /// The first moment of `phase` that is not before `time`; `None` if refreshes are off.
     pub(super) fn due(&self, phase: Phase, time: Instant) -> Option<Instant> {
         if self.period.is_zero() {
             return None;

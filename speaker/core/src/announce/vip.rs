@@ -1,4 +1,4 @@
-//! What is to be announced of one VIP on one link, and when it may be.
+//! The announcements of one VIP on one link: which are planned, and when they are allowed.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use super::{
     refresh::{Phase, Refresh},
 };
 
-/// Between two announcements. Linux ignores what changes a neighbor within a second of the last
-/// change (`locktime`), and RFC 4861 §7.2.6 wants RetransTimer, one second, between two
-/// advertisements; the rest is for the delays of the way.
+/// The least time between two announcements. Linux ignores a change of a neighbor within a second of
+/// the last one (`locktime`), and RFC 4861 §7.2.6 requires RetransTimer, one second, between two
+/// advertisements. The rest allows for variable delays.
 pub(super) const GAP: Duration = Duration::from_millis(1100);
-/// Before the last announcement of a burst, for who was unreachable during the first ones. After
-/// as much silence, advertisements are no longer in a row.
+/// The pause before the last announcement of a burst, for hosts that were unreachable during the first
+/// ones. After such a pause, advertisements are no longer in a row.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 /// RFC 4861 §10: MAX_NEIGHBOR_ADVERTISEMENT.
 const IN_A_ROW: u8 = 3;
@@ -21,29 +21,29 @@ const IN_A_ROW: u8 = 3;
 const BURST: u8 = IN_A_ROW + 1;
 /// RFC 5227 §1.1: DEFEND_INTERVAL.
 pub(super) const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-/// Before what could not be sent is tried again; doubled with each failure.
+/// The pause before a failed announcement is tried again. It doubles with each failure.
 const RETRY: Duration = Duration::from_millis(100);
-/// Of those doublings: the longest wait is 6.4 s.
+/// The most doublings of [`RETRY`]: the longest pause is 6.4 s.
 const MAX_DOUBLINGS: u8 = 6;
 
-/// What was announced of a VIP lately.
+/// Recent announcements of a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Past {
     last: Option<Instant>,
-    /// Announcements less than a [`PAUSE`] apart, up to and with the last one.
+    /// The number of announcements up to the last one that were each less than a [`PAUSE`] apart.
     in_a_row: u8,
     defended: Option<Instant>,
 }
 
 impl Past {
-    /// Until when this must be remembered, even if the VIP is given up.
+    /// Until when this must be remembered, even if the VIP is withdrawn.
     pub(super) fn matters_until(&self) -> Option<Instant> {
         let last = self.last.map(|last| last + PAUSE);
         let defended = self.defended.map(|defended| defended + DEFEND_INTERVAL);
         last.max(defended)
     }
 
-    /// `due`, or when the next announcement is allowed if that is later.
+    /// The later of `due` and the time at which the next announcement is allowed.
     fn allowed(&self, due: Instant, limit: Limit) -> Instant {
         let gap = match limit {
             Limit::InARow if self.in_a_row >= IN_A_ROW => PAUSE,
@@ -66,16 +66,16 @@ impl Past {
 /// What limits the announcements of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// The [`GAP`] alone: ARP.
+    /// Only the [`GAP`]: ARP.
     Gap,
-    /// The gap, and a [`PAUSE`] after [`IN_A_ROW`]: neighbor advertisements.
+    /// The [`GAP`], and a [`PAUSE`] after [`IN_A_ROW`]: neighbor advertisements.
     InARow,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     cause: Cause,
-    /// Announcements to go, this one included.
+    /// The number of announcements left, including the next one.
     left: u8,
     due: Instant,
 }
@@ -97,9 +97,9 @@ pub(super) struct Vip {
     phase: Phase,
     past: Past,
     plan: Option<Plan>,
-    /// When to defend it.
+    /// When to defend it, if another host claims it.
     defence: Option<Instant>,
-    /// Announcements in succession that could not be sent.
+    /// The number of failures in a row.
     failures: u8,
 }
 
@@ -122,7 +122,7 @@ impl Vip {
     /// Starts a burst.
     pub(super) fn announce(&mut self, cause: Cause, now: Instant) {
         self.plan = Some(match self.plan {
-            // The burst that has not begun yet will do.
+            // A burst that has not begun yet covers this.
             Some(plan) if plan.lane() == Lane::First => Plan {
                 due: plan.due.min(now),
                 ..plan
@@ -135,7 +135,7 @@ impl Vip {
         });
     }
 
-    /// Nothing but refreshes.
+    /// Plans refreshes only.
     pub(super) fn keep(&mut self, now: Instant, refresh: &Refresh) {
         self.plan = self.refresh(now, refresh);
     }
@@ -148,13 +148,13 @@ impl Vip {
         })
     }
 
-    /// What hosts have heard of the VIP may no longer hold: advertisements are counted anew, for
-    /// RFC 4861 §7.2.6 limits them for each change of the link-layer address.
+    /// Restarts the count of advertisements after a change: RFC 4861 §7.2.6 limits them per change of
+    /// the link-layer address.
     pub(super) const fn changed(&mut self) {
         self.past.in_a_row = 0;
     }
 
-    /// RFC 5227 §2.4 (c): one announcement, unless there was one for the same reason lately.
+    /// Plans one announcement, unless the VIP was defended recently (RFC 5227 §2.4 (c)).
     pub(super) fn defend(&mut self, now: Instant) {
         let lately = self
             .past
@@ -165,12 +165,12 @@ impl Vip {
         }
     }
 
-    /// The link is down, and nobody heard the claim that was to be answered.
+    /// Plans no defence any more: the link is down.
     pub(super) const fn silence(&mut self) {
         self.defence = None;
     }
 
-    /// When, and how urgently, something is to be announced.
+    /// The lane and the time of the next announcement.
     pub(super) fn next(&self) -> Option<(Lane, Instant)> {
         let plan = self.plan.map(|plan| (plan.lane(), plan.due));
         let defence = self.defence.map(|due| (Lane::First, due));
@@ -181,8 +181,8 @@ impl Vip {
         Some((lane, self.past.allowed(due, self.limit)))
     }
 
-    /// Takes note that an announcement is being sent, and says why it is. One answers all that is
-    /// due.
+    /// Notes that an announcement is being sent, and returns its cause. One announcement serves
+    /// everything that is due.
     pub(super) fn announced(&mut self, now: Instant, refresh: &Refresh) -> Cause {
         let plan = self.plan.filter(|plan| plan.due <= now);
         let cause = match (plan, self.defence) {
@@ -200,22 +200,22 @@ impl Vip {
                 left: left - 1,
                 due: now + if left == 2 { PAUSE } else { GAP },
             }),
-            // The burst goes on at its own time.
+            // A burst continues at its own time.
             (None, Some(plan)) if plan.cause != Cause::Refresh => Some(plan),
             _ => self.refresh(now + PAUSE, refresh),
         };
         cause
     }
 
-    /// The announcement of `time` was sent.
+    /// The announcement made at `time` was sent.
     pub(super) fn sent(&mut self, time: Instant) {
         if self.past.last == Some(time) {
             self.failures = 0;
         }
     }
 
-    /// The announcement that was to be sent at `time` was not: nobody has heard it, so it counts
-    /// for no limit, and is tried again.
+    /// The announcement made at `time` could not be sent. It is tried again, and does not count for the
+    /// limits.
     pub(super) fn failed(&mut self, time: Instant, cause: Cause, before: Past, now: Instant) {
         if self.past.last != Some(time) {
             return;

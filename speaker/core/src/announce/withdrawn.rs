@@ -1,4 +1,4 @@
-//! What was given up lately.
+//! VIPs that were withdrawn recently.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +7,8 @@ use std::{
 
 use super::vip::Past;
 
-/// What was announced of VIPs that are no longer held, for as long as it limits the announcements
-/// of one that is taken again. Bounded: entries stay for seconds, and come no faster than
-/// announcements are sent.
+/// Past announcements of withdrawn VIPs, as long as they would limit those after another take-over.
+/// Bounded: entries stay for seconds, and come no faster than announcements are sent.
 #[derive(Debug)]
 pub(super) struct Withdrawn<K> {
     pasts: BTreeMap<K, (Instant, Past)>,
@@ -24,7 +23,7 @@ impl<K: Copy + Ord> Withdrawn<K> {
         }
     }
 
-    /// Remembers `past`, which is of a key that is not remembered yet.
+    /// Remembers `past` of a key that is not remembered yet.
     pub(super) fn insert(&mut self, key: K, past: Past) {
         if let Some(expiry) = past.matters_until() {
             self.pasts.insert(key, (expiry, past));
@@ -32,14 +31,14 @@ impl<K: Copy + Ord> Withdrawn<K> {
         }
     }
 
-    /// What is remembered of `key`, which it no longer is.
+    /// Removes and returns what is remembered of `key`.
     pub(super) fn take(&mut self, key: &K) -> Option<Past> {
         let (expiry, past) = self.pasts.remove(key)?;
         self.expiries.remove(&(expiry, *key));
         Some(past)
     }
 
-    /// Forgets what no longer matters.
+    /// Forgets announcements that limit nothing any more.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some((expiry, key)) = self.expiries.first().copied()
             && expiry <= now

@@ -1,4 +1,4 @@
-//! Ranges of addresses, as pools name them.
+//! Address ranges, as pools list them.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -29,7 +29,7 @@ pub enum AddressError {
     /// One end of a range is not an address.
     #[error("{text:?}, the {end} of the range, is not an IP address")]
     NotAnAddress {
-        /// What is there instead.
+        /// The text in its place.
         text: String,
         /// Which end: `start` or `end`.
         end: &'static str,
@@ -85,7 +85,7 @@ impl FromStr for AddressRange {
 }
 
 impl fmt::Display for AddressRange {
-    /// As a CIDR prefix where it is one.
+    /// As a CIDR prefix if the range is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut prefixes = match (self.first, self.last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {

@@ -1,13 +1,12 @@
-//! Which of several sources of configuration are in force, where they contradict each other.
+//! Which sources of configuration are in force if they conflict.
 //!
-//! A source is whatever is judged as a whole: an object of a cluster, or a file with several. Two
-//! sources contradict each other when they define the same object, or pools with an address in
-//! common. The rules, in order:
+//! A source is judged as a whole: an object of a cluster, or a file with several. Two sources conflict
+//! if they define the same object, or pools with a common address. The rules, in order:
 //!
-//! 1. If everything new goes together, all of it is in force, in whatever order it came: addresses
+//! 1. If all new contents are compatible, all come into force, in whatever order they came: addresses
 //!    may move from one pool to another, and pools may swap theirs.
-//! 2. Otherwise what is in force stays, and each new content that goes together with it is
-//!    admitted. What does not waits, and is tried again whenever something changes.
+//! 2. Otherwise what is in force stays, and each new content that is compatible with it is admitted.
+//!    The others wait, and are tried again whenever something changes.
 
 use std::{
     collections::BTreeMap,
@@ -18,21 +17,21 @@ use std::{
 
 use super::{AddressRange, Key, Kind, Object, ObjectName, Pool};
 
-/// Something that no other source may have as well.
+/// Something that no other source may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// Where in the source it is made: a number that is the caller's own.
+    /// Where in the source it is made: a number that has a meaning for the caller only.
     pub place: u64,
     /// The kind of the object.
     pub kind: Kind,
     /// Its name.
     pub name: &'a ObjectName,
-    /// Addresses that it holds; the object itself where there are none.
+    /// The addresses that it claims; if empty, the object itself.
     pub addresses: Option<AddressRange>,
 }
 
 impl<'a> Claim<'a> {
-    /// What an object lays claim to.
+    /// The claims of an object.
     pub fn of(place: u64, object: &'a Object) -> impl Iterator<Item = Self> {
         let (kind, name) = (object.kind(), object.name());
         let addresses = match object {
@@ -63,7 +62,7 @@ impl<'a> Claim<'a> {
 
 /// The content of a source.
 pub trait Claimant {
-    /// All that it lays claim to.
+    /// All its claims.
     fn claims(&self) -> impl Iterator<Item = Claim<'_>>;
 }
 
@@ -81,11 +80,11 @@ impl Claimant for Pool {
 /// Why the content of a source is not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict<S> {
-    /// What it claims.
+    /// Its claim.
     pub claimed: Claimed,
-    /// What stands against it.
+    /// The conflicting claim.
     pub held: Claimed,
-    /// The source that has that: another, or the same one.
+    /// The source of that claim: another, or the same one.
     pub holder: S,
 }
 
@@ -124,7 +123,7 @@ impl<S> fmt::Display for Conflict<S> {
     }
 }
 
-/// The newest content of each source, and the content of each that is in force.
+/// The newest content of each source, and the content that is in force.
 #[derive(Clone, Debug)]
 pub struct Admission<S, T> {
     newest: BTreeMap<S, Arc<T>>,
@@ -141,7 +140,7 @@ impl<S, T> Default for Admission<S, T> {
 }
 
 impl<S: Clone + Debug + Ord, T: Claimant> Admission<S, T> {
-    /// New content, judged by the next [`Self::settle`].
+    /// Takes new content, which the next [`Self::settle`] judges.
     pub fn offer(&mut self, source: S, content: T) {
         self.newest.insert(source, Arc::new(content));
     }
@@ -154,20 +153,20 @@ impl<S: Clone + Debug + Ord, T: Claimant> Admission<S, T> {
         };
     }
 
-    /// The source is gone, and what it had is free.
+    /// Removes a source, and frees its claims.
     pub fn withdraw(&mut self, source: &S) {
         self.newest.remove(source);
         self.in_force.remove(source);
     }
 
-    /// What each source has in force.
+    /// The content in force of each source.
     pub fn in_force(&self) -> impl Iterator<Item = (&S, &T)> {
         self.in_force
             .iter()
             .map(|(source, content)| (source, &**content))
     }
 
-    /// Admits what can be admitted, and tells why the rest is not.
+    /// Admits what can be admitted, and returns why the rest is not.
     pub fn settle(&mut self) -> BTreeMap<S, Conflict<S>> {
         if Index::of(&self.newest).is_ok() {
             self.in_force.clone_from(&self.newest);
@@ -224,7 +223,7 @@ impl<S: Clone + Debug + Ord, T: Claimant> Admission<S, T> {
     }
 }
 
-/// Who holds what.
+/// Which source holds which claims.
 #[derive(Debug)]
 struct Index<'a, S> {
     objects: BTreeMap<(Kind, &'a ObjectName), (Claim<'a>, &'a S)>,
@@ -244,7 +243,7 @@ impl<'a, S: Clone + Debug + Ord> Index<'a, S> {
         Ok(index)
     }
 
-    /// All of it, or nothing.
+    /// Takes all claims of a content, or none.
     fn add<T: Claimant>(&mut self, source: &'a S, content: &'a T) -> Result<(), Box<Conflict<S>>> {
         for (count, claim) in content.claims().enumerate() {
             if let Some((held, holder)) = self.holder(&claim) {
@@ -290,7 +289,8 @@ impl<'a, S: Clone + Debug + Ord> Index<'a, S> {
 
     fn holder(&self, claim: &Claim<'a>) -> Option<(Claim<'a>, &'a S)> {
         match claim.addresses {
-            // The ranges are disjoint: if any overlaps, the last that begins in time does.
+            // The ranges are disjoint: if any overlaps, the last one that begins no later than this one
+            // ends does.
             Some(range) => self
                 .addresses
                 .range(..=range.last())

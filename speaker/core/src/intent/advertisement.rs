@@ -13,15 +13,15 @@ pub struct Advertisement {
     pub name: ObjectName,
     /// The pools that it names.
     pub pools: BTreeSet<String>,
-    /// The pools that it selects, in addition. With nothing named or selected it covers all.
+    /// The pools that it selects, in addition. If none is named or selected, it covers all.
     pub pool_selectors: Vec<Selector>,
-    /// The nodes that it concerns: any of these, or all where there are none.
+    /// The nodes that it selects, by any of these; all if empty.
     pub node_selectors: Vec<Selector>,
-    /// The Services that it concerns: any of these, or all where there are none.
+    /// The Services that it selects, by any of these; all if empty.
     pub service_selectors: Vec<Selector>,
-    /// Where those nodes announce.
+    /// The interfaces on which those nodes announce.
     pub interfaces: Interfaces,
-    /// Which nodes should rather announce than others, and by how much.
+    /// Weights of preferred nodes.
     pub preferences: Vec<(u32, Selector)>,
 }
 
@@ -43,7 +43,7 @@ impl Interfaces {
         }
     }
 
-    /// Adds those of another advertisement.
+    /// Adds the interfaces of another advertisement.
     pub fn add(&mut self, other: &Self) {
         match (self, other) {
             (Self::All, _) => (),
@@ -62,17 +62,17 @@ impl Advertisement {
                 || any_matches(&self.pool_selectors, pool.labels()))
     }
 
-    /// Whether it concerns a Service with these labels.
+    /// Whether it selects a Service with these labels.
     pub fn selects_service(&self, labels: &Labels) -> bool {
         self.service_selectors.is_empty() || any_matches(&self.service_selectors, labels)
     }
 
-    /// Whether it concerns a node with these labels.
+    /// Whether it selects a node with these labels.
     pub fn selects_node(&self, labels: &Labels) -> bool {
         self.node_selectors.is_empty() || any_matches(&self.node_selectors, labels)
     }
 
-    /// How much a node with these labels is preferred: the sum of the weights that select it.
+    /// The preference of a node with these labels: the sum of the weights that select it.
     pub fn preference(&self, labels: &Labels) -> u32 {
         let selecting = |(_, selector): &&(u32, Selector)| selector.matches(labels);
         self.preferences

@@ -1,10 +1,10 @@
-//! Which Services somebody serves, and where.
+//! Which Services have serving endpoints, and on which nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Endpoints, ObjectName};
 
-/// Where a Service is served: what its slices come to.
+/// Where a Service is served, according to all its slices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Served {
     /// The nodes with a servable endpoint.
@@ -28,9 +28,9 @@ impl Slices {
         self.served.get(service)
     }
 
-    /// A slice is new or has changed. Whether a Service is served elsewhere by that.
+    /// Adds or changes a slice. Whether that changes where a Service is served.
     pub(super) fn apply(&mut self, slice: Endpoints) -> bool {
-        // A slice does not change hands, but nothing keeps anybody from trying.
+        // A slice should not change its Service, but nothing prevents it.
         let moved = match self.owners.get(&slice.name) {
             Some(owner) if *owner != slice.service => self.delete(&slice.name.clone()),
             _ => false,
@@ -42,7 +42,7 @@ impl Slices {
         self.count(&service) || moved
     }
 
-    /// A slice is gone. Whether a Service is served elsewhere by that.
+    /// Removes a slice. Whether that changes where a Service is served.
     pub(super) fn delete(&mut self, slice: &ObjectName) -> bool {
         let Some(service) = self.owners.remove(slice) else {
             return false;

@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// VIPs that are to have one owner: the addresses of one Service, and those that share a
-/// Service with them, and so on. Named after its smallest address, so that all nodes name it alike.
+/// VIPs that should have one owner: the addresses of one Service, those of Services that share one of
+/// them, and so on. The smallest address identifies the group, so that all nodes agree on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub IpAddr);
 
 /// A union-find over addresses.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// Only addresses that are not the smallest of their group have a parent, and it is smaller.
+    /// The parent of each address but the smallest of a group: a smaller one.
     parents: BTreeMap<IpAddr, IpAddr>,
 }
 
@@ -34,7 +34,7 @@ impl Groups {
         while let Some(&parent) = self.parents.get(&smallest) {
             smallest = parent;
         }
-        // Shortens the way for the next one.
+        // Path compression.
         let mut at = address;
         while at != smallest {
             at = self.parents.insert(at, smallest).unwrap_or(smallest);
@@ -56,7 +56,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definition: what a walk along shared Services reaches.
+        /// Compares with the definition: what a walk along shared Services reaches.
         #[test]
         fn a_group_is_what_shared_services_connect(
             services in vec(vec(0..30_u8, 1..4), 0..20),

@@ -1,4 +1,4 @@
-//! The index.
+//! The index of all objects.
 
 use std::{
     borrow::Cow,
@@ -10,23 +10,23 @@ use super::{
     endpoints::Slices, wanted,
 };
 
-/// What is decided apart from any object.
+/// Settings that come from no object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The `loadBalancerClass` of the Services that count; without one, those that have none.
+    /// The `loadBalancerClass` of the Services to serve; `None`: those without a class.
     pub class: Option<String>,
-    /// A Service is announced only while it has endpoints that serve. Files tell of none.
+    /// A Service is announced only while it has serving endpoints. Files contain no endpoints.
     pub needs_endpoints: bool,
-    /// Nodes that are excluded from external load balancers by label announce all the same.
+    /// Nodes announce even if their label excludes them from external load balancers.
     pub ignore_exclude_label: bool,
 }
 
-/// All objects that count, and what follows from them.
+/// All objects, and what follows from them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
     terms: Terms,
     services: BTreeMap<ObjectName, Service>,
-    /// No address is in two of them: whoever applies them has [admitted](super::admission) them.
+    /// No address is in two of them: they were [admitted](super::admission).
     pools: BTreeMap<ObjectName, Pool>,
     advertisements: BTreeMap<ObjectName, Advertisement>,
     slices: Slices,
@@ -34,7 +34,7 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// An empty index on these terms.
+    /// An empty index with these settings.
     pub fn new(terms: Terms) -> Self {
         Self {
             terms,
@@ -42,7 +42,7 @@ impl Intent {
         }
     }
 
-    /// An object is new or has changed. Whether what is wanted may be something else by that.
+    /// Adds or changes an object. Whether what is wanted may have changed.
     pub fn apply(&mut self, object: Object) -> bool {
         match object {
             Object::Service(service) => put(&mut self.services, service.name.clone(), service),
@@ -53,8 +53,8 @@ impl Intent {
         }
     }
 
-    /// An object is gone, or no longer of a kind that counts. Whether what is wanted may be
-    /// something else by that.
+    /// Removes an object, which is gone or does not count any more. Whether what is wanted may have
+    /// changed.
     pub fn delete(&mut self, key: &Key) -> bool {
         match key.kind {
             Kind::Service => self.services.remove(&key.name).is_some(),
@@ -65,7 +65,7 @@ impl Intent {
         }
     }
 
-    /// What is known of the node of this name.
+    /// What is known about the node of this name.
     pub fn node(&self, name: &str) -> Cow<'_, Node> {
         match self.nodes.get(name) {
             Some(node) => Cow::Borrowed(node),
@@ -78,13 +78,13 @@ impl Intent {
         self.services.get(name)?.uid.as_ref()
     }
 
-    /// What sets a node apart from others: nodes of one outlook are asked for
+    /// What distinguishes a node from others: nodes with the same outlook are asked for
     /// [the same](super::WantedVip::alike).
     pub fn outlook(&self, node: &Node) -> Outlook {
         Outlook::of(node, &self.terms, self.advertisements.values())
     }
 
-    /// What a node is to announce, should it own it.
+    /// The VIPs that a node is to announce whenever it owns them.
     pub fn wanted(&self, node: &Node) -> Wanted {
         wanted::compute(&wanted::Configuration {
             terms: &self.terms,
@@ -98,7 +98,7 @@ impl Intent {
     }
 }
 
-/// Whether that makes a difference.
+/// Inserts a value. Whether that makes a difference.
 fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
     match map.entry(key) {
         Entry::Occupied(held) if *held.get() == value => false,

@@ -1,12 +1,11 @@
 //! What the operator wants: which addresses are VIPs, and where they may be announced.
 //!
 //! The configuration is one index, [`Intent`], whose only inputs are [`Intent::apply`] and
-//! [`Intent::delete`]; its output is [`Intent::wanted`]. Whether the objects come from files or
-//! from a cluster is decided before: they arrive validated, each on its own and, by
-//! [`admission`], against each other.
+//! [`Intent::delete`], and whose output is [`Intent::wanted`]. Objects come from files or from a
+//! cluster. They arrive validated, each on its own and, by [`admission`], against each other.
 //!
-//! **Invariant**: the answer depends on the objects and not on the order in which they came. Where
-//! they contradict each other, admission keeps what was in force.
+//! **Invariant**: the output depends on the objects, not on the order in which they came. If objects
+//! conflict, admission keeps those in force.
 
 pub mod admission;
 

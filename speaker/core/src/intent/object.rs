@@ -13,10 +13,10 @@ use super::{Advertisement, Pool};
 /// Labels of an object, by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// The name of an object; its text is `namespace/name`, or `name` where there is no namespace.
+/// The name of an object; its text is `namespace/name`, or `name` without a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectName {
-    /// The namespace; empty for what belongs to none.
+    /// The namespace; empty for cluster-scoped objects.
     pub namespace: String,
     /// The name within it.
     pub name: String,
@@ -42,7 +42,7 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// The kinds of object that count; the text is the Kubernetes kind.
+/// The kinds of objects in the index; the text is the Kubernetes kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A Service of type `LoadBalancer`.
@@ -69,7 +69,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What identifies an object; its text is `Kind namespace/name`.
+/// Identifies an object; its text is `Kind namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The kind.
@@ -122,7 +122,7 @@ impl Object {
         }
     }
 
-    /// What identifies it.
+    /// Its key in the index.
     pub fn key(&self) -> Key {
         Key {
             kind: self.kind(),
@@ -131,12 +131,12 @@ impl Object {
     }
 }
 
-/// A Service of type `LoadBalancer`, as far as announcing it is concerned.
+/// The fields of a Service of type `LoadBalancer` that matter here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
-    /// Which one of this name it is, where an API server says so: events have to.
+    /// Its uid, if an API server told it: events refer to it.
     pub uid: Option<String>,
     /// Its labels, for the `serviceSelectors` of advertisements.
     pub labels: Labels,
@@ -144,11 +144,11 @@ pub struct Service {
     pub class: Option<String>,
     /// `spec.externalTrafficPolicy` is `Local`: only nodes with an endpoint may answer.
     pub local: bool,
-    /// The addresses that it is to be reached by, without repetition, in the order of the object.
+    /// Its addresses, without duplicates, in the order of the object.
     pub addresses: Vec<IpAddr>,
 }
 
-/// An `EndpointSlice`, as far as it says where a Service can be served.
+/// The fields of an `EndpointSlice` that matter here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Its name.
@@ -163,7 +163,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Whether anybody serves.
+    /// Whether there is a servable endpoint.
     pub fn is_servable(&self) -> bool {
         self.elsewhere || !self.nodes.is_empty()
     }
@@ -174,7 +174,7 @@ impl Endpoints {
 pub struct Node {
     /// Its name.
     pub name: ObjectName,
-    /// Which one of this name it is, where an API server says so: what it owns has to.
+    /// Its uid, if an API server told it: objects that it owns refer to it.
     pub uid: Option<String>,
     /// Its labels, for the `nodeSelectors` of advertisements.
     pub labels: Labels,
@@ -183,8 +183,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that no API server describes: its one label is the one that every node of a cluster
-    /// has, `kubernetes.io/hostname`.
+    /// A node that no API server describes. Its only label is `kubernetes.io/hostname`, which every node
+    /// of a cluster has.
     pub fn standalone(name: &str) -> Self {
         Self {
             name: ObjectName::new("", name),

@@ -1,26 +1,26 @@
-//! What sets one node apart from another.
+//! What distinguishes one node from another.
 
 use super::{Advertisement, Node, NotAnnounced, Terms};
 
-/// The label of nodes that no load balancer is to use (Kubernetes, well-known labels).
+/// The label of nodes that load balancers must not use (Kubernetes, well-known labels).
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-/// What decides about all VIPs of a node at once.
+/// The properties of a node that matter for all VIPs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outlook {
     /// It takes none.
     Unfit(Unfit),
-    /// For each advertisement in the order of their names, whether it selects the node, and how
-    /// much it prefers it.
+    /// For each advertisement in the order of names, whether it selects the node, and the preference
+    /// that it gives it.
     Fit(Vec<(bool, u32)>),
 }
 
 /// Why a node takes no VIPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unfit {
-    /// By its label.
+    /// Its label excludes it.
     Excluded,
-    /// By its condition `NetworkUnavailable`.
+    /// Its condition `NetworkUnavailable` is true.
     NetworkUnavailable,
 }
 

@@ -18,11 +18,11 @@ pub struct Pool {
 /// Which of a pool's addresses are given to which Services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
-    /// Whether a Service that does not ask for the pool may be given an address of it.
+    /// Whether Services that do not ask for the pool may get addresses of it.
     pub auto_assign: bool,
     /// Whether IPv4 addresses that end in .0 or .255 are left out.
     pub avoid_buggy: bool,
-    /// The Services that the pool is for; all where there is none.
+    /// The Services that the pool is for; none: all of them.
     pub rule: Option<AllocationRule>,
 }
 
@@ -33,9 +33,9 @@ pub struct AllocationRule {
     pub priority: i64,
     /// Namespaces by name.
     pub namespaces: BTreeSet<String>,
-    /// Namespaces by labels, in addition. With none named or selected, all are.
+    /// Namespaces by labels, in addition. If none is named or selected, all are.
     pub namespace_selectors: Vec<Selector>,
-    /// Services by labels: any of these, or all where there are none.
+    /// Services by labels, any of these; all Services if empty.
     pub service_selectors: Vec<Selector>,
 }
 
@@ -61,13 +61,13 @@ impl AllocationRule {
             && (self.service_selectors.is_empty() || any(&self.service_selectors, of_service))
     }
 
-    /// The place among the pools with a rule: the lowest first.
+    /// The rank among the pools with a rule: the lowest is used first.
     pub const fn rank(&self) -> (bool, i64) {
         (self.priority == 0, self.priority)
     }
 }
 
-/// Why these ranges are no pool.
+/// Why ranges do not make a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// It holds nothing.
@@ -126,17 +126,17 @@ impl Pool {
         &self.labels
     }
 
-    /// What it holds, in listed order.
+    /// Its ranges, in listed order.
     pub fn addresses(&self) -> &[AddressRange] {
         &self.addresses
     }
 
-    /// How they are given to Services.
+    /// How its addresses are given to Services.
     pub const fn allocation(&self) -> &Allocation {
         &self.allocation
     }
 
-    /// Whether it leaves the address out though it holds it.
+    /// Whether it does not give out this address although it contains it.
     pub const fn avoids(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => {

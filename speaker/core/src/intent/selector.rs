@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Labels;
 
-/// Matches the objects that have all of the labels and meet all of the requirements; the empty
-/// selector matches everything.
+/// Matches objects that have all labels and meet all requirements. The empty selector matches
+/// everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selector {
     /// `matchLabels`.
@@ -31,7 +31,7 @@ enum Test {
     DoesNotExist,
 }
 
-/// Why a selector is none.
+/// Why a selector is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     /// An operator that does not exist.
@@ -72,7 +72,7 @@ impl SelectorError {
 }
 
 impl Selector {
-    /// A selector by these labels alone.
+    /// A selector with these labels only.
     pub fn by_labels(labels: Labels) -> Result<Self, SelectorError> {
         for (key, value) in &labels {
             check_key(key)?;

@@ -1,4 +1,4 @@
-//! What a node is to announce, and why not the rest.
+//! What a node is to announce, and why it is not to announce the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -17,26 +17,26 @@ pub struct Wanted {
     pub node: String,
     /// The VIPs of the cluster.
     pub vips: BTreeMap<IpAddr, WantedVip>,
-    /// What is none, by Service and in the order of its addresses.
+    /// Addresses that are no VIPs, by Service and in the order of its addresses.
     pub refused: Vec<Refusal>,
 }
 
 /// An address that some node of the cluster may announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedVip {
-    /// The Services that it stands for.
+    /// The Services that have the address.
     pub services: BTreeSet<ObjectName>,
-    /// Where nodes of this one's outlook announce it, wherever its endpoints are; or why none of
-    /// them may own it.
+    /// The interfaces on which nodes with this node's outlook announce it, regardless of endpoints; or
+    /// why none of them may own it.
     pub alike: Result<Interfaces, NotAnnounced>,
-    /// The only nodes that may own it, if not all that the rest allows: those with endpoints.
+    /// The nodes with endpoints, if only these may own it.
     pub served_by: Option<BTreeSet<String>>,
-    /// How much such a node is preferred to own them.
+    /// The preference of nodes with this outlook.
     pub preference: u32,
-    /// The VIPs that it belongs together with.
+    /// The VIPs with which it belongs together.
     pub group: Group,
-    /// The first address of the group's first Service by name: what the order of candidates is a
-    /// hash of.
+    /// The first address of the group's first Service by name, from which the order of candidates is
+    /// hashed.
     pub first_ip: IpAddr,
 }
 
@@ -45,7 +45,7 @@ pub struct WantedVip {
 pub struct Refusal {
     /// The Service.
     pub service: ObjectName,
-    /// The address; none where the reason holds for the whole Service.
+    /// The address; none if the reason holds for the whole Service.
     pub address: Option<IpAddr>,
     /// Why, and what to do about it.
     pub reason: NotAnnounced,
@@ -109,10 +109,10 @@ pub enum NotAnnounced {
         /// The node.
         node: String,
     },
-    /// Nobody serves the Service.
+    /// The Service has no serving endpoint.
     #[error("the Service has no endpoint that is ready, or serving while it terminates")]
     NoEndpoint,
-    /// Nobody on this node serves the Service.
+    /// The Service has no serving endpoint on this node.
     #[error(
         "externalTrafficPolicy is Local, and none of the endpoints that are ready or serving is on \
          {node}"
@@ -121,7 +121,7 @@ pub enum NotAnnounced {
         /// The node.
         node: String,
     },
-    /// Nobody says where the Service is served.
+    /// The endpoints do not name their nodes.
     #[error(
         "externalTrafficPolicy is Local, and the endpoints do not say on which node they are: set \
          nodeName in the EndpointSlices, or use externalTrafficPolicy Cluster"
@@ -129,7 +129,7 @@ pub enum NotAnnounced {
     EndpointsWithoutNode,
 }
 
-/// All that decides.
+/// Everything from which [`Wanted`] follows.
 pub(super) struct Configuration<'a> {
     pub(super) terms: &'a Terms,
     pub(super) services: &'a BTreeMap<ObjectName, Service>,
@@ -152,7 +152,7 @@ impl<'a> Configuration<'a> {
 pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
     let pools = AdvertisedPools::new(configuration);
     let mut groups = Groups::default();
-    // Whether or not this node announces them, so that all nodes form the same groups.
+    // Of all Services, whether this node announces them or not, so that all nodes form the same groups.
     for service in configuration.own_services() {
         groups.join(&service.addresses);
     }

@@ -1,4 +1,4 @@
-//! Where the program sits for a link: on the link, on its bond, or on the parent whose VLAN it is.
+//! Where the program runs for a link: on the link, on its bond, or on the parent of its VLAN.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,17 @@ use crate::{
     links::Links,
 };
 
-/// Where frames for a link are seen, and as what.
+/// Where the program sees the frames of a link, and in what form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// The interface that the program runs on.
+    /// The interface on which the program runs.
     pub interface: u32,
     /// The tags that the link's frames carry there.
     pub vlan: Vlan,
-    /// What answers name.
+    /// The MAC in answers.
     pub mac: Mac,
-    /// Interfaces whose index frames may bear instead: a bond's members (native XDP runs in their
-    /// drivers, Linux 5.15), without those that stand by.
+    /// Other interfaces whose index frames may carry: the active members of a bond, in whose drivers
+    /// native XDP runs (Linux 5.15).
     pub members: Vec<u32>,
 }
 
@@ -30,22 +30,22 @@ pub enum Unsupported {
     /// A member of a bond or port of a bridge: its frames belong to the master.
     #[error("belongs to {0}: use {0} instead")]
     Member(String),
-    /// Part of something that takes its frames and cannot carry VIPs itself.
+    /// Its master takes its frames, and cannot carry VIPs.
     #[error("belongs to {0}, which is of kind {1} and cannot carry VIPs: use another interface")]
     Taken(String, String),
-    /// Not an Ethernet device that hosts resolve addresses on.
+    /// Not an Ethernet device on which hosts resolve addresses.
     #[error("is of kind {0}, which cannot answer ARP and Neighbor Discovery for VIPs")]
     Kind(String),
-    /// Nothing that could be answered with.
+    /// There is no MAC to answer with.
     #[error("has no MAC address, so that no host resolves addresses on it")]
     NoMac,
-    /// Tags are hidden from the program, and there are VLANs to tell apart.
+    /// The program does not see tags, and there are VLANs to tell apart.
     #[error(
         "hides VLAN tags from the program and carries {0}: VIPs of the untagged network could be \
          answered on a VLAN. Put the VIPs on a VLAN device, or on an interface without VLANs"
     )]
     HiddenTags(String),
-    /// Hardware takes tags off, and cannot be kept from it.
+    /// The hardware removes tags, and cannot be kept from it.
     #[error(
         "takes the VLAN tags off what it receives and carries {vlans}: VIPs of the untagged \
          network could be answered on a VLAN ({why}). Put the VIPs on a VLAN device, or on an \
@@ -54,24 +54,24 @@ pub enum Unsupported {
     StripsTags {
         /// The VLANs.
         vlans: String,
-        /// Why it cannot be kept from it.
+        /// Why the hardware cannot be kept from it.
         why: String,
     },
 }
 
 impl Unsupported {
-    /// Whether it is a place for VIPs but for its VLANs.
+    /// Whether the link could carry VIPs if it had no VLANs.
     pub(super) const fn is_of_tags(&self) -> bool {
         matches!(self, Self::HiddenTags(_) | Self::StripsTags { .. })
     }
 }
 
 impl Attachment {
-    /// Where the program must sit for `link`.
+    /// Where the program must run for `link`.
     ///
     /// # Errors
     ///
-    /// A kind of link that is not supported, and why.
+    /// Why the link cannot carry VIPs.
     pub fn of(link: &Link, links: &Links) -> Result<Self, Unsupported> {
         if let Some(master) = link.master.and_then(|index| links.get(index)) {
             let name = || master.name.clone();
@@ -80,7 +80,7 @@ impl Attachment {
                 Kind::Other(kind) => return Err(Unsupported::Taken(name(), kind.clone())),
                 // A VRF has routes of its own, and leaves the frames of its members alone.
                 Kind::Vrf => {}
-                // None of these has members.
+                // These have no members.
                 Kind::Plain
                 | Kind::Loopback
                 | Kind::Veth
@@ -123,8 +123,8 @@ impl Attachment {
     }
 }
 
-/// The interfaces that must leave VLAN tags in the frame, because VLAN devices sit on this one and
-/// the program could not tell their frames from its own.
+/// The interfaces whose hardware must leave VLAN tags in frames, because VLAN devices sit on this one
+/// and the program could not tell their frames from untagged ones.
 pub(super) fn must_keep_tags(interface: u32, links: &Links) -> Vec<u32> {
     let Some(link) = links.get(interface) else {
         return Vec::new();
@@ -138,8 +138,8 @@ pub(super) fn must_keep_tags(interface: u32, links: &Links) -> Vec<u32> {
         .collect()
 }
 
-/// The interfaces whose hardware receives a link's frames: the link itself, or a bond's members. A
-/// bond takes no tags off, whatever its rx-vlan-offload says, and its members do not follow it.
+/// The interfaces whose hardware receives a link's frames: the link itself, or a bond's members. A bond
+/// removes no tags, whatever its rx-vlan-offload says, and its members do not inherit that.
 fn receivers<'a>(link: &'a Link, links: &'a Links) -> impl Iterator<Item = &'a Link> {
     let is_bond = matches!(link.kind, Kind::Bond { .. });
     links.iter().filter(move |it| match is_bond {
@@ -148,15 +148,15 @@ fn receivers<'a>(link: &'a Link, links: &'a Links) -> impl Iterator<Item = &'a L
     })
 }
 
-/// Whether a tag travels beside the frame, whatever rx-vlan-offload says: it does between the ends
-/// of a veth pair, and the kernel has taken it off before a bridge or a macvlan sees the frame.
+/// Whether tags are not in the frame, whatever rx-vlan-offload says: between the ends of a veth pair
+/// they travel beside it, and the kernel removes them before a bridge or a macvlan sees the frame.
 fn hides_tags(link: &Link, links: &Links) -> bool {
     let hides = |kind: &Kind| matches!(kind, Kind::Veth | Kind::Bridge | Kind::Macvlan { .. });
     receivers(link, links).any(|it| hides(&it.kind))
 }
 
-/// The members that a bond receives through. Broadcasts reach those that stand by too, and the bond
-/// ignores them there: a program that answers would answer a second time.
+/// The members through which a bond receives. Broadcasts also reach standby members, where the bond
+/// ignores them: a program there would answer a second time.
 fn in_use(link: &Link, links: &Links) -> Vec<u32> {
     receivers(link, links)
         .filter(|it| it.index != link.index && !it.stands_by)
@@ -164,8 +164,8 @@ fn in_use(link: &Link, links: &Links) -> Vec<u32> {
         .collect()
 }
 
-/// The VLAN device's place on the interface below, where its frames can be seen tagged in the
-/// driver. `None` where they cannot: the program then runs on the VLAN device itself.
+/// The attachment of a VLAN device to the interface below, where native XDP sees its frames with their
+/// tag. `None` if it does not: the program then runs on the VLAN device itself.
 fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
     let Kind::Vlan {
         parent,
@@ -187,7 +187,7 @@ fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
     let tags_visible = matches!(root.kind, Kind::Plain | Kind::Bond { .. })
         && !hides_tags(root, links)
         && receivers(root, links).all(|it| !it.strips_vlan_tags);
-    // A link has one MAC in the map: a VLAN device with its own is served by itself.
+    // An interface has one MAC in the map, so a VLAN device with its own MAC needs its own program.
     if !tags_visible || root.mac != link.mac {
         return None;
     }

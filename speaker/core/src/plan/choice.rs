@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::link::{Kind, Link};
 
-/// Interfaces that carry no clients of VIPs, by the beginning of their name: what container
-/// runtimes and network plugins make on a node. The list is MetalLB's, and Cilium's own.
+/// Name prefixes of interfaces without clients of VIPs, as container runtimes and network plugins create
+/// them on a node. The list is MetalLB's, and adds Cilium's interfaces.
 pub const EXCLUDED: [&str; 15] = [
     "docker",
     "cbr",
@@ -27,8 +27,7 @@ pub const EXCLUDED: [&str; 15] = [
 /// The operator's choice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// All but those whose name begins as in [`EXCLUDED`], loopback, and what belongs to a bond or
-    /// bridge.
+    /// All but loopback, members of a bond or bridge, and names with a prefix of [`EXCLUDED`].
     #[default]
     Usual,
     /// Exactly these (`--interface`).

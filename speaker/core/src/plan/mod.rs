@@ -1,4 +1,4 @@
-//! Where VIPs are answered: a pure function of what is wanted and of the links there are.
+//! Where VIPs are answered: a pure function of the intent and of the links.
 
 mod attachment;
 mod choice;
@@ -22,12 +22,12 @@ use crate::{
     links::Links,
 };
 
-/// A VIP on a link: what is announced, and what people read.
+/// A VIP on a link: the unit of announcements, and of what people are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The VIP.
     pub address: IpAddr,
-    /// Index of the link that its clients reach it through.
+    /// Index of the link through which clients reach it.
     pub link: u32,
 }
 
@@ -45,32 +45,32 @@ pub struct Entry {
 /// What the kernel should hold, and what should be announced where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The interfaces that the program runs on.
+    /// The interfaces on which the program runs.
     pub attach: BTreeSet<u32>,
-    /// Of these, and of their members, the interfaces that must leave VLAN tags in the frame.
+    /// Interfaces among these, and among their members, whose hardware must leave VLAN tags in frames.
     pub keep_tags: BTreeSet<u32>,
     /// The `links` map, by interface index.
     pub links: BTreeMap<u32, layout::Link>,
     /// Each VIP on each of its links, with the map entry that answers for it.
     pub places: BTreeMap<Place, Placed>,
-    /// Map entries without a place: the node's own kernel holds the VIP too, as with kube-proxy in
-    /// IPVS mode, and must not answer where this node does not announce it.
+    /// Map entries on links where the VIP is not announced, and where the node's own kernel, which has
+    /// the address too (kube-proxy in IPVS mode), must not answer.
     pub silent: BTreeSet<Entry>,
-    /// VIPs that this node may own and that have no place on it, and why.
+    /// VIPs that this node may own and that have no place here, with the reason.
     pub absent: BTreeMap<IpAddr, Absent>,
-    /// The interface on which the program answers other nodes' probes, or why there is none; none
-    /// where there are no other nodes.
+    /// The interface on which the program answers other nodes' probes, or why it cannot; `None` if
+    /// there are no other nodes.
     pub probed: Option<Result<u32, Unprobed>>,
 }
 
-/// Where a plan is made for, besides the links.
+/// What a plan depends on besides intent and links.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
     /// The links that VIPs may be on.
     pub choice: Choice,
-    /// The address at which other nodes probe this one; none where there are no others.
+    /// The address at which other nodes probe this one; `None` if there are no others.
     pub probed: Option<IpAddr>,
-    /// Interfaces that go on taking VLAN tags off, and why.
+    /// Interfaces whose hardware cannot be kept from removing VLAN tags, with the reason.
     pub stripping: BTreeMap<u32, String>,
 }
 
@@ -79,22 +79,22 @@ pub struct Site {
 pub struct Placed {
     /// The map entry.
     pub entry: Entry,
-    /// The interface that the program answers on: the link itself, its bond, or the parent whose
-    /// VLAN it is.
+    /// The interface on which the program answers: the link itself, its bond, or the parent of the
+    /// VLAN.
     pub attached: u32,
-    /// What answers and announcements name.
+    /// The MAC in answers and announcements.
     pub mac: Mac,
-    /// Whether the link is up and has carrier: whether announcements leave.
+    /// Whether the link is up and has carrier, so that announcements are sent.
     pub up: bool,
 }
 
 /// Why a VIP has no place on this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
-    /// The advertisement names interfaces, and none of them is here.
+    /// The advertisement names interfaces, and this node has none of them.
     #[error("no interface {0} on this node")]
     NoSuchInterface(String),
-    /// The interfaces are here, but the agent is told not to use them.
+    /// This node has the interfaces, but the agent may not use them.
     #[error("interface {0} is not one that the agent may use (--interface)")]
     NotChosen(String),
     /// The link cannot carry VIPs.
@@ -107,7 +107,7 @@ pub enum Absent {
         least = IPV6_MTU_MIN
     )]
     MtuTooSmall(String, u32),
-    /// Nothing to answer on at all.
+    /// The node has no usable interface.
     #[error("this node has no interface to answer on (see --interface)")]
     NoInterface,
 }
@@ -115,16 +115,16 @@ pub enum Absent {
 /// Why the program cannot answer other nodes' probes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unprobed {
-    /// They arrive nowhere that is known.
+    /// No link has the address at which they arrive.
     #[error("no interface of this node has the address {0}")]
     NoLink(IpAddr),
-    /// They arrive where the program cannot be.
+    /// They arrive on a link where the program cannot run.
     #[error("interface {0} {1}")]
     Unsupported(String, Unsupported),
 }
 
-/// The links that VIPs could be answered on, as other nodes are to know them; `obstacle` says what
-/// keeps the program from one.
+/// The links on which VIPs could be answered, as other nodes are told. `obstacle` returns why the
+/// program cannot run at an attachment, if it cannot.
 pub fn usable(
     links: &Links,
     site: &Site,
@@ -151,7 +151,7 @@ pub fn usable(
 }
 
 impl Site {
-    /// Where the program must sit for a link, and why it cannot.
+    /// Where the program must run for a link, or why it cannot.
     fn attachment(&self, link: &Link, links: &Links) -> Result<Attachment, Unsupported> {
         let attachment = Attachment::of(link, links)?;
         if attachment.vlan == layout::Vlan::default() {
@@ -169,11 +169,11 @@ impl Site {
 }
 
 impl Plan {
-    /// Places what is wanted on the links there are.
+    /// Places VIPs on links.
     pub fn new(wanted: &Wanted, links: &Links, site: &Site) -> Self {
         let mut usable = BTreeMap::new();
         let mut unusable = BTreeMap::new();
-        // Which may leave the tags in the frames the next time that they are asked to.
+        // An interface in `stripping` is asked again, and may keep the tags this time.
         let mut stripping = BTreeSet::new();
         for link in links.iter().filter(|link| site.choice.admits(link)) {
             match site.attachment(link, links) {
@@ -247,9 +247,9 @@ impl Plan {
         plan
     }
 
-    /// The interface that the probes of other nodes arrive on. VIPs may well be on others, or this
-    /// one be none that the operator has chosen for them: a node whose kernel does not answer
-    /// probes is taken for dead as soon as its agent stands still.
+    /// Has the program answer on the interface where other nodes' probes arrive, even if it has no VIPs
+    /// and the operator has not chosen it for VIPs: a node whose kernel does not answer probes counts
+    /// as down as soon as its agent stalls.
     fn answer_probes(&mut self, address: IpAddr, links: &Links) -> Result<u32, Unprobed> {
         let mut holders = links.iter().filter(|link| link.holds(address));
         let link = holders.next().ok_or(Unprobed::NoLink(address))?;
@@ -259,7 +259,7 @@ impl Plan {
         Ok(attachment.interface)
     }
 
-    /// Every map entry.
+    /// All map entries.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let places = self.places.values().map(|placed| placed.entry);
         places.chain(self.silent.iter().copied())
@@ -281,7 +281,7 @@ impl Plan {
         );
     }
 
-    /// What the program needs to see the frames of a link.
+    /// Adds what the program needs to see the frames of an attachment.
     fn enter(&mut self, attachment: &Attachment) {
         let Attachment {
             interface,
@@ -297,7 +297,8 @@ impl Plan {
     }
 }
 
-/// The links that have the VIP's subnet; where none has, the network routes the VIP to any.
+/// The links in the VIP's subnet; if there are none, all links, since the network may route the VIP to
+/// any.
 fn in_subnet_or_all<'a>(address: IpAddr, links: &[&'a Link]) -> Vec<&'a Link> {
     let near: Vec<_> = links
         .iter()
@@ -310,8 +311,8 @@ fn in_subnet_or_all<'a>(address: IpAddr, links: &[&'a Link]) -> Vec<&'a Link> {
     near
 }
 
-/// Why a VIP is not placed on the other links: clients ask for it on one that cannot tell it from its
-/// VLANs, and on no other.
+/// Why a VIP is not placed on other links: the only link in its subnet is one on which its requests
+/// cannot be told from those of VLANs.
 fn hidden(
     address: IpAddr,
     near: &[&Link],

@@ -1,0 +1,285 @@
+use expect_test::expect;
+use proptest::prelude::*;
+
+use super::*;
+use crate::intent::Interfaces;
+
+fn wanted(groups: &[&[&str]], interfaces: &Interfaces) -> Wanted {
+    let mut wanted = Wanted::default();
+    for group in groups {
+        let addresses: Vec<IpAddr> = group.iter().map(|text| text.parse().unwrap()).collect();
+        let group = Group(*addresses.iter().min().unwrap());
+        for &address in &addresses {
+            let vip = WantedVip {
+                services: BTreeSet::new(),
+                alike: Ok(interfaces.clone()),
+                served_by: None,
+                preference: 0,
+                group,
+                first_ip: addresses[0],
+            };
+            wanted.vips.insert(address, vip);
+        }
+    }
+    wanted
+}
+
+fn link(name: &str, subnets: &[(&str, u8)]) -> LinkInfo {
+    LinkInfo {
+        name: name.to_owned(),
+        mac: [2, 0, 0, 0, 0, 1],
+        up: true,
+        subnets: subnets
+            .iter()
+            .map(|(address, prefix)| (address.parse().unwrap(), *prefix))
+            .collect(),
+        obstacle: None,
+    }
+}
+
+type Given<'a> = (&'a str, &'a Wanted, &'a [LinkInfo]);
+
+fn of<R>(given: &[Given<'_>], ask: impl FnOnce(&[Host<'_>]) -> R) -> R {
+    let names: Vec<NodeName> = given.iter().map(|(name, ..)| (*name).into()).collect();
+    let hosts = given
+        .iter()
+        .zip(&names)
+        .map(|(&(_, wanted, links), name)| Host {
+            name,
+            wanted,
+            links,
+        });
+    ask(&hosts.collect::<Vec<_>>())
+}
+
+/// The candidates of the first VIP, as text.
+fn names(hosts: &[Given<'_>]) -> String {
+    let vips = of(hosts, candidates);
+    let (_, vip) = vips.first_key_value().unwrap();
+    let names = vip.candidates.iter().map(|(name, _)| name.as_str());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+/// The nodes that may not own a VIP, each with the reason.
+fn reasons(hosts: &[Given<'_>], vip: &str) -> String {
+    let excluded = of(hosts, |hosts| excluded(hosts, vip.parse().unwrap()));
+    let lines = excluded
+        .iter()
+        .map(|(node, why)| format!("{node}: {why}\n"));
+    lines.collect()
+}
+
+#[test]
+fn where_no_subnet_fits_every_node_with_a_link_may() {
+    let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    let links = [link("eth0", &[("10.0.0.1", 24)])];
+    let hosts = [("a", &wanted, &links[..]), ("b", &wanted, &links[..])];
+    assert_eq!(names(&hosts), "a b");
+    assert_eq!(names(&[hosts[0], ("c", &wanted, &[])]), "a");
+}
+
+#[test]
+fn where_a_subnet_fits_only_the_nodes_in_it_may() {
+    let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    let far = [link("eth0", &[("10.0.0.1", 24)])];
+    let near = [link("eth1", &[("10.0.0.1", 24), ("10.9.0.7", 16)])];
+    assert_eq!(names(&[("a", &wanted, &far), ("b", &wanted, &near)]), "b");
+}
+
+#[test]
+fn a_node_without_carrier_may_only_where_none_has_it() {
+    let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    let up = [link("eth0", &[])];
+    let down = [LinkInfo {
+        up: false,
+        ..link("eth0", &[("10.9.0.7", 16)])
+    }];
+    assert_eq!(names(&[("a", &wanted, &down), ("b", &wanted, &up)]), "b");
+    assert_eq!(
+        names(&[("a", &wanted, &down), ("b", &wanted, &down)]),
+        "a b"
+    );
+}
+
+#[test]
+fn named_interfaces_must_be_there() {
+    let named = Interfaces::Named(BTreeSet::from(["eth1".to_owned()]));
+    let wanted = wanted(&[&["10.9.0.1"]], &named);
+    let (zero, one) = ([link("eth0", &[])], [link("eth1", &[])]);
+    assert_eq!(names(&[("a", &wanted, &zero), ("b", &wanted, &one)]), "b");
+}
+
+#[test]
+fn what_the_configuration_does_not_ask_of_a_node_it_may_not_own() {
+    let some = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    let none = Wanted::default();
+    let links = [link("eth0", &[])];
+    assert_eq!(names(&[("a", &none, &links), ("b", &some, &links)]), "b");
+}
+
+#[test]
+fn every_node_knows_of_vips_that_it_may_not_own() {
+    let mut refused = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    for vip in refused.vips.values_mut() {
+        vip.alike = Err(NotAnnounced::NoEndpoint);
+    }
+    let links = [link("eth0", &[])];
+    assert_eq!(names(&[("a", &refused, &links)]), "");
+}
+
+#[test]
+fn only_nodes_with_endpoints_may_where_the_service_asks_for_that() {
+    let mut local = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    for vip in local.vips.values_mut() {
+        vip.served_by = Some(BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+    }
+    let links = [link("eth0", &[])];
+    assert_eq!(names(&[("a", &local, &links), ("b", &local, &links)]), "b");
+    assert_eq!(names(&[("a", &local, &links)]), "");
+}
+
+#[test]
+fn a_group_goes_where_all_its_vips_can_be_or_else_most() {
+    let wanted = wanted(&[&["10.9.0.1", "fd09::1"]], &Interfaces::All);
+    let v4 = [link("eth0", &[("10.9.0.7", 16)])];
+    let v6 = [link("eth0", &[("fd09::7", 64)])];
+    let both = [link("eth0", &[("10.9.0.7", 16), ("fd09::7", 64)])];
+    let hosts = [("a", &wanted, &v4[..]), ("b", &wanted, &v6[..])];
+    assert_eq!(names(&hosts), "a b");
+    assert_eq!(names(&[hosts[0], hosts[1], ("c", &wanted, &both)]), "c");
+}
+
+#[test]
+fn a_node_whose_link_in_the_subnet_runs_another_program_does_not_answer_on_another_link() {
+    let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
+    let far = link("eth1", &[("192.0.2.7", 24)]);
+    let occupied = LinkInfo {
+        obstacle: Some("occupied".to_owned()),
+        ..link("eth0", &[("10.9.0.7", 16)])
+    };
+    let both = [occupied, far.clone()];
+    let far = [far];
+    assert_eq!(names(&[("a", &wanted, &both), ("b", &wanted, &far)]), "b");
+    assert_eq!(names(&[("a", &wanted, &both)]), "");
+}
+
+#[test]
+fn the_order_is_by_the_first_address_of_the_service_and_all_follow_the_smallest() {
+    let wanted = wanted(&[&["fd09::1", "10.9.0.1"]], &Interfaces::All);
+    let name = "a".into();
+    let host = Host {
+        name: &name,
+        wanted: &wanted,
+        links: &[],
+    };
+    let vips = candidates(&[host]);
+    let [leader, follower] = ["10.9.0.1", "fd09::1"].map(|vip| &vips[&vip.parse().unwrap()]);
+    assert_eq!(leader.first_ip, "fd09::1".parse::<IpAddr>().unwrap());
+    assert_eq!(leader.follows, None);
+    assert_eq!(follower.first_ip, leader.first_ip);
+    assert_eq!(follower.follows, Some("10.9.0.1".parse().unwrap()));
+}
+
+#[test]
+fn who_may_not_own_a_vip_is_told_why() {
+    let asked = wanted(&[&["10.9.0.1", "fd09::1"], &["10.9.0.2"]], &Interfaces::All);
+    let mut refused = asked.clone();
+    for vip in refused.vips.values_mut() {
+        vip.alike = Err(NotAnnounced::NodeExcluded { node: "x".into() });
+    }
+    let near = [link("eth0", &[("10.9.0.7", 16), ("fd09::7", 64)])];
+    let v4 = [link("eth0", &[("10.9.0.8", 16)])];
+    let down = [LinkInfo {
+        up: false,
+        ..near[0].clone()
+    }];
+    let occupied = [LinkInfo {
+        obstacle: Some("eth0 already runs an XDP program".to_owned()),
+        ..near[0].clone()
+    }];
+    let hosts: [Given<'_>; 6] = [
+        ("a", &asked, &near),
+        ("b", &asked, &v4),
+        ("c", &asked, &down),
+        ("d", &asked, &[]),
+        ("e", &asked, &occupied),
+        ("x", &refused, &near),
+    ];
+    expect![[r"
+        b: none of its links is in the subnet of fd09::1, and other nodes have one there
+        c: its link has no carrier
+        d: it has no interface to answer for 10.9.0.1 on, or none that the L2Advertisement names
+        e: its program could not be attached to eth0: eth0 already runs an XDP program
+        x: x has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it there, or start all agents with --ignore-exclude-lb
+    "]]
+    .assert_eq(&reasons(&hosts, "fd09::1"));
+    assert_eq!(reasons(&hosts, "10.9.0.9"), "");
+}
+
+/// A few interfaces, up or down, in a few subnets.
+fn links() -> impl Strategy<Value = Vec<LinkInfo>> {
+    let subnet = (0..2_u8, 1..9_u8).prop_map(|(net, host)| {
+        let address = format!("10.{net}.0.{host}");
+        (address.parse().unwrap(), 16)
+    });
+    let subnets = prop::collection::vec(subnet, 0..2);
+    let obstacle = prop::option::of(Just("refused".to_owned()));
+    let link = (0..2, any::<bool>(), subnets, obstacle);
+    let link = link.prop_map(|(number, up, subnets, obstacle)| LinkInfo {
+        name: format!("eth{number}"),
+        mac: [2, 0, 0, 0, 0, 1],
+        up,
+        subnets,
+        obstacle,
+    });
+    prop::collection::vec(link, 0..3)
+}
+
+/// Two VIPs of a group and one of another, asked of some nodes.
+fn wishes() -> impl Strategy<Value = Wanted> {
+    let served = prop::option::of(prop::collection::btree_set("[a-e]", 0..4));
+    let names = prop::collection::btree_set("eth[01]", 0..2).prop_map(Interfaces::Named);
+    let interfaces = prop_oneof![Just(Interfaces::All), names];
+    let vip = (interfaces, served, 0..2_u32, any::<bool>());
+    prop::collection::vec(vip, 3).prop_map(|vips| {
+        let mut wanted = wanted(
+            &[&["10.0.1.1", "10.1.1.1"], &["10.1.1.2"]],
+            &Interfaces::All,
+        );
+        for (vip, (interfaces, served_by, preference, alike)) in wanted.vips.values_mut().zip(vips)
+        {
+            vip.alike = alike.then_some(interfaces).ok_or(NotAnnounced::NoEndpoint);
+            vip.served_by = served_by;
+            vip.preference = preference;
+        }
+        wanted
+    })
+}
+
+proptest! {
+    /// Each node that is alone in what it is asked for is a kind of its own.
+    #[test]
+    fn nodes_that_are_alike_have_the_candidates_that_each_would_have(
+        wishes in prop::collection::vec(wishes(), 1..3),
+        nodes in prop::collection::vec((0..2_usize, links()), 1..6),
+    ) {
+        let names: Vec<NodeName> = ["c", "a", "e", "b", "d"].map(NodeName::from).into();
+        let own: Vec<Wanted> = nodes
+            .iter()
+            .map(|(wish, _)| wishes[wish % wishes.len()].clone())
+            .collect();
+        let shared = |at: usize| &wishes[nodes[at].0 % wishes.len()];
+        let of = |wanted: &[&Wanted]| {
+            let hosts: Vec<Host<'_>> = names
+                .iter()
+                .zip(wanted)
+                .zip(&nodes)
+                .map(|((name, wanted), (_, links))| Host { name, wanted, links })
+                .collect();
+            candidates(&hosts)
+        };
+        let together: Vec<&Wanted> = (0..nodes.len()).map(shared).collect();
+        let apart: Vec<&Wanted> = own.iter().collect();
+        prop_assert_eq!(of(&together), of(&apart));
+    }
+}
