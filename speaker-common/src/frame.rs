@@ -4,41 +4,39 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::layout::SNAPSHOT_BYTES;
 
-/// A header as it lies in a frame: any bytes make one, and it has no padding. Where it lies is not
-/// aligned.
+/// A header in a frame: any bytes are valid, there is no padding, and it may be unaligned.
 pub trait Header: Copy + FromBytes + IntoBytes + Immutable {}
 
 impl<T: Copy + FromBytes + IntoBytes + Immutable> Header for T {}
 
-/// In bytes: a longer frame may lie in several buffers, of which only the first is seen. Drivers
-/// that split frames fill the first one further than this.
+/// The longest frame, in bytes, that is resized. A longer one may span several buffers, of which only
+/// the first is visible; drivers that split frames put more than this into the first.
 pub const RESIZABLE: usize = 1 << 10;
 
-/// A frame that starts with its Ethernet header.
+/// A frame, starting with its Ethernet header.
 ///
 /// Every access is checked against the end of the frame; offsets are in bytes.
 pub trait Frame {
     /// The frame's length in bytes.
     fn length(&self) -> usize;
 
-    /// The header at `offset`, or `None` where the frame ends before it does.
+    /// Reads the header at `offset`; `None` if it exceeds the frame.
     fn load<T: Header>(&self, offset: usize) -> Option<T>;
 
-    /// Writes the header at `offset`; `None`, and nothing written, past the end.
+    /// Writes the header at `offset`; `None`, without a write, if it exceeds the frame.
     fn store<T: Header>(&mut self, offset: usize, header: T) -> Option<()>;
 
-    /// Makes the frame `length` bytes long, keeping what it begins with; the rest is undefined.
-    /// `None` where there is no room, and above [`RESIZABLE`]: of a frame in several buffers, it is
-    /// the last one whose end the kernel moves.
+    /// Resizes the frame to `length` bytes. Added bytes are undefined. `None` if there is no room, or if
+    /// the frame is longer than [`RESIZABLE`]: of several buffers, the kernel resizes the last.
     fn resize(&mut self, length: usize) -> Option<()>;
 }
 
-/// Copies the first bytes of a frame, two by two; behind its last pair, zeros follow.
+/// Copies the first bytes of a frame in pairs. Zeros follow after its last pair.
 #[inline(always)]
 pub fn snapshot(frame: &impl Frame, into: &mut [u8; SNAPSHOT_BYTES]) {
     *into = [0; SNAPSHOT_BYTES];
-    // Words first, and nothing more once the end is reached: each check is a fork of the ways
-    // that the verifier follows.
+    // Whole words first, and nothing after the end of the frame: each check adds a branch for the
+    // verifier to follow.
     let mut at = 0;
     for word in into.as_chunks_mut::<8>().0 {
         let Some(bytes) = frame.load(at) else {
@@ -54,7 +52,7 @@ pub fn snapshot(frame: &impl Frame, into: &mut [u8; SNAPSHOT_BYTES]) {
     }
 }
 
-/// A frame in ordinary memory: what tests, tools and the decoder of samples read.
+/// A frame in ordinary memory, for tests, tools and the decoder of samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes<const CAPACITY: usize> {
     bytes: [u8; CAPACITY],
@@ -62,7 +60,7 @@ pub struct Bytes<const CAPACITY: usize> {
 }
 
 impl<const CAPACITY: usize> Bytes<CAPACITY> {
-    /// The frame's bytes, or `None` where they do not fit.
+    /// A frame with these bytes; `None` if they do not fit.
     pub fn new(frame: &[u8]) -> Option<Self> {
         let mut bytes = [0; CAPACITY];
         bytes.get_mut(..frame.len())?.copy_from_slice(frame);
@@ -72,7 +70,7 @@ impl<const CAPACITY: usize> Bytes<CAPACITY> {
         })
     }
 
-    /// The frame as it is now.
+    /// The present bytes of the frame.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
@@ -94,8 +92,7 @@ impl<const CAPACITY: usize> Frame for Bytes<CAPACITY> {
     }
 
     fn resize(&mut self, length: usize) -> Option<()> {
-        // Bytes that the frame did not have are set to a pattern: a test that finds it in a reply
-        // has found a byte that nobody wrote.
+        // Added bytes are set to a pattern: if it appears in a reply, a byte was not written.
         const UNWRITTEN: u8 = 0xa5;
         if self.length > RESIZABLE {
             return None;

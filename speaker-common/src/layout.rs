@@ -1,34 +1,34 @@
-//! The maps' keys and values, byte for byte as the kernel holds them.
+//! The layouts of the maps' keys and values.
 //!
-//! Map, struct and field names are user interface: `bpftool map dump` prints them. All fields but
-//! the addresses (network order, as on the wire) are in the host's byte order.
+//! Map, struct and field names are user interface: `bpftool map dump` prints them. Addresses are in
+//! network byte order, as on the wire; all other fields are in host byte order.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::{probe::Key, wire::Mac};
 
-/// Version of everything in this module. Pins live under a directory named after it, so that a
-/// new agent never reads an old layout by mistake.
+/// The version of all layouts. It names the directory of the pins, so that an agent never reads the maps
+/// of another layout.
 pub const LAYOUT_VERSION: u32 = 2;
 
-/// Cells of `links`.
+/// The number of cells in `links`.
 pub const LINK_CELLS: usize = 1_024;
-/// Cells that a link may be in.
+/// The number of cells in which a link may be.
 const LINK_PROBES: u32 = 4;
-/// Entries per family.
+/// The most VIP entries per address family.
 pub const MAX_VIPS: usize = 65_536;
-/// Counter slots: one for each entry of either family.
+/// The number of counter slots: one for each entry of either family.
 pub const MAX_SLOTS: usize = 2 * MAX_VIPS;
-/// Words of `filter`: 2^20 bits, so that of 50,000 VIPs' worth of foreign addresses one in twenty
+/// The number of words in `filter`, 2^20 bits: with 50,000 VIPs, one in twenty addresses that are no VIP
 /// is looked up in vain.
 pub const FILTER_WORDS: usize = 1 << 14;
-/// Bytes of the event ring; a power of two and a multiple of the page size.
+/// The size of the event ring in bytes: a power of two, and a multiple of the page size.
 pub const EVENT_RING_BYTES: usize = 1 << 20;
-/// Bytes of a frame that an event holds: the longest frame that is ever handled.
+/// The bytes of a frame that an event holds: enough for the longest frame that is handled.
 pub const SNAPSHOT_BYTES: usize = 128;
 
-/// The tags of a frame, by VLAN id. All zero: untagged, or tagged for priority only (VID 0,
-/// IEEE 802.1Q §9.6).
+/// The VLAN IDs of a frame's tags. All zero if the frame is untagged, or tagged for priority only (VLAN
+/// ID 0, IEEE 802.1Q §9.6).
 #[repr(C)]
 #[derive(
     Clone,
@@ -48,7 +48,7 @@ pub const SNAPSHOT_BYTES: usize = 128;
 pub struct Vlan {
     /// The VLAN of a frame with one 802.1Q tag, or of the 802.1Q tag inside an 802.1ad one.
     pub id: u16,
-    /// The VLAN of the 802.1ad service tag, 0 where there is none.
+    /// The VLAN of the 802.1ad service tag; 0 if there is none.
     pub service: u16,
 }
 
@@ -102,11 +102,11 @@ pub struct VipKeyV6 {
     pub vlan: Vlan,
 }
 
-/// Where `filter` says whether an address may be a VIP.
+/// The bit of `filter` that says whether an address may be a VIP.
 ///
-/// The bit is set for every address in `vips_v4` or `vips_v6`, whatever its port and VLAN, before
-/// it is entered there; it may stay set afterwards. A frame about an address whose bit is not set
-/// is none of ours, and costs no look-up in a hash.
+/// The bit of an address is set before the address is entered in `vips_v4` or `vips_v6`, for any port
+/// and VLAN, and may stay set afterwards. A frame about an address whose bit is not set concerns no
+/// VIP, and costs no hash look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterBit {
     /// The index of the word.
@@ -130,7 +130,7 @@ impl FilterBit {
         Self::of(interface ^ prefix.rotate_left(32))
     }
 
-    /// Fibonacci hashing: neighbours in a subnet get bits of their own.
+    /// Fibonacci hashing: neighboring addresses of a subnet get different bits.
     #[inline(always)]
     const fn of(address: u64) -> Self {
         const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -143,7 +143,7 @@ impl FilterBit {
     }
 }
 
-/// What this node does when it is asked for a VIP.
+/// What this node does with requests for a VIP.
 #[repr(u8)]
 #[derive(
     Clone,
@@ -162,7 +162,7 @@ impl FilterBit {
 pub enum Action {
     /// The node owns the VIP: answer, while the lease is valid.
     Answer = 1,
-    /// Another node owns it: keep this node's own kernel from answering.
+    /// Another node owns the VIP: keep this node's own kernel from answering.
     Suppress = 2,
 }
 
@@ -172,11 +172,11 @@ pub enum Action {
     Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Vip {
-    /// What to do.
+    /// What to do with requests.
     pub action: Action,
     #[doc(hidden)]
     pub unused: [u8; 3],
-    /// Where its [`Counters`] are.
+    /// The slot of its [`Counters`].
     pub slot: u32,
 }
 
@@ -191,20 +191,20 @@ impl Vip {
     }
 }
 
-/// Where a link's requests are answered from, and what VIPs are bound to there.
+/// How requests on a link are answered.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Link {
-    /// The MAC that requests are sent to and answers name: the interface's own, or its bond's.
+    /// The MAC to which requests are sent, and which answers contain: the interface's, or its bond's.
     pub mac: Mac,
     #[doc(hidden)]
     pub unused: [u8; 2],
-    /// What VIPs are bound to: the interface's own index, or its bond's.
+    /// The key of VIPs: the index of the interface, or of its bond.
     pub port: u32,
 }
 
 impl Link {
-    /// A link with this MAC, bound to this port.
+    /// A link with this MAC and port.
     pub const fn new(mac: Mac, port: u32) -> Self {
         Self {
             mac,
@@ -214,77 +214,76 @@ impl Link {
     }
 }
 
-/// Value of `links`: an array that is searched like a hash, in which a look-up costs a few loads.
+/// Value of `links`: an array that is searched like a hash table, with a few loads per look-up.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct LinkCell {
     /// The link.
     pub link: Link,
-    /// Its interface index; 0 in a cell that holds none.
+    /// Its interface index; 0 if the cell is empty.
     pub ifindex: u32,
 }
 
 impl LinkCell {
-    /// A cell that holds no link.
+    /// An empty cell.
     pub const FREE: Self = Self {
         link: Link::new([0; 6], 0),
         ifindex: 0,
     };
 
-    /// The cells that may hold the link of an interface. It is entered in the first that is free,
-    /// and looked for in all of them.
+    /// The cells that may hold the link of an interface. It is entered in the first free one, and looked
+    /// up in all of them.
     #[inline(always)]
     pub fn of(ifindex: u32) -> impl Iterator<Item = u32> {
         (0..LINK_PROBES).map(move |probe| ifindex.wrapping_add(probe) % LINK_CELLS as u32)
     }
 }
 
-/// Value of `counters`, by slot. Shared by all CPUs and added to atomically: its size does not
-/// grow with the machine, and one VIP's requests rarely arrive on two CPUs at once.
+/// Value of `counters`, by slot. All CPUs share it and add atomically: its size does not grow with the
+/// number of CPUs, and requests for one VIP rarely arrive on two CPUs at once.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Counters {
-    /// Answered.
+    /// Requests that were answered.
     pub answered: u64,
-    /// Dropped because another node owns the VIP.
+    /// Requests that were dropped because another node owns the VIP.
     pub suppressed: u64,
-    /// Dropped because the lease has lapsed.
+    /// Requests that were dropped because the lease has lapsed.
     pub refused: u64,
-    /// When the last request came, in nanoseconds of `CLOCK_BOOTTIME`.
+    /// When the last request arrived, in nanoseconds of `CLOCK_BOOTTIME`.
     pub last_request_ns: u64,
 }
 
 impl Counters {
-    /// Requests, solicitations and probes for the VIP: whatever became of them.
+    /// All ARP requests, solicitations and address probes for the VIP.
     pub const fn requests(&self) -> u64 {
         self.answered + self.suppressed + self.refused
     }
 }
 
-/// Keys of probes that are known at one time: the present one, and those that a rotation replaces.
+/// The most keys of probes at a time: the present one, and those that a rotation replaces.
 pub const PROBE_KEYS: usize = 3;
 
-/// The one value of `probes`: which probes this node answers.
+/// The only value of `probes`: which probes this node answers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Probes {
     /// This node's number.
     pub node: u64,
-    /// The keys of the tag. Probes may come under any of the first `count`, and are answered under
-    /// the one that they came under.
+    /// The keys of the tag. A probe may use any of the first `count`, and its reply uses the same.
     pub keys: [Key; PROBE_KEYS],
-    /// How many of `keys` there are.
+    /// The number of valid `keys`.
     pub count: u32,
-    /// The UDP port that probes are sent to; 0: none are answered.
+    /// The UDP port of probes; 0 if none are answered.
     pub port: u16,
     #[doc(hidden)]
     pub unused: [u8; 2],
 }
 
 impl Probes {
-    /// No probe is answered.
+    /// No probes are answered.
     pub const NONE: Self = Self {
         node: 0,
         keys: [Key([0; 2]); PROBE_KEYS],
@@ -293,8 +292,8 @@ impl Probes {
         unused: [0; 2],
     };
 
-    /// The probes that reach the node of this number at this UDP port under one of these keys;
-    /// `None` where there are more than [`PROBE_KEYS`].
+    /// Probes for the node of this number, at this UDP port and with one of these keys, are answered.
+    /// `None` if there are more than [`PROBE_KEYS`].
     pub fn new(node: u64, port: u16, keys: &[Key]) -> Option<Self> {
         let mut probes = Self {
             node,
@@ -307,17 +306,17 @@ impl Probes {
     }
 }
 
-/// The one value of `tap`.
+/// The only value of `tap`.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct Tap {
-    /// Not zero: put every frame that is handled into the ring, and its reply.
+    /// Nonzero: put every handled frame and its reply into the ring.
     pub watched: u32,
 }
 
-/// What an event tells.
+/// The kind of an event.
 #[repr(u8)]
 #[derive(
     Clone,
@@ -340,13 +339,13 @@ pub enum EventKind {
     Suppressed = 2,
     /// A request for a VIP was dropped because the lease has lapsed.
     Refused = 3,
-    /// A frame was not answered for [`Event::reason`].
+    /// A frame was not answered, for [`Event::reason`].
     Rejected = 4,
-    /// The frame is what the program sent.
+    /// The frame was sent by the program.
     Reply = 5,
     /// Another MAC claims a VIP that this node owns.
     Claimed = 6,
-    /// Another host probed whether the VIP is free (RFC 5227 §2.1.1, RFC 4862 §5.4), and was told
+    /// Another host probed whether the VIP is free (RFC 5227 §2.1.1, RFC 4862 §5.4), and got the answer
     /// that it is not.
     Probed = 7,
 }
@@ -355,17 +354,17 @@ pub enum EventKind {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Event {
-    /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+    /// The time, in nanoseconds of `CLOCK_BOOTTIME`.
     pub time_ns: u64,
-    /// The interface that the frame came in on.
+    /// The interface on which the frame arrived.
     pub ifindex: u32,
     /// The frame's length on the wire.
     pub length: u16,
     /// What happened.
     pub kind: EventKind,
-    /// Why, for [`EventKind::Rejected`]: the number of a [`Reason`](crate::respond::Reason).
+    /// For [`EventKind::Rejected`], the number of the [`Reason`](crate::respond::Reason).
     pub reason: u8,
-    /// The frame's first bytes, two by two; behind its last pair, zeros.
+    /// The frame's first bytes, copied in pairs; zeros after its last pair.
     pub frame: [u8; SNAPSHOT_BYTES],
 }
 
@@ -374,7 +373,7 @@ mod tests {
     use super::*;
     use crate::lease::{AgentLease, PeersLease};
 
-    /// Sizes are part of the layout: a change wants a new [`LAYOUT_VERSION`].
+    /// Sizes are part of the layout: a change requires a new [`LAYOUT_VERSION`].
     #[test]
     fn sizes_are_those_of_the_layout_version() {
         assert_eq!(LAYOUT_VERSION, 2);

@@ -1,48 +1,47 @@
 //! The kernel-held lease: the program answers only while it is valid.
 //!
-//! Two sides hold it, each in a map of its own, without locks: the agent (`lease`), and the peers
-//! by their probes (`peers`), for which the program writes, or the agent where a probe reached its
-//! socket. Every word is written whole and in an order that leaves none of the states in between
-//! more than what is on either side of it.
+//! It has two sides, each in its own map, without locks: the agent's (`lease`), and the peers'
+//! (`peers`), which is written for each of their probes by the program, or by the agent if the probe
+//! reached its socket. Words are written whole, in an order in which no intermediate state allows more
+//! than the state before or after.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How long after the agent's deadline the program goes on keeping the node's own kernel silent.
-/// After that, pins left by an agent that is gone for good must not harm whoever serves the node
-/// next: the program is inert. In nanoseconds.
+/// How long after the agent's deadline the program keeps the node's own kernel silent, in nanoseconds.
+/// After that the program is inert: pins of an agent that is gone for good must not harm what serves
+/// the node next.
 pub const INERT_AFTER_NS: u64 = 600 * 1_000_000_000;
 
-/// The one value of `lease`, which the agent writes, and nobody else: its side of the lease.
+/// The only value of `lease`: the agent's side, which only the agent writes.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct AgentLease {
-    /// The present life; zero before the first, and while another one is being written. Stored
-    /// first, as zero, and last; loaded before and after all else.
+    /// The present life; zero before the first, and while another one is being written. It is stored
+    /// first, as zero, and last, and loaded before and after all other fields.
     pub life: u64,
-    /// The agent is alive, or expected back, until then; nanoseconds of `CLOCK_BOOTTIME`, the
-    /// monotonic clock that goes on while the host is suspended.
+    /// Until when the agent counts as alive, in nanoseconds of `CLOCK_BOOTTIME`, the monotonic clock that
+    /// continues while the host is suspended.
     pub agent_deadline_ns: u64,
-    /// When the agent last wrote this.
+    /// When the agent last wrote this, in nanoseconds of `CLOCK_BOOTTIME`.
     pub heartbeat_ns: u64,
-    /// How long one handed-back reply extends the lease.
+    /// How long a renewal lasts, in nanoseconds after the time that is handed back.
     pub peers_lease_ns: u64,
-    /// Not zero: the agent knows of no other node. Counts the times that it has found itself alone.
+    /// Nonzero if the node is alone and needs no renewal: the number of this time alone.
     pub alone: u32,
     /// [`FLAG_RESTARTING`](crate::probe::FLAG_RESTARTING) and
     /// [`FLAG_DRAINING`](crate::probe::FLAG_DRAINING).
     pub flags: u32,
 }
 
-/// The one value of `peers`, which is written by whoever answers a probe: the peers' side of the
-/// lease.
+/// The only value of `peers`: the peers' side of the lease, written when a probe is answered.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct PeersLease {
-    /// The life that `deadline_ns` belongs to. Stored after it, loaded before it.
+    /// The life to which `deadline_ns` belongs. It is stored after, and loaded before that.
     pub life: u64,
     /// The peers' deadline, in nanoseconds of `CLOCK_BOOTTIME`.
     pub deadline_ns: u64,
@@ -68,11 +67,11 @@ pub enum Change {
 }
 
 impl PeersLease {
-    /// Hands over what is different in `next`, in the order in which it must be stored.
+    /// Passes the words that differ in `next` to `store`, in the order in which they must be stored.
     ///
-    /// What is alike is not stored, so that two CPUs that answer probes at one time do not take
-    /// back what the other has found. The worst that one can take back is a later deadline than
-    /// its own. Loneliness ends after the lease has begun, or it would be over at once.
+    /// Equal words are not stored, so that two CPUs that answer probes at the same time do not undo each
+    /// other's changes. At worst, one replaces a later deadline by its own. The time alone ends after
+    /// the lease has begun, or the lease would lapse at once.
     #[inline(always)]
     pub fn changes(&self, next: &Self, mut store: impl FnMut(Change)) {
         if next.deadline_ns != self.deadline_ns {
@@ -90,18 +89,18 @@ impl PeersLease {
     }
 }
 
-/// What the two sides of the lease come to at one moment.
+/// The state of the lease at a moment, by its two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tenure {
-    /// No peer has renewed this life yet: silent, and the first `Renew` begins the lease.
+    /// No peer has renewed this life yet: the node is silent until the first `Renew`.
     Unarmed,
-    /// What is owned is answered.
+    /// The node answers for the VIPs that it owns.
     Valid,
-    /// Silent for the rest of this life.
+    /// The node is silent for the rest of this life.
     Over,
 }
 
-/// What the lease allows at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
+/// The state of the lease at `now`, in nanoseconds of `CLOCK_BOOTTIME`.
 #[inline(always)]
 pub fn tenure(agent: &AgentLease, peers: &PeersLease, now: u64) -> Tenure {
     if agent.life == 0 || agent.life == peers.over || now >= agent.agent_deadline_ns {
@@ -117,16 +116,16 @@ pub fn tenure(agent: &AgentLease, peers: &PeersLease, now: u64) -> Tenure {
     }
 }
 
-/// Whether the node answers without being renewed.
+/// Whether the node needs no renewal.
 #[inline(always)]
 pub fn is_alone(agent: &AgentLease, peers: &PeersLease) -> bool {
     agent.alone != 0 && agent.alone != peers.company
 }
 
-/// What the program does about VIPs at one moment.
+/// What the program does about VIPs at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Answer for what is owned.
+    /// Answer for owned VIPs.
     Valid,
     /// Stay silent, and keep the node's own kernel silent.
     Lapsed,
@@ -191,7 +190,7 @@ mod tests {
         assert_eq!(standing(500, 500), Standing::Lapsed);
         assert_eq!(standing(5_000, 999), Standing::Valid);
         assert_eq!(standing(5_000, 1_000), Standing::Lapsed);
-        // What the peers think makes nobody inert.
+        // The peers' side makes no program inert.
         let late = AgentLease {
             agent_deadline_ns: u64::MAX,
             ..IN_COMPANY

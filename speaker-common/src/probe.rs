@@ -1,21 +1,21 @@
 //! Liveness probes: their wire format, their keyed tag, and what a probed node does with one.
 //!
-//! A watcher asks (`Request`), the probed node's XDP program says how it is and what time its own
-//! clock shows (`Reply`), and the watcher hands that time back (`Renew`, and its next `Request`).
-//! Only that extends the lease, and it extends it *from the time handed back*: however late,
-//! doubled or replayed it arrives, the lease ends one lease length after a moment at which the node
-//! had spoken, by the node's own clock. No counter per watcher is needed for that, and a watcher
-//! that has heard nothing for longer than the lease (plus what two clocks may differ in rate)
-//! knows that nothing it ever sent can still be keeping the node alive.
+//! A watcher sends a `Request`; the probed node's XDP program answers with its state and the time of
+//! its own clock (`Reply`); and the watcher hands that time back (`Renew`, and its next `Request`).
+//! Only that extends the lease, and it does so *from the time handed back*: even if it arrives late,
+//! duplicated or replayed, the lease ends one lease length after a moment at which the node had
+//! replied, by the node's own clock. This needs no counter per watcher. And a watcher that has heard
+//! nothing for longer than the lease, plus the drift between two clocks, knows that nothing it ever
+//! sent can still keep the lease valid.
 //!
-//! | replayed frame | what it does |
+//! | replayed frame | effect |
 //! |---|---|
-//! | `Request` | draws a reply; may end the loneliness of a node that believed itself alone |
-//! | `Reply` | nothing: a watcher takes an answer only to a request that it has just made |
-//! | `Renew` | nothing: its time is past, or belongs to another life |
+//! | `Request` | draws a reply; may end the time alone of a node that believed itself alone |
+//! | `Reply` | none: a watcher accepts a reply only to a request that it has just sent |
+//! | `Renew` | none: its time is past, or belongs to another life |
 //!
-//! A *life* is the span in which a node holds its lease without interruption. A lapsed lease is
-//! never extended: the life is over, and only the agent can begin another, under a new number.
+//! A *life* is a period in which a node holds its lease without interruption. A lapsed lease is never
+//! extended: the life is over, and only the agent can begin another, with a new number.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
@@ -25,66 +25,66 @@ use crate::{
     lease::{Change, is_alone},
 };
 
-/// Bytes of a probe: the whole UDP payload, whatever its kind, so that a request becomes its
-/// reply in place.
+/// The length of a probe in bytes: the whole UDP payload, the same for each kind, so that a request
+/// becomes its reply in place.
 pub const LENGTH: usize = 64;
 
-/// What every probe begins with: a name, and the version of this layout. Then, in the same word,
-/// kind and flags.
+/// The beginning of every probe: a name and the version of this layout. Kind and flags follow in the
+/// same word.
 const MAGIC: [u8; 3] = *b"SP\x01";
 
-/// A probe's bytes as words, in the order of memory, as a frame holds them.
+/// A probe's bytes as words in memory order, as in a frame.
 pub type Words = [u64; LENGTH / size_of::<u64>()];
 
-/// Words before the tag.
+/// The number of words before the tag.
 const BODY: usize = 7;
 
 /// The step of the exchange.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// How are you? With [`FLAG_RENEWS`] it hands the time of the last reply back once more, in
-    /// case the `Renew` was lost.
+    /// Asks for the node's state. With [`FLAG_RENEWS`] it hands the time of the last reply back once
+    /// more, in case the `Renew` was lost.
     Request = 1,
-    /// What the probed node says.
+    /// The probed node's state and time.
     Reply = 2,
-    /// Hands the time of a reply back, and extends the lease from it. Draws no reply.
+    /// Hands the time of a reply back, which extends the lease from that time. It has no reply.
     Renew = 3,
 }
 
-/// As a target: whoever is there.
+/// As a target: any node that receives it.
 pub const ANYBODY: u64 = 0;
 
-/// Of a request: the sender holds this life to be over, which ends it if the node believed itself
+/// In a request: the sender holds this life to be over, which ends it if the node believed itself
 /// alone.
 pub const FLAG_OVER: u32 = 1;
-/// Of a request: the sender will renew the lease when it is answered.
+/// In a request: the sender will renew the lease once it gets the reply.
 pub const FLAG_RENEWS: u32 = 1 << 6;
-/// Of a reply: the lease stands, and what the node owns is answered.
+/// In a reply: the lease is valid, and the node answers for the VIPs that it owns.
 pub const FLAG_VALID: u32 = 1 << 1;
-/// Of a reply: this life is over and will never answer again.
+/// In a reply: this life is over and will never answer again.
 pub const FLAG_LAPSED: u32 = 1 << 2;
-/// Of a reply: the node answers without being renewed, since it knows of nobody else.
+/// In a reply: the node is alone, and answers without renewals.
 pub const FLAG_ALONE: u32 = 1 << 3;
-/// Of a reply: the agent announced that it restarts; it claims and renews nothing until it is back.
+/// In a reply: the agent has announced that it restarts. It claims and renews nothing until it is back.
 pub const FLAG_RESTARTING: u32 = 1 << 4;
-/// Of a reply: the node is handing over what it owns and takes nothing.
+/// In a reply: the node hands its VIPs over and takes none.
 pub const FLAG_DRAINING: u32 = 1 << 5;
 
-/// A probe. On the wire: little-endian words in the order of the fields, then the tag.
+/// A probe. On the wire: the fields in this order as little-endian words, then the tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Which step this is.
+    /// The step of the exchange.
     pub kind: Kind,
     /// `FLAG_*`.
     pub flags: u32,
-    /// Who asks: the node's number (the first eight bytes of its name's SHA-256).
+    /// The number of the node that probes: the first eight bytes of its name's SHA-256.
     pub watcher: u64,
-    /// Who is asked, or [`ANYBODY`].
+    /// The number of the probed node, or [`ANYBODY`].
     pub target: u64,
-    /// Chosen by the watcher, repeated in the reply.
+    /// A number chosen by the watcher, and repeated in the reply.
     pub sequence: u64,
-    /// The life of the target that this is about.
+    /// The target's life that the probe is about.
     pub life: u64,
     /// The target's clock at its last reply, in nanoseconds of `CLOCK_BOOTTIME`; zero if there is
     /// none.
@@ -96,7 +96,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The probe's bytes with their tag.
+    /// The bytes of the probe, with their tag.
     #[inline(always)]
     pub fn seal(&self, key: &Key) -> [u8; LENGTH] {
         let mut words = [0; LENGTH / size_of::<u64>()];
@@ -104,7 +104,7 @@ impl Probe {
         transmute!(words)
     }
 
-    /// The probe in these bytes, if the tag is by this key and the layout is this version's.
+    /// Reads a probe, if its tag was made with this key and it has this layout.
     #[inline(always)]
     pub fn open(bytes: &[u8; LENGTH], key: &Key) -> Option<Self> {
         let words = transmute!(*bytes);
@@ -128,7 +128,7 @@ impl Probe {
         words[BODY] = tag(key, words).to_le();
     }
 
-    /// The probe in words whose tag is right, if the layout is this version's.
+    /// Reads a probe with a verified tag, if it has this layout.
     #[inline(always)]
     fn read(words: &Words) -> Option<Self> {
         let [m0, m1, version, kind, f0, f1, f2, f3] = words[0].to_ne_bytes();
@@ -155,7 +155,7 @@ impl Probe {
         })
     }
 
-    /// Whether it asks the node of this number, or whoever is there, for something.
+    /// Whether it is a request or renewal for the node of this number, or for any node.
     #[inline(always)]
     fn asks(&self, node: u64) -> bool {
         self.kind != Kind::Reply
@@ -164,22 +164,22 @@ impl Probe {
     }
 }
 
-/// A key of the tag: two little-endian words.
+/// A key of the tag, as two little-endian words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Key(pub [u64; 2]);
 
-/// What becomes of an authentic probe.
+/// The outcome of an authentic probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The peers' side of the lease from now on: to be stored before the reply leaves.
+    /// The new peers' side of the lease, to be stored before the reply is sent.
     pub peers: PeersLease,
-    /// What to send back to where the probe came from.
+    /// The reply to send back to the source of the probe.
     pub reply: Option<Probe>,
 }
 
-/// Judges an authentic probe that reached the node of this number.
+/// Answers an authentic probe that reached the node of this number.
 #[inline(always)]
 pub fn answer(
     probe: &Probe,
@@ -189,7 +189,7 @@ pub fn answer(
     now: u64,
 ) -> Outcome {
     let mut peers = *peers;
-    // Without a life there is nothing to say.
+    // Before the first life, and between two, there is nothing to answer.
     if !probe.asks(node) || agent.life == 0 {
         return Outcome { peers, reply: None };
     }
@@ -206,15 +206,15 @@ pub fn answer(
             if ours && probe.flags & FLAG_RENEWS != 0 {
                 renew(agent, &mut peers, probe.time_ns, now);
             }
-            // In company it is for the members to settle: the sender may be the one cut off.
+            // If the node is not alone, its members settle that: the sender may be the one cut off.
             if ours && probe.flags & FLAG_OVER != 0 && agent.alone != 0 {
                 peers.over = agent.life;
             }
             if probe.flags & (FLAG_OVER | FLAG_RENEWS) != 0 {
-                end_loneliness(agent, &mut peers, now);
+                end_time_alone(agent, &mut peers, now);
             }
             let tenure = tenure(agent, &peers, now);
-            // Said once, it must stay true: whoever reads it takes this node's VIPs over.
+            // Once sent, this must stay true: nodes that receive it take this node's VIPs over.
             if tenure == Tenure::Over {
                 peers.over = agent.life;
             }
@@ -246,21 +246,21 @@ pub fn answer(
     }
 }
 
-/// What becomes of what came to the port of probes, a probe's length of it.
+/// The outcome of a datagram of a probe's length at the port of probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// None of the keys gives its tag, or it has another version's layout.
+    /// No key makes its tag, or it has another layout.
     Foreign,
-    /// An authentic probe that is not for the program: a reply, or for another node.
+    /// It is authentic, but not for the program: a reply, or for another node.
     Passed,
     /// It needs no reply.
     Renewed,
-    /// Its words are the reply's now.
+    /// Its words have been replaced by the reply.
     Answered,
 }
 
-/// Judges what came to the port of probes, hands over what becomes of the peers' side of the lease,
-/// to be stored at once, and puts the reply in the place of the request.
+/// Judges a datagram at the port of probes: passes changes of the peers' side of the lease to `store`,
+/// to be stored at once, and replaces the request by the reply.
 #[inline(always)]
 pub fn judge(
     words: &mut Words,
@@ -288,7 +288,7 @@ pub fn judge(
     }
 }
 
-/// The key that the tag is by.
+/// The key that made the tag.
 #[inline(always)]
 fn find_key(words: &Words, probes: &Probes) -> Option<Key> {
     let mut at = 0;
@@ -302,10 +302,10 @@ fn find_key(words: &Words, probes: &Probes) -> Option<Key> {
     None
 }
 
-/// Somebody is there. While the node was alone its lease needed no renewal, so that it was not
-/// renewed does not end its life: it falls silent until the sender's `Renew`.
+/// Ends the time alone, since there is another node. A node that was alone needed no renewals, so their
+/// absence does not end its life: it is silent until the sender's `Renew`.
 #[inline(always)]
-fn end_loneliness(agent: &AgentLease, peers: &mut PeersLease, now: u64) {
+fn end_time_alone(agent: &AgentLease, peers: &mut PeersLease, now: u64) {
     if is_alone(agent, peers)
         && tenure(agent, peers, now) == Tenure::Valid
         && now >= peers.deadline_ns
@@ -348,7 +348,7 @@ fn is_tagged(words: &Words, key: &Key) -> bool {
     tag(key, words) == u64::from_le(words[BODY])
 }
 
-// Once in the program, not once for each use.
+// Not inlined, so that the program contains it once.
 #[inline(never)]
 fn tag(key: &Key, words: &Words) -> u64 {
     let mut v = begin(key);
@@ -360,8 +360,7 @@ fn tag(key: &Key, words: &Words) -> u64 {
     finish(v, BODY)
 }
 
-/// SipHash-2-4 of whole words (Aumasson and Bernstein, 2012): the message is their little-endian
-/// bytes.
+/// SipHash-2-4 (Aumasson and Bernstein, 2012) of the little-endian bytes of these words.
 #[inline(always)]
 pub fn siphash<const N: usize>(key: &Key, words: &[u64; N]) -> u64 {
     let mut v = begin(key);
@@ -384,7 +383,7 @@ fn begin(key: &Key) -> [u64; 4] {
 
 #[inline(always)]
 fn finish(mut v: [u64; 4], words: usize) -> u64 {
-    // The last word holds the length and the bytes left over, of which there are none.
+    // The last word holds the length. There are no remaining bytes.
     absorb(&mut v, ((8 * words) as u64) << 56);
     v[2] ^= 0xff;
     round(&mut v);

@@ -27,8 +27,8 @@ pub(super) fn handle(
     if !request && arp.head != REPLY {
         return Err(malformed(arp.head));
     }
-    // An announcement is a request in form only (RFC 5227 §3): it asks nothing, and the node's
-    // own kernel needs it.
+    // An announcement is a request in form only (RFC 5227 §3). It needs no answer, and the node's own
+    // kernel has to see it.
     let asks = request && arp.tpa != arp.spa && listed(node, arp.tpa);
     let claims = listed(node, arp.spa);
     if !asks && !claims {
@@ -49,14 +49,14 @@ pub(super) fn handle(
         asked = Asked::of(vip, node);
         slot = vip.slot;
     }
-    // The silence comes before the claim: whatever the sender says of itself, the node's own
-    // kernel must not answer it for a VIP that is another node's.
+    // Suppression comes before claims: whatever the sender claims, the node's own kernel must not
+    // answer for a VIP of another node.
     match asked {
         Asked::Suppressed => return Ok(silence(frame, node, slot, EventKind::Suppressed)),
         Asked::Refused => return Ok(silence(frame, node, slot, EventKind::Refused)),
         Asked::NotOurs | Asked::Answer => {}
     }
-    // RFC 5227 §2.4: a sender address that is ours, with a hardware address that is not.
+    // RFC 5227 §2.4: the sender address is ours, but the hardware address is not.
     if claims
         && arp.sha != arrival.local
         && let Some(vip) = vip(arp.spa)
@@ -67,8 +67,7 @@ pub(super) fn handle(
     if asked == Asked::NotOurs {
         return Ok(Verdict::Pass);
     }
-    // The reply goes back to where the request came from, whatever the message says of its
-    // sender.
+    // The reply goes to the Ethernet source of the request, whatever sender the message names.
     if arp.sha != arrival.sender {
         node.count_reason(Reason::SenderDiffers);
     }
@@ -84,7 +83,7 @@ fn listed(tables: &impl Tables, address: u32) -> bool {
     tables.listed(FilterBit::v4(&address.to_ne_bytes()))
 }
 
-/// What is wrong with a message that is neither a request nor a reply.
+/// Why a message is neither a request nor a reply.
 #[inline(always)]
 fn malformed(head: u64) -> Reason {
     let [format @ .., _, _] = head.to_ne_bytes();

@@ -10,14 +10,14 @@ use crate::{
     },
 };
 
-/// Where an untagged frame has its EtherType.
+/// The offset of the EtherType in an untagged frame, in bytes.
 const ETHER_TYPE: usize = size_of::<Stations>();
 const UNTAGGED: usize = ETHER_TYPE + size_of::<u16>();
 const ONE_TAG: usize = UNTAGGED + size_of::<Tag>();
 const TWO_TAGS: usize = ONE_TAG + size_of::<Tag>();
 
-/// The EtherType behind the tags, where its payload begins, and the tags: none, one of 802.1Q, or
-/// one of 802.1Q within one of 802.1ad.
+/// The EtherType after the tags, the offset of its payload, and the tags: none, one 802.1Q tag, or an
+/// 802.1ad tag and an 802.1Q tag.
 #[inline(always)]
 pub fn payload(frame: &impl Frame) -> Option<(u16, usize, Vlan)> {
     let outer = frame.load(ETHER_TYPE)?;
@@ -46,10 +46,10 @@ pub fn payload(frame: &impl Frame) -> Option<(u16, usize, Vlan)> {
     }
 }
 
-/// Where a frame came in and who sent it.
+/// Where a frame arrived, and who sent it.
 #[derive(Clone, Copy)]
 pub(super) struct Arrival {
-    /// The port of the link that it came in on.
+    /// The port of the link on which it arrived.
     pub(super) port: u32,
     /// The MAC of that link.
     pub(super) local: Station,
@@ -58,8 +58,8 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// Of a frame that this host may answer: sent to it by one host, or to the groups that
-    /// `to_group` allows.
+    /// Reads these of a frame that this host may answer: it is sent by one host, and to this host or a
+    /// group that `to_group` allows.
     #[inline(always)]
     pub(super) fn of(
         frame: &impl Frame,
@@ -67,7 +67,7 @@ impl Arrival {
         to_group: impl Fn(Station) -> bool,
     ) -> Result<Self, Reason> {
         let link = tables.link().ok_or(Reason::UnknownLink)?;
-        // Unreachable: an EtherType was read behind them.
+        // Unreachable: the EtherType after them has been read.
         let stations = frame.load::<Stations>(0).ok_or(Reason::OtherHost)?;
         let local = Station::new(link.mac);
         if stations.destination != local && !to_group(stations.destination) {

@@ -1,12 +1,12 @@
 //! What the program does with a frame.
 //!
-//! [`handle`] is the whole program but for the maps: it looks up, judges, turns the request into
-//! the reply in place, and writes down what it did. It holds no state; every rule cites its
-//! source, and is a test by name.
+//! [`handle`] is the whole program except for the maps: it looks up, decides, turns the request into
+//! the reply in place, and records what it did. It holds no state. Every rule cites its source, and has
+//! a test of its name.
 //!
-//! Each way through it ends where its verdict is found. Verdicts that were gathered in a value
-//! first, and acted on later, would make the compiler spill fields that not every verdict has,
-//! which the kernel's verifier refuses.
+//! Each path acts as soon as its verdict is known. If verdicts were collected in a value and acted on
+//! later, the compiler would spill fields that not every verdict has, which the kernel's verifier
+//! refuses.
 
 mod arp;
 mod ethernet;
@@ -25,56 +25,56 @@ use crate::{
     wire::ether_type,
 };
 
-/// Options read of a solicitation, in units of eight bytes.
+/// The most options that are read, in units of eight bytes.
 pub const MAX_OPTION_UNITS: u16 = 16;
-/// Extension headers followed in search of a message.
+/// The most extension headers that are followed to find a message.
 const MAX_EXTENSIONS: usize = 4;
 
 /// What the program knows when a frame arrives.
 pub trait Tables {
-    /// The link that it came in on.
+    /// The link on which it arrived.
     fn link(&self) -> Option<Link>;
-    /// Whether an address with this bit may have an entry.
+    /// Whether an address with this filter bit may have an entry.
     fn listed(&self, bit: FilterBit) -> bool;
     /// The entry of an IPv4 VIP.
     fn vip_v4(&self, key: &VipKeyV4) -> Option<Vip>;
     /// The entry of an IPv6 VIP.
     fn vip_v6(&self, key: &VipKeyV6) -> Option<Vip>;
-    /// What the lease allows now.
+    /// The state of the lease now.
     fn standing(&self) -> Standing;
-    /// The UDP port of liveness probes; 0 where none are answered.
+    /// The UDP port of liveness probes; 0 if none are answered.
     fn probe_port(&self) -> u16;
-    /// [Judges](crate::probe::judge) what came there, a payload that begins at `at`; takes down what
-    /// it changes, and puts the answer in its place. `None` where the frame ends before it does.
+    /// [Judges](crate::probe::judge) the payload at offset `at`, stores the changes of the lease, and
+    /// replaces the payload by the reply. `None` if the frame is too short.
     fn judge(&self, frame: &mut impl Frame, at: usize) -> Option<Judgement>;
 }
 
-/// Where the program writes down what it did.
+/// Where the program records what it did.
 pub trait Records {
-    /// Whether somebody watches every frame that is handled.
+    /// Whether a watcher wants every handled frame.
     fn watched(&self) -> bool;
-    /// Counts a request for the VIP of a slot, and what became of it.
+    /// Counts a request for the VIP of a slot, by its outcome.
     fn count(&self, slot: u32, kind: EventKind);
     /// Counts a reason.
     fn count_reason(&self, reason: Reason);
-    /// Puts an event into the ring, with the frame as it is now.
+    /// Puts an event with the present frame into the ring.
     fn tell(&self, frame: &impl Frame, kind: EventKind, reason: u8);
-    /// Says, in a traced build, what was found.
+    /// Logs the decision in a traced build.
     fn trace(&self, kind: EventKind, reason: u8);
 }
 
-/// What becomes of a frame.
+/// What happens to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Goes on to the node's own kernel.
+    /// It goes on to the node's own kernel.
     Pass,
-    /// Ends here.
+    /// It is dropped.
     Drop,
-    /// Goes back out of the link that it came in on.
+    /// It is sent from the link on which it arrived.
     Transmit,
 }
 
-/// Handles one frame. Most frames are none of ours, and are let go on their EtherType.
+/// Handles one frame. Most frames do not concern VIPs, and are passed on because of their EtherType.
 #[inline(always)]
 pub fn handle(frame: &mut impl Frame, node: &(impl Tables + Records)) -> Verdict {
     let Some((ether_type, payload, vlan)) = ethernet::payload(frame) else {
@@ -89,16 +89,16 @@ pub fn handle(frame: &mut impl Frame, node: &(impl Tables + Records)) -> Verdict
     handled.unwrap_or_else(|reason| reject(frame, node, reason))
 }
 
-/// What a VIP's entry and the lease say together of a request for it.
+/// What to do with a request, by the VIP's entry and the lease.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    /// None of ours, or of a time long past.
+    /// It has no entry, or the program is inert.
     NotOurs,
-    /// Owned, and to be answered.
+    /// The VIP is owned, and to be answered.
     Answer,
-    /// Another node's: the node's own kernel must not answer either.
+    /// Another node owns the VIP: the node's own kernel must not answer either.
     Suppressed,
-    /// Owned, but the lease has lapsed: as above.
+    /// The VIP is owned, but the lease has lapsed: the node's own kernel must not answer either.
     Refused,
 }
 
@@ -114,7 +114,7 @@ impl Asked {
     }
 }
 
-/// Leaves a frame that looked like a request to the node's own kernel.
+/// Passes a frame that looked like a request to the node's own kernel.
 #[inline(always)]
 fn reject(frame: &impl Frame, node: &impl Records, reason: Reason) -> Verdict {
     tell_watcher(frame, node, EventKind::Rejected, reason as u8);
@@ -130,7 +130,7 @@ fn silence(frame: &impl Frame, node: &impl Records, slot: u32, kind: EventKind) 
     Verdict::Drop
 }
 
-/// Tells the agent of another MAC that says that a VIP of ours is its own.
+/// Reports that another MAC claims a VIP of this node.
 #[inline(always)]
 fn claimed(frame: &impl Frame, node: &impl Records) -> Verdict {
     node.trace(EventKind::Claimed, 0);
@@ -138,8 +138,8 @@ fn claimed(frame: &impl Frame, node: &impl Records) -> Verdict {
     Verdict::Pass
 }
 
-/// Sends the request back as the reply that `write` makes of it. `write` leaves the frame as it
-/// is where there is no room for the reply.
+/// Sends the request back as the reply that `write` makes of it. If there is no room for the reply,
+/// `write` leaves the frame unchanged.
 #[inline(always)]
 fn answer<F: Frame>(
     frame: &mut F,

@@ -1,4 +1,4 @@
-//! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4), and what else comes in IPv6 packets.
+//! Neighbor Discovery (RFC 4861 §7, RFC 4862 §5.4), and other IPv6 packets.
 
 use super::{
     Asked, MAX_EXTENSIONS, MAX_OPTION_UNITS, Reason, Records, Tables, Verdict, answer, claimed,
@@ -48,7 +48,7 @@ pub(super) fn handle(
     }
 }
 
-/// Whether extension headers are followed by a solicitation or advertisement.
+/// Whether a solicitation or advertisement follows after extension headers.
 #[inline(always)]
 fn hides_nd(frame: &impl Frame, mut next_header: u8, mut at: usize) -> bool {
     const HOP_BY_HOP: u8 = 0;
@@ -63,9 +63,9 @@ fn hides_nd(frame: &impl Frame, mut next_header: u8, mut at: usize) -> bool {
             return false;
         };
         at += 8;
-        // RFC 8200 §4.5: a fragment header has no length, and what follows it is no header unless
-        // its offset, all but the last three bits, is zero. §4.3: the others have a length in
-        // units of eight bytes, not counting the first.
+        // RFC 8200 §4.5: a fragment header has no length, and a header follows it only if its offset,
+        // all but the last three bits, is zero. §4.3: other headers have a length in units of eight
+        // bytes, not counting the first.
         if next_header == FRAGMENT {
             if u16::from_be_bytes(offset) & !0b111 != 0 {
                 return false;
@@ -97,7 +97,7 @@ fn handle_message(
         return Ok(Verdict::Pass);
     }
 
-    // RFC 8200 §3, and RFC 4861 §7.1.1 and §7.1.2, the parts that cost nothing.
+    // RFC 8200 §3, and RFC 4861 §7.1.1 and §7.1.2: the cheap checks.
     let [class, _, _, _, l0, l1, _, hop_limit] = ip.head;
     let [kind, code, ..] = message.head;
     if class >> 4 != 6 {
@@ -154,14 +154,14 @@ fn handle_message(
         });
     }
     let probe = received.source == Ipv6Address::UNSPECIFIED;
-    // RFC 4861 §7.1.1: an unspecified source has no link-layer address, and asks a
-    // solicited-node group.
+    // RFC 4861 §7.1.1: with an unspecified source there is no source link-layer address option, and the
+    // destination is a solicited-node group.
     if received.source.is_multicast()
         || probe && (link_layer.is_some() || !received.destination.is_solicited_node())
     {
         return Err(Reason::NdSource);
     }
-    // Only a host that holds the address itself asks for it from it.
+    // Only a host that has the address itself sends from it.
     if received.source == received.target && arrival.sender != arrival.local {
         return Ok(claimed(frame, node));
     }
@@ -174,22 +174,22 @@ fn handle_message(
     }))
 }
 
-/// A message whose options and checksum are still to be read.
+/// A message whose options and checksum are yet to be read.
 struct Received {
     source: Ipv6Address,
     destination: Ipv6Address,
     target: Ipv6Address,
-    /// Over everything before the options.
+    /// The checksum over everything before the options.
     sum: Sum,
     options_at: usize,
-    /// In bytes.
+    /// The length of the options in bytes.
     options: u16,
 }
 
 impl Received {
     #[inline(always)]
     fn load(frame: &impl Frame, payload: usize, options: u16) -> Result<Self, Reason> {
-        // Unreachable: it was read before.
+        // Unreachable: it has been read before.
         let NdPacket { ip, message } = frame.load(payload).ok_or(Reason::NdLength)?;
         let Ipv6 {
             source,
@@ -208,8 +208,7 @@ impl Received {
         })
     }
 
-    /// The link-layer address in an option of this kind, once the options and the checksum have
-    /// been found right.
+    /// The link-layer address in an option of this kind, after a check of the options and the checksum.
     #[inline(always)]
     fn link_layer(&self, frame: &impl Frame, wanted: u8) -> Result<Option<Station>, Reason> {
         if !self.options.is_multiple_of(8) {
@@ -221,7 +220,7 @@ impl Received {
         }
         let mut sum = self.sum;
         let mut found = None;
-        // Units until the next option begins.
+        // The number of units until the next option.
         let mut left = 0;
         for unit in 0..MAX_OPTION_UNITS {
             if unit == units {
@@ -257,10 +256,11 @@ impl Received {
     }
 }
 
-/// RFC 4861 §7.2.4: the advertisement names the VIP's MAC, overrides what the asker holds, and
-/// goes to all nodes where the asker has no address yet. Its source is the VIP.
+/// RFC 4861 §7.2.4: the advertisement contains the VIP's MAC and overrides the asker's entry. If the
+/// asker has no address yet, it goes to all nodes. Its source is the VIP.
 ///
-/// `parties` is the sum over its source, its target and the asker, of the verified request.
+/// `parties` is the sum over the reply's source and target and the asker's address, as verified in the
+/// request.
 #[inline(always)]
 fn write(
     frame: &mut impl Frame,

@@ -1,8 +1,7 @@
 //! Liveness probes: UDP datagrams to the port of probes.
 //!
-//! Every packet of the node that is UDP gets this far: what costs least, and sorts most out, comes
-//! first. A probe is answered whatever the node owns and whatever its lease allows: that is what
-//! it asks for.
+//! Every UDP packet of the node gets here, so the checks that are cheap and exclude most come first. A
+//! probe is answered whatever the node owns and whatever the state of its lease, for which it asks.
 
 use zerocopy::transmute;
 
@@ -17,7 +16,7 @@ use crate::{
     },
 };
 
-/// Bytes of the datagram.
+/// The length of the datagram in bytes.
 const DATAGRAM: u16 = (size_of::<Udp>() + LENGTH) as u16;
 /// Time to live and hop limit of a reply (RFC 1340).
 const TTL: u8 = 64;
@@ -29,12 +28,12 @@ pub(super) fn handle_v4(
     node: &(impl Tables + Records),
 ) -> Verdict {
     const TOTAL: [u8; 2] = (size_of::<Ipv4>() as u16 + DATAGRAM).to_be_bytes();
-    /// All but the flag "do not fragment".
+    /// All bits but the flag "do not fragment".
     const FRAGMENT: u16 = 0xbfff;
     const DO_NOT_FRAGMENT: u8 = 0x40;
-    /// Version 4, five words of header: no options.
+    /// Version 4, and a header of five words without options.
     const VERSION: u8 = 0x45;
-    /// The type of service without the two bits of congestion notification (RFC 3168 §5).
+    /// The type of service without the two ECN bits (RFC 3168 §5).
     const SERVICE: u8 = 0xfc;
 
     match frame.load::<[u8; 10]>(payload) {
@@ -102,7 +101,7 @@ pub(super) fn handle_v6(
         frame.store(
             payload,
             Ipv6 {
-                // The traffic class without its last two bits, as of IPv4, and no flow label.
+                // The traffic class without the ECN bits, and no flow label.
                 head: [class, flow & 0xc0, 0, 0, l0, l1, UDP, TTL],
                 source: ip.destination,
                 destination: ip.source,
@@ -111,11 +110,11 @@ pub(super) fn handle_v6(
     })
 }
 
-/// What holds of either family. `at` is where the UDP header is, `parties` the sum over the
+/// The part that both families share. `at` is the offset of the UDP header, `parties` the sum over the
 /// addresses, and `turn` writes the reply's IP header.
 ///
-/// The request's UDP checksum is not looked at: on a virtual link it may be left for hardware that
-/// is not there. The keyed tag covers the payload, and the addresses are only sent back to.
+/// The request's UDP checksum is not verified: on a virtual link it may be incomplete, left to hardware
+/// that does not exist. The keyed tag protects the payload, and the addresses only receive the reply.
 #[inline(always)]
 fn handle<F: Frame>(
     frame: &mut F,
@@ -154,7 +153,7 @@ fn handle<F: Frame>(
         destination: arrival.sender,
         source: arrival.local,
     };
-    // Nothing fails any more: all of it has been read.
+    // None of this can fail: all of it has been read.
     let written = frame
         .store(0, stations)
         .and_then(|()| turn(frame))
@@ -189,7 +188,7 @@ fn payload_sum(frame: &impl Frame, at: usize) -> Option<Sum> {
     Some(sum)
 }
 
-/// RFC 768: a checksum of zero is sent as its complement; zero would mean that there is none.
+/// RFC 768: a checksum of zero is sent as all ones, because zero means that there is no checksum.
 #[inline(always)]
 fn checksum(sum: Sum) -> u16 {
     match u16::from_ne_bytes(sum.finish()) {

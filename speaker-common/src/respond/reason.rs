@@ -1,9 +1,9 @@
-//! Why a frame was not answered, and what else is counted: the index into the `reasons` map.
+//! The reasons for which frames are counted: the index of the `reasons` map.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
-        /// Why a frame that looked like a request was left to the node's own kernel, or what else
-        /// is worth counting. The number is the index into the `reasons` map.
+        /// Why a frame that looked like a request was passed to the node's own kernel, or another
+        /// reason to count it. The number is the index in the `reasons` map.
         #[repr(u8)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
@@ -11,10 +11,10 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// All reasons, in the order of their numbers.
+            /// All reasons in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            /// A short text for people, and the label of the metric.
+            /// A short text for people, and the label in the metric.
             pub const fn text(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)+
@@ -25,9 +25,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The frame came in on a link that the agent has not (or no longer) entered.
+    /// The frame arrived on a link that is not in `links`.
     UnknownLink = "unknown-link",
-    /// Unicast to another host's MAC: seen through promiscuous mode.
+    /// Sent to another host's MAC, and seen through promiscuous mode.
     OtherHost = "other-host",
     /// The Ethernet source is a group address (IEEE 802.3 §3.2.3 forbids it).
     GroupSource = "group-source",
@@ -50,12 +50,12 @@ reasons! {
     /// An option of length zero, one that runs past the end, or a link-layer address that is not
     /// six bytes long.
     NdOption = "nd-option",
-    /// The target is a group.
+    /// The target is a multicast address.
     NdTarget = "nd-target",
-    /// The source is a group, or unspecified with a source link-layer address option or with a
-    /// destination other than a solicited-node group.
+    /// The source is a multicast address; or it is unspecified, and there is a source link-layer address
+    /// option, or the destination is no solicited-node group.
     NdSource = "nd-source",
-    /// Extension headers before ICMPv6: left to the kernel.
+    /// Extension headers before ICMPv6, left to the kernel.
     NdExtension = "nd-extension-header",
     /// The checksum is wrong.
     NdChecksum = "nd-checksum",
@@ -66,12 +66,12 @@ reasons! {
     SenderDiffers = "sender-differs",
     /// A liveness probe, answered.
     ProbeAnswered = "probe-answered",
-    /// A liveness probe that hands a time back and wants no answer.
+    /// A liveness probe that hands a time back, and has no reply.
     ProbeRenewed = "probe-renewed",
-    /// At the port of probes and as long as one, but with a tag that none of the keys gives: another
-    /// cluster's, or no probe. Left to the agent's socket.
+    /// A datagram at the port of probes and of their length, with a tag that no key makes: another
+    /// cluster's probe, or none. Left to the agent's socket.
     ProbeForeign = "probe-foreign",
-    /// The event ring was full: an event was lost.
+    /// An event was lost because the ring was full.
     EventLost = "event-lost",
 }
 

@@ -6,21 +6,20 @@ use super::{UDP, nd};
 
 /// A ones' complement sum in progress, over bytes in network order.
 ///
-/// The words are added as they lie in memory, two at a time: the sum is the same in either byte
-/// order but for the order of its own bytes (RFC 1071 §2 B), and the carries of the upper half
-/// are folded in at the end (§2 C).
+/// Words are added in memory order, two at a time: in either byte order the sum is the same except for
+/// the order of its own bytes (RFC 1071 §2 B), and the carries of the upper half are folded in at the
+/// end (§2 C).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// Starts with the part of the pseudo-header that is not an address, for an ICMPv6 message of
-    /// `length` bytes.
+    /// The sum over the pseudo-header, without addresses, of an ICMPv6 message of `length` bytes.
     #[inline(always)]
     pub const fn icmpv6(length: u16) -> Self {
         Self::pseudo_header(nd::NEXT_HEADER, length)
     }
 
-    /// The same for a UDP datagram over IPv4 or IPv6.
+    /// The sum over the pseudo-header, without addresses, of a UDP datagram over IPv4 or IPv6.
     #[inline(always)]
     pub const fn udp(length: u16) -> Self {
         Self::pseudo_header(UDP, length)
@@ -31,7 +30,7 @@ impl Sum {
         Self(length.to_be() as u64 + (next_header as u16).to_be() as u64)
     }
 
-    /// The sum of `bytes` alone, a multiple of four of them.
+    /// The sum over `bytes`, whose number is a multiple of four.
     #[inline(always)]
     pub const fn of<const N: usize>(bytes: &[u8; N]) -> Self {
         const { assert!(N.is_multiple_of(4), "the sum is over 32-bit words") };
@@ -45,11 +44,11 @@ impl Sum {
         Self(sum)
     }
 
-    /// The checksum to send, in network order. Summing what arrived, checksum included, gives
-    /// zero where it is right.
+    /// The checksum to send, in network order. Of a received message, including its checksum, it is zero
+    /// if the checksum is correct.
     #[inline(always)]
     pub const fn finish(self) -> [u8; 2] {
-        // A message has fewer than 2^14 words of 2^32 each: three folds leave no carry.
+        // A message has fewer than 2^14 words of less than 2^32: three folds leave no carry.
         let folded = (self.0 & 0xffff) + (self.0 >> 16 & 0xffff) + (self.0 >> 32);
         let folded = (folded & 0xffff) + (folded >> 16);
         let folded = (folded & 0xffff) + (folded >> 16);

@@ -1,4 +1,4 @@
-//! Wire formats that `network-types` does not know, and the constants of those it does.
+//! Wire formats that `network-types` lacks, and constants of those that it has.
 
 pub mod checksum;
 pub mod nd;
@@ -10,7 +10,7 @@ pub type Mac = [u8; 6];
 /// The Ethernet broadcast address.
 pub const BROADCAST: Mac = [0xff; 6];
 
-/// EtherTypes as they lie in memory (IEEE 802 numbers, big endian).
+/// EtherTypes in memory order (IEEE 802 numbers, big-endian).
 pub mod ether_type {
     /// ARP (RFC 826).
     pub const ARP: u16 = 0x0806_u16.to_be();
@@ -26,17 +26,17 @@ pub mod ether_type {
 
 /// ARP for IPv4 over Ethernet (RFC 826).
 pub mod arp {
-    /// What a request begins with: hardware type 1, protocol type 0x0800, address lengths 6 and 4,
+    /// The beginning of a request: hardware type 1, protocol type 0x0800, address lengths 6 and 4,
     /// operation 1.
     pub const HEAD_REQUEST: [u8; 8] = [0, 1, 0x08, 0x00, 6, 4, 0, 1];
-    /// What a reply begins with: the same with operation 2.
+    /// The beginning of a reply: the same with operation 2.
     pub const HEAD_REPLY: [u8; 8] = [0, 1, 0x08, 0x00, 6, 4, 0, 2];
 }
 
 /// IPv4 protocol and IPv6 next header: UDP.
 pub const UDP: u8 = 17;
 
-/// Whether frames to this address go to more than one host (the group bit, IEEE 802).
+/// Whether this is a group address (IEEE 802).
 pub const fn is_group(mac: &Mac) -> bool {
     mac[0] & 1 != 0
 }

@@ -8,7 +8,7 @@ use super::{Mac, checksum::Sum};
 pub const SOLICITATION: u8 = 135;
 /// ICMPv6 type of a Neighbor Advertisement (NA).
 pub const ADVERTISEMENT: u8 = 136;
-/// The hop limit of every valid ND message: it has crossed no router (RFC 4861 §7.1).
+/// The hop limit of every valid ND message, which shows that it has crossed no router (RFC 4861 §7.1).
 pub const HOP_LIMIT: u8 = 255;
 /// IPv6 next header: ICMPv6.
 pub const NEXT_HEADER: u8 = 58;
@@ -21,7 +21,7 @@ pub const OPTION_TARGET: u8 = 2;
 pub const FLAG_ROUTER: u8 = 0x80;
 /// NA flag S: an answer to a solicitation.
 pub const FLAG_SOLICITED: u8 = 0x40;
-/// NA flag O: replaces the link-layer address that the receiver holds.
+/// NA flag O: overrides the receiver's link-layer address.
 pub const FLAG_OVERRIDE: u8 = 0x20;
 
 /// The unspecified address `::`.
@@ -39,13 +39,13 @@ pub struct Message {
     pub kind: u8,
     /// Zero.
     pub code: u8,
-    /// Internet checksum, network order.
+    /// Internet checksum, in network order.
     pub checksum: [u8; 2],
     /// The NA's flags; zero in an NS.
     pub flags: u8,
-    /// Sent as zero, not read.
+    /// Sent as zero, ignored on receipt.
     pub reserved: [u8; 3],
-    /// The address asked for or advertised.
+    /// The requested or advertised address.
     pub target: [u8; 16],
 }
 
@@ -55,14 +55,14 @@ pub struct Message {
 pub struct LinkLayerOption {
     /// [`OPTION_SOURCE`] or [`OPTION_TARGET`].
     pub kind: u8,
-    /// In units of eight bytes: one.
+    /// One, in units of eight bytes.
     pub length: u8,
     /// The address.
     pub mac: Mac,
 }
 
 impl LinkLayerOption {
-    /// As it is sent.
+    /// An option of this kind.
     #[inline(always)]
     pub const fn bytes(&self) -> [u8; 8] {
         let [m0, m1, m2, m3, m4, m5] = self.mac;
@@ -70,7 +70,7 @@ impl LinkLayerOption {
     }
 }
 
-/// Bytes of an NA with its one option: what we send.
+/// The length in bytes of an NA with one option, as we send it.
 pub const ADVERTISEMENT_LENGTH: u16 = (size_of::<Message>() + size_of::<LinkLayerOption>()) as u16;
 
 /// An NA for `target` at `mac`, from `source` to `destination`, with its checksum.
@@ -105,7 +105,7 @@ pub fn advertisement(
     (message, option)
 }
 
-/// Bytes of an NS without options.
+/// The length in bytes of an NS without options.
 pub const SOLICITATION_LENGTH: u16 = size_of::<Message>() as u16;
 
 /// An NS for `target` without options, from `source` to `destination`, with its checksum.
@@ -137,7 +137,7 @@ impl Message {
     }
 }
 
-/// Whether an IPv6 address is a group's (RFC 4291 §2.7).
+/// Whether this is a multicast address (RFC 4291 §2.7).
 pub const fn is_multicast(address: &[u8; 16]) -> bool {
     address[0] == 0xff
 }
@@ -148,7 +148,7 @@ pub const fn solicited_node(address: &[u8; 16]) -> [u8; 16] {
     [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]
 }
 
-/// Whether an address is any solicited-node group, `ff02::1:ff00:0/104`.
+/// Whether this is a solicited-node group, `ff02::1:ff00:0/104`.
 #[inline(always)]
 pub fn is_solicited_node(address: &[u8; 16]) -> bool {
     solicited_node(address) == *address

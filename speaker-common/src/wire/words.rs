@@ -1,8 +1,7 @@
 //! Headers in words, as the responder reads and writes them.
 //!
-//! Addresses are words as they lie in a frame, in memory order: the compiler keeps them in
-//! registers, while it would take arrays of bytes apart on the stack, at offsets that the kernel's
-//! verifier does not allow.
+//! Addresses are words in memory order: the compiler keeps these in registers, whereas it would split
+//! arrays of bytes on the stack, at offsets that the kernel's verifier does not allow.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
@@ -17,7 +16,7 @@ pub struct Station {
 }
 
 impl Station {
-    /// The station with this MAC.
+    /// The words of this MAC.
     #[inline(always)]
     pub const fn new([a, b, c, d, e, f]: Mac) -> Self {
         Self {
@@ -26,14 +25,13 @@ impl Station {
         }
     }
 
-    /// Whether frames to it go to more than one host: the group bit is the lowest of the first
-    /// byte.
+    /// Whether this is a group address: the group bit is the lowest bit of the first byte.
     #[inline(always)]
     pub const fn is_group(self) -> bool {
         self.first.to_be() >> 24 & 1 != 0
     }
 
-    /// Its part of a checksum, at an even offset.
+    /// Its share of a checksum, at an even offset.
     #[inline(always)]
     pub fn sum(self) -> Sum {
         let Self { first, last } = self;
@@ -56,12 +54,12 @@ pub struct Stations {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 pub struct Tag {
     control: u16,
-    /// Of what follows.
+    /// The EtherType of what follows.
     pub ether_type: u16,
 }
 
 impl Tag {
-    /// The VLAN id: the low twelve bits.
+    /// The VLAN ID: the low twelve bits.
     #[inline(always)]
     pub const fn vlan(self) -> u16 {
         u16::from_be(self.control) & 0x0fff
@@ -105,9 +103,9 @@ pub struct Udp {
     pub source: u16,
     /// To this port.
     pub destination: u16,
-    /// Of header and payload.
+    /// The length of header and payload in bytes.
     pub length: u16,
-    /// Over a pseudo-header, this and the payload.
+    /// The checksum over a pseudo-header, this header and the payload.
     pub checksum: u16,
 }
 
@@ -134,7 +132,7 @@ impl Ipv6Address {
         transmute!(self.0)
     }
 
-    /// Whether it is a group's (RFC 4291 §2.7).
+    /// Whether it is a multicast address (RFC 4291 §2.7).
     #[inline(always)]
     pub const fn is_multicast(self) -> bool {
         self.0[0].to_be() >> 56 == 0xff
@@ -147,7 +145,7 @@ impl Ipv6Address {
         self.0[0] == PREFIX[0] && (self.0[1].to_be() ^ PREFIX[1].to_be()) >> 24 == 0
     }
 
-    /// Its part of a checksum.
+    /// Its share of a checksum.
     #[inline(always)]
     pub const fn sum(self) -> Sum {
         Sum::of(&self.bytes())
@@ -172,7 +170,7 @@ pub struct Ipv6 {
 pub struct NdMessage {
     /// Type, code, checksum, flags.
     pub head: [u8; 8],
-    /// The address asked for or advertised.
+    /// The requested or advertised address.
     pub target: Ipv6Address,
 }
 
@@ -182,7 +180,7 @@ pub struct NdMessage {
 pub struct NdPacket {
     /// The packet's header.
     pub ip: Ipv6,
-    /// What follows it.
+    /// The message after it.
     pub message: NdMessage,
 }
 
@@ -192,9 +190,9 @@ pub struct NdPacket {
 pub struct NdOption {
     /// Its type.
     pub kind: u8,
-    /// In units of eight bytes.
+    /// Its length in units of eight bytes.
     pub length: u8,
-    /// The address, where it is a link-layer address option.
+    /// The address, if it is a link-layer address option.
     pub station: Station,
 }
 
