@@ -9,8 +9,8 @@ pub trait Header: Copy + FromBytes + IntoBytes + Immutable {}
 
 impl<T: Copy + FromBytes + IntoBytes + Immutable> Header for T {}
 
-/// The longest frame, in bytes, that is resized. A longer one may span several buffers, of which only
-/// the first is visible; drivers that split frames put more than this into the first.
+/// The longest frame, in bytes, that is resized. A longer one may span several buffers, of which
+/// only the first is visible; drivers that split frames put more than this into the first.
 pub const RESIZABLE: usize = 1 << 10;
 
 /// A frame, starting with its Ethernet header.
@@ -26,8 +26,9 @@ pub trait Frame {
     /// Writes the header at `offset`; `None`, without a write, if it exceeds the frame.
     fn store<T: Header>(&mut self, offset: usize, header: T) -> Option<()>;
 
-    /// Resizes the frame to `length` bytes. Added bytes are undefined. `None` if there is no room, or if
-    /// the frame is longer than [`RESIZABLE`]: of several buffers, the kernel resizes the last.
+    /// Resizes the frame to `length` bytes. Added bytes are undefined. `None` if there is no room,
+    /// or if the frame is longer than [`RESIZABLE`]: of several buffers, the kernel resizes the
+    /// last.
     fn resize(&mut self, length: usize) -> Option<()>;
 }
 

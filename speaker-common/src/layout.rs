@@ -7,8 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::{probe::Key, wire::Mac};
 
-/// The version of all layouts. It names the directory of the pins, so that an agent never reads the maps
-/// of another layout.
+/// The version of all layouts. It names the directory of the pins, so that an agent never reads the
+/// maps of another layout.
 pub const LAYOUT_VERSION: u32 = 2;
 
 /// The number of cells in `links`.
@@ -19,16 +19,16 @@ const LINK_PROBES: u32 = 4;
 pub const MAX_VIPS: usize = 65_536;
 /// The number of counter slots: one for each entry of either family.
 pub const MAX_SLOTS: usize = 2 * MAX_VIPS;
-/// The number of words in `filter`, 2^20 bits: with 50,000 VIPs, one in twenty addresses that are no VIP
-/// is looked up in vain.
+/// The number of words in `filter`, 2^20 bits: with 50,000 VIPs, one in twenty addresses that are
+/// no VIP is looked up in vain.
 pub const FILTER_WORDS: usize = 1 << 14;
 /// The size of the event ring in bytes: a power of two, and a multiple of the page size.
 pub const EVENT_RING_BYTES: usize = 1 << 20;
 /// The bytes of a frame that an event holds: enough for the longest frame that is handled.
 pub const SNAPSHOT_BYTES: usize = 128;
 
-/// The VLAN IDs of a frame's tags. All zero if the frame is untagged, or tagged for priority only (VLAN
-/// ID 0, IEEE 802.1Q §9.6).
+/// The VLAN IDs of a frame's tags. All zero if the frame is untagged, or tagged for priority only
+/// (VLAN ID 0, IEEE 802.1Q §9.6).
 #[repr(C)]
 #[derive(
     Clone,
@@ -104,9 +104,9 @@ pub struct VipKeyV6 {
 
 /// The bit of `filter` that says whether an address may be a VIP.
 ///
-/// The bit of an address is set before the address is entered in `vips_v4` or `vips_v6`, for any port
-/// and VLAN, and may stay set afterwards. A frame about an address whose bit is not set concerns no
-/// VIP, and costs no hash look-up.
+/// The bit of an address is set before the address is entered in `vips_v4` or `vips_v6`, for any
+/// port and VLAN, and may stay set afterwards. A frame about an address whose bit is not set
+/// concerns no VIP, and costs no hash look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterBit {
     /// The index of the word.
@@ -195,7 +195,8 @@ impl Vip {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Link {
-    /// The MAC to which requests are sent, and which answers contain: the interface's, or its bond's.
+    /// The MAC to which requests are sent, and which answers contain: the interface's, or its
+    /// bond's.
     pub mac: Mac,
     #[doc(hidden)]
     pub unused: [u8; 2],
@@ -231,16 +232,16 @@ impl LinkCell {
         ifindex: 0,
     };
 
-    /// The cells that may hold the link of an interface. It is entered in the first free one, and looked
-    /// up in all of them.
+    /// The cells that may hold the link of an interface. It is entered in the first free one, and
+    /// looked up in all of them.
     #[inline(always)]
     pub fn of(ifindex: u32) -> impl Iterator<Item = u32> {
         (0..LINK_PROBES).map(move |probe| ifindex.wrapping_add(probe) % LINK_CELLS as u32)
     }
 }
 
-/// Value of `counters`, by slot. All CPUs share it and add atomically: its size does not grow with the
-/// number of CPUs, and requests for one VIP rarely arrive on two CPUs at once.
+/// Value of `counters`, by slot. All CPUs share it and add atomically: its size does not grow with
+/// the number of CPUs, and requests for one VIP rarely arrive on two CPUs at once.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -292,8 +293,8 @@ impl Probes {
         unused: [0; 2],
     };
 
-    /// Probes for the node of this number, at this UDP port and with one of these keys, are answered.
-    /// `None` if there are more than [`PROBE_KEYS`].
+    /// Probes for the node of this number, at this UDP port and with one of these keys, are
+    /// answered. `None` if there are more than [`PROBE_KEYS`].
     pub fn new(node: u64, port: u16, keys: &[Key]) -> Option<Self> {
         let mut probes = Self {
             node,
@@ -345,8 +346,8 @@ pub enum EventKind {
     Reply = 5,
     /// Another MAC claims a VIP that this node owns.
     Claimed = 6,
-    /// Another host probed whether the VIP is free (RFC 5227 §2.1.1, RFC 4862 §5.4), and got the answer
-    /// that it is not.
+    /// Another host probed whether the VIP is free (RFC 5227 §2.1.1, RFC 4862 §5.4), and got the
+    /// answer that it is not.
     Probed = 7,
 }
 

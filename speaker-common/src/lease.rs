@@ -1,15 +1,15 @@
 //! The kernel-held lease: the program answers only while it is valid.
 //!
 //! It has two sides, each in its own map, without locks: the agent's (`lease`), and the peers'
-//! (`peers`), which is written for each of their probes by the program, or by the agent if the probe
-//! reached its socket. Words are written whole, in an order in which no intermediate state allows more
-//! than the state before or after.
+//! (`peers`), which is written for each of their probes by the program, or by the agent if the
+//! probe reached its socket. Words are written whole, in an order in which no intermediate state
+//! allows more than the state before or after.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How long after the agent's deadline the program keeps the node's own kernel silent, in nanoseconds.
-/// After that the program is inert: pins of an agent that is gone for good must not harm what serves
-/// the node next.
+/// How long after the agent's deadline the program keeps the node's own kernel silent, in
+/// nanoseconds. After that the program is inert: pins of an agent that is gone for good must not
+/// harm what serves the node next.
 pub const INERT_AFTER_NS: u64 = 600 * 1_000_000_000;
 
 /// The only value of `lease`: the agent's side, which only the agent writes.
@@ -18,11 +18,11 @@ pub const INERT_AFTER_NS: u64 = 600 * 1_000_000_000;
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct AgentLease {
-    /// The present life; zero before the first, and while another one is being written. It is stored
-    /// first, as zero, and last, and loaded before and after all other fields.
+    /// The present life; zero before the first, and while another one is being written. It is
+    /// stored first, as zero, and last, and loaded before and after all other fields.
     pub life: u64,
-    /// Until when the agent counts as alive, in nanoseconds of `CLOCK_BOOTTIME`, the monotonic clock that
-    /// continues while the host is suspended.
+    /// Until when the agent counts as alive, in nanoseconds of `CLOCK_BOOTTIME`, the monotonic
+    /// clock that continues while the host is suspended.
     pub agent_deadline_ns: u64,
     /// When the agent last wrote this, in nanoseconds of `CLOCK_BOOTTIME`.
     pub heartbeat_ns: u64,
@@ -67,11 +67,12 @@ pub enum Change {
 }
 
 impl PeersLease {
-    /// Passes the words that differ in `next` to `store`, in the order in which they must be stored.
+    /// Passes the words that differ in `next` to `store`, in the order in which they must be
+    /// stored.
     ///
-    /// Equal words are not stored, so that two CPUs that answer probes at the same time do not undo each
-    /// other's changes. At worst, one replaces a later deadline by its own. The time alone ends after
-    /// the lease has begun, or the lease would lapse at once.
+    /// Equal words are not stored, so that two CPUs that answer probes at the same time do not undo
+    /// each other's changes. At worst, one replaces a later deadline by its own. The time alone
+    /// ends after the lease has begun, or the lease would lapse at once.
     #[inline(always)]
     pub fn changes(&self, next: &Self, mut store: impl FnMut(Change)) {
         if next.deadline_ns != self.deadline_ns {

@@ -1,12 +1,12 @@
 //! Liveness probes: their wire format, their keyed tag, and what a probed node does with one.
 //!
-//! A watcher sends a `Request`; the probed node's XDP program answers with its state and the time of
-//! its own clock (`Reply`); and the watcher hands that time back (`Renew`, and its next `Request`).
-//! Only that extends the lease, and it does so *from the time handed back*: even if it arrives late,
-//! duplicated or replayed, the lease ends one lease length after a moment at which the node had
-//! replied, by the node's own clock. This needs no counter per watcher. And a watcher that has heard
-//! nothing for longer than the lease, plus the drift between two clocks, knows that nothing it ever
-//! sent can still keep the lease valid.
+//! A watcher sends a `Request`; the probed node's XDP program answers with its state and the time
+//! of its own clock (`Reply`); and the watcher hands that time back (`Renew`, and its next
+//! `Request`). Only that extends the lease, and it does so *from the time handed back*: even if it
+//! arrives late, duplicated or replayed, the lease ends one lease length after a moment at which
+//! the node had replied, by the node's own clock. This needs no counter per watcher. And a watcher
+//! that has heard nothing for longer than the lease, plus the drift between two clocks, knows that
+//! nothing it ever sent can still keep the lease valid.
 //!
 //! | replayed frame | effect |
 //! |---|---|
@@ -14,8 +14,8 @@
 //! | `Reply` | none: a watcher accepts a reply only to a request that it has just sent |
 //! | `Renew` | none: its time is past, or belongs to another life |
 //!
-//! A *life* is a period in which a node holds its lease without interruption. A lapsed lease is never
-//! extended: the life is over, and only the agent can begin another, with a new number.
+//! A *life* is a period in which a node holds its lease without interruption. A lapsed lease is
+//! never extended: the life is over, and only the agent can begin another, with a new number.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
@@ -29,8 +29,8 @@ use crate::{
 /// becomes its reply in place.
 pub const LENGTH: usize = 64;
 
-/// The beginning of every probe: a name and the version of this layout. Kind and flags follow in the
-/// same word.
+/// The beginning of every probe: a name and the version of this layout. Kind and flags follow in
+/// the same word.
 const MAGIC: [u8; 3] = *b"SP\x01";
 
 /// A probe's bytes as words in memory order, as in a frame.
@@ -43,8 +43,8 @@ const BODY: usize = 7;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Asks for the node's state. With [`FLAG_RENEWS`] it hands the time of the last reply back once
-    /// more, in case the `Renew` was lost.
+    /// Asks for the node's state. With [`FLAG_RENEWS`] it hands the time of the last reply back
+    /// once more, in case the `Renew` was lost.
     Request = 1,
     /// The probed node's state and time.
     Reply = 2,
@@ -66,7 +66,8 @@ pub const FLAG_VALID: u32 = 1 << 1;
 pub const FLAG_LAPSED: u32 = 1 << 2;
 /// In a reply: the node is alone, and answers without renewals.
 pub const FLAG_ALONE: u32 = 1 << 3;
-/// In a reply: the agent has announced that it restarts. It claims and renews nothing until it is back.
+/// In a reply: the agent has announced that it restarts. It claims and renews nothing until it is
+/// back.
 pub const FLAG_RESTARTING: u32 = 1 << 4;
 /// In a reply: the node hands its VIPs over and takes none.
 pub const FLAG_DRAINING: u32 = 1 << 5;
@@ -259,8 +260,8 @@ pub enum Judgement {
     Answered,
 }
 
-/// Judges a datagram at the port of probes: passes changes of the peers' side of the lease to `store`,
-/// to be stored at once, and replaces the request by the reply.
+/// Judges a datagram at the port of probes: passes changes of the peers' side of the lease to
+/// `store`, to be stored at once, and replaces the request by the reply.
 #[inline(always)]
 pub fn judge(
     words: &mut Words,
@@ -302,8 +303,8 @@ fn find_key(words: &Words, probes: &Probes) -> Option<Key> {
     None
 }
 
-/// Ends the time alone, since there is another node. A node that was alone needed no renewals, so their
-/// absence does not end its life: it is silent until the sender's `Renew`.
+/// Ends the time alone, since there is another node. A node that was alone needed no renewals, so
+/// their absence does not end its life: it is silent until the sender's `Renew`.
 #[inline(always)]
 fn end_time_alone(agent: &AgentLease, peers: &mut PeersLease, now: u64) {
     if is_alone(agent, peers)

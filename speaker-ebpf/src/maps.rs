@@ -317,8 +317,8 @@ fn peers() -> PeersLease {
     }
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`. Of all that an answer costs, this costs most; but a reading kept
-/// from an earlier frame would let a host that was paused answer on a lease that is long over.
+/// Nanoseconds of `CLOCK_BOOTTIME`. Of all that an answer costs, this costs most; but a reading
+/// kept from an earlier frame would let a host that was paused answer on a lease that is long over.
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing and cannot fail (Linux 5.8).

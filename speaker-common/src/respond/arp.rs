@@ -27,8 +27,8 @@ pub(super) fn handle(
     if !request && arp.head != REPLY {
         return Err(malformed(arp.head));
     }
-    // An announcement is a request in form only (RFC 5227 §3). It needs no answer, and the node's own
-    // kernel has to see it.
+    // An announcement is a request in form only (RFC 5227 §3). It needs no answer, and the node's
+    // own kernel has to see it.
     let asks = request && arp.tpa != arp.spa && listed(node, arp.tpa);
     let claims = listed(node, arp.spa);
     if !asks && !claims {

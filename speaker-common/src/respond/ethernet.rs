@@ -16,8 +16,8 @@ const UNTAGGED: usize = ETHER_TYPE + size_of::<u16>();
 const ONE_TAG: usize = UNTAGGED + size_of::<Tag>();
 const TWO_TAGS: usize = ONE_TAG + size_of::<Tag>();
 
-/// The EtherType after the tags, the offset of its payload, and the tags: none, one 802.1Q tag, or an
-/// 802.1ad tag and an 802.1Q tag.
+/// The EtherType after the tags, the offset of its payload, and the tags: none, an 802.1Q tag, or
+/// an 802.1ad tag and an 802.1Q tag.
 #[inline(always)]
 pub fn payload(frame: &impl Frame) -> Option<(u16, usize, Vlan)> {
     let outer = frame.load(ETHER_TYPE)?;
@@ -58,8 +58,8 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// Reads these of a frame that this host may answer: it is sent by one host, and to this host or a
-    /// group that `to_group` allows.
+    /// Reads these of a frame that this host may answer: it is sent by one host, and to this host
+    /// or a group that `to_group` allows.
     #[inline(always)]
     pub(super) fn of(
         frame: &impl Frame,

@@ -1,12 +1,12 @@
 //! What the program does with a frame.
 //!
-//! [`handle`] is the whole program except for the maps: it looks up, decides, turns the request into
-//! the reply in place, and records what it did. It holds no state. Every rule cites its source, and has
-//! a test of its name.
+//! [`handle`] is the whole program except for the maps: it looks up, decides, turns the request
+//! into the reply in place, and records what it did. It holds no state. Every rule cites its
+//! source, and has a test of its name.
 //!
-//! Each path acts as soon as its verdict is known. If verdicts were collected in a value and acted on
-//! later, the compiler would spill fields that not every verdict has, which the kernel's verifier
-//! refuses.
+//! Each path acts as soon as its verdict is known. If verdicts were collected in a value and acted
+//! on later, the compiler would spill fields that not every verdict has, which the kernel's
+//! verifier refuses.
 
 mod arp;
 mod ethernet;
@@ -44,8 +44,8 @@ pub trait Tables {
     fn standing(&self) -> Standing;
     /// The UDP port of liveness probes; 0 if none are answered.
     fn probe_port(&self) -> u16;
-    /// [Judges](crate::probe::judge) the payload at offset `at`, stores the changes of the lease, and
-    /// replaces the payload by the reply. `None` if the frame is too short.
+    /// [Judges](crate::probe::judge) the payload at offset `at`, stores the changes of the lease,
+    /// and replaces the payload by the reply. `None` if the frame is too short.
     fn judge(&self, frame: &mut impl Frame, at: usize) -> Option<Judgement>;
 }
 
@@ -74,7 +74,8 @@ pub enum Verdict {
     Transmit,
 }
 
-/// Handles one frame. Most frames do not concern VIPs, and are passed on because of their EtherType.
+/// Handles one frame. Most frames do not concern VIPs, and are passed on because of their
+/// EtherType.
 #[inline(always)]
 pub fn handle(frame: &mut impl Frame, node: &(impl Tables + Records)) -> Verdict {
     let Some((ether_type, payload, vlan)) = ethernet::payload(frame) else {

@@ -63,9 +63,9 @@ fn hides_nd(frame: &impl Frame, mut next_header: u8, mut at: usize) -> bool {
             return false;
         };
         at += 8;
-        // RFC 8200 §4.5: a fragment header has no length, and a header follows it only if its offset,
-        // all but the last three bits, is zero. §4.3: other headers have a length in units of eight
-        // bytes, not counting the first.
+        // RFC 8200 §4.5: a fragment header has no length, and a header follows it only if its
+        // offset, all but the last three bits, is zero. §4.3: other headers have a length in units
+        // of eight bytes, not counting the first.
         if next_header == FRAGMENT {
             if u16::from_be_bytes(offset) & !0b111 != 0 {
                 return false;
@@ -154,8 +154,8 @@ fn handle_message(
         });
     }
     let probe = received.source == Ipv6Address::UNSPECIFIED;
-    // RFC 4861 §7.1.1: with an unspecified source there is no source link-layer address option, and the
-    // destination is a solicited-node group.
+    // RFC 4861 §7.1.1: with an unspecified source there is no source link-layer address option, and
+    // the destination is a solicited-node group.
     if received.source.is_multicast()
         || probe && (link_layer.is_some() || !received.destination.is_solicited_node())
     {
@@ -208,7 +208,8 @@ impl Received {
         })
     }
 
-    /// The link-layer address in an option of this kind, after a check of the options and the checksum.
+    /// The link-layer address in an option of this kind, after a check of the options and the
+    /// checksum.
     #[inline(always)]
     fn link_layer(&self, frame: &impl Frame, wanted: u8) -> Result<Option<Station>, Reason> {
         if !self.options.is_multiple_of(8) {
@@ -256,11 +257,11 @@ impl Received {
     }
 }
 
-/// RFC 4861 §7.2.4: the advertisement contains the VIP's MAC and overrides the asker's entry. If the
-/// asker has no address yet, it goes to all nodes. Its source is the VIP.
+/// RFC 4861 §7.2.4: the advertisement contains the VIP's MAC and overrides the asker's entry. If
+/// the asker has no address yet, it goes to all nodes. Its source is the VIP.
 ///
-/// `parties` is the sum over the reply's source and target and the asker's address, as verified in the
-/// request.
+/// `parties` is the sum over the reply's source and target and the asker's address, as verified in
+/// the request.
 #[inline(always)]
 fn write(
     frame: &mut impl Frame,

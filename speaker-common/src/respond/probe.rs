@@ -1,7 +1,8 @@
 //! Liveness probes: UDP datagrams to the port of probes.
 //!
-//! Every UDP packet of the node gets here, so the checks that are cheap and exclude most come first. A
-//! probe is answered whatever the node owns and whatever the state of its lease, for which it asks.
+//! Every UDP packet of the node gets here, so the checks that are cheap and exclude most come
+//! first. A probe is answered whatever the node owns and whatever the state of its lease, for which
+//! it asks.
 
 use zerocopy::transmute;
 
@@ -110,11 +111,12 @@ pub(super) fn handle_v6(
     })
 }
 
-/// The part that both families share. `at` is the offset of the UDP header, `parties` the sum over the
-/// addresses, and `turn` writes the reply's IP header.
+/// The part that both families share. `at` is the offset of the UDP header, `parties` the sum over
+/// the addresses, and `turn` writes the reply's IP header.
 ///
-/// The request's UDP checksum is not verified: on a virtual link it may be incomplete, left to hardware
-/// that does not exist. The keyed tag protects the payload, and the addresses only receive the reply.
+/// The request's UDP checksum is not verified: on a virtual link it may be incomplete, left to
+/// hardware that does not exist. The keyed tag protects the payload, and the addresses only receive
+/// the reply.
 #[inline(always)]
 fn handle<F: Frame>(
     frame: &mut F,

@@ -52,8 +52,8 @@ reasons! {
     NdOption = "nd-option",
     /// The target is a multicast address.
     NdTarget = "nd-target",
-    /// The source is a multicast address; or it is unspecified, and there is a source link-layer address
-    /// option, or the destination is no solicited-node group.
+    /// The source is a multicast address; or it is unspecified, and there is a source link-layer
+    /// address option, or the destination is no solicited-node group.
     NdSource = "nd-source",
     /// Extension headers before ICMPv6, left to the kernel.
     NdExtension = "nd-extension-header",

@@ -6,9 +6,9 @@ use super::{UDP, nd};
 
 /// A ones' complement sum in progress, over bytes in network order.
 ///
-/// Words are added in memory order, two at a time: in either byte order the sum is the same except for
-/// the order of its own bytes (RFC 1071 §2 B), and the carries of the upper half are folded in at the
-/// end (§2 C).
+/// Words are added in memory order, two at a time: in either byte order the sum is the same except
+/// for the order of its own bytes (RFC 1071 §2 B), and the carries of the upper half are folded in
+/// at the end (§2 C).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -44,8 +44,8 @@ impl Sum {
         Self(sum)
     }
 
-    /// The checksum to send, in network order. Of a received message, including its checksum, it is zero
-    /// if the checksum is correct.
+    /// The checksum to send, in network order. Of a received message, including its checksum, it is
+    /// zero if the checksum is correct.
     #[inline(always)]
     pub const fn finish(self) -> [u8; 2] {
         // A message has fewer than 2^14 words of less than 2^32: three folds leave no carry.

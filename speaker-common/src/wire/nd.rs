@@ -8,7 +8,8 @@ use super::{Mac, checksum::Sum};
 pub const SOLICITATION: u8 = 135;
 /// ICMPv6 type of a Neighbor Advertisement (NA).
 pub const ADVERTISEMENT: u8 = 136;
-/// The hop limit of every valid ND message, which shows that it has crossed no router (RFC 4861 §7.1).
+/// The hop limit of every valid ND message, which shows that it has crossed no router (RFC 4861
+/// §7.1).
 pub const HOP_LIMIT: u8 = 255;
 /// IPv6 next header: ICMPv6.
 pub const NEXT_HEADER: u8 = 58;

@@ -1,7 +1,7 @@
 //! Headers in words, as the responder reads and writes them.
 //!
-//! Addresses are words in memory order: the compiler keeps these in registers, whereas it would split
-//! arrays of bytes on the stack, at offsets that the kernel's verifier does not allow.
+//! Addresses are words in memory order: the compiler keeps these in registers, whereas it would
+//! split arrays of bytes on the stack, at offsets that the kernel's verifier does not allow.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 

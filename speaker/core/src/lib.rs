@@ -1,5 +1,5 @@
-//! The decisions of the agent and the controller: pure functions, and state machines that take events
-//! and the time and return commands.
+//! The decisions of the agent and the controller: pure functions, and state machines that take
+//! events and the time and return commands.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -31,21 +31,21 @@ pub struct Link {
     pub kind: Kind,
     /// The index of the bond, bridge or VRF that the link belongs to.
     pub master: Option<u32>,
-    /// A standby member, from which its bond receives nothing: another one is active, or the link is in
-    /// an inactive 802.3ad aggregator.
+    /// A standby member, from which its bond receives nothing: another one is active, or the link
+    /// is in an inactive 802.3ad aggregator.
     pub stands_by: bool,
     /// Its addresses, with prefix lengths.
     pub addresses: BTreeSet<(IpAddr, u8)>,
-    /// The hardware removes VLAN tags from received frames (`rx-vlan-offload`): native XDP sees tagged
-    /// frames as untagged.
+    /// The hardware removes VLAN tags from received frames (`rx-vlan-offload`): native XDP sees
+    /// tagged frames as untagged.
     pub strips_vlan_tags: bool,
     /// The XDP program on it, whoever attached it.
     pub xdp: Option<Xdp>,
 }
 
 impl Link {
-    /// Whether IPv6 can be used on the link (RFC 8200 §5). If not, the kernel removes all IPv6 addresses
-    /// and groups from it, and does not restore them by itself.
+    /// Whether IPv6 can be used on the link (RFC 8200 §5). If not, the kernel removes all IPv6
+    /// addresses and groups from it, and does not restore them by itself.
     pub const fn has_ipv6(&self) -> bool {
         self.mtu >= IPV6_MTU_MIN
     }
@@ -84,8 +84,8 @@ pub enum Kind {
     Bridge,
     /// A bond.
     Bond {
-        /// The index of the member through which it sends; `None` in modes that use several. For the
-        /// members through which it receives, see [`Link::stands_by`].
+        /// The index of the member through which it sends; `None` in modes that use several. For
+        /// the members through which it receives, see [`Link::stands_by`].
         active: Option<u32>,
     },
     /// A VLAN on another link.

@@ -113,8 +113,8 @@ impl Allocator {
         }
     }
 
-    /// A pool has become invalid, for this reason: its last valid version stays in force, and while there is none,
-    /// no Service loses an address for want of a pool.
+    /// A pool has become invalid, for this reason: its last valid version stays in force, and while
+    /// there is none, no Service loses an address for want of a pool.
     pub fn refuse_pool(&mut self, name: ObjectName, why: String) {
         self.admission.retract(&name);
         self.refused.insert(name, why);

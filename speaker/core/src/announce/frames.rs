@@ -1,7 +1,7 @@
 //! The frames of announcements.
 //!
-//! Frames are untagged: they are sent on the logical link, and a VLAN device adds its tag. They may be
-//! shorter than the 60 bytes of IEEE 802.3 §4.2.3.3: the driver pads them.
+//! Frames are untagged: they are sent on the logical link, and a VLAN device adds its tag. They may
+//! be shorter than the 60 bytes of IEEE 802.3 §4.2.3.3: the driver pads them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -72,9 +72,9 @@ impl Frames {
     }
 }
 
-/// The frame that asks a link's hosts whether one of them has `vip`, without giving an address of the
-/// asker: an ARP probe (RFC 5227 §2.1.1), or a solicitation as in duplicate address detection (RFC 4862
-/// §5.4.2).
+/// The frame that asks a link's hosts whether one of them has `vip`, without giving an address of
+/// the asker: an ARP probe (RFC 5227 §2.1.1), or a solicitation as in duplicate address detection
+/// (RFC 4862 §5.4.2).
 pub fn conflict_probe(vip: IpAddr, mac: Mac) -> Vec<u8> {
     match vip {
         IpAddr::V4(vip) => {
@@ -132,8 +132,8 @@ fn arp_frame(
     frame
 }
 
-/// RFC 4861 §7.2.6: to all nodes, unsolicited, and overriding, because the VIP is ours. The source is
-/// the VIP itself: receivers do not check it (§7.1.2), and a link may lack a link-local address.
+/// RFC 4861 §7.2.6: to all nodes, unsolicited, and overriding, because the VIP is ours. The source
+/// is the VIP itself: receivers do not check it (§7.1.2), and a link may lack a link-local address.
 fn nd_frame(vip: Ipv6Addr, mac: Mac) -> Bytes<ND_BYTES> {
     const IP: usize = EthHdr::LEN;
     const ICMP: usize = IP + Ipv6Hdr::LEN;

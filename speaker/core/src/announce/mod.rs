@@ -4,9 +4,9 @@
 //! call. It has neither clock nor sockets.
 //!
 //! Three rules always hold, even if a VIP is withdrawn and taken over again: two announcements of a
-//! VIP on a link are more than one second apart; three neighbor advertisements in a row are followed
-//! by five seconds of silence, unless the VIP was taken over again or its MAC changed; and a VIP is
-//! defended at most once in ten seconds.
+//! VIP on a link are more than one second apart; three neighbor advertisements in a row are
+//! followed by five seconds of silence, unless the VIP was taken over again or its MAC changed; and
+//! a VIP is defended at most once in ten seconds.
 
 mod frames;
 mod queue;
@@ -39,9 +39,9 @@ use withdrawn::Withdrawn;
 /// How often and how fast to announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The period in which every VIP is announced once even if nothing has changed, because switches
-    /// forget MACs after 300 s, and some routers resolve again only after they have lost traffic. At
-    /// least 5 s; zero: never.
+    /// The period in which every VIP is announced once even if nothing has changed, because
+    /// switches forget MACs after 300 s, and some routers resolve again only after they have lost
+    /// traffic. At least 5 s; zero: never.
     pub refresh: Duration,
     /// Shifts a node's refreshes against those of other nodes: a hash of its name.
     pub seed: u64,
@@ -125,8 +125,8 @@ struct Held {
 
 /// Decides when to announce which VIP.
 ///
-/// A call about a VIP takes O(log n) in the number of VIPs, and a call about a link that for each of
-/// the link's VIPs.
+/// A call about a VIP takes O(log n) in the number of VIPs, and a call about a link that for each
+/// of the link's VIPs.
 #[derive(Debug)]
 pub struct Announcer {
     batch: usize,
@@ -155,8 +155,9 @@ impl Announcer {
         }
     }
 
-    /// This node answers for `vip` on `link` from now on, or hosts may have heard otherwise: announces
-    /// it at 0, 1.1 and 2.2 s, and once more 5 s later. If the link is down, that waits until it is up.
+    /// This node answers for `vip` on `link` from now on, or hosts may have heard otherwise:
+    /// announces it at 0, 1.1 and 2.2 s, and once more 5 s later. If the link is down, that waits
+    /// until it is up.
     pub fn take_over(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         let held = self.hold(key, now);
@@ -165,8 +166,8 @@ impl Announcer {
         self.requeue(key);
     }
 
-    /// This node has answered for `vip` on `link` all along, under an earlier agent: only the refreshes
-    /// continue.
+    /// This node has answered for `vip` on `link` all along, under an earlier agent: only the
+    /// refreshes continue.
     pub fn keep(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         let refresh = self.refresh;
@@ -218,14 +219,14 @@ impl Announcer {
         }
     }
 
-    /// The bond `link` sends through another member, and switches have to learn the new port: announces
-    /// all its VIPs as after a take-over.
+    /// The bond `link` sends through another member, and switches have to learn the new port:
+    /// announces all its VIPs as after a take-over.
     pub fn bond_failover(&mut self, link: u32, now: Instant) {
         self.announce_link(link, Cause::BondFailover, false, now);
     }
 
-    /// Another host claims `vip` on `link`: announces it once, unless it was defended less than 10 s ago
-    /// (RFC 5227 §2.4 (c)).
+    /// Another host claims `vip` on `link`: announces it once, unless it was defended less than 10
+    /// s ago (RFC 5227 §2.4 (c)).
     pub fn defend(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         if let Some(held) = self.held.get_mut(&key)
@@ -242,8 +243,8 @@ impl Announcer {
         Some(self.next_batch.map_or(due, |next| due.max(next)))
     }
 
-    /// The next batch of due announcements, the most urgent first. Their outcomes are to be passed to
-    /// [`sent`](Self::sent).
+    /// The next batch of due announcements, the most urgent first. Their outcomes are to be passed
+    /// to [`sent`](Self::sent).
     pub fn poll(&mut self, now: Instant) -> Vec<Announcement> {
         self.withdrawn.expire(now);
         if self.next_batch.is_some_and(|next| now < next) {
@@ -263,8 +264,8 @@ impl Announcer {
         batch
     }
 
-    /// Notes the outcome of an announcement. One that failed is tried again after 100 ms, then with a
-    /// backoff of up to 6.4 s.
+    /// Notes the outcome of an announcement. One that failed is tried again after 100 ms, then with
+    /// a backoff of up to 6.4 s.
     pub fn sent(&mut self, announcement: &Announcement, outcome: Outcome, now: Instant) {
         let Announcement {
             vip,

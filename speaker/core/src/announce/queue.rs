@@ -15,8 +15,8 @@ pub(super) enum Lane {
 
 /// A key that is this late may go before more urgent ones.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// One turn in this many goes to the key that has waited longest, if that is longer than [`PATIENCE`].
-/// Otherwise lanes would starve if changes came faster than they can be sent.
+/// One turn in this many goes to the key that has waited longest, if that is longer than
+/// [`PATIENCE`]. Otherwise lanes would starve if changes came faster than they can be sent.
 const SHARE: usize = 8;
 
 /// Keys by lane and due time. Every operation takes O(log n).

@@ -19,7 +19,8 @@ pub(super) struct Refresh {
 pub(super) struct Phase(u64);
 
 impl Refresh {
-    /// If `period` is zero, there are no refreshes. Nodes with different seeds do not refresh in step.
+    /// If `period` is zero, there are no refreshes. Nodes with different seeds do not refresh in
+    /// step.
     pub(super) const fn new(period: Duration, seed: u64, since: Instant) -> Self {
         Self {
             period,

@@ -8,12 +8,12 @@ use super::{
     refresh::{Phase, Refresh},
 };
 
-/// The least time between two announcements. Linux ignores a change of a neighbor within a second of
-/// the last one (`locktime`), and RFC 4861 §7.2.6 requires RetransTimer, one second, between two
+/// The least time between two announcements. Linux ignores a change of a neighbor within a second
+/// of the last one (`locktime`), and RFC 4861 §7.2.6 requires RetransTimer, one second, between two
 /// advertisements. The rest allows for variable delays.
 pub(super) const GAP: Duration = Duration::from_millis(1100);
-/// The pause before the last announcement of a burst, for hosts that were unreachable during the first
-/// ones. After such a pause, advertisements are no longer in a row.
+/// The pause before the last announcement of a burst, for hosts that were unreachable during the
+/// first ones. After such a pause, advertisements are no longer in a row.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 /// RFC 4861 §10: MAX_NEIGHBOR_ADVERTISEMENT.
 const IN_A_ROW: u8 = 3;
@@ -148,8 +148,8 @@ impl Vip {
         })
     }
 
-    /// Restarts the count of advertisements after a change: RFC 4861 §7.2.6 limits them per change of
-    /// the link-layer address.
+    /// Restarts the count of advertisements after a change: RFC 4861 §7.2.6 limits them per change
+    /// of the link-layer address.
     pub(super) const fn changed(&mut self) {
         self.past.in_a_row = 0;
     }
@@ -214,8 +214,8 @@ impl Vip {
         }
     }
 
-    /// The announcement made at `time` could not be sent. It is tried again, and does not count for the
-    /// limits.
+    /// The announcement made at `time` could not be sent. It is tried again, and does not count for
+    /// the limits.
     pub(super) fn failed(&mut self, time: Instant, cause: Cause, before: Past, now: Instant) {
         if self.past.last != Some(time) {
             return;

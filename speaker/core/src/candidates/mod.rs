@@ -28,10 +28,10 @@ pub struct Host<'a> {
 
 /// All VIPs, each with the nodes that may own it, and the VIP that it follows.
 ///
-/// A node may own a VIP if the intent asks the node for it, and the node has a link for it on which the
-/// program runs. If any such link has carrier, only nodes with one that has may; and if any of those
-/// is in the VIP's subnet, only nodes with one there. The VIPs of a group go to the nodes that may own
-/// all of them, or if there are none, to those that may own the most.
+/// A node may own a VIP if the intent asks the node for it, and the node has a link for it on which
+/// the program runs. If any such link has carrier, only nodes with one that has may; and if any of
+/// those is in the VIP's subnet, only nodes with one there. The VIPs of a group go to the nodes
+/// that may own all of them, or if there are none, to those that may own the most.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
     let hosts = Hosts::new(hosts);
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
@@ -141,8 +141,8 @@ impl Judged<'_> {
     }
 }
 
-/// All nodes in the order of names. Even hundreds of nodes are of a few kinds, and expensive work is
-/// done once for each kind.
+/// All nodes in the order of names. Even hundreds of nodes are of a few kinds, and expensive work
+/// is done once for each kind.
 struct Hosts<'a> {
     hosts: Vec<Host<'a>>,
     /// For each, the index of its kind.

@@ -59,8 +59,8 @@ impl Cluster {
         }
     }
 
-    /// A member whose agent restarts cannot be asked: it consents to every claim of what it does not
-    /// own. What it may own, a node that has met it knows.
+    /// A member whose agent restarts cannot be asked: it consents to every claim of what it does
+    /// not own. What it may own, a node that has met it knows.
     fn may_be_held_by_the_paused(&self, vip: IpAddr) -> bool {
         let record = self.records.get(&vip);
         let mut paused = self.live().filter(|(_, peer)| peer.paused.is_some());

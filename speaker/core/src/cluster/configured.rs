@@ -57,8 +57,8 @@ impl Configured {
         self.nodes.iter().flat_map(|node| unmet(node, known))
     }
 
-    /// How many configured nodes are not known. A name that several nodes share counts once until one
-    /// of them is known, and then once for each of the others.
+    /// How many configured nodes are not known. A name that several nodes share counts once until
+    /// one of them is known, and then once for each of the others.
     pub(super) fn unmet(&self, known: &Known) -> usize {
         let nodes = self.nodes.iter().map(|node| {
             let left = unmet(node, known).len();
@@ -67,7 +67,8 @@ impl Configured {
         self.unresolved + nodes.sum::<usize>()
     }
 
-    /// An upper bound of [`unmet`](Self::unmet), whichever nodes are known besides the one at `own`.
+    /// An upper bound of [`unmet`](Self::unmet), whichever nodes are known besides the one at
+    /// `own`.
     pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
         let addresses = self.nodes.iter().map(BTreeSet::len).sum::<usize>();
         self.unresolved + addresses - usize::from(self.contains(own))

@@ -22,7 +22,8 @@ const AT_ONCE: usize = 512;
 
 impl Cluster {
     pub(super) fn decide_due(&mut self, now: Instant) {
-        // A decision may make another VIP's necessary at once, but none is decided about twice here.
+        // A decision may make another VIP's necessary at once, but none is decided about twice
+        // here.
         for vip in self.agenda.take(AT_ONCE, now) {
             self.decide(vip, now);
         }
@@ -134,8 +135,8 @@ impl Cluster {
         self.set_state(vip, VipState::Suppress { owner });
     }
 
-    /// The nodes that may take a vacant VIP, in the order of their turns: the owner of the VIPs that
-    /// it belongs with, its last owner, then the candidates, the best first.
+    /// The nodes that may take a vacant VIP, in the order of their turns: the owner of the VIPs
+    /// that it belongs with, its last owner, then the candidates, the best first.
     fn succession(&self, vip: IpAddr, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
         let companion = self.companion(vip, seat);
         let mut first: Vec<&NodeName> = companion.iter().chain(last).collect();
@@ -146,8 +147,8 @@ impl Cluster {
         first.iter().copied().chain(rest).cloned().collect()
     }
 
-    /// The node that has, or is next to take, the VIP that this one follows; for a leader, the owner
-    /// of its first owned follower.
+    /// The node that has, or is next to take, the VIP that this one follows; for a leader, the
+    /// owner of its first owned follower.
     fn companion(&self, vip: IpAddr, seat: &Seat) -> Option<NodeName> {
         let Some(leader) = seat.follows else {
             let mut followers = self.followers.get(&vip)?.iter();
@@ -167,7 +168,8 @@ impl Cluster {
         Some(owner.name.clone())
     }
 
-    /// The owner of the VIP that this one follows, if that is another node to which it can be offered.
+    /// The owner of the VIP that this one follows, if that is another node to which it can be
+    /// offered.
     fn leaders_owner(&self, vip: IpAddr) -> Option<NodeName> {
         let leader = self.seats.get(&vip)?.follows?;
         self.owner(leader)

@@ -1,5 +1,5 @@
-//! Handing VIPs over: the owner offers a VIP, the successor claims it, and the owner stops answering
-//! when its own consent is the last that the claim needs.
+//! Handing VIPs over: the owner offers a VIP, the successor claims it, and the owner stops
+//! answering when its own consent is the last that the claim needs.
 
 use std::{net::IpAddr, time::Instant};
 

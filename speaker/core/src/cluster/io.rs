@@ -102,8 +102,8 @@ pub enum Command {
         /// The sealed probe.
         probe: [u8; LENGTH],
     },
-    /// Answer this probe, which came by message, as the XDP program would, and hand the reply back as
-    /// [`Input::ProbeAnswered`].
+    /// Answer this probe, which came by message, as the XDP program would, and hand the reply back
+    /// as [`Input::ProbeAnswered`].
     AnswerProbe {
         /// The node that probed.
         to: NodeName,
@@ -301,7 +301,8 @@ pub enum DownReason {
     Unreachable,
     /// Its kernel says that its agent has been gone for too long.
     Agentless,
-    /// Its kernel says that no peer has renewed its lease in time; its agent will begin another life.
+    /// Its kernel says that no peer has renewed its lease in time; its agent will begin another
+    /// life.
     Lapsed,
 }
 
@@ -369,7 +370,8 @@ pub struct Config {
     /// Nodes to look for, from which the others are learnt. None: this node does not join before
     /// [`Input::Peers`] names all nodes that exist.
     pub peers: Option<Configured>,
-    /// Nodes that an earlier agent of this node knew, with their addresses: they are looked for too.
+    /// Nodes that an earlier agent of this node knew, with their addresses: they are looked for
+    /// too.
     pub remembered: BTreeMap<NodeName, SocketAddr>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,

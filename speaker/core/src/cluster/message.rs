@@ -17,8 +17,8 @@ use super::{
     spans::Spans,
 };
 
-/// The longest message in bytes. With the 28 bytes that encryption adds, IPv6 and UDP it fits an MTU
-/// of 1280. A relayed message is longer, and may be fragmented.
+/// The longest message in bytes. With the 28 bytes that encryption adds, IPv6 and UDP it fits an
+/// MTU of 1280. A relayed message is longer, and may be fragmented.
 pub const MESSAGE_LENGTH: usize = 1_200;
 /// The first byte of every message.
 const VERSION: u8 = 1;
@@ -205,8 +205,8 @@ pub(super) enum Cursor {
     Vips(Option<IpAddr>),
 }
 
-/// A part of what a node knows: members, the VIPs that it owns, and those that it takes the reader to
-/// own.
+/// A part of what a node knows: members, the VIPs that it owns, and those that it takes the reader
+/// to own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
     pub(super) after: Cursor,

@@ -2,17 +2,17 @@
 //!
 //! [`Cluster`] is a state machine without I/O: [`handle`](Cluster::handle) takes an [`Input`] and
 //! the time, [`next_command`](Cluster::next_command) returns what to do, and
-//! [`poll_timeout`](Cluster::poll_timeout) says when to come back. It reads no clock, opens no socket
-//! and starts no task.
+//! [`poll_timeout`](Cluster::poll_timeout) says when to come back. It reads no clock, opens no
+//! socket and starts no task.
 //!
 //! # Why there is never more than one answer
 //!
 //! *A node that wants a VIP asks every member for consent* (`claim`). A member consents only if it
 //! does not own the VIP, or has just stopped answering for it, and will not complete a claim of its
 //! own. A consent binds only the member that gives it; so two members cannot both own a VIP if at
-//! least one of them knows the other (Ricart and Agrawala, 1981). A node claims nothing before it has
-//! met every member that any member knows (`handshake`, `pull`), and so of any two members at least
-//! one knows the other.
+//! least one of them knows the other (Ricart and Agrawala, 1981). A node claims nothing before it
+//! has met every member that any member knows (`handshake`, `pull`), and so of any two members at
+//! least one knows the other.
 //!
 //! *A member that does not answer is left out only once it cannot be answering for any VIP*
 //! (`silence`): its kernel's lease has lapsed because no member has renewed it for long enough
@@ -23,9 +23,9 @@
 //! consent before a freeze takes effect in a life that is over.
 //!
 //! *Each VIP has an owner of its own*, even where several belong together: nodes that disagree on
-//! which these are, because one has yet to hear of a change, still cannot both own one of them. VIPs
-//! that belong together follow the first of them ([`Placement::follows`]): a vacant one goes to the
-//! owner of the first, and any other owner hands it to that node.
+//! which these are, because one has yet to hear of a change, still cannot both own one of them.
+//! VIPs that belong together follow the first of them ([`Placement::follows`]): a vacant one goes
+//! to the owner of the first, and any other owner hands it to that node.
 //!
 //! After a split, each side holds the lives of the other to be over. When the sides meet, the nodes
 //! of the smaller one begin new lives and join the larger one as newcomers (`life_over`): there is

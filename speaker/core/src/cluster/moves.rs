@@ -1,8 +1,8 @@
 //! Moves on request.
 //!
 //! The node that receives the request asks the owner of each VIP to hand it over, and repeats that
-//! until it sees the VIP at its new owner, so lost messages do not matter. Only a few VIPs move at a
-//! time.
+//! until it sees the VIP at its new owner, so lost messages do not matter. Only a few VIPs move at
+//! a time.
 
 use std::{
     collections::BTreeMap,

@@ -4,8 +4,8 @@
 //! answering. So missing nodes are also probed, and while the kernel of one holds a valid lease,
 //! nothing is claimed.
 //!
-//! `discovery` tries missing nodes one at a time, which takes long if there are many. Known orphans,
-//! and all missing nodes while this node joins, are also probed four times a second each.
+//! `discovery` tries missing nodes one at a time, which takes long if there are many. Known
+//! orphans, and all missing nodes while this node joins, are also probed four times a second each.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -95,8 +95,8 @@ impl Handshake {
 pub(super) struct Evidence {
     /// When it last replied to a probe of this node, in its present life.
     pub(super) heard: Option<Instant>,
-    /// It was seen not to be alone since this node's last stall: so it can be alone now only because
-    /// it was cut off.
+    /// It was seen not to be alone since this node's last stall: so it can be alone now only
+    /// because it was cut off.
     pub(super) in_company: bool,
     /// Some member has given it up.
     pub(super) accused: bool,

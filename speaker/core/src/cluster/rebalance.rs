@@ -99,9 +99,9 @@ impl Spread {
         self.loads[home] += 1;
     }
 
-    /// The moves after which no node can pass a VIP, directly or through others, to one that has two
-    /// fewer. Each round moves one VIP's worth of load from a fullest node to the emptiest one within
-    /// reach, by a shortest chain.
+    /// The moves after which no node can pass a VIP, directly or through others, to one that has
+    /// two fewer. Each round moves one VIP's worth of load from a fullest node to the emptiest one
+    /// within reach, by a shortest chain.
     fn level(&mut self) -> BTreeMap<IpAddr, NodeName> {
         let mut moved = BTreeMap::new();
         // Nodes that cannot be relieved now cannot be later: later moves happen among nodes out of
@@ -143,8 +143,8 @@ impl Spread {
         vip
     }
 
-    /// A chain of steps that relieves one of these nodes, which own equally many, of a VIP; the last
-    /// step first.
+    /// A chain of steps that relieves one of these nodes, which own equally many, of a VIP; the
+    /// last step first.
     fn chain(&mut self, fullest: &[usize]) -> Option<Vec<Step>> {
         let mut step_to: Vec<Option<Step>> = vec![None; self.loads.len()];
         let mut reached = vec![false; self.loads.len()];

@@ -100,8 +100,9 @@ impl Round {
 }
 
 impl Cluster {
-    /// Starts a round with all members but those whose agents restart: these have consented to every
-    /// claim of what they cannot own (see `claim`), and learn everything else when they are back.
+    /// Starts a round with all members but those whose agents restart: these have consented to
+    /// every claim of what they cannot own (see `claim`), and learn everything else when they are
+    /// back.
     pub(super) fn start_round(&mut self, kind: Kind, last: Option<NodeName>, now: Instant) -> u64 {
         let waiting: BTreeSet<NodeName> = self
             .live()

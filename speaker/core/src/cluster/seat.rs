@@ -31,8 +31,8 @@ pub(super) struct Seat {
     pub(super) doubt: Option<Instant>,
     /// The owner that offered it to this node, which will claim it.
     pub(super) offered: Option<(NodeName, Reason)>,
-    /// Nodes that did not take it when it was offered, and until when they are passed over: they may
-    /// have yet to learn that they are candidates.
+    /// Nodes that did not take it when it was offered, and until when they are passed over: they
+    /// may have yet to learn that they are candidates.
     pub(super) tried: BTreeMap<NodeName, Instant>,
     /// It was moved here on request, and does not fail back.
     pub(super) pinned: bool,

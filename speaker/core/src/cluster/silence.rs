@@ -2,10 +2,10 @@
 //!
 //! A node *gives up* a member (`gone`) when it has heard no reply from it for `take_over_after`, or
 //! never probed it and believes others: it will not renew that life any more, and tells all members
-//! so. The life of a set of members is over when every other member has given up each of them: nobody
-//! is left that could have renewed them. Each node judges this for itself from what all others say.
-//! At least one must have probed the lost member in vain, so that a member that is only slow is not
-//! taken for dead.
+//! so. The life of a set of members is over when every other member has given up each of them:
+//! nobody is left that could have renewed them. Each node judges this for itself from what all
+//! others say. At least one must have probed the lost member in vain, so that a member that is only
+//! slow is not taken for dead.
 //!
 //! A node whose lease is renewed is heard by a live member. If it hears nobody itself, only what it
 //! sends gets lost, and it holds nobody to be down.
@@ -85,8 +85,8 @@ impl Cluster {
         !again.is_empty()
     }
 
-    /// Finds the given-up members that this node has probed in vain for long enough; if a member may
-    /// have been alone, that is as long as a kernel can last alone. Whether there are new ones.
+    /// Finds the given-up members that this node has probed in vain for long enough; if a member
+    /// may have been alone, that is as long as a kernel can last alone. Whether there are new ones.
     fn note_probed_in_vain(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut more = false;
@@ -258,9 +258,9 @@ impl Cluster {
         }
     }
 
-    /// Tells whom this node has given up: all members, or those that have not said the same. Members
-    /// whose giving-up is being retracted are told too: the retraction completes only once the truly
-    /// lost members are down.
+    /// Tells whom this node has given up: all members, or those that have not said the same.
+    /// Members whose giving-up is being retracted are told too: the retraction completes only once
+    /// the truly lost members are down.
     fn tell_gone(&mut self, all: bool) {
         let lives: Vec<GivenUp> = self
             .live()

@@ -1,8 +1,8 @@
 //! Nodes with different time spans, as during a rolling change of a flag.
 //!
-//! [`Timing`] makes the spans of one node safe. But a node that waits for another one to fall silent
-//! has to outlast the *other* node's lease. So each tells its spans on its card, and the longer wait
-//! holds.
+//! [`Timing`] makes the spans of one node safe. But a node that waits for another one to fall
+//! silent has to outlast the *other* node's lease. So each tells its spans on its card, and the
+//! longer wait holds.
 
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// After a silence of this length, no renewal that was ever sent to this member can keep its lease
-    /// valid.
+    /// After a silence of this length, no renewal that was ever sent to this member can keep its
+    /// lease valid.
     pub(super) fn silence(&self, peer: &Peer) -> Duration {
         let Spans {
             peers_lease,
@@ -117,8 +117,8 @@ impl Cluster {
         lease.min(former)
     }
 
-    /// Changes to this agent's length. A longer lease is not used before all members wait for it, and
-    /// they wait for a shorter one only when no renewal of the longer can be in force any more.
+    /// Changes to this agent's length. A longer lease is not used before all members wait for it,
+    /// and they wait for a shorter one only when no renewal of the longer can be in force any more.
     pub(super) fn former_lease_due(&mut self, now: Instant) {
         let known = |peer: &Peer| peer.handshake.acked_card == Some(self.card.version);
         if self.lease.former.is_none_or(|former| now < former.until)

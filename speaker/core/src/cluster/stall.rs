@@ -47,14 +47,14 @@ impl Cluster {
         }
     }
 
-    /// Whether this node has run on time for long enough since its last stall that its own picture of
-    /// the others is complete.
+    /// Whether this node has run on time for long enough since its last stall that its own picture
+    /// of the others is complete.
     pub(super) fn is_on_time(&self, now: Instant) -> bool {
         now >= self.stalls.over_since() + self.timing.settings().suspect_after
     }
 
-    /// Whether this node has run for long enough since its last stall to have received the replies to
-    /// several probes.
+    /// Whether this node has run for long enough since its last stall to have received the replies
+    /// to several probes.
     pub(super) fn may_accuse(&self, now: Instant) -> bool {
         now >= self.may_accuse_at()
     }

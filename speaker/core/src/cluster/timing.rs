@@ -1,9 +1,9 @@
 //! All time spans on which the cluster's safety and speed rest.
 //!
-//! One inequality makes fail-over safe. A peer renews a node's lease only by handing back a time that
-//! the node itself told, and the lease ends [`peers_lease`](Settings::peers_lease) after that time
-//! *by the node's clock*. The peer cannot have received that time before it was told. So once the
-//! peer has heard nothing for
+//! One inequality makes fail-over safe. A peer renews a node's lease only by handing back a time
+//! that the node itself told, and the lease ends [`peers_lease`](Settings::peers_lease) after that
+//! time *by the node's clock*. The peer cannot have received that time before it was told. So once
+//! the peer has heard nothing for
 //!
 //! ```text
 //! take_over_after ≥ peers_lease × (1 + drift) / (1 − drift) + granularity
@@ -21,8 +21,8 @@
 //! take_over_after ≥ (suspect_after + peers_lease) × (1 + drift) / (1 − drift) + granularity
 //! ```
 //!
-//! An agent's death needs no inequality: the kernel itself says when the agent's deadline has passed,
-//! and after that never answers in that life again.
+//! An agent's death needs no inequality: the kernel itself says when the agent's deadline has
+//! passed, and after that never answers in that life again.
 
 use std::time::Duration;
 
@@ -172,13 +172,14 @@ impl Timing {
         span.mul_f64((1.0 + drift) / (1.0 - drift)) + GRANULARITY
     }
 
-    /// The interval at which a node with these spans is probed: this node's own, or a shorter one if
-    /// the other's lease requires it.
+    /// The interval at which a node with these spans is probed: this node's own, or a shorter one
+    /// if the other's lease requires it.
     pub(super) fn interval_for(&self, spans: &Spans) -> Duration {
         self.settings.probe_interval.min(spans.peers_lease / 3)
     }
 
-    /// The interval at which the agent extends its deadline and reads the kernel's side of the lease.
+    /// The interval at which the agent extends its deadline and reads the kernel's side of the
+    /// lease.
     pub fn heartbeat(&self) -> Duration {
         self.settings.probe_interval
     }
@@ -188,23 +189,23 @@ impl Timing {
         self.settings.probe_interval / 2
     }
 
-    /// The longest, by any clock, that a kernel which is alone can answer after its host stood still
-    /// or was cut off. A starting node waits this long for missing nodes.
+    /// The longest, by any clock, that a kernel which is alone can answer after its host stood
+    /// still or was cut off. A starting node waits this long for missing nodes.
     pub(super) fn longest_alone(&self) -> Duration {
         Self::stretched(self.settings.agent_grace, self.settings.drift_ppm)
     }
 
-    /// The longest time from the death or isolation of a host until its VIPs are answered elsewhere,
-    /// if no message is lost and each takes at most `delay`: the silence, the agreement of all that
-    /// the node is silent, and the consent of all to the claim.
-    /// An agent that stalls meanwhile agrees one probe interval after it runs again.
+    /// The longest time from the death or isolation of a host until its VIPs are answered
+    /// elsewhere, if no message is lost and each takes at most `delay`: the silence, the agreement
+    /// of all that the node is silent, and the consent of all to the claim. An agent that stalls
+    /// meanwhile agrees one probe interval after it runs again.
     pub fn fail_over(&self, delay: Duration) -> Duration {
         self.settings.take_over_after + 5 * delay + GRANULARITY
     }
 
     /// The longest time from the last fault until a cluster of `nodes` has settled: dead agents are
-    /// noticed, missing nodes are found one at a time and begin new lives, and vacant VIPs are taken,
-    /// if need be by the last candidate.
+    /// noticed, missing nodes are found one at a time and begin new lives, and vacant VIPs are
+    /// taken, if need be by the last candidate.
     pub fn settle(&self, nodes: u32) -> Duration {
         2 * self.longest_alone()
             + 3 * self.settings.take_over_after
@@ -316,8 +317,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted, and however the clocks run within the allowance, the peer's wait is
-        /// over only after the node's lease; where the majority counts, also after a third node,
+        /// Whatever is accepted, and however the clocks run within the allowance, the peer's wait
+        /// is over only after the node's lease; where the majority counts, also after a third node,
         /// cut off with it, has noticed that and renewed it for the last time.
         #[test]
         fn what_is_accepted_is_safe(

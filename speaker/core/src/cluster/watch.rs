@@ -1,8 +1,8 @@
 //! The fast failure detector: which members this node watches, and the probes that it exchanges.
 //!
 //! Each node is watched by a few others, chosen by rendezvous hash, so that the cost per node does
-//! not grow with the cluster. A watcher renews the lease of each node that it watches until it gives
-//! that node up. If direct probes go unanswered, it also probes by message, and through other
+//! not grow with the cluster. A watcher renews the lease of each node that it watches until it
+//! gives that node up. If direct probes go unanswered, it also probes by message, and through other
 //! members: a reply counts whichever path it took.
 
 use std::{

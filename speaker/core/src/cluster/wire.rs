@@ -85,8 +85,8 @@ impl Wire {
 }
 
 impl Cluster {
-    /// Whether a vacant VIP may be claimed as far as the wire is concerned: it has been asked, or need
-    /// not be.
+    /// Whether a vacant VIP may be claimed as far as the wire is concerned: it has been asked, or
+    /// need not be.
     pub(super) fn is_checked(&mut self, vip: IpAddr, now: Instant) -> bool {
         let new = self
             .records
@@ -178,8 +178,8 @@ impl Cluster {
             Some((State::Down(_), down)) if down <= record.origin.since => {
                 Some(!taken_from && better)
             }
-            // It was a member and consented when this node took the VIP. So it has given this node up
-            // since, and its epoch is higher.
+            // It was a member and consented when this node took the VIP. So it has given this node
+            // up since, and its epoch is higher.
             Some((State::Down(_), _)) => Some(true),
             Some((State::Unmet | State::Left, _)) | None => Some(better),
         };
@@ -224,8 +224,8 @@ impl Cluster {
         }
     }
 
-    /// Whether an announcement is due in response to a frame: not for each, or two nodes would answer
-    /// each other endlessly.
+    /// Whether an announcement is due in response to a frame: not for each, or two nodes would
+    /// answer each other endlessly.
     fn may_answer_contest(&self, vip: IpAddr, now: Instant) -> bool {
         let contest = self
             .seats
@@ -247,7 +247,8 @@ impl Cluster {
         }
     }
 
-    /// Challenges a node that claims a VIP of this one, if no message has settled the contest in time.
+    /// Challenges a node that claims a VIP of this one, if no message has settled the contest in
+    /// time.
     pub(super) fn contest_due(&mut self, vip: IpAddr, now: Instant) {
         if let Some(seat) = self.seats.get_mut(&vip)
             && let Some(contest) = &mut seat.wire.contest

@@ -1,10 +1,10 @@
 //! Which sources of configuration are in force if they conflict.
 //!
-//! A source is judged as a whole: an object of a cluster, or a file with several. Two sources conflict
-//! if they define the same object, or pools with a common address. The rules, in order:
+//! A source is judged as a whole: an object of a cluster, or a file with several. Two sources
+//! conflict if they define the same object, or pools with a common address. The rules, in order:
 //!
-//! 1. If all new contents are compatible, all come into force, in whatever order they came: addresses
-//!    may move from one pool to another, and pools may swap theirs.
+//! 1. If all new contents are compatible, all come into force, in whatever order they came:
+//!    addresses may move from one pool to another, and pools may swap theirs.
 //! 2. Otherwise what is in force stays, and each new content that is compatible with it is admitted.
 //!    The others wait, and are tried again whenever something changes.
 
@@ -289,8 +289,8 @@ impl<'a, S: Clone + Debug + Ord> Index<'a, S> {
 
     fn holder(&self, claim: &Claim<'a>) -> Option<(Claim<'a>, &'a S)> {
         match claim.addresses {
-            // The ranges are disjoint: if any overlaps, the last one that begins no later than this one
-            // ends does.
+            // The ranges are disjoint: if any overlaps, the last one that begins no later than this
+            // one ends does.
             Some(range) => self
                 .addresses
                 .range(..=range.last())

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// VIPs that should have one owner: the addresses of one Service, those of Services that share one of
-/// them, and so on. The smallest address identifies the group, so that all nodes agree on it.
+/// VIPs that should have one owner: the addresses of one Service, those of Services that share one
+/// of them, and so on. The smallest address identifies the group, so that all nodes agree on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub IpAddr);
 

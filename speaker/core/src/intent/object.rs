@@ -183,8 +183,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that no API server describes. Its only label is `kubernetes.io/hostname`, which every node
-    /// of a cluster has.
+    /// A node that no API server describes. Its only label is `kubernetes.io/hostname`, which every
+    /// node of a cluster has.
     pub fn standalone(name: &str) -> Self {
         Self {
             name: ObjectName::new("", name),

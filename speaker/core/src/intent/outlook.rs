@@ -10,8 +10,8 @@ const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 pub enum Outlook {
     /// It takes none.
     Unfit(Unfit),
-    /// For each advertisement in the order of names, whether it selects the node, and the preference
-    /// that it gives it.
+    /// For each advertisement in the order of names, whether it selects the node, and the
+    /// preference that it gives it.
     Fit(Vec<(bool, u32)>),
 }
 

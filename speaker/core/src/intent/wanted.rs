@@ -26,8 +26,8 @@ pub struct Wanted {
 pub struct WantedVip {
     /// The Services that have the address.
     pub services: BTreeSet<ObjectName>,
-    /// The interfaces on which nodes with this node's outlook announce it, regardless of endpoints; or
-    /// why none of them may own it.
+    /// The interfaces on which nodes with this node's outlook announce it, regardless of endpoints;
+    /// or why none of them may own it.
     pub alike: Result<Interfaces, NotAnnounced>,
     /// The nodes with endpoints, if only these may own it.
     pub served_by: Option<BTreeSet<String>>,
@@ -35,8 +35,8 @@ pub struct WantedVip {
     pub preference: u32,
     /// The VIPs with which it belongs together.
     pub group: Group,
-    /// The first address of the group's first Service by name, from which the order of candidates is
-    /// hashed.
+    /// The first address of the group's first Service by name, from which the order of candidates
+    /// is hashed.
     pub first_ip: IpAddr,
 }
 
@@ -152,7 +152,8 @@ impl<'a> Configuration<'a> {
 pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
     let pools = AdvertisedPools::new(configuration);
     let mut groups = Groups::default();
-    // Of all Services, whether this node announces them or not, so that all nodes form the same groups.
+    // Of all Services, whether this node announces them or not, so that all nodes form the same
+    // groups.
     for service in configuration.own_services() {
         groups.join(&service.addresses);
     }

@@ -1,4 +1,5 @@
-//! The solicited-node groups of IPv6 VIPs, and the changes of a link that make the kernel drop them.
+//! The solicited-node groups of IPv6 VIPs, and the changes of a link that make the kernel drop
+//! them.
 
 use std::{
     collections::BTreeSet,
@@ -56,8 +57,8 @@ impl Node {
         }
     }
 
-    /// Forgets the groups that the kernel drops by itself, so that they are joined again. The kernel
-    /// does not restore them, and by the next message the link may look as before.
+    /// Forgets the groups that the kernel drops by itself, so that they are joined again. The
+    /// kernel does not restore them, and by the next message the link may look as before.
     pub(super) fn lose_groups(&mut self, change: &LinkChange) {
         let (link, lost) = match change {
             LinkChange::Gone(index) => (*index, true),
@@ -74,9 +75,9 @@ impl Node {
     }
 }
 
-/// Whether the kernel has dropped the groups of a link that has changed in this way. It does so when
-/// the link goes down (some kernels: when it loses carrier), when its MTU is too small for IPv6, and
-/// when IPv6 is switched off, which also removes the link-local address.
+/// Whether the kernel has dropped the groups of a link that has changed in this way. It does so
+/// when the link goes down (some kernels: when it loses carrier), when its MTU is too small for
+/// IPv6, and when IPv6 is switched off, which also removes the link-local address.
 ///
 /// Groups of a link that goes down count as lost once it is up again: the kernel reports the link
 /// down before it drops them.

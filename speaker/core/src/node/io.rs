@@ -24,16 +24,16 @@ pub enum Input {
     ProbedAt(IpAddr),
     /// The VIPs that this node is to announce whenever it owns them.
     Wanted(Wanted),
-    /// Answer for a VIP from now on, or keep this host from answering for it. The resulting commands
-    /// come before all others.
+    /// Answer for a VIP from now on, or keep this host from answering for it. The resulting
+    /// commands come before all others.
     Answer {
         /// The VIP.
         vip: IpAddr,
         /// Whether to answer.
         answer: bool,
     },
-    /// The VIPs that this node owns are settled: its program may replace an earlier agent's, which may
-    /// answer from other maps until then.
+    /// The VIPs that this node owns are settled: its program may replace an earlier agent's, which
+    /// may answer from other maps until then.
     Settled,
     /// Announce a VIP, as after a take-over, if it is answered here.
     Announce(IpAddr),
@@ -147,7 +147,7 @@ pub enum Notice {
     TakenOff(String),
     /// Another MAC claims the VIP.
     Conflict(IpAddr, Mac),
-    /// The kernel refused something, as the reason says. It is tried again, and reported again if the
-    /// reason changes.
+    /// The kernel refused something, as the reason says. It is tried again, and reported again if
+    /// the reason changes.
     Refused(String),
 }

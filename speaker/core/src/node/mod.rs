@@ -1,8 +1,8 @@
 //! The node: what this agent should have in the kernel and on the wire, and the steps to get there.
 //!
-//! Inputs come in with the time, and commands go out in the order in which they must be carried out.
-//! There are no commands before both the intent and the links are known: until then the kernel goes
-//! on with what an earlier agent left there.
+//! Inputs come in with the time, and commands go out in the order in which they must be carried
+//! out. There are no commands before both the intent and the links are known: until then the kernel
+//! goes on with what an earlier agent left there.
 
 mod failures;
 mod groups;
@@ -212,8 +212,8 @@ impl Node {
         places.map(|(place, _)| (place.address, self.link_name(place.link)))
     }
 
-    /// A number that changes whenever [`answered`](Self::answered) or [`obstacle`](Self::obstacle) may
-    /// have changed.
+    /// A number that changes whenever [`answered`](Self::answered) or [`obstacle`](Self::obstacle)
+    /// may have changed.
     pub fn edition(&self) -> u64 {
         self.edition
     }
@@ -269,8 +269,8 @@ impl Node {
         None
     }
 
-    /// The next command that follows from [`Input::Answer`], to be carried out before other nodes are
-    /// told about it.
+    /// The next command that follows from [`Input::Answer`], to be carried out before other nodes
+    /// are told about it.
     pub fn next_urgent(&mut self) -> Option<Command> {
         self.urgent.pop_front()
     }
@@ -313,8 +313,8 @@ impl Node {
         }
     }
 
-    /// Announces the VIPs of a bond that now sends through another member, and so through another port
-    /// of the switch, and those of its VLANs.
+    /// Announces the VIPs of a bond that now sends through another member, and so through another
+    /// port of the switch, and those of its VLANs.
     fn failover(&mut self, change: &LinkChange, now: Instant) {
         let (Some(links), LinkChange::Set(link)) = (&self.links, change) else {
             return;
@@ -333,7 +333,8 @@ impl Node {
         }
     }
 
-    /// Notes that the kernel refused a step: it is tried again later, and the operator is told once.
+    /// Notes that the kernel refused a step: it is tried again later, and the operator is told
+    /// once.
     fn failed(&mut self, step: Step, reason: String, notice: Notice, now: Instant) {
         if self.failures.note(step, reason) {
             self.commands.push_back(Command::Tell(notice));

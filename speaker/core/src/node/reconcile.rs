@@ -134,7 +134,8 @@ impl Node {
         }
     }
 
-    /// Starts or stops to announce a VIP on a link, after the kernel has started or stopped to answer.
+    /// Starts or stops to announce a VIP on a link, after the kernel has started or stopped to
+    /// answer.
     pub(super) fn update_announcement(&mut self, place: Place, now: Instant) {
         let Place { address, link } = place;
         let placed = self.plan.places.get(&place).copied();

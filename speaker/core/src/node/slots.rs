@@ -43,8 +43,8 @@ impl Slots {
     }
 }
 
-/// How many more entries of each family fit. An entry that does not fit is not tried: it would hold a
-/// slot that the other family may need.
+/// How many more entries of each family fit. An entry that does not fit is not tried: it would hold
+/// a slot that the other family may need.
 pub(super) struct Room {
     v4: usize,
     v6: usize,

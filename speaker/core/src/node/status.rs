@@ -39,8 +39,8 @@ pub struct ProbeStatus {
     pub address: IpAddr,
     /// The interface whose program answers them, whatever the agent does.
     pub interface: Option<String>,
-    /// Why there is none. The agent then answers them itself, and the node counts as down as soon as
-    /// the agent stalls.
+    /// Why there is none. The agent then answers them itself, and the node counts as down as soon
+    /// as the agent stalls.
     pub reason: Option<String>,
 }
 

@@ -19,8 +19,8 @@ pub struct Attachment {
     pub vlan: Vlan,
     /// The MAC in answers.
     pub mac: Mac,
-    /// Other interfaces whose index frames may carry: the active members of a bond, in whose drivers
-    /// native XDP runs (Linux 5.15).
+    /// Other interfaces whose index frames may carry: the active members of a bond, in whose
+    /// drivers native XDP runs (Linux 5.15).
     pub members: Vec<u32>,
 }
 
@@ -123,8 +123,8 @@ impl Attachment {
     }
 }
 
-/// The interfaces whose hardware must leave VLAN tags in frames, because VLAN devices sit on this one
-/// and the program could not tell their frames from untagged ones.
+/// The interfaces whose hardware must leave VLAN tags in frames, because VLAN devices sit on this
+/// one and the program could not tell their frames from untagged ones.
 pub(super) fn must_keep_tags(interface: u32, links: &Links) -> Vec<u32> {
     let Some(link) = links.get(interface) else {
         return Vec::new();
@@ -138,8 +138,8 @@ pub(super) fn must_keep_tags(interface: u32, links: &Links) -> Vec<u32> {
         .collect()
 }
 
-/// The interfaces whose hardware receives a link's frames: the link itself, or a bond's members. A bond
-/// removes no tags, whatever its rx-vlan-offload says, and its members do not inherit that.
+/// The interfaces whose hardware receives a link's frames: the link itself, or a bond's members. A
+/// bond removes no tags, whatever its rx-vlan-offload says, and its members do not inherit that.
 fn receivers<'a>(link: &'a Link, links: &'a Links) -> impl Iterator<Item = &'a Link> {
     let is_bond = matches!(link.kind, Kind::Bond { .. });
     links.iter().filter(move |it| match is_bond {
@@ -148,8 +148,9 @@ fn receivers<'a>(link: &'a Link, links: &'a Links) -> impl Iterator<Item = &'a L
     })
 }
 
-/// Whether tags are not in the frame, whatever rx-vlan-offload says: between the ends of a veth pair
-/// they travel beside it, and the kernel removes them before a bridge or a macvlan sees the frame.
+/// Whether tags are not in the frame, whatever rx-vlan-offload says: between the ends of a veth
+/// pair they travel beside it, and the kernel removes them before a bridge or a macvlan sees the
+/// frame.
 fn hides_tags(link: &Link, links: &Links) -> bool {
     let hides = |kind: &Kind| matches!(kind, Kind::Veth | Kind::Bridge | Kind::Macvlan { .. });
     receivers(link, links).any(|it| hides(&it.kind))
@@ -164,8 +165,8 @@ fn in_use(link: &Link, links: &Links) -> Vec<u32> {
         .collect()
 }
 
-/// The attachment of a VLAN device to the interface below, where native XDP sees its frames with their
-/// tag. `None` if it does not: the program then runs on the VLAN device itself.
+/// The attachment of a VLAN device to the interface below, where native XDP sees its frames with
+/// their tag. `None` if it does not: the program then runs on the VLAN device itself.
 fn on_parent(link: &Link, links: &Links) -> Option<Attachment> {
     let Kind::Vlan {
         parent,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::link::{Kind, Link};
 
-/// Name prefixes of interfaces without clients of VIPs, as container runtimes and network plugins create
-/// them on a node. The list is MetalLB's, and adds Cilium's interfaces.
+/// Name prefixes of interfaces without clients of VIPs, as container runtimes and network plugins
+/// create them on a node. The list is MetalLB's, and adds Cilium's interfaces.
 pub const EXCLUDED: [&str; 15] = [
     "docker",
     "cbr",

@@ -47,14 +47,15 @@ pub struct Entry {
 pub struct Plan {
     /// The interfaces on which the program runs.
     pub attach: BTreeSet<u32>,
-    /// Interfaces among these, and among their members, whose hardware must leave VLAN tags in frames.
+    /// Interfaces among these, and among their members, whose hardware must leave VLAN tags in
+    /// frames.
     pub keep_tags: BTreeSet<u32>,
     /// The `links` map, by interface index.
     pub links: BTreeMap<u32, layout::Link>,
     /// Each VIP on each of its links, with the map entry that answers for it.
     pub places: BTreeMap<Place, Placed>,
-    /// Map entries on links where the VIP is not announced, and where the node's own kernel, which has
-    /// the address too (kube-proxy in IPVS mode), must not answer.
+    /// Map entries on links where the VIP is not announced, and where the node's own kernel, which
+    /// has the address too (kube-proxy in IPVS mode), must not answer.
     pub silent: BTreeSet<Entry>,
     /// VIPs that this node may own and that have no place here, with the reason.
     pub absent: BTreeMap<IpAddr, Absent>,
@@ -247,9 +248,9 @@ impl Plan {
         plan
     }
 
-    /// Has the program answer on the interface where other nodes' probes arrive, even if it has no VIPs
-    /// and the operator has not chosen it for VIPs: a node whose kernel does not answer probes counts
-    /// as down as soon as its agent stalls.
+    /// Has the program answer on the interface where other nodes' probes arrive, even if it has no
+    /// VIPs and the operator has not chosen it for VIPs: a node whose kernel does not answer probes
+    /// counts as down as soon as its agent stalls.
     fn answer_probes(&mut self, address: IpAddr, links: &Links) -> Result<u32, Unprobed> {
         let mut holders = links.iter().filter(|link| link.holds(address));
         let link = holders.next().ok_or(Unprobed::NoLink(address))?;
@@ -297,8 +298,8 @@ impl Plan {
     }
 }
 
-/// The links in the VIP's subnet; if there are none, all links, since the network may route the VIP to
-/// any.
+/// The links in the VIP's subnet; if there are none, all links, since the network may route the VIP
+/// to any.
 fn in_subnet_or_all<'a>(address: IpAddr, links: &[&'a Link]) -> Vec<&'a Link> {
     let near: Vec<_> = links
         .iter()

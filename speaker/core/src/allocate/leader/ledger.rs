@@ -91,7 +91,8 @@ impl Ledger {
         entries.map(|it| it.pending.addresses.clone()).collect()
     }
 
-    /// The Service is seen to have this UID and version, or to be gone: that ends all other entries.
+    /// The Service is seen to have this UID and version, or to be gone: that ends all other
+    /// entries.
     pub(super) fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) {
         self.retain(name, |it| {
             Some((it.pending.uid.as_str(), it.pending.version.as_str())) == seen
