@@ -1,12 +1,12 @@
-//! The frame under an XDP context.
+//! The frame of an XDP context.
 
 use core::ptr;
 
 use aya_ebpf::{helpers::bpf_xdp_adjust_tail, programs::XdpContext};
 use speaker_common::frame::{Frame, Header, RESIZABLE};
 
-/// A frame in the driver's buffer. Each access compares against the end that the context gives:
-/// that comparison is what the verifier looks for.
+/// A frame in the driver's buffer. Each access is compared with the end that the context gives,
+/// which is the comparison that the verifier requires.
 pub struct Packet<'a> {
     ctx: &'a XdpContext,
     start: usize,
@@ -42,7 +42,7 @@ impl Frame for Packet<'_> {
     #[inline(always)]
     fn load<T: Header>(&self, offset: usize) -> Option<T> {
         let header = self.at::<T>(offset)?;
-        // SAFETY: `at` has checked the bounds, and any bytes make a `Header`.
+        // SAFETY: `at` has checked the bounds, and all bytes are valid for a `Header`.
         Some(unsafe { header.read_unaligned() })
     }
 

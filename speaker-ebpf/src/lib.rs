@@ -1,6 +1,6 @@
 //! The XDP program: a shell around [`speaker_common::respond`], which holds every rule.
 #![no_std]
-// The BPF target has no compare-and-swap, so `core` hides the atomic add that it does have.
+// The BPF target has no compare-and-swap, so `core` also hides the atomic add that it has.
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",

@@ -1,4 +1,4 @@
-//! The maps, and what the program reads and writes in them.
+//! The maps, and how the program reads and writes them.
 
 use core::{cell::Cell, marker::PhantomData};
 
@@ -22,7 +22,7 @@ use speaker_common::{
 
 use crate::{atomic::add, context::Packet};
 
-/// The agent maps the memory of these, to read and write words at a time.
+/// The agent maps these into its memory, to read and write single words.
 const MAPPED: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map(name = "links")]
@@ -43,25 +43,25 @@ static LEASE: Array<AgentLease, 1, MAPPED> = Array::new();
 static PEERS: Array<PeersLease, 1, MAPPED> = Array::new();
 #[btf_map(name = "probes")]
 static PROBES: Array<Probes, 1> = Array::new();
-/// The payload of a probe while it is judged: it does not fit the stack.
+/// The payload of a probe while it is judged: it does not fit on the stack.
 #[btf_map(name = "scratch")]
 static SCRATCH: PerCpuArray<Words, 1> = PerCpuArray::new();
 #[btf_map(name = "tap")]
 static TAP: Array<Tap, 1> = Array::new();
-// The kernel knows no type of a ring's records, and libbpf refuses a map that names one.
+// The kernel has no record type for rings, and libbpf refuses a map that names one.
 #[btf_map(name = "events")]
 static EVENTS: RingBuf<(), EVENT_RING_BYTES> = RingBuf::new();
 
-/// What the traced build says of a frame; the normal build says nothing.
+/// Logs decisions in the traced build; the normal build logs nothing.
 pub trait Trace {
-    /// A frame that is ours has been judged.
+    /// Logs the decision about a frame.
     fn judged(ctx: &XdpContext, kind: EventKind, reason: u8);
 }
 
-/// The maps as one frame sees them.
+/// The maps, while one frame is handled.
 pub struct Kernel<'a, T> {
     ctx: &'a XdpContext,
-    /// When the lease was judged, which comes before anything is counted.
+    /// The time at which the lease was judged. That happens before anything is counted.
     now_ns: Cell<u64>,
     trace: PhantomData<T>,
 }
@@ -99,7 +99,8 @@ impl<T> Tables for Kernel<'_, T> {
 
     #[inline(always)]
     fn vip_v4(&self, key: &VipKeyV4) -> Option<Vip> {
-        // SAFETY: a copy is taken at once; an element recycled in between is another valid entry.
+        // SAFETY: the element is copied at once; if it is recycled meanwhile, it is another valid
+        // one.
         unsafe { VIPS_V4.get(key) }.copied()
     }
 
@@ -125,7 +126,7 @@ impl<T> Tables for Kernel<'_, T> {
     #[inline(always)]
     fn judge(&self, frame: &mut impl Frame, at: usize) -> Option<Judgement> {
         let place = SCRATCH.get_ptr_mut(0)?;
-        // SAFETY: this CPU's own element, and the program is not preempted by itself.
+        // SAFETY: the element belongs to this CPU, and the program does not preempt itself.
         let words = unsafe { &mut *place };
         let mut offset = at;
         for word in words.iter_mut() {
@@ -139,7 +140,7 @@ impl<T> Tables for Kernel<'_, T> {
             _ => Judgement::Foreign,
         };
         if judgement == Judgement::Answered {
-            // SAFETY: as above; the one before is not used any more.
+            // SAFETY: as above; the former reference is not used any more.
             let words = unsafe { &*place };
             let mut offset = at;
             for word in words {
@@ -162,8 +163,8 @@ impl<T: Trace> Records for Kernel<'_, T> {
         let Some(counters) = COUNTERS.get_ptr_mut(slot) else {
             return;
         };
-        // SAFETY: the pointer is to a live array element, aligned to eight; all its users add
-        // atomically or, for the time, store a whole word.
+        // SAFETY: the pointer is to a live array element, aligned to eight. All its users add
+        // atomically, or store a whole word (the time).
         unsafe {
             match kind {
                 EventKind::Answered | EventKind::Probed => add(&raw mut (*counters).answered),
@@ -178,7 +179,7 @@ impl<T: Trace> Records for Kernel<'_, T> {
     #[inline(always)]
     fn count_reason(&self, reason: Reason) {
         if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
-            // SAFETY: this CPU's own element, and the program is not preempted by itself.
+            // SAFETY: the element belongs to this CPU, and the program does not preempt itself.
             unsafe { *count += 1 };
         }
     }
@@ -196,9 +197,9 @@ impl<T: Trace> Records for Kernel<'_, T> {
     }
 }
 
-/// Puts an event into the ring, with the frame as the context shows it; false where it is full.
+/// Puts an event with the present frame into the ring; false if the ring is full.
 ///
-/// A function of its own: the copy has many paths, and the verifier forgets them when it returns.
+/// Not inlined: the copy has many paths, which the verifier forgets when the function returns.
 #[inline(never)]
 fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
     let Some(mut entry) = EVENTS.reserve_untyped::<Event>(0) else {
@@ -207,8 +208,8 @@ fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
     let ctx = XdpContext::new(ctx);
     let frame = Packet::new(&ctx);
     let event = entry.as_mut_ptr();
-    // SAFETY: the entry is a whole `Event` of ours until it is submitted, and all its fields are
-    // written. The ring's memory holds what an earlier record left: it is initialised.
+    // SAFETY: the entry is a whole `Event` that is ours until it is submitted, and all its fields
+    // are written. The ring's memory is initialised: it holds what earlier records left.
     unsafe {
         (&raw mut (*event).time_ns).write(now_ns());
         (&raw mut (*event).ifindex).write(ctx.ingress_ifindex() as u32);
@@ -221,10 +222,10 @@ fn tell(ctx: *mut xdp_md, kind: EventKind, reason: u8) -> bool {
     true
 }
 
-/// Judges what lies in `scratch`.
+/// Judges the payload in `scratch`.
 ///
-/// A global function in the kernel's sense: the verifier looks at it once, not once for each way
-/// that leads to it. It takes and gives numbers alone.
+/// A global function in the kernel's sense, which the verifier checks once instead of once per path
+/// that leads to it. Such a function takes and returns only numbers.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn judge_payload() -> u32 {
@@ -233,9 +234,9 @@ extern "C" fn judge_payload() -> u32 {
     else {
         return FOREIGN;
     };
-    // SAFETY: as for who filled it, which waits.
+    // SAFETY: as in the caller, which does not use it meanwhile.
     let words = unsafe { &mut *words };
-    // The clock comes last: what has been read is no younger than it.
+    // The clock is read last: no value read before is newer.
     let (agent, peers) = (agent(), peers());
     let judgement = probe::judge(words, probes, &agent, &peers, now_ns(), |change| {
         // SAFETY: the pointer is to a live array element, aligned to eight, of which whole words
@@ -266,19 +267,19 @@ const PASSED: u32 = 1;
 const RENEWED: u32 = 2;
 const ANSWERED: u32 = 3;
 
-/// The agent's side of the lease, with no life where it is just being written.
+/// Reads the agent's side of the lease; without a life if it is just being written.
 ///
-/// Relied on: the verifier and the compiler keep volatile accesses whole and in order. So does
-/// x86-64; a CPU that lets loads pass each other may see a life together with words of the one
-/// before, for as long as these take to reach it. The agent owns nothing between two lives.
+/// This relies on the compiler and the verifier to keep volatile accesses whole and in order, as
+/// x86-64 does. A CPU that reorders loads may briefly see a life with words of the one before; the
+/// agent owns nothing between two lives.
 #[inline(always)]
 fn agent() -> AgentLease {
-    // The array has its one element always; a lease that cannot be read is none.
+    // The array always has its element. Without it, there would be no lease.
     let Some(lease) = LEASE.get_ptr(0) else {
         return AgentLease::default();
     };
-    // SAFETY: the pointer is to a live array element, aligned to eight, of which any bytes mean
-    // something; whoever writes it stores whole words.
+    // SAFETY: the pointer is to a live array element, aligned to eight, for which all bytes are
+    // valid, and which is written in whole words.
     unsafe {
         let life = (&raw const (*lease).life).read_volatile();
         let agent_deadline_ns = (&raw const (*lease).agent_deadline_ns).read_volatile();
@@ -298,13 +299,13 @@ fn agent() -> AgentLease {
     }
 }
 
-/// The peers' side of the lease: its life before the deadline that belongs to it.
+/// Reads the peers' side of the lease: the life before the deadline that belongs to it.
 #[inline(always)]
 fn peers() -> PeersLease {
     let Some(peers) = PEERS.get_ptr(0) else {
         return PeersLease::default();
     };
-    // SAFETY: as of the agent's side.
+    // SAFETY: as for the agent's side.
     unsafe {
         let life = (&raw const (*peers).life).read_volatile();
         PeersLease {
@@ -317,8 +318,8 @@ fn peers() -> PeersLease {
     }
 }
 
-/// Nanoseconds of `CLOCK_BOOTTIME`. Of all that an answer costs, this costs most; but a reading
-/// kept from an earlier frame would let a host that was paused answer on a lease that is long over.
+/// Nanoseconds of `CLOCK_BOOTTIME`. Reading the clock is the largest part of the cost of an answer;
+/// but with a cached reading, a host that was paused could answer on a lease that ended long ago.
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: the helper takes nothing and cannot fail (Linux 5.8).

@@ -13,8 +13,8 @@ impl Trace for Silent {
     fn judged(_ctx: &XdpContext, _kind: EventKind, _reason: u8) {}
 }
 
-/// Answers for VIPs. It needs the first bytes of a frame only, and so may see frames in fragments:
-/// without that, drivers refuse it on links with jumbo frames.
+/// Answers for VIPs. It reads only the first bytes of a frame, and so accepts fragmented frames: if
+/// it did not, drivers would refuse it on links with jumbo frames.
 #[xdp(frags)]
 pub fn speaker(ctx: XdpContext) -> u32 {
     speaker_ebpf::run::<Silent>(&ctx)

@@ -1,4 +1,4 @@
-//! The same program, telling through aya-log what it does with each frame that is ours.
+//! The same program, which logs every decision through aya-log.
 #![no_std]
 #![no_main]
 
@@ -25,8 +25,8 @@ impl Trace for Logged {
     }
 }
 
-/// Answers for VIPs. It needs the first bytes of a frame only, and so may see frames in fragments:
-/// without that, drivers refuse it on links with jumbo frames.
+/// Answers for VIPs. It reads only the first bytes of a frame, and so accepts fragmented frames: if
+/// it did not, drivers would refuse it on links with jumbo frames.
 #[xdp(frags)]
 pub fn speaker(ctx: XdpContext) -> u32 {
     speaker_ebpf::run::<Logged>(&ctx)

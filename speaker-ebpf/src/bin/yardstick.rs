@@ -1,5 +1,5 @@
-//! What the benchmarks compare the program with: the least that an XDP program can do, and a way
-//! to show any program a fresh request on every run.
+//! The yardsticks of the benchmarks: minimal XDP programs, and one that gives the program under
+//! test a fresh request on every run.
 #![no_std]
 #![no_main]
 
@@ -18,42 +18,42 @@ use speaker_ebpf::atomic;
 const SHORT_BYTES: usize = 86;
 /// A frame that holds a liveness probe over IPv4, and padding.
 const LONG_BYTES: usize = 110;
-/// The frame in whole words, for a copy that costs little: zero-padded at the end.
+/// A frame in whole words, zero-padded, which is cheap to copy.
 type Request = [u64; LONG_BYTES.div_ceil(8)];
-/// Requests that take turns at most, a power of two.
+/// The most requests that take turns: a power of two.
 const REQUESTS_MAX: usize = 65_536;
 
 #[btf_map(name = "requests")]
 static REQUESTS: Array<Request, REQUESTS_MAX> = Array::new();
-/// Whose turn it is, and the number of requests less one.
+/// The number of the turn, and the number of requests less one.
 #[btf_map(name = "turn")]
 static TURN: Array<[u64; 2], 1> = Array::new();
-/// What `lookup` looks into.
+/// The map of `lookup`.
 #[btf_map(name = "table")]
 static TABLE: HashMap<[u64; 3], u64, REQUESTS_MAX> = HashMap::new();
-/// The program that the request is for.
+/// The program under test.
 #[btf_map(name = "under_test")]
 static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
 
-/// Lets every frame go.
+/// Passes every frame.
 #[xdp(frags)]
 pub fn pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
-/// Sends every frame back to where it came from, with nothing else changed.
+/// Sends every frame back with its MACs swapped.
 #[xdp(frags)]
 pub fn swap(ctx: XdpContext) -> u32 {
     let Some(macs) = frame::<[u16; 6]>(&ctx) else {
         return xdp_action::XDP_ABORTED;
     };
     let [d0, d1, d2, s0, s1, s2] = macs;
-    // Three half-words each: frames are aligned to two.
+    // Three half-words per MAC: frames are aligned to two.
     (*d0, *d1, *d2, *s0, *s1, *s2) = (*s0, *s1, *s2, *d0, *d1, *d2);
     xdp_action::XDP_TX
 }
 
-/// Reads the clock that the lease is judged by, and lets the frame go.
+/// Reads the clock of the lease, and passes the frame.
 #[xdp(frags)]
 pub fn clock(_ctx: XdpContext) -> u32 {
     // SAFETY: the helper takes nothing and cannot fail.
@@ -63,7 +63,7 @@ pub fn clock(_ctx: XdpContext) -> u32 {
     }
 }
 
-/// Looks a key of an IPv6 VIP's size up in a hash of a VIP table's size, and lets the frame go.
+/// Looks up a key of an IPv6 VIP's size in a hash map of a VIP map's size, and passes the frame.
 #[xdp(frags)]
 pub fn lookup(_ctx: XdpContext) -> u32 {
     // SAFETY: nothing is read behind the pointer.
@@ -73,8 +73,8 @@ pub fn lookup(_ctx: XdpContext) -> u32 {
     }
 }
 
-/// Writes the next request over the frame, and hands it to the program under test: an answered
-/// frame is no request any more, so that nothing could be measured by repeating.
+/// Overwrites the frame with the next request and calls the program under test. An answered frame
+/// is no request any more, so repetitions need a fresh one.
 #[xdp(frags)]
 pub fn fresh(ctx: XdpContext) -> u32 {
     let Some(turn) = TURN.get_ptr_mut(0) else {
@@ -92,8 +92,8 @@ pub fn fresh(ctx: XdpContext) -> u32 {
     } else {
         return xdp_action::XDP_ABORTED;
     }
-    // A card has written a frame long before the program reads it. Here the program would wait for
-    // the stores above at each word that spans two of them; the locked add waits for them first.
+    // A NIC has written a frame long before the program reads it. Here the program would wait for
+    // the stores above at each word that spans two of them. The locked add waits for them first.
     // SAFETY: the first word of a live array element, aligned to eight.
     unsafe { atomic::add(turn.cast()) };
     // SAFETY: the context is the one that the kernel gave. On success this does not return.
@@ -101,7 +101,7 @@ pub fn fresh(ctx: XdpContext) -> u32 {
     xdp_action::XDP_ABORTED
 }
 
-/// Writes the first bytes of a request over a frame that has as many.
+/// Overwrites a frame of this length with the first bytes of a request.
 #[inline(always)]
 fn copy<const BYTES: usize>(request: &Request, frame: *mut u16) {
     const { assert!(BYTES % 8 == 6, "whole words, a half one and two bytes") };
@@ -130,8 +130,8 @@ fn frame<T>(ctx: &XdpContext) -> Option<&mut T> {
     if ctx.data() + size_of::<T>() > ctx.data_end() {
         return None;
     }
-    // SAFETY: the bounds have just been checked, and the types used hold any bytes, aligned to
-    // two. The frame is ours until the program returns, and borrowed once.
+    // SAFETY: the bounds have been checked, and all bytes are valid for the types used, which are
+    // aligned to two. The frame is ours until the program returns, and is borrowed once.
     Some(unsafe { &mut *ptr::with_exposed_provenance_mut(ctx.data()) })
 }
 

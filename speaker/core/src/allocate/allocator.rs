@@ -1,4 +1,4 @@
-//! The index.
+//! The index of Services and pools.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,37 +17,37 @@ use crate::intent::{
     admission::{Admission, Conflict},
 };
 
-/// All objects that count, and what becomes of each Service.
+/// All objects, and the outcome of each Service.
 #[derive(Clone, Debug, Default)]
 pub struct Allocator {
     services: BTreeMap<ObjectName, Entry>,
     namespaces: BTreeMap<String, Labels>,
     admission: Admission<ObjectName, Pool>,
     conflicts: BTreeMap<ObjectName, Conflict<ObjectName>>,
-    /// Pools that are invalid on their own, and why.
+    /// Pools that are invalid in themselves, with the reason.
     refused: BTreeMap<ObjectName, String>,
     pools: Pools,
     holdings: Holdings,
-    /// Whom the changes since [`Self::settle`] may concern.
+    /// Services that changes since the last [`Self::settle`] may concern.
     touched: BTreeSet<Rank>,
-    /// Who is given more as soon as there is more.
+    /// Services that lack addresses, and get them as soon as there are more.
     waiting: BTreeSet<Rank>,
-    /// Something can be had that could not be before.
+    /// Some address may have become available.
     is_freed: bool,
     are_pools_new: bool,
     changed: BTreeSet<ObjectName>,
 }
 
-/// Who came first is served first.
+/// Services are served in the order of creation.
 pub(super) type Rank = (i64, ObjectName);
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) service: Service,
-    /// Addresses that may be in the status soon, by writes whose end is not known.
+    /// Addresses that pending writes may yet put into the status.
     pub(super) pending: Vec<Vec<IpAddr>>,
     pub(super) outcome: Outcome,
-    /// All that it has, may have, or is to have.
+    /// All addresses that it has, may get by pending writes, or is to have.
     pub(super) held: BTreeSet<IpAddr>,
 }
 
@@ -58,7 +58,7 @@ impl Entry {
 }
 
 impl Allocator {
-    /// A Service is new or has changed.
+    /// Adds or changes a Service.
     pub fn apply(&mut self, service: Service) {
         let name = service.name.clone();
         self.changed.insert(name.clone());
@@ -84,13 +84,14 @@ impl Allocator {
         self.insert(entry);
     }
 
-    /// A Service is gone, or no longer of type `LoadBalancer`.
+    /// Removes a Service, which is gone or not of type `LoadBalancer` any more.
     pub fn delete(&mut self, name: &ObjectName) {
         self.remove(name);
         self.changed.insert(name.clone());
     }
 
-    /// Addresses that writes may still put into the status of a Service: they are nobody else's.
+    /// Holds the addresses that pending writes may yet put into a Service's status: no other
+    /// Service gets them.
     pub fn hold(&mut self, name: &ObjectName, pending: Vec<Vec<IpAddr>>) {
         if let Some(entry) = self.services.get_mut(name)
             && entry.pending != pending
@@ -101,7 +102,7 @@ impl Allocator {
         }
     }
 
-    /// A pool is new or has changed.
+    /// Adds or changes a pool.
     pub fn apply_pool(&mut self, pool: Pool) {
         let name = pool.name();
         let was_refused = self.refused.remove(name).is_some();
@@ -113,22 +114,22 @@ impl Allocator {
         }
     }
 
-    /// A pool has become invalid, for this reason: its last valid version stays in force, and while
-    /// there is none, no Service loses an address for want of a pool.
+    /// A pool has become invalid, for this reason. Its last valid version stays in force; if there
+    /// is none, no Service loses an address because no pool contains it.
     pub fn refuse_pool(&mut self, name: ObjectName, why: String) {
         self.admission.retract(&name);
         self.refused.insert(name, why);
         self.are_pools_new = true;
     }
 
-    /// A pool is gone.
+    /// Removes a pool.
     pub fn delete_pool(&mut self, name: &ObjectName) {
         self.admission.withdraw(name);
         self.refused.remove(name);
         self.are_pools_new = true;
     }
 
-    /// A namespace is new or has other labels.
+    /// Adds or changes the labels of a namespace.
     pub fn apply_namespace(&mut self, name: String, labels: Labels) {
         if self.namespaces.get(&name) != Some(&labels) {
             self.touch_namespace(&name);
@@ -136,14 +137,14 @@ impl Allocator {
         }
     }
 
-    /// A namespace is gone.
+    /// Removes a namespace.
     pub fn delete_namespace(&mut self, name: &str) {
         if self.namespaces.remove(name).is_some() {
             self.touch_namespace(name);
         }
     }
 
-    /// Decides about all that the changes concern.
+    /// Decides about all Services that changes concern.
     pub fn settle(&mut self) {
         if mem::take(&mut self.are_pools_new) {
             self.settle_pools();
@@ -166,7 +167,7 @@ impl Allocator {
         mem::take(&mut self.changed)
     }
 
-    /// A Service, and what becomes of it.
+    /// A Service and its outcome.
     pub fn service(&self, name: &ObjectName) -> Option<(&Service, &Outcome)> {
         let entry = self.services.get(name)?;
         Some((&entry.service, &entry.outcome))
@@ -188,7 +189,7 @@ impl Allocator {
         !self.conflicts.is_empty() || !self.refused.is_empty()
     }
 
-    /// What of the pools is not in force, and why.
+    /// Why the newest versions of some pools are not in force.
     pub fn refused(&self) -> impl Iterator<Item = String> {
         let conflicts = self.conflicts.values().map(ToString::to_string);
         self.refused.values().cloned().chain(conflicts)
@@ -225,7 +226,7 @@ impl Allocator {
         self.touch_losers(name);
     }
 
-    /// Those that have an address of the Service, and may not keep it beside this one.
+    /// Marks Services that have an address of this one and may not keep it.
     fn touch_losers(&mut self, name: &ObjectName) {
         let entry = &self.services[name];
         let rank = entry.rank();
@@ -285,7 +286,7 @@ impl Allocator {
     }
 }
 
-/// Who holds what.
+/// Which Services hold which addresses.
 #[derive(Clone, Debug, Default)]
 struct Holdings {
     used: Used,
@@ -293,7 +294,7 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// All that the Service has, may have, or is to have.
+    /// Holds all addresses that the Service has, may get by pending writes, or is to have.
     fn hold(&mut self, entry: &mut Entry) {
         let Entry {
             service,
@@ -331,7 +332,7 @@ impl Holdings {
         }
     }
 
-    /// What is held changes by what is done to the Service: whether it gives something up.
+    /// Changes a Service, and updates what it holds. Whether it gives up an address.
     fn change(&mut self, entry: &mut Entry, change: impl FnOnce(&mut Entry)) -> bool {
         self.release(entry);
         change(entry);

@@ -1,4 +1,4 @@
-//! Which addresses a Service is given that has none.
+//! Chooses addresses for a Service that has none.
 
 use std::net::IpAddr;
 
@@ -74,8 +74,8 @@ impl Judge<'_> {
         })
     }
 
-    /// The lowest address of the pool, in the order of its ranges, that the Service may have;
-    /// before all, one that is being given to it already.
+    /// The lowest address of the pool, in the order of its ranges, that the Service may have; an
+    /// address that is being given to it already comes first.
     pub(super) fn find(&self, pool: &Pool, family: Family) -> Option<IpAddr> {
         let may_have = |address: &IpAddr| {
             Family::of(*address) == family

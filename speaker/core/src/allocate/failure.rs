@@ -1,4 +1,4 @@
-//! Why a Service is not given an address, or may not keep one.
+//! Why a Service gets no address, or may not keep one.
 
 use std::net::IpAddr;
 
@@ -8,42 +8,42 @@ use crate::intent::ObjectName;
 /// Why, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// There is nothing to give.
+    /// There are no pools.
     #[error("there is no IPAddressPool: add one")]
     NoPools,
-    /// The pool that the Service asks for.
+    /// The pool that the Service asks for does not exist.
     #[error("there is no IPAddressPool {0:?}, which the annotation metallb.io/address-pool names")]
     UnknownPool(String),
     /// The pool is for other Services.
     #[error("IPAddressPool {0} is not for this Service: see its spec.serviceAllocation")]
     NotForService(ObjectName),
-    /// All pools are for other Services, or must be asked for.
+    /// All pools are for other Services, or only given on request.
     #[error(
         "no IPAddressPool is for this Service: each has autoAssign false or a serviceAllocation \
          that does not match"
     )]
     NoneForService,
-    /// The pools that are for the Service are used up.
+    /// The pools for the Service are exhausted.
     #[error("no free {family} address in {}", list(.pools))]
     Exhausted {
-        /// What was looked for.
+        /// The families that were looked for.
         family: FamilyWanted,
-        /// Where.
+        /// The pools.
         pools: Vec<ObjectName>,
     },
-    /// The API server has not said which families the Service has.
+    /// The families of the Service are not known yet.
     #[error("the Service has no cluster IP yet, which tells its IP families")]
     NoFamily,
     /// `RequireDualStack` with one family.
     #[error("ipFamilyPolicy is RequireDualStack, and the Service has cluster IPs of one family")]
     OneFamily,
-    /// An address that is not of the Service's families.
+    /// The address does not have a family of the Service.
     #[error("{0} is not of the IP families of the Service")]
     WrongFamily(IpAddr),
     /// Fewer or more addresses than the policy asks for.
     #[error("ipFamilyPolicy asks for {0}")]
     WrongCount(&'static str),
-    /// What the Service asks for cannot be read.
+    /// The request of the Service cannot be read.
     #[error("{0}")]
     Unreadable(String),
     /// The Service asks for another address than it has.
@@ -65,7 +65,7 @@ pub enum Failure {
     /// The two addresses of a Service are in different pools.
     #[error("{0} and {1} are of different IPAddressPools: the addresses of a Service are of one")]
     TwoPools(IpAddr, IpAddr),
-    /// The pool leaves such addresses out.
+    /// The pool does not give out such addresses.
     #[error("IPAddressPool {pool} has avoidBuggyIPs, and so does not give {address}")]
     Avoided {
         /// The address.
@@ -78,21 +78,21 @@ pub enum Failure {
     InUse {
         /// The address.
         address: IpAddr,
-        /// Who has it.
+        /// The Service that has it.
         by: ObjectName,
         /// Why it cannot be shared.
         why: Taken,
     },
 }
 
-/// What was looked for, in [`Failure::Exhausted`].
+/// The families that were looked for, in [`Failure::Exhausted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FamilyWanted {
     /// An address of this family.
     One(Family),
-    /// One of either.
+    /// An address of either family.
     Any,
-    /// One of each, of one pool.
+    /// An address of each family, from one pool.
     Both,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a Service may have an address, and may go on having it.
+//! Whether a Service may get an address, and may keep it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::intent::{Labels, ObjectName, Pool};
 
-/// All that decides about one Service.
+/// Everything that decides about one Service.
 pub(super) struct Judge<'a> {
     pub(super) pools: &'a Pools,
-    /// A pool is not in force because it is invalid: what no pool holds may be of that one.
+    /// Some pool is not in force because it is invalid: an address without a pool may belong to it.
     pub(super) is_doubtful: bool,
     pub(super) used: &'a Used,
     pub(super) keyed: &'a Keyed,
@@ -25,7 +25,7 @@ pub(super) struct Judge<'a> {
     pub(super) entry: &'a Entry,
 }
 
-/// The addresses of the Services that have a sharing key, by that key.
+/// The addresses of Services with a sharing key, by that key.
 pub(super) type Keyed = BTreeMap<String, BTreeMap<IpAddr, usize>>;
 
 /// Addresses that a Service may have.
@@ -36,7 +36,7 @@ pub(super) struct Fit {
 }
 
 impl<'a> Judge<'a> {
-    /// What becomes of the Service.
+    /// The outcome of the Service.
     pub(super) fn outcome(&self) -> Outcome {
         let Entry {
             service,
@@ -45,7 +45,7 @@ impl<'a> Judge<'a> {
             ..
         } = self.entry;
         let mut lost = None;
-        // What was decided last comes first, so that it is not decided again with every change.
+        // The last decision comes first, so that changes do not lead to another one.
         let had = pending.iter().rev().chain([&service.shown]);
         for had in had.chain([&outcome.addresses]).filter(|it| !it.is_empty()) {
             let parts = had.iter().map(std::slice::from_ref);
@@ -78,12 +78,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// These addresses, which the Service has, and those that it needs in addition.
+    /// Keeps addresses that the Service has, and adds those that it lacks.
     fn keep(&self, addresses: &[IpAddr]) -> Result<Fit, Failure> {
         let service = &self.entry.service;
         let requested = match &service.requested {
             Ok(requested) => requested.as_slice(),
-            // A wish that cannot be read takes nothing away.
+            // A request that cannot be read takes no address away.
             Err(_) => &[],
         };
         if !requested.is_empty() && !same_addresses(requested, addresses) {
@@ -95,7 +95,7 @@ impl<'a> Judge<'a> {
             checked => Some(checked?),
         };
         for &address in addresses {
-            // What is not in the status yet can still be had otherwise.
+            // An address that is not in the status yet can still be replaced by another.
             if service.shown.contains(&address) {
                 self.check_contest(address)?;
             } else {
@@ -137,7 +137,7 @@ impl<'a> Judge<'a> {
         other.copied().filter(|_| is_dual)
     }
 
-    /// Whether they are of the families of the Service, where these are known.
+    /// Whether the addresses have the families of the Service, if these are known.
     pub(super) fn check_families(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
         let service = &self.entry.service;
         let families = match service.policy {
@@ -163,7 +163,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Whether they are as many as the Service needs.
+    /// Whether there are as many addresses as the Service needs.
     pub(super) fn check_count(&self, addresses: &[IpAddr]) -> Result<(), Failure> {
         let needs_two = self.entry.service.policy == FamilyPolicy::RequireDualStack;
         if needs_two && addresses.len() < 2 {
@@ -172,7 +172,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// The pool that all of them are of, if the Service may have them.
+    /// The pool that contains all of the addresses, if the Service may have them.
     pub(super) fn check_pool(&self, addresses: &[IpAddr]) -> Result<&'a Pool, Failure> {
         let service = &self.entry.service;
         let mut all: Option<(&Pool, IpAddr)> = None;
@@ -206,7 +206,7 @@ impl<'a> Judge<'a> {
         Ok(pool)
     }
 
-    /// Whether the Service may have an address beside all that have it.
+    /// Whether the Service may share an address with all others that have it.
     pub(super) fn check_free(&self, address: IpAddr) -> Result<(), Failure> {
         for other in self.others(address) {
             self.check_sharing(address, other)?;
@@ -214,8 +214,8 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Whether the Service may keep an address that it has, if others have it that it may not
-    /// share it with: the one that was created first keeps it.
+    /// Whether the Service may keep an address: of Services that may not share it, the oldest keeps
+    /// it.
     fn check_contest(&self, address: IpAddr) -> Result<(), Failure> {
         let before_us = |it: &&Entry| {
             it.service.is_ours

@@ -1,13 +1,12 @@
-//! Which addresses Services are given.
+//! Which addresses Services get.
 //!
-//! [`Allocator`] is an index: its inputs are objects that came, changed or went, and its outputs
-//! are an [`Outcome`] for every Service, each with the reason. [`Leader`] turns outcomes into
-//! writes, of which no two can ever give one address to two Services, whatever happens to
-//! controllers and to their requests.
+//! [`Allocator`] is an index: its inputs are new, changed and deleted objects, and its output is an
+//! [`Outcome`] for every Service, with the reason. [`Leader`] turns outcomes into writes. No two of
+//! these can ever give the same address to two Services, whatever happens to controllers and to
+//! their requests.
 //!
-//! **Invariant**: what a Service has, and what is still valid, stays. The outcome depends on the
-//! objects alone and not on the order in which they came, as long as nothing is moved while there
-//! is something better: then what was given stays given.
+//! **Invariant**: a Service keeps its addresses as long as they are valid, even if there are better
+//! ones by now. Apart from that, outcomes depend only on the objects, not on their order.
 
 mod allocator;
 mod choose;

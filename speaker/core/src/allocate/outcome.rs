@@ -1,4 +1,4 @@
-//! What becomes of a Service.
+//! The outcome of a Service.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use super::Failure;
 pub struct Outcome {
     /// The addresses, in the order of the status.
     pub addresses: Vec<IpAddr>,
-    /// The pool that all of them are from, by name.
+    /// The name of the pool that contains all of them.
     pub pool: Option<String>,
-    /// Why there is none, or not what the Service asks for.
+    /// Why there are none, or not those that the Service asks for.
     pub missing: Option<Failure>,
-    /// Why it may not keep all that it had.
+    /// Why it may not keep all addresses that it had.
     pub lost: Option<Failure>,
 }

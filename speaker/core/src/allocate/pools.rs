@@ -1,12 +1,11 @@
-//! The pools in force: which holds an address, and in what order they are tried.
+//! The pools in force: which one contains an address, and the order in which they are tried.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Failure, Service, used::Used};
 use crate::intent::{AddressRange, Labels, Pool};
 
-/// How much of a pool is in use. Counts that are larger than the API's numbers are as large as
-/// those can be.
+/// How much of a pool is in use. Counts saturate at the API's largest number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// IPv4 addresses that Services have.
@@ -60,13 +59,13 @@ impl Pools {
         self.ordered.iter().map(|it| &**it)
     }
 
-    /// The pool that holds the address.
+    /// The pool that contains the address.
     pub(super) fn holding(&self, address: IpAddr) -> Option<&Pool> {
         let (_, (range, pool)) = self.ranges.range(..=address).next_back()?;
         (address <= range.last()).then_some(&**pool)
     }
 
-    /// The pools that the Service may be given addresses of, in the order in which they are tried.
+    /// The pools from which the Service may get addresses, in the order in which they are tried.
     pub(super) fn candidates(
         &self,
         service: &Service,
@@ -119,7 +118,7 @@ pub(super) fn usage(pool: &Pool, used: &Used) -> Usage {
     usage
 }
 
-/// How many addresses a range has to give.
+/// How many addresses of a range can be given.
 fn size(range: AddressRange, avoids_buggy: bool) -> u128 {
     match (range.first(), range.last()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {

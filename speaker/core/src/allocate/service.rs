@@ -1,4 +1,4 @@
-//! Services, as far as giving them addresses is concerned.
+//! Services, with the fields that matter for addresses.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -9,32 +9,31 @@ use crate::intent::{Labels, ObjectName};
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
-    /// What tells it from another of the same name.
+    /// Its UID, which distinguishes it from former Services of that name.
     pub uid: String,
     /// Its `resourceVersion`.
     pub version: String,
-    /// When it was created, in seconds since the epoch: who came first is served first.
+    /// When it was created, in seconds since the Unix epoch: older Services are served first.
     pub created: i64,
-    /// Whether it is given addresses by this controller. If it is not, those that it has are
-    /// nobody else's.
+    /// Whether this controller gives it addresses. If not, no other Service gets those that it has.
     pub is_ours: bool,
     /// Its labels, for the `serviceSelectors` of pools.
     pub labels: Labels,
-    /// Its families, the preferred one first; none where they are not known yet.
+    /// Its families, the preferred one first; empty if they are not known yet.
     pub families: Vec<Family>,
-    /// How many of them it needs.
+    /// How many families it needs.
     pub policy: FamilyPolicy,
     /// The pool that it asks for, by name.
     pub pool: Option<String>,
     /// The addresses that it asks for, if any, or why they cannot be read.
     pub requested: Result<Vec<IpAddr>, String>,
-    /// Whom it may share addresses with.
+    /// With which Services it may share addresses.
     pub sharing: Sharing,
     /// The addresses in its status.
     pub shown: Vec<IpAddr>,
-    /// The pool that they are said to be from.
+    /// The pool to which they belong, by its annotation.
     pub shown_pool: Option<String>,
-    /// Annotations in their old spelling, which still count.
+    /// Annotations in their old spelling, which are still valid.
     pub old_annotations: Vec<String>,
 }
 
@@ -48,7 +47,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// That of the address.
+    /// The family of an address.
     pub const fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
@@ -72,13 +71,13 @@ pub enum FamilyPolicy {
     /// One address, of the first family.
     #[default]
     SingleStack,
-    /// One of each family, or of one while there is no other.
+    /// One address of each family, or of one if there is no other.
     PreferDualStack,
-    /// One of each family.
+    /// One address of each family.
     RequireDualStack,
 }
 
-/// A port that is reached at the Service's address; its text is `TCP/80`.
+/// A port of the Service's address; its text is `TCP/80`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
     /// `TCP`, `UDP` or `SCTP`.
@@ -93,20 +92,21 @@ impl fmt::Display for Port {
     }
 }
 
-/// What decides with whom a Service may share an address.
+/// What decides whether Services may share an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sharing {
-    /// The annotation `allow-shared-ip`: only Services of the same key share. Empty: with nobody.
+    /// The annotation `allow-shared-ip`: only Services with the same key share. Empty: it shares
+    /// with none.
     pub key: String,
-    /// Where its traffic goes: Services that share send it to the same nodes. Empty where the
-    /// traffic policy is `Cluster`, the selector where it is `Local`.
+    /// Where its traffic goes: Services that share must send it to the same nodes. The selector if
+    /// the traffic policy is `Local`, empty if it is `Cluster`.
     pub backend: String,
-    /// Its ports, no two of which may meet on one address.
+    /// Its ports: Services that share an address have different ones.
     pub ports: BTreeSet<Port>,
 }
 
 impl Service {
-    /// Whether what decides about its addresses is the same; status and version are not.
+    /// Whether everything that decides about its addresses is the same.
     pub(super) fn wants_the_same(&self, other: &Self) -> bool {
         let Self {
             name,

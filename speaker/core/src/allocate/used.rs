@@ -1,4 +1,4 @@
-//! Which addresses are in use, and by whom.
+//! Which addresses are in use, and by which Services.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,12 +7,12 @@ use std::{
 
 use crate::intent::{AddressRange, ObjectName};
 
-/// The addresses in use. What is free is never listed: finding the lowest free address of a range
+/// The addresses in use. Free ones are never enumerated: finding the lowest free address of a range
 /// takes as long in a /64 as in a /32.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Used {
     holders: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
-    /// The runs of addresses in use, as long as can be: their last address by the first.
+    /// The maximal runs of addresses in use: the last address by the first.
     runs: BTreeMap<IpAddr, IpAddr>,
 }
 
@@ -59,12 +59,12 @@ impl Used {
         }
     }
 
-    /// Who has the address.
+    /// The Services that hold the address.
     pub(super) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &ObjectName> {
         self.holders.get(&address).into_iter().flatten()
     }
 
-    /// The lowest address of the range that nobody has and that is not avoided.
+    /// The lowest address of the range that is neither in use nor avoided.
     pub(super) fn lowest_free(
         &self,
         range: AddressRange,

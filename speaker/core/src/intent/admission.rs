@@ -5,8 +5,8 @@
 //!
 //! 1. If all new contents are compatible, all come into force, in whatever order they came:
 //!    addresses may move from one pool to another, and pools may swap theirs.
-//! 2. Otherwise what is in force stays, and each new content that is compatible with it is admitted.
-//!    The others wait, and are tried again whenever something changes.
+//! 2. Otherwise what is in force stays, and each new content that is compatible with it is
+//!    admitted. The others wait, and are tried again whenever something changes.
 
 use std::{
     collections::BTreeMap,

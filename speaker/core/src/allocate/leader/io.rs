@@ -1,24 +1,24 @@
-//! What a controller is told, and what it does.
+//! The inputs and commands of a controller.
 
 use std::{net::IpAddr, time::Duration};
 
 use super::super::{Failure, Service, Usage};
 use crate::intent::{Labels, ObjectName, Pool};
 
-/// Counts the times that this process has led: what belongs to an earlier one is void.
+/// Counts the times that this process has led. Anything from an earlier term is void.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Term(pub u64);
 
-/// The spans that leading is made of. None of them is needed for safety.
+/// The time spans of leader election. Safety depends on none of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// For how long a Lease that is not renewed is left to its holder.
+    /// How long a Lease remains with its holder without renewal.
     pub duration: Duration,
-    /// How often the leader renews it.
+    /// The interval at which the leader renews it.
     pub renew: Duration,
-    /// How often the others look at it, and what failed is tried again.
+    /// The interval at which others read it, and failed requests are repeated.
     pub retry: Duration,
-    /// How often the counters of pools are written at most.
+    /// The shortest interval between two writes of a pool's counters.
     pub counters: Duration,
 }
 
@@ -36,13 +36,13 @@ impl Default for Timing {
 /// The Lease: who leads, and what it is writing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// Its `resourceVersion`; none where there is no Lease yet.
+    /// Its `resourceVersion`; `None` if there is no Lease yet.
     pub version: Option<String>,
-    /// Who leads; empty where nobody does.
+    /// The name of the leader; empty if there is none.
     pub holder: String,
-    /// For how long it is left to its holder without renewal.
+    /// How long it remains with its holder without renewal.
     pub duration: Duration,
-    /// How often another one became the holder.
+    /// How often the holder has changed.
     pub transitions: i32,
     /// The writes that may be under way.
     pub pending: Vec<Pending>,
@@ -64,38 +64,39 @@ pub struct Pending {
 /// What happens.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The Lease, as the API server has it now; none if there is none.
+    /// The present Lease of the API server; `None` if there is none.
     Read(Option<Lease>),
-    /// Nobody knows what the Lease is.
+    /// The Lease could not be read.
     Unread,
-    /// The Lease is what [`Command::Swap`] asked for, and this is its version.
+    /// [`Command::Swap`] succeeded, and this is the new version.
     Swapped(String),
-    /// It is not, or nobody knows.
+    /// [`Command::Swap`] failed, or its result is unknown.
     NotSwapped,
     /// An object of a term's lists and watches.
     Changed(Term, Change),
     /// The lists of a term are complete.
     Listed(Term),
-    /// The [`StatusWrite`] of this number ended. Whether it is over: it took place, or never will.
+    /// The [`StatusWrite`] with this number ended. Whether its result is final: it took place, or
+    /// never will.
     Wrote(Term, u64, bool),
-    /// What became of a [`PoolWrite`]: whether the API server said that it is done.
+    /// A [`PoolWrite`] ended. Whether the API server confirmed it.
     WrotePool(Term, ObjectName, bool),
     /// Time has passed.
     Tick,
-    /// The process is to end.
+    /// The process is to stop.
     Stop,
 }
 
-/// An object that is new, has changed or is gone.
+/// A new, changed or deleted object.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A Service of type `LoadBalancer`.
     Service(Box<Service>),
-    /// A Service is gone, or of another type.
+    /// A Service is gone, or has another type.
     ServiceGone(ObjectName),
-    /// A pool, and what its status says.
+    /// A pool, and the counters in its status.
     Pool(Pool, Option<Usage>),
-    /// A pool that is invalid, and why.
+    /// An invalid pool, and the reason.
     PoolRefused(ObjectName, String),
     /// A pool is gone.
     PoolGone(ObjectName),
@@ -105,33 +106,33 @@ pub enum Change {
     NamespaceGone(String),
 }
 
-/// What is to be done.
+/// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Read the Lease, from a quorum.
+    /// Read the Lease with a quorum read.
     Read,
-    /// Make the Lease this, if it still has its version; create it, if it has none.
+    /// Write the Lease if it still has this version; create it if it has none.
     Swap(Lease),
-    /// List all objects by a quorum read, and watch them from there.
+    /// List all objects with a quorum read, and watch them from there.
     Watch(Term),
-    /// Watch no longer.
+    /// Stop watching.
     Forget,
     /// Write a Service's status.
     Write(StatusWrite),
     /// Write a pool's status.
     WritePool(PoolWrite),
-    /// Tell the users of a Service.
+    /// Tell the users of a Service by an event.
     Tell(Notice),
 }
 
 /// The write of a Service's status, if it still has its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusWrite {
-    /// When it was decided.
+    /// The term in which it was decided.
     pub term: Term,
     /// Its number within the term.
     pub id: u64,
-    /// What is written, and on which condition.
+    /// The addresses to write, and the condition.
     pub pending: Pending,
     /// The pool that the addresses are from.
     pub pool: Option<String>,
@@ -140,7 +141,7 @@ pub struct StatusWrite {
 /// The write of a pool's counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolWrite {
-    /// When it was decided.
+    /// The term in which it was decided.
     pub term: Term,
     /// The pool.
     pub name: ObjectName,
@@ -164,10 +165,10 @@ pub struct Notice {
 pub enum Told {
     /// It has these addresses.
     Allocated(Vec<IpAddr>),
-    /// It is given none, and why.
+    /// It gets no address, for this reason.
     Failed(Failure),
-    /// It has lost what it had, and why.
+    /// It has lost its addresses, for this reason.
     Cleared(Failure),
-    /// It bears annotations in their old spelling.
+    /// It has annotations in their old spelling.
     OldAnnotations(Vec<String>),
 }

@@ -1,4 +1,4 @@
-//! The entries of the Lease, and what became of each.
+//! The entries of the Lease, and the progress of each.
 
 use std::{
     collections::BTreeMap,
@@ -9,40 +9,41 @@ use std::{
 use super::Pending;
 use crate::intent::ObjectName;
 
-/// How many entries the Lease holds at most: it stays well below what an object may be.
+/// The most entries in the Lease, so that it stays well below the maximum size of an object.
 pub(super) const CAPACITY: usize = 500;
 
-/// The longest wait before a write that failed is tried again.
+/// The longest wait before a failed write is tried again.
 const LONGEST: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) pending: Pending,
-    /// The Lease has it.
+    /// It is in the Lease.
     pub(super) is_granted: bool,
-    /// It was there when this one became the leader: another one may have begun the write.
+    /// It was in the Lease when this controller became the leader: another one may have begun the
+    /// write.
     is_inherited: bool,
     pub(super) attempt: Attempt,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// This one has not begun the write.
+    /// This controller has not begun the write.
     None,
     UnderWay {
         id: u64,
         backoff: Duration,
     },
-    /// Nobody knows whether it took place.
+    /// It is not known whether the write took place.
     Unknown {
         retry_at: Instant,
         backoff: Duration,
     },
-    /// The same, and it is not wanted any more.
+    /// It is not known whether the write took place, and it is not wanted any more.
     Dormant {
         backoff: Duration,
     },
-    /// It is over: what came of it is still to be seen.
+    /// The write is over, and its result is yet to be seen.
     Over,
 }
 
@@ -51,7 +52,7 @@ pub(super) enum Attempt {
 pub(super) struct Ledger(BTreeMap<ObjectName, Vec<Entry>>);
 
 impl Ledger {
-    /// What an earlier leader left.
+    /// The entries that an earlier leader left.
     pub(super) fn inherited(pending: Vec<Pending>) -> Self {
         let mut ledger = Self::default();
         for pending in pending {
@@ -60,17 +61,17 @@ impl Ledger {
         ledger
     }
 
-    /// An entry that the Lease is to have.
+    /// Adds an entry, which is to be written into the Lease.
     pub(super) fn propose(&mut self, pending: Pending) {
         self.push(pending, false);
     }
 
-    /// The Lease has all that were proposed.
+    /// All proposed entries are in the Lease now.
     pub(super) fn grant(&mut self) {
         self.entries_mut().for_each(|it| it.is_granted = true);
     }
 
-    /// What the Lease is to have.
+    /// The entries to write into the Lease.
     pub(super) fn pending(&self) -> Vec<Pending> {
         let entries = self.0.values().flatten();
         entries.map(|it| it.pending.clone()).collect()
@@ -85,22 +86,21 @@ impl Ledger {
         self.0.keys().cloned().collect()
     }
 
-    /// The addresses of a Service's entries, those of the last one last.
+    /// The addresses of each of a Service's entries, the latest last.
     pub(super) fn addresses(&self, name: &ObjectName) -> Vec<Vec<IpAddr>> {
         let entries = self.0.get(name).into_iter().flatten();
         entries.map(|it| it.pending.addresses.clone()).collect()
     }
 
-    /// The Service is seen to have this UID and version, or to be gone: that ends all other
-    /// entries.
+    /// The Service is seen to have this UID and version, or to be gone: drops all other entries.
     pub(super) fn see(&mut self, name: &ObjectName, seen: Option<(&str, &str)>) {
         self.retain(name, |it| {
             Some((it.pending.uid.as_str(), it.pending.version.as_str())) == seen
         });
     }
 
-    /// Drops the entries of a Service that this one has made, whose writes it has not begun, and
-    /// that are not wanted: whether there were any.
+    /// Drops unwanted entries of a Service that this controller has made, and whose writes it has
+    /// not begun. Whether there were any.
     pub(super) fn withdraw(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) -> bool {
         self.retain(name, |it| {
             it.is_inherited
@@ -110,7 +110,7 @@ impl Ledger {
         })
     }
 
-    /// Does not try again, for now, what is not wanted of a Service.
+    /// Stops retrying unwanted writes of a Service.
     pub(super) fn rest(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) {
         for entry in self.0.get_mut(name).into_iter().flatten() {
             if let Attempt::Unknown { backoff, .. } = entry.attempt
@@ -128,7 +128,7 @@ impl Ledger {
             .find(|it| it.pending.addresses == addresses)
     }
 
-    /// The write of this number has ended.
+    /// The write with this number has ended.
     pub(super) fn end(&mut self, id: u64, is_known: bool, now: Instant) {
         let is_it =
             |it: &&mut Entry| matches!(it.attempt, Attempt::UnderWay { id: of, .. } if of == id);
@@ -146,14 +146,14 @@ impl Ledger {
         }
     }
 
-    /// The Services whose writes are to be tried again.
+    /// The Services whose writes are due for a retry.
     pub(super) fn due(&self, now: Instant) -> Vec<ObjectName> {
         let is_due = |it: &&Entry| matches!(it.attempt, Attempt::Unknown { retry_at, .. } if retry_at <= now);
         let entries = self.0.values().flatten().filter(is_due);
         entries.map(|it| it.pending.name.clone()).collect()
     }
 
-    /// When the next one is.
+    /// When the next retry is due.
     pub(super) fn wake(&self) -> Option<Instant> {
         let entries = self.0.values().flatten();
         let times = entries.filter_map(|it| match it.attempt {

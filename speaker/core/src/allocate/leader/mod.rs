@@ -1,30 +1,31 @@
-//! Who may write, and what.
+//! Leader election, and what the leader may write.
 //!
-//! Several controllers may run; the Lease says which of them leads. That alone would not do: a
-//! leader that was stalled goes on where it was when another one leads, and a write that it sent
-//! long ago may arrive at any time. Hence the Lease is also a ledger:
+//! Several controllers may run, and the Lease names the one that leads. That alone is not enough: a
+//! stalled leader may continue after another one has taken over, and a write that it sent long ago
+//! may arrive at any time. So the Lease is also a ledger of writes:
 //!
-//! 1. Before the status of a Service is written, the Lease says so: which Service, of which
-//!    version, is to have which addresses. Both the Lease and the status are written on condition
-//!    of their version, which each write changes. Who no longer leads fails at the Lease.
-//! 2. The addresses of an entry belong to its Service until the Service is seen to be gone or to
-//!    have another version: then the write has taken place, and is in what was seen, or never will.
-//! 3. Who becomes the leader writes itself into the Lease, with all entries that it finds there,
-//!    and only then lists all objects. What was written before is in those lists, and what may
-//!    yet be written is in the entries.
-//! 4. A leader whose write of the Lease failed, or may have failed, forgets everything and begins
-//!    anew with rule 3.
+//! 1. Before the status of a Service is written, an entry in the Lease announces it: which Service,
+//!    at which version, gets which addresses. Writes of the Lease and of the status are conditional
+//!    on their version, which each write changes. A former leader fails at the Lease.
+//! 2. The addresses of an entry belong to its Service until the Service is seen to be gone, or to
+//!    have another version. Then the write has either taken place, and has been seen, or never
+//!    will.
+//! 3. A new leader writes its name into the Lease, keeps all entries that it finds there, and only
+//!    then lists all objects. Earlier writes are in these lists, and writes that may still arrive
+//!    are in the entries.
+//! 4. A leader whose write of the Lease has failed, or may have failed, forgets everything and
+//!    starts again at rule 3.
 //!
-//! So at any time the addresses that a Service can have at the API server are among those that the
-//! leader has seen it have and those of its entries, and none of these is given to another
-//! Service, unless the two may share it.
+//! So at any time, the addresses that a Service can have at the API server are among those that the
+//! leader has seen and those of its entries. None of them is given to another Service, unless the
+//! two may share it.
 //!
-//! Objects are seen through watches alone, never through the answers to writes: what is seen never
+//! Objects are seen only through watches, never through the responses to writes, so the view never
 //! goes back in time.
 
 mod io;
+mod leadership;
 mod ledger;
-mod reign;
 
 use std::{collections::VecDeque, mem, time::Instant};
 
@@ -32,10 +33,10 @@ pub use io::{
     Change, Command, Input, Lease, Notice, Pending, PoolWrite, StatusWrite, Term, Timing, Told,
 };
 
-use self::reign::Reign;
+use self::leadership::Leadership;
 use super::Allocator;
 
-/// A controller: leads if it may.
+/// A controller, which leads if it can.
 #[derive(Debug)]
 pub struct Leader {
     me: String,
@@ -48,9 +49,9 @@ pub struct Leader {
 
 #[derive(Debug)]
 enum State {
-    /// Another one leads, for all that is known.
+    /// Another controller leads, as far as is known.
     Following {
-        /// The version of the Lease, and since when it has been so.
+        /// The version of the Lease, and when it was first seen.
         seen: Option<(String, Instant)>,
         read_at: Instant,
         is_reading: bool,
@@ -60,14 +61,14 @@ enum State {
         since: Instant,
         lease: Lease,
     },
-    Leading(Box<Reign>),
+    Leading(Box<Leadership>),
     /// The Lease is being given back.
     Leaving,
     Stopped,
 }
 
 impl Leader {
-    /// A controller of this name, which no other one has.
+    /// A controller with this name, which must be unique.
     pub fn new(me: String, timing: Timing, now: Instant) -> Self {
         Self {
             me,
@@ -79,7 +80,7 @@ impl Leader {
         }
     }
 
-    /// Takes in what happened.
+    /// Handles one input.
     pub fn handle(&mut self, input: Input, now: Instant) {
         match input {
             Input::Read(lease) => self.read(lease, now),
@@ -89,35 +90,35 @@ impl Leader {
             Input::Stop => self.is_stopping = true,
             Input::Tick => (),
             Input::Changed(term, change) => {
-                if let Some(reign) = self.reign(term) {
-                    reign.change(change);
+                if let Some(leadership) = self.leadership(term) {
+                    leadership.change(change);
                 }
             }
             Input::Listed(term) => {
-                if let Some(reign) = self.reign(term) {
-                    reign.listed();
+                if let Some(leadership) = self.leadership(term) {
+                    leadership.listed();
                 }
             }
             Input::Wrote(term, id, is_over) => {
-                if let Some(reign) = self.reign(term) {
-                    reign.wrote(id, is_over, now);
+                if let Some(leadership) = self.leadership(term) {
+                    leadership.wrote(id, is_over, now);
                 }
             }
             Input::WrotePool(term, name, is_done) => {
-                if let Some(reign) = self.reign(term) {
-                    reign.wrote_pool(&name, is_done);
+                if let Some(leadership) = self.leadership(term) {
+                    leadership.wrote_pool(&name, is_done);
                 }
             }
         }
         self.run(now);
     }
 
-    /// What is to be done next.
+    /// The next command to carry out.
     pub fn next_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
 
-    /// When [`Input::Tick`] is due, if nothing happens before.
+    /// When [`Input::Tick`] is due if no other input comes first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Following {
@@ -125,33 +126,33 @@ impl Leader {
                 is_reading,
                 ..
             } => (!is_reading).then_some(*read_at),
-            State::Leading(reign) => Some(reign.wake()),
+            State::Leading(leadership) => Some(leadership.wake()),
             State::Taking { .. } | State::Leaving | State::Stopped => None,
         }
     }
 
-    /// What the leader knows and has decided; none where another one leads, or where the lists are
+    /// What the leader knows and has decided; `None` if another controller leads, or the lists are
     /// not complete.
     pub fn allocator(&self) -> Option<&Allocator> {
         match &self.state {
-            State::Leading(reign) => reign.allocator(),
+            State::Leading(leadership) => leadership.allocator(),
             _ => None,
         }
     }
 
-    /// Whether this one holds the Lease, for all that it knows.
+    /// Whether this controller holds the Lease, as far as it knows.
     pub const fn is_leading(&self) -> bool {
         matches!(self.state, State::Leading(_))
     }
 
-    /// Whether there is nothing left to do after [`Input::Stop`].
+    /// Whether everything has been done after [`Input::Stop`].
     pub const fn is_stopped(&self) -> bool {
         matches!(self.state, State::Stopped)
     }
 
-    fn reign(&mut self, term: Term) -> Option<&mut Reign> {
+    fn leadership(&mut self, term: Term) -> Option<&mut Leadership> {
         match &mut self.state {
-            State::Leading(reign) if reign.term() == term => Some(reign),
+            State::Leading(leadership) if leadership.term() == term => Some(leadership),
             _ => None,
         }
     }
@@ -205,12 +206,12 @@ impl Leader {
                 lease.version = Some(version);
                 self.term.0 += 1;
                 self.commands.push_back(Command::Watch(self.term));
-                let reign = Reign::new(self.term, lease, self.timing, since);
-                self.state = State::Leading(Box::new(reign));
+                let leadership = Leadership::new(self.term, lease, self.timing, since);
+                self.state = State::Leading(Box::new(leadership));
             }
-            State::Leading(mut reign) => {
-                reign.swapped(version, &mut self.commands, now);
-                self.state = State::Leading(reign);
+            State::Leading(mut leadership) => {
+                leadership.swapped(version, &mut self.commands, now);
+                self.state = State::Leading(leadership);
             }
             State::Leaving => (),
             other @ (State::Following { .. } | State::Stopped) => self.state = other,
@@ -233,17 +234,17 @@ impl Leader {
 
     fn run(&mut self, now: Instant) {
         match &mut self.state {
-            // Whether another one leads now is not known: the Lease tells.
-            State::Leading(reign) if reign.is_over(now) => self.forget(now),
-            State::Leading(reign) if self.is_stopping => {
-                if let Some(mut lease) = reign.leave() {
+            // Another controller may lead by now: the Lease tells.
+            State::Leading(leadership) if leadership.is_over(now) => self.forget(now),
+            State::Leading(leadership) if self.is_stopping => {
+                if let Some(mut lease) = leadership.leave() {
                     lease.holder.clear();
                     self.commands.push_back(Command::Forget);
                     self.commands.push_back(Command::Swap(lease));
                     self.state = State::Leaving;
                 }
             }
-            State::Leading(reign) => reign.run(&mut self.commands, now),
+            State::Leading(leadership) => leadership.run(&mut self.commands, now),
             _ => (),
         }
         if let State::Following {

@@ -1,4 +1,4 @@
-//! A leader from the moment that the Lease is its own.
+//! One term of leadership, from the acquisition of the Lease.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,34 +13,34 @@ use super::{
 };
 use crate::intent::ObjectName;
 
-/// The first wait before a write that failed is tried again.
+/// The first wait before a failed write is tried again.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Reign {
+pub(super) struct Leadership {
     term: Term,
-    /// As it was last written; its entries are those of `ledger`.
+    /// The Lease as it was last written. Its entries are in `ledger`.
     lease: Lease,
     timing: Timing,
-    /// When the last write of the Lease that took place was sent.
+    /// When the last successful write of the Lease was sent.
     confirmed: Instant,
-    /// When the one that is under way was sent.
+    /// When the present write of the Lease was sent, if there is one.
     swapping: Option<Instant>,
     is_listed: bool,
     allocator: Allocator,
     ledger: Ledger,
-    /// Services whose status is not their outcome, and that have no entry yet.
+    /// Services whose status differs from their outcome, and that have no entry yet.
     wanting: BTreeSet<ObjectName>,
     next_id: u64,
-    /// What the last write of each Service is to do, until it is seen.
+    /// The last write of each Service, until it is seen.
     begun: BTreeMap<ObjectName, Begun>,
     pools: BTreeMap<ObjectName, Counters>,
-    /// When the counters may be written again, and whether they may have to be.
+    /// When the counters may be written again, and whether that may be necessary.
     counters_at: Instant,
     is_recount_due: bool,
-    /// Why a Service has no address, as it was told last, by UID.
+    /// The last reported reason why a Service has no address, by UID.
     told: BTreeMap<String, Failure>,
-    /// Whose old annotations were told of, by UID.
+    /// The UIDs of Services whose old annotations have been reported.
     warned: BTreeSet<String>,
     notices: Vec<Notice>,
 }
@@ -60,7 +60,7 @@ struct Counters {
     is_writing: bool,
 }
 
-impl Reign {
+impl Leadership {
     pub(super) fn new(term: Term, mut lease: Lease, timing: Timing, since: Instant) -> Self {
         Self {
             ledger: Ledger::inherited(mem::take(&mut lease.pending)),
@@ -91,7 +91,7 @@ impl Reign {
         self.is_listed.then_some(&self.allocator)
     }
 
-    /// Whether another one may lead by now.
+    /// Whether another controller may lead by now.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.confirmed) >= self.timing.duration
     }
@@ -188,7 +188,7 @@ impl Reign {
         }
     }
 
-    /// Everything that follows from what happened.
+    /// Does everything that follows from the inputs.
     pub(super) fn run(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
         if self.is_listed {
             let mut names: BTreeSet<_> = self.ledger.due(now).into_iter().collect();
@@ -216,8 +216,8 @@ impl Reign {
         }
     }
 
-    /// A Service is seen with another version than its write was on condition of: it has been
-    /// written, or never will be.
+    /// A Service is seen at another version than the one on which its write is conditional: the
+    /// write has taken place, or never will.
     fn finish(&mut self, seen: &Service) {
         let is_over = |it: &Begun| it.pending.uid != seen.uid || it.pending.version != seen.version;
         if self.begun.get(&seen.name).is_none_or(|it| !is_over(it)) {
@@ -304,7 +304,7 @@ impl Reign {
         }
     }
 
-    /// Tells why the Service has no address, once for each reason.
+    /// Reports why a Service has no address, once per reason.
     fn tell(&mut self, service: &Service, outcome: &Outcome) {
         let mut notice = |told| {
             self.notices.push(Notice {
