@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use crate::wire::Mac;
 
-/// Someone with a MAC and an address of each family.
+/// A host with a MAC and an address of each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Its MAC.

@@ -1,4 +1,4 @@
-//! A node's tables in ordinary memory, and what was written down about frames.
+//! A node's tables in ordinary memory, and what was recorded about frames.
 
 use core::cell::RefCell;
 use std::{collections::BTreeMap, vec::Vec};

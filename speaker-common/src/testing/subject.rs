@@ -8,7 +8,7 @@ use crate::{
     respond::{Reason, Verdict},
 };
 
-/// What became of a frame.
+/// What happened to a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Where it went.
@@ -40,8 +40,8 @@ pub trait Subject {
     fn set_watched(&mut self, watched: bool);
     /// The time that the lease is judged by, in nanoseconds of `CLOCK_BOOTTIME`.
     fn now_ns(&self) -> u64;
-    /// Whether the clock has run for this long, so that something can be this long ago. A subject
-    /// that says no must report aloud that the rule was not tried.
+    /// Whether the clock has run for this long, so that something can be this long ago. If not, the
+    /// subject must report loudly that the rule was not tried.
     fn has_run_for(&self, ns: u64) -> bool;
 
     /// Handles a frame.
@@ -53,7 +53,7 @@ pub trait Subject {
     fn counters(&self, slot: u32) -> Counters;
     /// How often a reason was counted.
     fn reason(&self, reason: Reason) -> u64;
-    /// Takes the events told so far, oldest first.
+    /// Takes the events reported so far, the oldest first.
     fn take_events(&mut self) -> Vec<Event>;
 }
 

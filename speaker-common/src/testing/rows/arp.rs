@@ -11,7 +11,7 @@ use crate::{
 /// §3.2.8, without the frame check sequence).
 const ON_THE_WIRE: usize = 60;
 
-/// Frames that are neither ARP nor Neighbor Discovery are none of ours, whatever they hold.
+/// Frames that are neither ARP nor Neighbor Discovery are passed on, whatever they contain.
 pub fn other_protocols_pass(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     let ethernet = Ethernet::new(NODE.mac, CLIENT.mac);
@@ -87,7 +87,7 @@ pub fn arp_request_to_our_mac_is_answered(subject: &mut impl Subject) {
     Scene::new(subject).answers(&request.bytes(), &reply().bytes());
 }
 
-/// RFC 826: the target hardware address of a request means nothing.
+/// RFC 826: the target hardware address of a request is ignored.
 pub fn arp_target_hardware_address_is_not_read(subject: &mut impl Subject) {
     let request = Arp {
         tha: [0xff; 6],
@@ -110,7 +110,7 @@ pub fn arp_probe_is_answered(subject: &mut impl Subject) {
     assert_eq!(scene.subject.counters(OURS_V4).answered, 1);
 }
 
-/// An address that is no VIP is none of ours.
+/// A request for an address that is no VIP is passed on.
 pub fn arp_request_for_another_address_passes(subject: &mut impl Subject) {
     Scene::new(subject).passes(&Arp::request(&CLIENT, STRANGER.v4).bytes());
 }
@@ -207,7 +207,7 @@ pub fn arp_that_is_truncated_passes(subject: &mut impl Subject) {
     }
 }
 
-/// A reply asks nothing.
+/// A reply is not answered.
 pub fn arp_reply_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.passes(&Arp::reply(&STRANGER, STRANGER.v4, &NODE).bytes());

@@ -1,7 +1,7 @@
-//! Somebody else says that a VIP of ours is its own.
+//! Another host claims a VIP of this node.
 //!
-//! Whether that is another node of the cluster or a stranger, the agent knows: the event carries
-//! the frame.
+//! The agent knows whether that is a node of the cluster or a foreign host: the event carries the
+//! frame.
 
 use super::scene::{CLIENT, NODE, OURS, OURS_TOO, PORT, STRANGER, Scene, THEIRS, UNTAGGED};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// RFC 5227 §2.4: a sender address that is ours, with a hardware address that is not, is never
-/// answered, and told to the agent.
+/// answered, and reported to the agent.
 pub fn arp_announcement_of_an_owned_vip_is_a_claim(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     let announcement = Arp::announcement(&STRANGER, OURS.v4);
@@ -40,7 +40,7 @@ pub fn arp_reply_for_an_owned_vip_is_a_claim(subject: &mut impl Subject) {
     Scene::new(subject).reports_claim(&Arp::reply(&STRANGER, OURS.v4, &NODE).bytes());
 }
 
-/// The owner's own announcement, come back through a loop or a mirror port.
+/// The owner's own announcement, returned by a loop or a mirror port, is no claim.
 pub fn arp_with_our_own_mac_is_no_claim(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.passes(&Arp::announcement(&NODE, OURS.v4).bytes());
@@ -51,8 +51,8 @@ pub fn arp_with_our_own_mac_is_no_claim(subject: &mut impl Subject) {
     scene.passes(&as_reply.bytes());
 }
 
-/// RFC 5227 §3: the owner's announcement asks nothing. The node's own kernel learns from it where
-/// the VIP is.
+/// RFC 5227 §3: the owner's announcement needs no answer. The node's own kernel learns from it
+/// where the VIP is.
 pub fn announcement_of_another_nodes_vip_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.passes(&Arp::announcement(&STRANGER, THEIRS.v4).bytes());
@@ -60,8 +60,8 @@ pub fn announcement_of_another_nodes_vip_passes(subject: &mut impl Subject) {
     scene.passes(&Nd::advertisement(&STRANGER, THEIRS.v6).bytes());
 }
 
-/// What is claimed is told whether or not the lease is valid: whoever claims may be the node that
-/// took over.
+/// Claims are reported whether or not the lease is valid: the claimant may be the node that took
+/// over.
 pub fn claim_is_told_when_the_lease_has_lapsed(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.lease(-1);
@@ -101,7 +101,7 @@ pub fn na_for_an_owned_vip_is_a_claim(subject: &mut impl Subject) {
     );
 }
 
-/// The owner's own advertisement, come back.
+/// The owner's own advertisement, returned by the network, is no claim.
 pub fn na_with_our_own_mac_is_no_claim(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.passes(&Nd::advertisement(&NODE, OURS.v6).bytes());
@@ -114,7 +114,7 @@ pub fn na_with_our_own_mac_is_no_claim(subject: &mut impl Subject) {
     );
 }
 
-/// An advertisement of an address that is no VIP is none of ours.
+/// An advertisement of an address that is no VIP is passed on.
 pub fn na_for_another_address_passes(subject: &mut impl Subject) {
     Scene::new(subject).passes(&Nd::advertisement(&STRANGER, STRANGER.v6).bytes());
 }
@@ -128,7 +128,7 @@ pub fn ns_from_an_owned_vip_for_itself_is_a_claim(subject: &mut impl Subject) {
     Scene::new(subject).reports_claim(&solicitation.bytes());
 }
 
-/// Removed from the tables, an address is nobody's business again.
+/// An address that was removed from the tables is no VIP any more.
 pub fn vip_that_is_removed_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     let (port, vlan) = (PORT, UNTAGGED);

@@ -27,14 +27,14 @@ pub fn request_for_another_nodes_vip_is_dropped(subject: &mut impl Subject) {
     assert_eq!((v6.requests(), v6.suppressed, v6.answered), (3, 3, 0));
 }
 
-/// What other nodes' VIPs tell is not for this node to hide.
+/// This node's kernel may see replies and advertisements of other nodes' VIPs.
 pub fn reply_for_another_nodes_vip_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.passes(&Arp::reply(&STRANGER, THEIRS.v4, &NODE).bytes());
     scene.passes(&Nd::advertisement(&STRANGER, THEIRS.v6).bytes());
 }
 
-/// An agent that is gone answers for nothing, and neither does its node.
+/// Once the agent is gone for too long, neither the program nor the node's own kernel answers.
 pub fn request_is_dropped_when_the_lease_has_lapsed(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.lease(-1);
@@ -61,7 +61,7 @@ pub fn request_is_answered_when_the_lease_is_renewed(subject: &mut impl Subject)
     scene.answers(&request, &reply);
 }
 
-/// Pins of an agent that is gone for good do not silence whatever serves the node next.
+/// Pins of an agent that is gone for good do not silence what serves the node next.
 pub fn everything_passes_when_nobody_renews_the_lease(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     if !scene.subject.has_run_for(INERT_AFTER_NS + SECOND_NS) {

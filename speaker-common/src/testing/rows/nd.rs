@@ -13,7 +13,7 @@ use crate::{
 
 /// RFC 7527 §4.2: a nonce of six bytes.
 const NONCE: [u8; 8] = [14, 1, 1, 2, 3, 4, 5, 6];
-/// An option of three units that nobody knows.
+/// An unknown option of three units.
 const UNKNOWN: [u8; 24] = {
     let mut option = [0x77; 24];
     option[0] = 253;
@@ -168,7 +168,7 @@ pub fn ns_with_a_flow_label_is_answered(subject: &mut impl Subject) {
     Scene::new(subject).answers(&solicitation, &reply().bytes());
 }
 
-/// An address that is no VIP is none of ours.
+/// A solicitation for an address that is no VIP is passed on.
 pub fn ns_for_another_address_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.passes(&Nd::solicitation(&CLIENT, STRANGER.v6).bytes());

@@ -73,7 +73,7 @@ pub fn probe_is_answered_whatever_its_udp_checksum(subject: &mut impl Subject) {
     }
 }
 
-/// How the node is: that is what is asked.
+/// The reply tells the node's state.
 pub fn probe_is_answered_whatever_the_node_owns_and_its_lease_allows(subject: &mut impl Subject) {
     let now = subject.now_ns();
     subject.set_link(Some(crate::layout::Link::new(NODE.mac, 7)));
@@ -109,7 +109,7 @@ pub fn probe_is_answered_under_the_key_that_it_came_under(subject: &mut impl Sub
     scene.rejects(&old.bytes(), Reason::ProbeForeign);
 }
 
-/// Another cluster's, or no probe at all.
+/// A tag that no key makes: another cluster's probe, or none.
 pub fn probe_of_an_unknown_key_passes(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     for datagram in both(&request(1), &UNKNOWN) {
@@ -130,7 +130,7 @@ pub fn probe_of_an_unknown_key_passes(subject: &mut impl Subject) {
     }
 }
 
-/// Who is there?
+/// A request to any node is answered.
 pub fn probe_for_anybody_is_answered(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     let scout = Probe {
@@ -183,7 +183,7 @@ pub fn probe_of_a_node_without_a_life_passes(subject: &mut impl Subject) {
     }
 }
 
-/// Without a cluster there is no port.
+/// Without a cluster there is no port of probes.
 pub fn probe_passes_where_no_port_is_set(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     let no_port = Probes::new(NUMBER, 0, &KEYS).expect("two keys fit");
@@ -199,7 +199,7 @@ pub fn probe_passes_where_no_port_is_set(subject: &mut impl Subject) {
     }
 }
 
-/// All else at that port, and elsewhere, is for the node's own sockets.
+/// All other datagrams, at this port and others, are for the node's own sockets.
 pub fn datagram_that_is_no_probe_passes(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     for right in both(&request(1), &KEYS[0]) {
@@ -257,7 +257,7 @@ pub fn datagram_that_is_no_probe_passes(subject: &mut impl Subject) {
     }
 }
 
-/// Probes come by the hundred: they are counted, and whoever watches VIPs does not see them.
+/// Probes are frequent: they are counted, but not shown to a watcher of VIPs.
 pub fn probe_is_no_sample(subject: &mut impl Subject) {
     let scene = scene(subject);
     scene.subject.set_watched(true);

@@ -15,8 +15,8 @@ const MINUTE_NS: u64 = 60 * SECOND_NS;
 const LEASE_NS: u64 = 10 * SECOND_NS;
 const LIFE: u64 = 7;
 
-/// Nobody has renewed this life: it answers for nothing until the first renewal, and by each for
-/// one lease from the time handed back.
+/// A new life answers for nothing until the first renewal, and after each renewal for one lease
+/// from the time handed back.
 pub fn renewal_begins_and_extends_the_lease(subject: &mut impl Subject) {
     let mut scene = in_company(subject, PeersLease::default());
     scene.is_silent();
@@ -35,14 +35,14 @@ pub fn renewal_begins_and_extends_the_lease(subject: &mut impl Subject) {
     assert_eq!(again.flags, FLAG_VALID);
     scene.renews(LIFE, again.time_ns);
     assert_eq!(scene.subject.peers().deadline_ns, again.time_ns + LEASE_NS);
-    // A late one takes nothing back, and the future is not known to anybody.
+    // A late renewal takes nothing back, and one from the future is ignored.
     scene.renews(LIFE, again.time_ns - 1);
     scene.renews(LIFE, again.time_ns + MINUTE_NS);
     scene.renews(LIFE, 0);
     assert_eq!(scene.subject.peers().deadline_ns, again.time_ns + LEASE_NS);
 }
 
-/// What has lapsed is lapsed, however young the time handed back.
+/// A lapsed lease is never extended, however recent the time handed back.
 pub fn lease_that_the_peers_let_lapse_is_never_extended(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, lapsed(now));
@@ -60,8 +60,7 @@ pub fn lease_that_the_peers_let_lapse_is_never_extended(subject: &mut impl Subje
     assert!(scene.subject.peers().deadline_ns < now);
 }
 
-/// Whoever was told that this life is over takes its VIPs over: nothing makes it answer again but
-/// another life.
+/// Nodes that were told that this life is over take its VIPs over: it never answers again.
 pub fn lapse_that_was_told_stays(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, lapsed(now));
@@ -85,7 +84,7 @@ pub fn lapse_that_was_told_stays(subject: &mut impl Subject) {
     scene.answers_for_its_vip();
 }
 
-/// In case the renewal before was lost.
+/// A request hands the time back again, in case the renewal before was lost.
 pub fn request_renews_with_the_time_it_brings(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, PeersLease::default());
@@ -99,7 +98,7 @@ pub fn request_renews_with_the_time_it_brings(subject: &mut impl Subject) {
     assert_eq!(scene.subject.peers().deadline_ns, now + LEASE_NS);
 }
 
-/// There is nobody to renew it.
+/// A node that is alone needs no renewal.
 pub fn node_that_is_alone_needs_no_renewal(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, lapsed(now));
@@ -108,12 +107,12 @@ pub fn node_that_is_alone_needs_no_renewal(subject: &mut impl Subject) {
         ..alone_until(now + MINUTE_NS)
     });
     scene.answers_for_its_vip();
-    // To be asked how one is is not company.
+    // A request that renews nothing does not end the time alone.
     assert_eq!(scene.asks(&request(LIFE)).flags, FLAG_VALID | FLAG_ALONE);
     scene.answers_for_its_vip();
 }
 
-/// Whoever renews is company, and has to go on.
+/// A node that renews ends the time alone, and has to go on renewing.
 pub fn company_ends_loneliness_until_the_first_renewal(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, lapsed(now));
@@ -132,7 +131,7 @@ pub fn company_ends_loneliness_until_the_first_renewal(subject: &mut impl Subjec
     scene.is_silent();
     scene.renews(LIFE, reply.time_ns);
     scene.answers_for_its_vip();
-    // Alone again, says the agent, and that is another time.
+    // The agent begins another time alone, with another number.
     scene.subject.set_peers(PeersLease {
         life: 0,
         ..scene.subject.peers()
@@ -142,7 +141,7 @@ pub fn company_ends_loneliness_until_the_first_renewal(subject: &mut impl Subjec
     scene.answers_for_its_vip();
 }
 
-/// It was away for longer than it knows.
+/// A node that is alone, and was away for longer than it knows, is told that its life is over.
 pub fn lonely_life_that_is_held_to_be_over_is_over(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, PeersLease::default());
@@ -163,7 +162,7 @@ pub fn lonely_life_that_is_held_to_be_over_is_over(subject: &mut impl Subject) {
     assert_eq!(scene.subject.peers().over, LIFE);
 }
 
-/// A renewal may come late, and after another life has begun.
+/// A renewal may arrive late, after another life has begun.
 pub fn renewal_of_another_life_does_nothing(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, PeersLease::default());
@@ -173,7 +172,7 @@ pub fn renewal_of_another_life_does_nothing(subject: &mut impl Subject) {
     assert_eq!(scene.subject.peers(), PeersLease::default());
 }
 
-/// A node whose agent knows of others.
+/// The lease of a node that is not alone.
 fn in_company<S: Subject>(subject: &mut S, peers: PeersLease) -> Scene<'_, S> {
     let scene = scene(subject);
     let now = scene.subject.now_ns();
@@ -187,7 +186,7 @@ fn in_company<S: Subject>(subject: &mut S, peers: PeersLease) -> Scene<'_, S> {
     scene
 }
 
-/// Renewed once, and not again in time.
+/// A lease that was renewed once, and not again in time.
 fn lapsed(now: u64) -> PeersLease {
     PeersLease {
         life: LIFE,

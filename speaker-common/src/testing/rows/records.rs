@@ -1,4 +1,4 @@
-//! What is counted and told.
+//! What is counted and reported.
 
 use super::scene::{
     CLIENT, NODE, OURS, OURS_V4, OURS_V6, STRANGER, Scene, THEIRS, THEIRS_V4, assert_shows,
@@ -46,7 +46,7 @@ pub fn requests_are_counted_by_vip(subject: &mut impl Subject) {
     assert_eq!(scene.subject.counters(OURS_V6), Counters::default());
 }
 
-/// With nobody watching, only what the agent must know of is told.
+/// Without a watcher, only events that the agent needs are reported.
 pub fn unwatched_requests_are_not_told(subject: &mut impl Subject) {
     let scene = Scene::new(subject);
     scene
@@ -111,7 +111,7 @@ pub fn watcher_sees_every_frame_handled(subject: &mut impl Subject) {
     scene.drops(&request);
     assert_told(&mut scene, EventKind::Refused, None, &request, None);
 
-    // None of ours: nothing to see.
+    // Frames that do not concern VIPs are not shown.
     scene.passes(&Arp::request(&CLIENT, STRANGER.v4).bytes());
     scene.subject.set_watched(false);
     scene.drops(&request);

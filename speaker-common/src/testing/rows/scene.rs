@@ -1,4 +1,4 @@
-//! The node, the VIPs and the people that the rules are about.
+//! The node, the VIPs and the hosts that the rules are about.
 
 use std::{format, vec::Vec};
 
@@ -127,7 +127,7 @@ impl<'a, S: Subject> Scene<'a, S> {
         assert_shows(event, frame);
     }
 
-    /// The frame ends here.
+    /// The frame is dropped.
     #[track_caller]
     pub(super) fn drops(&mut self, frame: &[u8]) {
         self.goes(frame, Verdict::Drop);
@@ -153,7 +153,7 @@ impl<'a, S: Subject> Scene<'a, S> {
     }
 }
 
-/// All that a frame could have changed.
+/// Everything that a frame could have changed.
 #[derive(Debug, PartialEq, Eq)]
 struct Written {
     /// By the reasons' numbers.

@@ -100,7 +100,7 @@ pub fn vip_is_not_answered_in_another_vlan(subject: &mut impl Subject) {
     }
 }
 
-/// Any other stack of tags is none of ours.
+/// Frames with any other stack of tags are passed on.
 pub fn other_stacks_of_tags_pass(subject: &mut impl Subject) {
     let mut scene = tagged_scene(subject);
     let (customer, service) = (Tag::Customer(100), Tag::Service(200));
