@@ -52,9 +52,12 @@ impl Table {
         self.refresh(index)
     }
 
-    pub(super) fn remove_address(&mut self, index: u32, address: Address) -> Option<LinkChange> {
-        self.addresses.get_mut(&index)?.remove(&address);
-        self.refresh(index)
+    /// Removes an address. One that is not in the table was there all the same, and the table says
+    /// so first: the kernel reports a tentative address (RFC 4862 §5.4) only when it goes.
+    pub(super) fn remove_address(&mut self, index: u32, address: Address) -> Vec<LinkChange> {
+        let added = self.add_address(index, address);
+        self.addresses.entry(index).or_default().remove(&address);
+        added.into_iter().chain(self.refresh(index)).collect()
     }
 
     /// Replaces everything, after messages were lost.
@@ -124,7 +127,19 @@ mod tests {
         );
         assert_eq!(table.set(link(1, "eth0")), None);
         assert_eq!(table.remove(2), None);
-        assert_eq!(table.remove_address(1, address(1)), None);
+    }
+
+    #[test]
+    fn an_address_that_goes_was_there_before() {
+        let mut table = Table::default();
+        table.set(link(1, "eth0"));
+        let there_and_gone = [
+            with(link(1, "eth0"), &[address(1)]),
+            with(link(1, "eth0"), &[]),
+        ];
+        assert_eq!(table.remove_address(1, address(1)), there_and_gone);
+        table.add_address(1, address(1));
+        assert_eq!(table.remove_address(1, address(1)), there_and_gone[1..]);
     }
 
     #[test]

@@ -123,8 +123,11 @@ impl Watcher {
                 }
                 RouteNetlinkMessage::NewAddress(message) => parse::address(&message)
                     .and_then(|(index, address)| self.table.add_address(index, address)),
-                RouteNetlinkMessage::DelAddress(message) => parse::address(&message)
-                    .and_then(|(index, address)| self.table.remove_address(index, address)),
+                RouteNetlinkMessage::DelAddress(message) => {
+                    return Ok(parse::address(&message)
+                        .map(|(index, address)| self.table.remove_address(index, address))
+                        .unwrap_or_default());
+                }
                 _ => None,
             },
             NetlinkPayload::Overrun(_) => {

@@ -78,15 +78,26 @@ fn groups_that_the_kernel_forgets_are_joined_again() {
             let what = format!("the group to be joined again after {after}");
             wait_until(&what, || is_member(host, "eth0"))
         };
-        for (takes, gives) in [("down", "up"), ("mtu 1279", "mtu 1500")] {
+        let small_mtu = ("mtu 1279", "mtu 1500");
+        for (takes, gives) in [("down", "up"), small_mtu] {
             host.ip(&format!("link set eth0 {takes}"))?;
             assert!(!is_member(host, "eth0")?, "{takes}");
             host.ip(&format!("link set eth0 {gives}"))?;
             is_joined_again(gives)?;
         }
-        host.sysctl("net.ipv6.conf.eth0.disable_ipv6", "1")?;
-        host.sysctl("net.ipv6.conf.eth0.disable_ipv6", "0")?;
-        is_joined_again("IPv6 is back")
+        let switch_ipv6 = |setting| host.sysctl("net.ipv6.conf.eth0.disable_ipv6", setting);
+        switch_ipv6("1")?;
+        switch_ipv6("0")?;
+        is_joined_again("IPv6 is back")?;
+
+        // While the kernel still checks that the link-local address is unique.
+        host.sysctl("net.ipv6.conf.default.accept_dad", "1")?;
+        host.ip(&format!("link set eth0 {}", small_mtu.0))?;
+        host.ip(&format!("link set eth0 {}", small_mtu.1))?;
+        is_joined_again(small_mtu.1)?;
+        switch_ipv6("1")?;
+        switch_ipv6("0")?;
+        is_joined_again("IPv6 is back soon")
     });
 }
 
