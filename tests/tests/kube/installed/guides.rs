@@ -11,6 +11,7 @@ use serde_json::json;
 use speaker_tests::{
     kube::{Identity, Kube, PROGRAMS, objects},
     lab,
+    wait::wait_until,
 };
 use tempfile::TempDir;
 
@@ -284,8 +285,9 @@ fn in_a_namespace_that_stays_nothing_of_the_programs_is_left() {
         }
         assert_eq!(left(kinds)?, "");
         shell.run(definitions)?;
-        assert!(!left("crds")?.contains("metallb"));
-        Ok(())
+        wait_until("the definitions to go", crate::SOON, || {
+            Ok(!left("crds")?.contains("metallb"))
+        })
     });
 }
 
