@@ -1,14 +1,14 @@
-//! Builds the eBPF objects that the binary embeds.
+//! Builds the eBPF objects inside the binary.
 //!
-//! A machine without the BPF toolchain can still check and lint the workspace: the binary then
-//! has no program, and its agent says so (`cargo xtask setup` installs what is missing).
+//! Without the BPF toolchain, the workspace can still be checked and linted: the binary then has no
+//! program, and its agent says so. `cargo xtask setup` installs what is missing.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 
-/// What is embedded, as `speaker-ebpf` names its binaries.
+/// The objects, by the names of `speaker-ebpf`'s binaries.
 const OBJECTS: [&str; 2] = ["speaker", "speaker-traced"];
 
 fn main() -> Result<()> {
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         for object in OBJECTS {
             fs::write(out.join(object), [])?;
         }
-        // A file that is never there has always changed: cargo asks again at the next build.
+        // A file that does not exist always counts as changed: cargo runs this again at the next build.
         println!("cargo::rerun-if-changed={}", out.join("missing").display());
         return Ok(());
     }

@@ -13,7 +13,7 @@ use speaker::netlink::{Watch, set_vlan_stripping, watch};
 use speaker_core::link::{Kind, Link, LinkChange};
 use tokio::time::timeout;
 
-/// Waits for a change of which this is true, and fails if none comes.
+/// Waits for a change that matches, and fails if none comes.
 async fn until(watch: &mut Watch, what: &str, is: impl Fn(&LinkChange) -> bool) -> LinkChange {
     let changed = timeout(Duration::from_secs(60), async {
         loop {
@@ -26,7 +26,7 @@ async fn until(watch: &mut Watch, what: &str, is: impl Fn(&LinkChange) -> bool) 
     changed.await.unwrap_or_else(|_| panic!("not seen: {what}"))
 }
 
-/// Waits until the link of this index is like this.
+/// Waits until the link of this index matches.
 async fn until_link(watch: &mut Watch, what: &str, index: u32, is: impl Fn(&Link) -> bool) -> Link {
     let is = |change: &LinkChange| matches!(change, LinkChange::Set(link) if link.index == index && is(link));
     match until(watch, what, is).await {
@@ -142,7 +142,7 @@ fn joining_and_leaving_a_bridge_is_a_change_of_master() {
         })
         .await;
         ip("link set port nomaster");
-        // The kernel says "deleted" of the port, too.
+        // The kernel also reports the port as deleted.
         let change = until(&mut watch, "its end", |change| match change {
             LinkChange::Set(link) => link.index == port && link.master.is_none(),
             LinkChange::Gone(_) => true,
@@ -163,7 +163,7 @@ fn a_macvlan_names_its_parent() {
     });
 }
 
-/// Makes a VLAN or a bond, which not every kernel can; says so where it cannot.
+/// Creates a VLAN or a bond, and says so if this kernel cannot.
 fn can(arguments: &str) -> bool {
     let made = try_ip(arguments);
     if let Err(error) = &made {
@@ -240,7 +240,7 @@ fn nothing_is_missed_when_the_kernel_drops_messages() {
     isolated_async(|_| async {
         cable();
         let mut watch = watch().await.unwrap();
-        // Nobody reads meanwhile, and it is more than the socket's buffer holds.
+        // Nobody reads meanwhile, and these are more than the socket's buffer holds.
         let mtus = 1000..6000;
         let batch: String = mtus
             .clone()

@@ -1,4 +1,4 @@
-//! What the tests of the kernel and of the links share: a place of their own in the kernel.
+//! Shared by the tests of the kernel and of the links: namespaces of their own.
 
 use std::{env, future::Future, panic, path::Path, process::Command, thread};
 
@@ -8,10 +8,10 @@ use nix::{
     unistd::geteuid,
 };
 
-/// Runs a test in network and mount namespaces of its own, with a BPF file system of its own,
-/// which it is told the path of. All of it is gone afterwards, however the test ends.
+/// Runs a test in its own network and mount namespaces, with the path of its own BPF file system.
+/// Everything goes when the test ends, however it ends.
 ///
-/// Needs root: else the test is skipped, and says so; in CI that is a failure.
+/// Needs root. Without it, the test is skipped and says so; in CI, it fails.
 pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
     if !geteuid().is_root() {
         let ci = env::var("CI").is_ok_and(|ci| ci == "true");
@@ -19,7 +19,7 @@ pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
         eprintln!("SKIPPED: this test needs root, to make a network of its own");
         return;
     }
-    // Namespaces belong to a thread: the test's own dies with it.
+    // Namespaces belong to a thread, and go with it.
     let done = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -65,7 +65,7 @@ pub(crate) fn ip(arguments: &str) {
     }
 }
 
-/// The same, for what not every kernel can.
+/// The same, for what not every kernel supports.
 pub(crate) fn try_ip(arguments: &str) -> Result<(), String> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
@@ -80,7 +80,7 @@ pub(crate) fn try_ip(arguments: &str) -> Result<(), String> {
 /// A cable: `port` is the node's end, `peer` the client's.
 pub(crate) fn cable() {
     ip("link add port type veth peer name peer");
-    // Without addresses of its own, the kernel sends no frames that a test might trip over.
+    // Without addresses, the kernel itself sends no frames that a test might trip over.
     ip("link set port addrgenmode none");
     ip("link set peer addrgenmode none");
     ip("link set port up");

@@ -1,4 +1,4 @@
-//! One run takes over what an earlier one left.
+//! A run adopts what an earlier one left.
 
 use std::{
     net::IpAddr,
@@ -83,7 +83,7 @@ fn kept_vips_are_found_through_a_new_filter() {
         let vip = Vip::new(Action::Answer, SLOT + 1);
         kernel.maps_mut().put_vip(&v6, &vip).unwrap();
         drop(kernel);
-        // Of another size; or from before there was one.
+        // A map of another size, or one that is missing.
         for change in [
             (|bpffs| replace_with_other_size(bpffs, "filter")) as fn(&Path),
             |bpffs| std::fs::remove_file(bpffs.join("speaker/v2/filter")).unwrap(),
@@ -163,7 +163,7 @@ fn a_replacement_that_was_interrupted_is_taken_up_again() {
     isolated(|bpffs| {
         let (kernel, port, _) = agent(bpffs);
         drop(kernel);
-        // Between removing the old maps and putting the new ones into their place.
+        // Interrupted between removing the old maps and moving the new ones into place.
         let place = bpffs.join("speaker/v2");
         std::fs::rename(&place, bpffs.join("speaker/v2-new")).unwrap();
         let kernel = open(bpffs);
@@ -171,7 +171,7 @@ fn a_replacement_that_was_interrupted_is_taken_up_again() {
         assert!(place.exists());
         drop(kernel);
 
-        // Before that: old maps in place, new ones beside them, some of the links on these.
+        // Interrupted before that: old maps in place, new ones beside them, some links on the new ones.
         std::fs::rename(&place, bpffs.join("speaker/v2-new")).unwrap();
         std::fs::create_dir(&place).unwrap();
         replace_with_other_size(bpffs, "tap");

@@ -1,4 +1,4 @@
-//! A client that asks for an address by hand-made frames.
+//! A client that asks for addresses with frames made by hand.
 
 use std::{
     io,
@@ -41,7 +41,7 @@ impl Client {
             sll_halen: 0,
             sll_addr: [0; 8],
         };
-        // SAFETY: the address is a `sockaddr_ll` of the length that is said.
+        // SAFETY: the address is a `sockaddr_ll` of the given length.
         let bound = unsafe {
             libc::bind(
                 socket.as_raw_fd(),
@@ -97,7 +97,7 @@ fn arp(operation: u8, sender: Ipv4Addr, target: Ipv4Addr) -> [u8; 42] {
     frame
 }
 
-/// The MAC that the frame says has the address, if it is such a reply to this client.
+/// The MAC for the address, if the frame is a reply about it to this client.
 fn answer(frame: &[u8], who: Ipv4Addr) -> Option<[u8; 6]> {
     let is_reply = frame.len() >= 42 && frame[..6] == MAC && frame[12..14] == [0x08, 0x06];
     if is_reply && frame[20..22] == [0, 2] && frame[28..32] == who.octets() {

@@ -1,4 +1,4 @@
-//! What the program tells.
+//! The program's events.
 
 use std::{
     io,

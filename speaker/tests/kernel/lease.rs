@@ -1,4 +1,4 @@
-//! The lease and its probes: by the program, and by the agent in its place.
+//! The lease and its probes, answered by the program or by the agent instead.
 
 use speaker_common::{
     layout::{PROBE_KEYS, Probes},
@@ -12,8 +12,7 @@ const KEY: Key = Key([1, 2]);
 const NUMBER: u64 = 11;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// A probe that reached the agent's socket does what it would have done in the program, which goes
-/// by it at once.
+/// A probe at the agent's socket does what it would have done in the program, with effect at once.
 #[test]
 fn the_agent_answers_probes_as_the_program_does() {
     isolated(|bpffs| {

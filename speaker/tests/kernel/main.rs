@@ -1,4 +1,4 @@
-//! The program in the kernel: loaded, pinned, attached, found again, and removed.
+//! The program in the kernel: loading, pinning, attaching, adopting and removing it.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot go on ends where it is"
@@ -67,7 +67,7 @@ fn alone_until(agent_deadline_ns: u64) -> AgentLease {
     }
 }
 
-/// What an agent does: the VIP, the link, the lease.
+/// Writes what an agent writes: the VIP, the link, the lease.
 fn fill(kernel: &mut Kernel, ifindex: u32) {
     let maps = kernel.maps_mut();
     maps.put_link(ifindex, &Link::new(MAC, ifindex)).unwrap();
@@ -88,7 +88,7 @@ fn agent(bpffs: &Path) -> (Kernel, u32, Client) {
     (kernel, port, Client::on(index("peer")))
 }
 
-/// What has been counted for the VIP.
+/// The counters of the VIP.
 fn counted(maps: &Maps) -> Counters {
     *maps.counters(SLOT + 1).unwrap().last().unwrap()
 }
@@ -104,7 +104,7 @@ fn pinned(bpffs: &Path, ifindex: u32) -> (u32, u32) {
     (info.id(), info.program_id())
 }
 
-/// As if another version of the program had another size for this map.
+/// Replaces this map by one of another size, as another version of the program may have.
 fn replace_with_other_size(bpffs: &Path, map: &str) {
     let pin = bpffs.join("speaker/v2").join(map);
     let _ = std::fs::remove_file(&pin);

@@ -1,4 +1,4 @@
-//! What the maps do not take, and what is not taken from them.
+//! What the maps refuse, and what is refused of their content.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,4 +1,4 @@
-//! The file system of the pins: made ready, read, and left empty.
+//! The BPF file system: preparing it, reading the pins, and leaving it empty.
 
 use std::path::Path;
 
