@@ -131,7 +131,7 @@ impl Cluster {
     fn end_moves(&mut self, now: Instant) {
         let mut ended = Vec::new();
         for (vip, it) in &self.moves.active {
-            let done = self.owner(*vip).is_some_and(|owner| owner == it.request.to);
+            let done = self.is_sole_owner(*vip, &it.request.to);
             if done || now >= it.until || self.is_lost(&it.request.to) {
                 ended.push((*vip, done));
             }
@@ -144,6 +144,16 @@ impl Cluster {
                 self.event(Event::MoveRefused(vip, request.to));
             }
         }
+    }
+
+    /// Whether a node owns the VIP for certain. That it claims the VIP is not enough: the claim may
+    /// yet be refused.
+    fn is_sole_owner(&self, vip: IpAddr, name: &NodeName) -> bool {
+        self.owner(vip).is_some_and(|owner| owner == *name)
+            && self.records.get(&vip).is_some_and(|record| {
+                let mut holders = record.holders.iter();
+                holders.all(|holder| holder.name == *name)
+            })
     }
 
     /// Whether the node takes no VIPs, and not only until a late message arrives.

@@ -48,11 +48,12 @@ fn vips_are_spread_evenly_whoever_is_asked() {
 
 #[test]
 fn what_is_lost_on_the_way_is_asked_for_again() {
-    for asked in 0..3 {
+    for (asked, seed) in (0..3).flat_map(|asked| (0..3).map(move |seed| (asked, seed))) {
         let mut lab = lopsided();
+        lab.rng = Rng::with_seed(seed);
         lab.loss = 0.3;
         lab.feed(asked, Input::Rebalance);
-        lab.run(Duration::from_secs(60));
+        lab.run(Duration::from_secs(20));
         lab.loss = 0.0;
         lab.run(Duration::from_secs(2));
         assert_eq!(lab.loads(), [VIPS / 3; 3]);
