@@ -7,8 +7,8 @@
 //! others say. At least one must have probed the lost member in vain, so that a member that is only
 //! slow is not taken for dead.
 //!
-//! A node whose lease is renewed is heard by a live member. If it hears nobody itself, only what it
-//! sends gets lost, and it holds nobody to be down.
+//! A node whose lease is renewed is heard by a live member. If none of those other members replies to
+//! it, maybe only what it sends gets lost, and it holds nobody to be down.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -19,6 +19,7 @@ use super::{
     name::{Life, NodeName},
     peer::{Retry, Vote, Watch},
     rounds::Kind,
+    watch::WATCHERS,
 };
 
 impl Cluster {
@@ -59,10 +60,27 @@ impl Cluster {
         } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.gone_poll.due(now) {
             self.tell_gone(false);
         }
-        let over = self.over(now);
+        let (over, voters) = self.over(now);
+        if over.is_empty() {
+            return;
+        }
+        let may_be_heard = self.lease.is_heard(now) || !self.is_on_time(now);
+        if may_be_heard && !voters.iter().any(|voter| self.hears(voter, now)) {
+            for voter in voters.iter().take(WATCHERS) {
+                self.watch_for_now(voter, now);
+            }
+            return;
+        }
         for name in over {
             self.mark_down(&name, DownReason::Unreachable, now);
         }
+    }
+
+    /// Whether the member has replied to this node of late.
+    fn hears(&self, name: &NodeName, now: Instant) -> bool {
+        let watch = self.peers[name].watch.as_ref();
+        let heard = watch.and_then(|watch| watch.heard);
+        heard.is_some_and(|at| now < at + self.timing.settings().suspect_after)
     }
 
     /// Gives up again, instead of retracting, members that have fallen silent since. Whether there
@@ -212,9 +230,9 @@ impl Cluster {
             .min()
     }
 
-    /// The largest set of given-up members each of which every other member has given up too. If no
-    /// other member is left, it is empty as long as one may hear this node.
-    fn over(&self, now: Instant) -> BTreeSet<NodeName> {
+    /// The largest set of given-up members each of which every other member has given up too, and
+    /// those other members.
+    fn over(&self, now: Instant) -> (BTreeSet<NodeName>, Vec<NodeName>) {
         let mut over: BTreeSet<NodeName> = self
             .live()
             .filter(|(_, peer)| peer.evidence.gone)
@@ -248,12 +266,8 @@ impl Cluster {
                 agreed && probed && !evidence.retracting
             });
             if over.len() == before {
-                let may_be_heard = self.lease.is_heard(now) || !self.is_on_time(now);
-                return if voters.is_empty() && may_be_heard {
-                    BTreeSet::new()
-                } else {
-                    over
-                };
+                let voters = voters.into_iter().cloned().collect();
+                return (over, voters);
             }
         }
     }

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// The number of regular watchers of a node.
-const WATCHERS: usize = 4;
+pub(super) const WATCHERS: usize = 4;
 
 /// The path by which a probe came.
 pub(super) enum Path<'a> {
