@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     Cluster,
+    io::DownReason,
     links::LinksHash,
     message::{Body, Card, Cursor, KnownMember, Page, ROOM, Told},
     name::NodeName,
@@ -148,11 +149,16 @@ impl Cluster {
             links: LinksHash::of(&[]),
             spans,
         };
+        let joined = self.is_joined();
         let peer = self
             .peers
             .entry(name.clone())
             .or_insert_with(|| Peer::new(&name, card, life, cookie, now));
-        if peer.state != State::Live && !peer.is_over(life) {
+        // A node that joins may itself have been cut off when it held the other one to be down. That
+        // one's kernel may still answer, while its agent restarts and cannot say so.
+        let was_out_of_reach =
+            !joined && peer.life == life && peer.state == State::Down(DownReason::Unreachable);
+        if peer.state != State::Live && (was_out_of_reach || !peer.is_over(life)) {
             peer.card.spans = spans;
             self.admit(&name, life, now);
         }
