@@ -136,13 +136,24 @@ impl Cluster {
     pub(super) fn rounds_due(&mut self, now: Instant) {
         self.complete_claims(now);
         self.finish_rounds(now);
+        let seats = &self.seats;
+        let owned = |vip: &IpAddr| seats.get(vip).is_some_and(|seat| seat.mine.is_owned());
         let mut due = Vec::new();
         for (id, round) in &mut self.rounds {
-            if !round.waiting.is_empty() && round.retry.due(now) {
-                round.attempts += 1;
-                let detour = round.attempts > DIRECT && round.attempts.is_multiple_of(2);
-                due.push((*id, detour));
+            if round.waiting.is_empty() || !round.retry.due(now) {
+                continue;
             }
+            if let Kind::Owned(entries) = &mut round.kind {
+                // A VIP that was lost since has another owner, of which some may not know yet.
+                entries.retain(|(vip, _)| owned(vip));
+                if entries.is_empty() {
+                    round.waiting.clear();
+                    continue;
+                }
+            }
+            round.attempts += 1;
+            let detour = round.attempts > DIRECT && round.attempts.is_multiple_of(2);
+            due.push((*id, detour));
         }
         for (id, detour) in due {
             let round = &self.rounds[&id];
