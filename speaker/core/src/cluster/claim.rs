@@ -247,7 +247,7 @@ impl Cluster {
         self.answered(from, id, now);
     }
 
-    /// Completes the claims to which all have consented, once the kernel is known to answer.
+    /// Completes the claims to which all have consented, if the kernel has just said that it answers.
     pub(super) fn complete_claims(&mut self, now: Instant) {
         if !self.lease.is_valid(now) || !self.is_joined() || self.lease.restarting {
             return;
@@ -255,9 +255,14 @@ impl Cluster {
         let agreed: Vec<u64> = self
             .rounds
             .iter()
-            .filter(|(_, round)| round.is_answered())
+            .filter(|(_, round)| matches!(round.kind, Kind::Claim { .. }) && round.is_answered())
             .map(|(id, _)| *id)
             .collect();
+        if !agreed.is_empty() && !self.lease.was_read(now) {
+            // A probe may have ended the time alone since the kernel was last read.
+            self.write_lease(now);
+            return;
+        }
         for id in agreed {
             let Some(round) = self.rounds.remove(&id) else {
                 continue;

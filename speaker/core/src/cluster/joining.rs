@@ -69,7 +69,7 @@ impl Cluster {
         self.joining.wait_ends().is_some_and(|until| now < until)
     }
 
-    pub(super) fn joining_due(&mut self, majority: bool, now: Instant) {
+    pub(super) fn joining_due(&mut self, now: Instant) {
         let Some(until) = self.joining.wait_ends() else {
             return;
         };
@@ -77,13 +77,20 @@ impl Cluster {
         let all_met = self
             .live()
             .all(|(_, peer)| peer.handshake.met || peer.paused.is_some());
+        if !all_met {
+            // The rest takes long to find out where there are many nodes, and each sends several
+            // messages until it is met.
+            return;
+        }
         let any_met = self.live().any(|(_, peer)| peer.handshake.met);
         let told_by_one = !self.joining.newcomer && any_met;
         let waited = now >= until && (any_met || !self.lease.is_heard(now));
         // While this node catches up, a node that left may have come back since.
         let nobody_missing = !self.is_catching_up(now) && self.is_nobody_missing();
-        if all_met && majority && (told_by_one || waited || nobody_missing) {
+        if self.has_majority(now) && (told_by_one || waited || nobody_missing) {
             self.joining.phase = Phase::Joined;
+            // Until now, nobody had a reason to renew the lease.
+            self.lease.ask_at_once(now);
             self.event(Event::Joined);
             self.decide_all();
         }

@@ -9,7 +9,7 @@ use super::{
     io::{Adopted, AgentLease, Command, Event, KernelLease, LifeOver},
     message::Body,
     name::Life,
-    peer::State,
+    peer::{Retry, State},
     settings::Partition,
     spans::FormerLease,
     timing::Timing,
@@ -22,6 +22,8 @@ pub(super) struct Lease {
     pub(super) deadline: Instant,
     /// When the next heartbeat is due.
     pub(super) heartbeat: Instant,
+    /// When the members are next asked to watch this node, if that is needed.
+    ask: Retry,
     /// An earlier agent's peers' lease of another length, as long as it may be in force.
     pub(super) former: Option<FormerLease>,
     /// Numbers the times that the node has been alone.
@@ -52,6 +54,7 @@ impl Lease {
             life: adopted.map_or(Life(life.0.max(former.0 + 1)), |_| former),
             deadline: now + timing.settings().agent_grace,
             heartbeat: now,
+            ask: Retry::now(now),
             former: adopted.and_then(|adopted| FormerLease::of(adopted, timing, now)),
             times_alone: adopted
                 .map(|adopted| adopted.alone)
@@ -71,6 +74,16 @@ impl Lease {
             && self.kernel.is_some_and(|(kernel, _)| {
                 kernel.tenure == Tenure::Valid && (self.alone || self.is_heard(now))
             })
+    }
+
+    /// Whether the kernel was read at this moment.
+    pub(super) fn was_read(&self, now: Instant) -> bool {
+        self.kernel.is_some_and(|(_, read)| read == now)
+    }
+
+    /// Asks the members to watch this node without delay, if that is needed now.
+    pub(super) fn ask_at_once(&mut self, now: Instant) {
+        self.ask = Retry::now(now);
     }
 
     /// Whether some member hears this node, and renews its lease.
@@ -136,11 +149,10 @@ impl Cluster {
         if now >= self.lease.deadline {
             self.end_life(LifeOver::Lapsed, self.lease.life, now);
         }
-        let majority = self.has_majority(now);
-        if self.is_joined() && !majority {
+        if self.is_joined() && !self.has_majority(now) {
             self.end_life(LifeOver::Minority, self.lease.life, now);
         }
-        self.joining_due(majority, now);
+        self.joining_due(now);
         self.update_alone(now);
         self.former_lease_due(now);
         if now >= self.lease.heartbeat {
@@ -211,18 +223,27 @@ impl Cluster {
                 // the next time alone has another number.
                 self.lease.alone = false;
             }
-            Tenure::Unarmed => self.ask_to_be_watched(),
+            Tenure::Unarmed => self.ask_to_be_watched(now),
             Tenure::Valid if !self.lease.alone => {
                 let low = self.peers_lease() / 2;
                 if kernel.peers_left.is_none_or(|left: Duration| left < low) {
-                    self.ask_to_be_watched();
+                    self.ask_to_be_watched(now);
+                } else {
+                    self.lease.ask_at_once(now);
                 }
             }
             Tenure::Valid => {}
         }
+        if !self.lease.is_valid(now) {
+            // Claims and announcements wait for a renewal, of which nothing tells the agent.
+            self.lease.heartbeat = self.lease.heartbeat.min(now + Timing::RETRY);
+        }
     }
 
-    fn ask_to_be_watched(&mut self) {
+    fn ask_to_be_watched(&mut self, now: Instant) {
+        if !self.lease.ask.due(now) {
+            return;
+        }
         let members: Vec<_> = self.live().map(|(name, _)| name.clone()).collect();
         for name in members {
             self.send(&name, Body::WatchMe);

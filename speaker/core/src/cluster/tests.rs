@@ -11,6 +11,7 @@ use speaker_common::probe::{self, LENGTH, PeersLease, Probe, Tenure};
 
 use super::*;
 
+mod found;
 mod links;
 mod memory;
 mod moves;
@@ -190,7 +191,13 @@ impl Lab {
                     }
                 }
                 Command::Announce(vip) => self.nodes[at].announced.push(vip),
-                Command::AnswerProbe { .. } | Command::Check(_) => unreachable!("no need here"),
+                Command::AnswerProbe { to, probe } => {
+                    if let Some(reply) = self.answer(at, &probe, now) {
+                        let answered = Input::ProbeAnswered { to, reply };
+                        self.inputs.push_back((at, answered));
+                    }
+                }
+                Command::Check(_) => unreachable!("no need here"),
                 Command::Event(event) => self.nodes[at].events.push(event),
                 Command::Remember(_) | Command::Stopped => {}
             }
@@ -198,17 +205,23 @@ impl Lab {
     }
 
     fn probe(&mut self, from: usize, to: usize, bytes: &[u8; LENGTH], now: u64) {
-        let node = &mut self.nodes[to];
+        let input = match self.answer(to, bytes, now) {
+            Some(reply) => (from, Input::Probe(reply)),
+            None => (to, Input::Probe(*bytes)),
+        };
+        self.inputs.push_back(input);
+    }
+
+    /// What the kernel of a node says to a probe.
+    fn answer(&mut self, at: usize, bytes: &[u8; LENGTH], now: u64) -> Option<[u8; LENGTH]> {
+        let node = &mut self.nodes[at];
         let Some(probe) = Probe::open(bytes, &KEY) else {
             panic!("a probe that the key did not sign");
         };
-        let number = self::name(to).number();
+        let number = self::name(at).number();
         let outcome = probe::answer(&probe, number, &node.lease, &node.peers, now);
         node.peers = outcome.peers;
-        self.inputs.push_back(match outcome.reply {
-            Some(reply) => (from, Input::Probe(reply.seal(&KEY))),
-            None => (to, Input::Probe(*bytes)),
-        });
+        outcome.reply.map(|reply| reply.seal(&KEY))
     }
 
     fn kernel(&self, at: usize) -> KernelLease {

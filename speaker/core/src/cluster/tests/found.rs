@@ -1,0 +1,125 @@
+//! What the simulator once found, played by hand.
+
+use speaker_common::probe::FLAG_RENEWS;
+
+use super::{super::peer::Vote, *};
+
+/// What the node sends is lost, so no member replies to it. It reads that another one has given up a
+/// third, and has given that one up itself.
+#[test]
+fn a_node_to_which_no_other_member_replies_holds_nobody_to_be_down() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let now = lab.now;
+    let agent = &mut lab.nodes[0].agent;
+    let heard = agent.peers[&name(1)].watch.as_ref().unwrap().heard;
+    let lost = agent.peers.get_mut(&name(2)).unwrap();
+    lost.evidence.gone = true;
+    lost.evidence.probed = true;
+    let vote = Vote {
+        probed: true,
+        retractions: 0,
+    };
+    lost.evidence.votes.insert(name(1), vote);
+    let mut hears = |heard| {
+        let left = agent.peers.get_mut(&name(1)).unwrap();
+        left.watch.as_mut().unwrap().heard = heard;
+        agent.judge(now);
+        !agent.peers[&name(2)].is_live()
+    };
+    assert!(!hears(None));
+    assert!(hears(heard));
+}
+
+/// One node was cut off and held the others to be down. When it is back, the agent of one of them is
+/// restarting.
+#[test]
+fn a_node_that_joins_believes_the_members_that_another_node_is_one() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    let (back, third) = ((owner + 1) % 3, (owner + 2) % 3);
+    lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
+    lab.run(Duration::from_millis(5));
+    lab.away = Some(owner);
+    let agent = &mut lab.nodes[back].agent;
+    agent.end_life(LifeOver::Minority, agent.lease.life, lab.now);
+    agent.mark_down(&name(owner), DownReason::Unreachable, lab.now);
+    for _ in 0..100 {
+        lab.run(Duration::from_millis(100));
+        assert_eq!(lab.answering(), [owner]);
+    }
+    assert!(lab.nodes[back].agent.is_joined());
+    assert!(lab.nodes[third].agent.is_joined());
+}
+
+#[test]
+fn the_kernel_of_a_restarting_node_is_renewed_again_after_a_late_reply() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    let other = 1 - owner;
+    lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
+    lab.run(Duration::from_millis(5));
+    lab.away = Some(owner);
+    let watched = lab.nodes[other].agent.peers.get_mut(&name(owner)).unwrap();
+    watched.evidence.gone = true;
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.answering(), [owner]);
+}
+
+#[test]
+fn two_nodes_that_start_answer_within_a_heartbeat() {
+    let mut lab = Lab::new(2);
+    lab.run(timing().heartbeat() / 2);
+    assert_eq!(lab.answering().len(), 1);
+}
+
+#[test]
+fn a_vip_is_owned_only_if_the_kernel_answers_at_that_moment() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    lab.away = Some(1);
+    lab.run(Duration::from_secs(2));
+    assert!(lab.nodes[0].agent.lease.alone);
+    lab.feed(0, Input::Vips(vec![(vip(1), Some(placement(1)))]));
+    // The other node consents, and its probe has ended the time alone in the kernel.
+    let (number, life) = (name(0).number(), lab.nodes[0].agent.lease.life);
+    let round = *lab.nodes[0].agent.rounds.keys().next().unwrap();
+    let other = &lab.nodes[1].agent;
+    let probe = other.request(number, life, 1, FLAG_RENEWS, 0);
+    let denied = Vec::new();
+    let bytes = other.envelope(Body::Verdict { round, denied }, None);
+    lab.probe(1, 0, &probe, lab.ns(lab.now));
+    let from = endpoints(1).messages;
+    lab.feed(0, Input::Message { from, bytes });
+    assert!(!lab.nodes[0].answers.contains(&vip(1)));
+    lab.away = None;
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.owners(vip(1)), [0]);
+}
+
+#[test]
+fn a_node_stops_telling_that_it_owns_a_vip_when_it_loses_it() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    let (other, third) = ((owner + 1) % 3, (owner + 2) % 3);
+    // A member has yet to be told when the VIP is lost to another node.
+    lab.away = Some(third);
+    let agent = &mut lab.nodes[owner].agent;
+    agent.reassert(VIP, 5, lab.now);
+    let origin = record::Origin::met(lab.now);
+    let record = agent.record(VIP, lab.now);
+    let holder = record::Holder {
+        name: name(other),
+        life: Life(7),
+    };
+    record.set(holder, 7, origin);
+    agent.lose(VIP, &name(other));
+    lab.run(Duration::from_millis(25));
+    lab.away = None;
+    lab.run(Duration::from_millis(500));
+    let known = lab.explain(third);
+    assert_eq!((known.owner, known.epoch), (Some(name(owner)), 1));
+}
