@@ -44,8 +44,9 @@ impl fmt::Display for Broken {
     }
 }
 
-/// An announcement must follow within this time.
-const ANNOUNCE_WITHIN: u64 = 150 * MS;
+/// An announcement must follow within this time of the first answer: agents look at the kernel often
+/// while it does not answer, since nothing tells them that it does.
+const ANNOUNCE_WITHIN: u64 = 50 * MS;
 
 /// Two nodes that see each other's announcements settle who owns a VIP within this time.
 const ON_THE_WIRE: u64 = 1_000 * MS;
@@ -55,7 +56,7 @@ pub(super) struct Watchdog {
     settle: u64,
     /// Who last began to own each VIP, and when.
     owners: Vec<Option<(usize, u64)>>,
-    /// Take-overs that have not been announced, and since when.
+    /// Take-overs that have not been announced, and since when they could have been.
     unannounced: BTreeMap<(usize, usize), u64>,
     /// When each node was last in trouble, or asked to do something.
     troubled: Vec<Option<u64>>,
@@ -228,6 +229,7 @@ impl Watchdog {
 impl World {
     /// Looks at everything; once settled, at more.
     pub(super) fn check(&mut self, settled: bool) -> Result<(), Broken> {
+        let settled = settled && self.is_quorate();
         let broken = self
             .watchdog
             .broken
@@ -316,7 +318,19 @@ impl World {
                 unknown && (node.chokes > 0 || recent(Some(at)))
             })
         };
+        // To a node that was cut off from a third one, a node that stood still is on the third one's
+        // side, and may have been renewed by it.
+        let froze = |node: usize| {
+            let until = self.frozen_until[node];
+            until > 0 && now < until + settle
+        };
+        let cut_off = |node: usize, but: usize| {
+            let mut others = (0..self.nodes.len()).filter(|third| ![node, but].contains(third));
+            others.any(|third| !self.net.connected(node, third, now, settle))
+        };
         stormy
+            || froze(one) && cut_off(other, one)
+            || froze(other) && cut_off(one, other)
             || unheard(one, other)
             || unheard(other, one)
             || unprobed && (halted(one) || halted(other))
@@ -336,6 +350,15 @@ impl World {
             .then(|| format!("node-{node} is drained and answers for VIP {vip}"))
     }
 
+    /// The nodes that run are enough to decide about VIPs.
+    fn is_quorate(&self) -> bool {
+        let there = |at: &usize| !self.removed[*at];
+        let configured = (0..self.nodes.len()).filter(there).count();
+        let running = (0..self.nodes.len()).filter(there);
+        let running = running.filter(|at| self.nodes[*at].runs()).count();
+        self.scenario.partition == Partition::Available || 2 * running > configured
+    }
+
     fn unsettled(&self, vip: usize, answering: &[usize]) -> Option<String> {
         let fit = |at: usize| {
             let node = &self.nodes[at];
@@ -346,35 +369,24 @@ impl World {
                 && !self.withdrawn[vip]
                 && self.scenario.candidates[self.leader(vip).unwrap_or(vip)][at].is_some()
         };
-        let there = |at: &usize| !self.removed[*at];
-        let configured = (0..self.nodes.len()).filter(there).count();
-        let running = (0..self.nodes.len()).filter(there);
-        let running = running.filter(|at| self.nodes[*at].runs()).count();
-        let majority = 2 * running > configured;
-        if self.scenario.partition == Partition::Majority && !majority {
-            return None;
-        }
         let expected = usize::from((0..self.nodes.len()).any(fit));
         (answering.len() != expected)
             .then(|| format!("VIP {vip} is answered by {answering:?}, not by {expected}"))
     }
 
     fn check_announcements(&mut self) -> Option<(Invariant, String)> {
-        let late: Vec<(usize, usize)> = self
-            .watchdog
+        let now = self.now;
+        let nodes = &self.nodes;
+        self.watchdog
             .unannounced
-            .iter()
-            .filter(|(_, since)| self.now >= *since + ANNOUNCE_WITHIN)
-            .map(|(which, _)| *which)
-            .collect();
-        for (node, vip) in late {
-            // Whoever was stopped in the middle of it goes on when it can.
-            if self.nodes[node].answers(vip, self.now) && self.nodes[node].runs() {
+            .retain(|(node, vip), _| nodes[*node].kernel.answer.contains(vip));
+        for ((node, vip), since) in &mut self.watchdog.unannounced {
+            // Whoever is stopped in the middle of it goes on when it can.
+            if !nodes[*node].answers(*vip, now) || !nodes[*node].runs() {
+                *since = now;
+            } else if now >= *since + ANNOUNCE_WITHIN {
                 let how = format!("node-{node} took VIP {vip} over and did not announce it");
                 return Some((Invariant::Announced, how));
-            }
-            if !self.nodes[node].stopped {
-                self.watchdog.unannounced.remove(&(node, vip));
             }
         }
         None

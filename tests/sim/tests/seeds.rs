@@ -87,7 +87,7 @@ fn seeds_of_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 16] = [
+const FOUND: [(u64, Option<usize>, &str); 22] = [
     (
         3,
         None,
@@ -159,6 +159,36 @@ const FOUND: [(u64, Option<usize>, &str); 16] = [
         700868,
         None,
         "an agent that had stood still read that all had left, and not yet that they were back",
+    ),
+    (
+        705389,
+        None,
+        "a kernel that was renewed was looked at only at the next heartbeat",
+    ),
+    (
+        800240,
+        None,
+        "a node said of a VIP that it had conceded that it owned it",
+    ),
+    (
+        802251,
+        None,
+        "a VIP was owned on what the kernel had said before",
+    ),
+    (
+        803140,
+        None,
+        "a node whose packets were lost held members to be down, on the word of one that it did not hear",
+    ),
+    (
+        808364,
+        None,
+        "a node that had been cut off took over what a restarting node answered",
+    ),
+    (
+        823956,
+        None,
+        "a node that heard the others again waited for a dead one to hear that it did",
     ),
 ];
 
