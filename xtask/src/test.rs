@@ -1,11 +1,10 @@
-//! The tests on this machine's kernel, and beside them those on others.
+//! The tests on this machine's kernel, and then on others.
 
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
-    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -79,24 +78,11 @@ pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
             Err(error) => untried(&mut tally, format!("Kubernetes: {error:#}")),
         }
     }
-    compile(&built)?;
     let mut command = tests(&built, properties);
     command.env(KUBERNETES, kubernetes);
-    // The machines take the time in which tests wait for something to happen.
-    let (here, machines) = thread::scope(|scope| {
-        let machines = others.then(|| {
-            let options = kernels::Options::default();
-            scope.spawn(move || kernels::matrix(&options, &built))
-        });
-        let here = here(command, &options.names);
-        (
-            here,
-            machines.map(|it| it.join().expect("a panic has been shown")),
-        )
-    });
-    tally.add(here?);
-    if let Some(machines) = machines {
-        tally.add(machines?);
+    tally.add(here(command, &options.names)?);
+    if others {
+        tally.add(kernels::matrix(&kernels::Options::default(), &built)?);
     }
     tally.close()
 }
@@ -109,12 +95,6 @@ pub(crate) fn untried(tally: &mut Tally, why: String) {
     } else {
         tally.skip(why);
     }
-}
-
-/// Compiles the tests: what does not compile ends the task before anything long has begun.
-fn compile(built: &Built) -> Result<()> {
-    let mut command = tests(built, Properties::AtRandom);
-    shell::run(command.args(["test", "--workspace", "--no-run", "--quiet"]))
 }
 
 /// A cargo that tests this build.
