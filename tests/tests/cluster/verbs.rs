@@ -80,7 +80,7 @@ fn assert_tells_both_sides_of_the_lease(node: &Node) -> Result<()> {
     let status = node.speaker("status")?.run()?;
     let told = status.lines().find(|line| line.starts_with("lease: "));
     let told = told.with_context(|| status.clone())?;
-    assert!(told.contains("s without an agent, for "), "{told}");
+    assert!(told.contains("s without an agent, and for "), "{told}");
     assert!(told.ends_with("ms without probes by other nodes"), "{told}");
     Ok(())
 }
