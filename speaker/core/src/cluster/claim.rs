@@ -260,7 +260,7 @@ impl Cluster {
             .collect();
         if !agreed.is_empty() && !self.lease.was_read(now) {
             // A probe may have ended the time alone since the kernel was last read.
-            self.write_lease(now);
+            self.beat(now);
             return;
         }
         for id in agreed {

@@ -88,7 +88,7 @@ impl Cluster {
             seat.tried.clear();
         }
         self.resend_card(now);
-        self.write_lease(now);
+        self.write_lease();
         self.decide_all();
     }
 }

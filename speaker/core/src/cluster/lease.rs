@@ -99,8 +99,16 @@ impl Lease {
 }
 
 impl Cluster {
-    pub(super) fn write_lease(&mut self, now: Instant) {
+    /// Extends the agent's deadline, and has the kernel's side of the lease read.
+    pub(super) fn beat(&mut self, now: Instant) {
         self.lease.heartbeat = now + self.timing.heartbeat();
+        self.lease.deadline = now + self.timing.settings().agent_grace;
+        self.write_lease();
+    }
+
+    /// Writes the lease as it is. The next heartbeat comes no later for it: only that extends the
+    /// deadline.
+    pub(super) fn write_lease(&mut self) {
         self.commands.push_back(Command::Lease(AgentLease {
             life: self.lease.life,
             deadline: self.lease.deadline,
@@ -156,8 +164,7 @@ impl Cluster {
         self.update_alone(now);
         self.former_lease_due(now);
         if now >= self.lease.heartbeat {
-            self.lease.deadline = now + self.timing.settings().agent_grace;
-            self.write_lease(now);
+            self.beat(now);
         }
     }
 
@@ -171,7 +178,7 @@ impl Cluster {
             self.lease.alone = true;
             self.lease.alone_since = now;
             self.lease.times_alone = self.lease.times_alone.wrapping_add(1).max(1);
-            self.write_lease(now);
+            self.write_lease();
         } else if self.lease.alone && !silent {
             // The flag goes only once a member renews the lease. A renewal from before the node was
             // alone does not show that: it is about to end.
@@ -182,7 +189,7 @@ impl Cluster {
                 .is_some_and(|until| until > before)
             {
                 self.lease.alone = false;
-                self.write_lease(now);
+                self.write_lease();
             }
         }
     }
@@ -256,13 +263,12 @@ impl Cluster {
         self.event(Event::LifeOver(why));
         self.drop_everything();
         self.lease.life = Life(over.0.max(self.lease.life.0) + 1);
-        self.lease.deadline = now + self.timing.settings().agent_grace;
         self.lease.alone = false;
         self.lease.kernel = None;
         self.lease.confirmed = false;
         self.joining.newcomer = why != LifeOver::Lapsed;
         self.joining.begin_again(&self.timing, now);
-        self.write_lease(now);
+        self.beat(now);
         self.restart_handshakes(self.joining.newcomer, now);
     }
 }

@@ -235,7 +235,7 @@ impl Cluster {
         };
         cluster.card.spans = cluster.told_spans();
         cluster.adopt(adopted, now);
-        cluster.write_lease(now);
+        cluster.beat(now);
         cluster.try_all_missing(now);
         cluster.run(now);
         cluster

@@ -127,7 +127,7 @@ impl Cluster {
             return;
         }
         self.lease.former = None;
-        self.write_lease(now);
+        self.write_lease();
         let spans = self.told_spans();
         if self.card.spans != spans {
             self.card.spans = spans;

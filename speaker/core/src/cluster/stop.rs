@@ -44,7 +44,7 @@ impl Cluster {
                 let grace = grace.min(self.timing.settings().restart_grace);
                 self.lease.restarting = true;
                 self.lease.deadline = self.lease.deadline.max(now + grace);
-                self.write_lease(now);
+                self.write_lease();
                 let round = self.start_round(Kind::Pause, None, now);
                 let until = now + FAREWELL;
                 self.stopping = Some(Stopping::Telling { round, until });
@@ -70,7 +70,7 @@ impl Cluster {
                 self.release(&owned, Silence::NoCandidate, now);
                 self.lease.restarting = true;
                 self.lease.deadline = now;
-                self.write_lease(now);
+                self.write_lease();
                 let round = self.start_round(Kind::Leave, None, now);
                 self.rounds_due(now);
                 let until = now + FAREWELL;

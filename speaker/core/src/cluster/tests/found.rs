@@ -123,3 +123,15 @@ fn a_node_stops_telling_that_it_owns_a_vip_when_it_loses_it() {
     let known = lab.explain(third);
     assert_eq!((known.owner, known.epoch), (Some(name(owner)), 1));
 }
+
+#[test]
+fn a_node_that_claims_all_the_time_keeps_its_lease() {
+    let mut lab = Lab::new(1);
+    for number in 2..100 {
+        lab.feed(0, Input::Vips(vec![(vip(number), Some(placement(1)))]));
+        lab.run(Duration::from_millis(50));
+        assert_eq!(lab.owners(vip(number)), [0]);
+    }
+    let lapsed = |event: &Event| matches!(event, Event::LifeOver(_));
+    assert!(!lab.nodes[0].events.iter().any(lapsed));
+}
