@@ -1,0 +1,174 @@
+//! Many seeds, and those that once failed.
+
+use speaker_sim::Options;
+
+/// Parts of what is played in every run of the tests, side by side.
+const SEEDS: u64 = 400;
+
+fn many_seeds(part: u64) {
+    for seed in part * SEEDS..(part + 1) * SEEDS {
+        if let Err(failure) = speaker_sim::run(seed, &Options::default()) {
+            panic!("{failure}\nplay it again: cargo xtask sim --start {seed} --seeds 1 --trace");
+        }
+    }
+}
+
+#[test]
+fn seeds_of_the_first_part() {
+    many_seeds(0);
+}
+
+#[test]
+fn seeds_of_the_second_part() {
+    many_seeds(1);
+}
+
+#[test]
+fn seeds_of_the_third_part() {
+    many_seeds(2);
+}
+
+#[test]
+fn seeds_of_the_fourth_part() {
+    many_seeds(3);
+}
+
+/// More nodes than a seed has by itself: each is watched by few of the others.
+fn seeds_of(nodes: usize, seeds: std::ops::Range<u64>) {
+    let options = Options {
+        nodes: Some(nodes),
+        ..Options::default()
+    };
+    for seed in seeds {
+        if let Err(failure) = speaker_sim::run(seed, &options) {
+            panic!(
+                "{failure}\nplay it again: cargo xtask sim --start {seed} --seeds 1 --nodes {nodes} \
+                 --trace"
+            );
+        }
+    }
+}
+
+#[test]
+fn seeds_of_thirty_nodes() {
+    seeds_of(30, 0..4);
+}
+
+/// Seeds that once broke an invariant, and how.
+const FOUND: [(u64, Option<usize>, &str); 22] = [
+    (
+        3,
+        None,
+        "two owners saw only each other's announcements, once each",
+    ),
+    (
+        25,
+        None,
+        "the first announcement came before the split was noticed",
+    ),
+    (
+        3028,
+        None,
+        "a node resumed alone what another had taken from it",
+    ),
+    (
+        10118,
+        None,
+        "an old life, no heavier than another, never began anew",
+    ),
+    (
+        50016,
+        Some(9),
+        "two sides of a split did not agree on who was lost",
+    ),
+    (
+        100963,
+        None,
+        "all probes were lost, and an agent stood still",
+    ),
+    (
+        300023,
+        None,
+        "a late reply of a dead host was waited for to be heard by it",
+    ),
+    (300606, None, "a claim was never heard by who came back"),
+    (301590, None, "two claims were begun before their nodes met"),
+    (
+        302868,
+        None,
+        "loneliness was ended by a node that fell silent at once",
+    ),
+    (
+        3031,
+        None,
+        "an agent that stands still settles nothing on the wire",
+    ),
+    (
+        3116,
+        None,
+        "a host came back with its clock set back, and not all knew its former life",
+    ),
+    (
+        5163,
+        None,
+        "what a node had claimed where nobody heard it was never asked for",
+    ),
+    (
+        5271,
+        None,
+        "a node that nobody renewed neither began anew nor could insist",
+    ),
+    (
+        700540,
+        None,
+        "nobody asked who it was that others took for dead, and that was never met here",
+    ),
+    (
+        700868,
+        None,
+        "an agent that had stood still read that all had left, and not yet that they were back",
+    ),
+    (
+        705389,
+        None,
+        "a kernel that was renewed was looked at only at the next heartbeat",
+    ),
+    (
+        800240,
+        None,
+        "a node said of a VIP that it had conceded that it owned it",
+    ),
+    (
+        802251,
+        None,
+        "a VIP was owned on what the kernel had said before",
+    ),
+    (
+        803140,
+        None,
+        "a node whose packets were lost held members to be down, on the word of one that it did not hear",
+    ),
+    (
+        808364,
+        None,
+        "a node that had been cut off took over what a restarting node answered",
+    ),
+    (
+        823956,
+        None,
+        "a node that heard the others again waited for a dead one to hear that it did",
+    ),
+];
+
+#[test]
+fn what_was_found_stays_mended() {
+    for (seed, nodes, how) in FOUND {
+        let options = Options {
+            nodes,
+            ..Options::default()
+        };
+        if let Err(failure) = speaker_sim::run(seed, &options) {
+            panic!("{failure}\nonce before, {how}");
+        }
+    }
+}
