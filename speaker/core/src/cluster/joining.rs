@@ -23,11 +23,17 @@ enum Phase {
     Joined,
 }
 
+impl Phase {
+    fn meeting(timing: &Timing, now: Instant) -> Self {
+        Self::Meeting(now + timing.longest_alone())
+    }
+}
+
 impl Joining {
     pub(super) fn new(told_of_nodes: bool, timing: &Timing, now: Instant) -> Self {
         Self {
             phase: if told_of_nodes {
-                Phase::Meeting(now + timing.longest_alone())
+                Phase::meeting(timing, now)
             } else {
                 Phase::Untold
             },
@@ -38,14 +44,14 @@ impl Joining {
     /// Starts to look for the others, if the node has waited to be told which they are.
     pub(super) fn begin_once_told(&mut self, timing: &Timing, now: Instant) {
         if self.phase == Phase::Untold {
-            self.phase = Phase::Meeting(now + timing.longest_alone());
+            self.phase = Phase::meeting(timing, now);
         }
     }
 
     /// Joins again in another life, unless the node still waits to be told of the others.
     pub(super) fn begin_again(&mut self, timing: &Timing, now: Instant) {
         if self.phase != Phase::Untold {
-            self.phase = Phase::Meeting(now + timing.longest_alone());
+            self.phase = Phase::meeting(timing, now);
         }
     }
 

@@ -238,6 +238,9 @@ impl Cluster {
             .filter(|(_, peer)| peer.evidence.gone)
             .map(|(name, _)| name.clone())
             .collect();
+        if over.is_empty() {
+            return (over, Vec::new());
+        }
         let waits = self.waits();
         let waits = self.live().map(|(_, peer)| waits.silence(peer));
         let longest = waits.max().unwrap_or_default();
