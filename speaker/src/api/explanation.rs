@@ -96,24 +96,17 @@ impl TryFrom<String> for NodeState {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let owner = || text.strip_prefix("standby: ")?.strip_suffix(" owns it");
-        let why = || text.strip_prefix("silent: ");
+        let owner = |rest: &str| rest.strip_suffix(" owns it").map(str::to_owned);
+        if let Some(owner) = text.strip_prefix("standby: ").and_then(owner) {
+            return Ok(Self::Standby { owner });
+        }
+        if let Some(why) = text.strip_prefix("silent: ").map(str::to_owned) {
+            return Ok(Self::Silent { why });
+        }
         match text.as_str() {
             "answering" => Ok(Self::Answering),
             "starting" => Ok(Self::Starting),
-            _ => {
-                let standby = owner().map(|owner| Self::Standby {
-                    owner: owner.to_owned(),
-                });
-                let silent = || {
-                    why().map(|why| Self::Silent {
-                        why: why.to_owned(),
-                    })
-                };
-                standby
-                    .or_else(silent)
-                    .ok_or_else(|| format!("unknown state {text:?}"))
-            }
+            _ => Err(format!("unknown state {text:?}")),
         }
     }
 }
