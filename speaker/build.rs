@@ -30,9 +30,14 @@ fn main() -> Result<()> {
         return Ok(());
     }
 
-    // `-Z build-std=core` on the pinned stable compiler.
     // SAFETY: a build script has one thread here.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    unsafe {
+        // `-Z build-std=core` on the pinned stable compiler.
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        // Incremental compilation optimises the parts of the program each on its own: the verifier
+        // rejects what results.
+        env::set_var("CARGO_INCREMENTAL", "0");
+    }
     // A workspace of its own: cargo finds it by the directory.
     env::set_current_dir("../speaker-ebpf")?;
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_default();
