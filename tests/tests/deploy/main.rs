@@ -8,3 +8,4 @@ mod manifests;
 mod migration;
 mod monitoring;
 mod objects;
+mod systemd;

@@ -1,0 +1,38 @@
+//! The unit for hosts without Kubernetes.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use crate::objects::repository;
+
+const UNIT: &str = "deploy/systemd/speaker.service";
+
+/// What a section of the unit has for a setting.
+fn values(section: &str, setting: &str) -> Result<Vec<String>> {
+    let unit = fs::read_to_string(repository().join(UNIT)).context(UNIT)?;
+    let head = format!("[{section}]");
+    let lines = unit.lines().skip_while(|line| *line != head).skip(1);
+    Ok(lines
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.strip_prefix(setting)?.strip_prefix('='))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// What keeps an agent from starting, such as an address that is yet to come, may last longer than
+/// systemd's patience.
+#[test]
+fn systemd_starts_the_agent_again_however_often_it_fails() -> Result<()> {
+    assert_eq!(values("Service", "Restart")?, ["always"]);
+    assert_eq!(values("Unit", "StartLimitIntervalSec")?, ["0"]);
+    Ok(())
+}
+
+#[test]
+fn the_agent_starts_once_routes_and_addresses_are_there() -> Result<()> {
+    for setting in ["Wants", "After"] {
+        assert_eq!(values("Unit", setting)?, ["network-online.target"]);
+    }
+    Ok(())
+}
