@@ -6,7 +6,7 @@ use anyhow::Result;
 use speaker_common::layout::{Action, Counters, Link};
 use speaker_core::{
     candidates::Excluded,
-    cluster::{self, Member, NodeName, VipState},
+    cluster::{self, Member, NodeName, Silence, VipState},
     describe::mac_text,
     node::{Attached, LinkStatus, PlaceState, PlaceStatus, Status, VipStatus},
 };
@@ -43,9 +43,17 @@ pub(super) fn report(
     } = node.status(Instant::now());
     let counters = counters(&vips, maps)?;
     let owned = |mut status: VipStatus| {
+        let silence = status.address.and_then(|vip| silence(ownership, vip));
         for place in &mut status.places {
-            if place.state == PlaceState::Answering && !lease.is_valid() {
-                place.state = PlaceState::Silent;
+            match (place.state, silence) {
+                (PlaceState::Answering, _) if !lease.is_valid() => {
+                    place.state = PlaceState::Silent;
+                }
+                (PlaceState::Standby, Some(why)) => {
+                    place.state = PlaceState::Silent;
+                    place.error = Some(why.to_string());
+                }
+                _ => {}
             }
         }
         let owner = status.address.and_then(|vip| ownership.owner(vip));
@@ -66,6 +74,15 @@ pub(super) fn report(
         members: ownership.members().map(member).collect(),
         unreadable: ownership.unreadable(),
     })
+}
+
+/// Why this node knows nobody who answers for a VIP, if so. The entry in the kernel's map is the
+/// same as for a VIP that another node owns.
+fn silence(ownership: &Ownership, vip: IpAddr) -> Option<Silence> {
+    match ownership.explain(vip)?.state? {
+        VipState::Silent(why) => Some(why),
+        VipState::Answer { .. } | VipState::Suppress { .. } => None,
+    }
 }
 
 /// The report of the pinned maps, while no agent runs.

@@ -17,8 +17,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use speaker_tests::{
+    agent::Node,
     asker::{Asked, Asker},
     cluster::Cluster,
 };
@@ -34,6 +35,17 @@ const EVERY: Duration = Duration::from_millis(5);
 /// Far more than a fail-over takes, which benchmarks measure: on a machine that has much else to
 /// do, the test must not fail for that.
 const FAIL_OVER: Duration = Duration::from_secs(5);
+
+/// That the table of `speaker status` has this state of a VIP.
+fn assert_status_says(node: &Node, vip: IpAddr, state: &str) -> Result<()> {
+    let status = node.speaker("status")?.run()?;
+    let mut rows = status.lines().map(|row| row.split("  ").map(str::trim));
+    let mut row = rows
+        .find_map(|mut row| (row.next() == Some(&*vip.to_string())).then_some(row))
+        .with_context(|| status.clone())?;
+    assert_eq!(row.find(|it| !it.is_empty()), Some(state), "{status}");
+    Ok(())
+}
 
 /// The client asks for the VIP while something is done.
 fn asked<T>(

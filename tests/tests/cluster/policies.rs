@@ -14,7 +14,7 @@ use speaker_tests::{
     wait::wait_until,
 };
 
-use crate::{FAIL_OVER, VIP, VIPS, asked};
+use crate::{FAIL_OVER, VIP, VIPS, asked, assert_status_says};
 
 /// Three nodes, all told this.
 fn told(lab: &Lab, argument: &str) -> Result<Cluster> {
@@ -172,6 +172,8 @@ fn with_partition_majority_the_side_with_fewer_nodes_falls_silent() {
                 Ok(explained.state.starts_with("silent"))
             },
         )?;
+        let state = "silent: this node does not reach more than half of the nodes";
+        assert_status_says(&cluster.nodes[owner], VIP, state)?;
         // Two of three are left; when one more goes, the last is no majority.
         let last = others.iter().copied().find(|it| *it != next);
         let last = last.expect("there are three");

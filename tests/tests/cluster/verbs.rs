@@ -10,7 +10,7 @@ use speaker_tests::{
     wait::wait_until,
 };
 
-use crate::{VIP, VIPS, asked};
+use crate::{VIP, VIPS, asked, assert_status_says};
 
 #[test]
 fn a_drained_node_hands_over_without_a_gap_and_stays_drained() {
@@ -207,6 +207,7 @@ fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
                 let said = cluster.nodes[0].explain(vip);
                 Ok(said.is_ok_and(|it| it.state == state))
             })?;
+            assert_status_says(&cluster.nodes[0], vip, state)?;
         }
         // It looks again every ten seconds.
         for vip in VIPS {

@@ -42,7 +42,7 @@ impl Display for Silence {
             Self::Vacant => "it has no owner yet",
             Self::Joining => "this node has not met the others yet",
             Self::InUse => "another host on the network answers for it",
-            Self::Minority => "this node reaches fewer than half of the nodes",
+            Self::Minority => "this node does not reach more than half of the nodes",
         })
     }
 }
@@ -62,7 +62,7 @@ impl Display for LifeOver {
         f.write_str(match self {
             Self::Lapsed => "its lease has lapsed",
             Self::Declared => "the other nodes declared it down",
-            Self::Minority => "it reaches fewer than half of the nodes",
+            Self::Minority => "it does not reach more than half of the nodes",
         })
     }
 }

@@ -70,7 +70,8 @@ pub struct PlaceStatus {
     pub vlan: u16,
     /// What this node does for the VIP there.
     pub state: PlaceState,
-    /// What the kernel refuses, if the state is [`PlaceState::Failed`].
+    /// What the kernel refuses, if the state is [`PlaceState::Failed`], or why nobody answers, if it
+    /// is [`PlaceState::Silent`].
     pub error: Option<String>,
     /// How the program runs there.
     pub mode: Option<XdpMode>,
@@ -99,7 +100,8 @@ pub enum PlaceState {
     NoCarrier,
     /// The kernel is yet to be set up.
     Starting,
-    /// It owns the VIP, but the lease is not valid.
+    /// It does not answer, and knows no other node that does: the error says why; without one, it
+    /// owns the VIP, and its lease is not valid.
     Silent,
     /// It would answer, but no program runs there.
     #[serde(rename = "not attached")]
