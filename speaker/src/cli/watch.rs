@@ -58,17 +58,16 @@ impl Watch {
     }
 
     async fn watch(&self) -> Result<()> {
-        let mut client = Client::connect(&self.state_dir.path)
-            .await
-            .context("watching needs a running agent, which reads the frames from the program")?;
+        let mut client = Client::connect(&self.state_dir.path).await?;
         let mut capture = self.pcap.clone().map(Capture::create).transpose()?;
         let mut body = client.watch().await?;
         note("watching; press ctrl-C to stop");
 
         let mut shown = 0;
         let mut buffer = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else {
+        // The stream has no end of its own: an agent that ends leaves it cut off.
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(data) = frame.into_data() else {
                 continue;
             };
             buffer.extend_from_slice(&data);
@@ -94,7 +93,7 @@ impl Watch {
                 }
             }
         }
-        bail!("the agent has stopped")
+        bail!("the agent has stopped: watch again once it runs")
     }
 }
 

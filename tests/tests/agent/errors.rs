@@ -185,8 +185,7 @@ fn without_an_agent_the_tools_say_so_and_with_nothing_to_do_the_agent_does() {
         let no_agent = "no agent answers on /run/lab/state/agent.sock";
         let expected = [no_agent, "nothing is pinned under /sys/fs/bpf/speaker"];
         refused(node.speaker("status")?, 1, &expected)?;
-        let expected = [no_agent, "watching needs a running agent"];
-        refused(node.speaker("watch")?, 1, &expected)?;
+        refused(node.speaker("watch")?, 1, &[no_agent])?;
 
         node.start()?;
         let said = node.speaker("status")?.run()?;
@@ -252,6 +251,23 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
         answer(&client, &client.eth0, VIP_V4.into())?;
         watch.wait(SOON)?;
         assert_eq!(watch.stderr(), ["watching; press ctrl-C to stop"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_watch_whose_agent_stops_says_so() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
+        let mut watch = node.speaker("watch")?.spawn()?;
+        watch.wait_for_line("watching", SOON)?;
+        node.stop()?;
+        assert_eq!(watch.wait(SOON)?.code(), Some(1));
+        let expected = [
+            "watching; press ctrl-C to stop",
+            "error: the agent has stopped: watch again once it runs",
+        ];
+        assert_eq!(watch.stderr(), expected);
         Ok(())
     });
 }
