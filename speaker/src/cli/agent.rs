@@ -1,9 +1,9 @@
 //! `speaker agent`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use anyhow::Result;
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use speaker_core::intent::Terms;
 use tracing::level_filters::LevelFilter;
 
@@ -30,7 +30,8 @@ pub(super) struct Agent {
         long,
         env = "SPEAKER_NODE_NAME",
         value_name = "NAME",
-        required = std::env::var_os(METALLB_NODE_NAME).is_none()
+        value_parser = NonEmptyStringValueParser::new(),
+        required = metallb_node_name().is_none()
     )]
     node_name: Option<String>,
 
@@ -41,7 +42,8 @@ pub(super) struct Agent {
         long = "interface",
         env = "SPEAKER_INTERFACE",
         value_name = "IF",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
     )]
     interfaces: Vec<String>,
 
@@ -60,9 +62,9 @@ pub(super) struct Agent {
     http: Option<SocketAddr>,
 
     /// Interval between repeated announcements of each VIP, which keep switches and routers from
-    /// forgetting it; 0s disables them
+    /// forgetting it: at least 5s; 0s disables them
     #[arg(long, env = "SPEAKER_REFRESH", default_value = "150s", value_name = "DURATION",
-          value_parser = duration)]
+          value_parser = refresh)]
     refresh: Duration,
 
     #[command(flatten)]
@@ -123,18 +125,14 @@ impl Agent {
     pub(super) fn run(self) -> Result<()> {
         // The program's log has a flag of its own, however quiet the agent is.
         let _writes_until_dropped = self.log.init(Some(kernel::LOG_TARGET));
-        let node_name = match self.node_name {
-            Some(name) => name,
-            None => std::env::var(METALLB_NODE_NAME)
-                .with_context(|| format!("cannot use {METALLB_NODE_NAME} as --node-name"))?,
-        };
+        let node_name = self.node_name.or_else(metallb_node_name);
+        let node_name = node_name.expect("clap requires one of the two");
         let Configuration {
             installation,
             manifests,
             ignore_exclude_lb,
         } = self.configuration;
         let in_cluster = manifests.is_none();
-        let class = installation.class();
         block_on(agent::run(agent::Options {
             node_name,
             source: match manifests {
@@ -145,7 +143,7 @@ impl Agent {
                 },
             },
             terms: Terms {
-                class,
+                class: installation.lb_class,
                 needs_endpoints: in_cluster,
                 ignore_exclude_label: ignore_exclude_lb,
             },
@@ -162,5 +160,38 @@ impl Agent {
             ebpf_log_level: self.ebpf_log_level.into_level(),
             membership: self.cluster.membership(in_cluster),
         }))
+    }
+}
+
+/// The name in MetalLB's variable; as with our own, an empty one is none.
+fn metallb_node_name() -> Option<String> {
+    env::var(METALLB_NODE_NAME)
+        .ok()
+        .filter(|name| !name.is_empty())
+}
+
+/// The interval of `--refresh`.
+fn refresh(text: &str) -> Result<Duration, String> {
+    /// Announcements of one VIP are at least this far apart, except in a burst.
+    const SHORTEST: Duration = Duration::from_secs(5);
+    let interval = duration(text)?;
+    if interval.is_zero() || interval >= SHORTEST {
+        Ok(interval)
+    } else {
+        Err(format!("expected 0s, or {SHORTEST:?} or longer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refreshes_are_off_or_at_least_five_seconds_apart() {
+        assert_eq!(refresh("0s"), Ok(Duration::ZERO));
+        assert_eq!(refresh("5s"), Ok(Duration::from_secs(5)));
+        let refused = Err("expected 0s, or 5s or longer".to_owned());
+        assert_eq!(refresh("4999ms"), refused);
+        assert!(refresh("often").is_err());
     }
 }

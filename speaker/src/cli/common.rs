@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -32,20 +32,19 @@ pub(super) struct Installation {
         long,
         env = "SPEAKER_NAMESPACE",
         default_value = kubernetes::NAMESPACE,
-        value_name = "NAME"
+        value_name = "NAME",
+        value_parser = NonEmptyStringValueParser::new()
     )]
     pub(super) namespace: String,
 
     /// Handle only Services with this loadBalancerClass. Default: only those without one
-    #[arg(long, env = "SPEAKER_LB_CLASS", value_name = "CLASS")]
-    lb_class: Option<String>,
-}
-
-impl Installation {
-    /// The class of Services to handle; an empty one, as manifests may have, is none.
-    pub(super) fn class(&self) -> Option<String> {
-        self.lb_class.clone().filter(|class| !class.is_empty())
-    }
+    #[arg(
+        long,
+        env = "SPEAKER_LB_CLASS",
+        value_name = "CLASS",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(super) lb_class: Option<String>,
 }
 
 /// `--log-level`.

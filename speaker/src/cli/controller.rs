@@ -73,7 +73,7 @@ impl Controller {
             service: self.webhook_service,
         };
         block_on(controller::run(controller::Options {
-            class: self.installation.class(),
+            class: self.installation.lb_class,
             namespace: self.installation.namespace,
             kubeconfig: self.installation.kubeconfig,
             http: self.http,

@@ -12,10 +12,12 @@ mod output;
 mod status;
 mod watch;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable,
+};
 
 use crate::{causes::causes, kernel};
 use output::{Closed, note};
@@ -73,7 +75,9 @@ struct StateDir {
 
 /// Parses the command line, carries it out, and says what went wrong.
 pub fn run() -> ExitCode {
-    let error = match carry_out(Cli::parse().command) {
+    let matches = command_line().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let error = match carry_out(cli.command) {
         Err(error) if !error.is::<Closed>() => error,
         _ => return ExitCode::SUCCESS,
     };
@@ -83,6 +87,21 @@ pub fn run() -> ExitCode {
         note(&format!("  because: {cause}"));
     }
     ExitCode::FAILURE
+}
+
+/// The command line. A variable that is empty counts as not set: files of variables and manifests
+/// often have such.
+fn command_line() -> clap::Command {
+    let is_empty = |argument: &Arg| {
+        let value = argument.get_env().and_then(env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|argument| match is_empty(&argument) {
+            true => argument.env(Resettable::Reset),
+            false => argument,
+        })
+    })
 }
 
 fn carry_out(command: Command) -> Result<()> {

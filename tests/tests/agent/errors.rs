@@ -125,6 +125,8 @@ fn a_bad_argument_is_refused_by_its_name() {
                 "[possible values: auto, native, generic]",
             ),
             ("--refresh", "often", "expected a duration with its unit"),
+            ("--refresh", "1s", "expected 0s, or 5s or longer"),
+            ("--interface", "eth0,", "a value is required"),
             ("--http", "everywhere", "expected an IP address with a port"),
             (
                 "--log-level",
@@ -144,6 +146,29 @@ fn a_bad_argument_is_refused_by_its_name() {
         refused(nameless, 2, &["--node-name <NAME>", "Usage: speaker agent"])?;
         let nothing = host.speaker()?;
         refused(nothing, 2, &["Usage: speaker <COMMAND>", "status"])
+    });
+}
+
+/// Files of variables, and manifests, often have such.
+#[test]
+fn a_variable_that_is_empty_counts_as_not_set() {
+    lab::test(|lab| {
+        let host = lab.host("node-a")?;
+        let manifests = Manifests::new()?;
+        let pool = manifest::pool("all", &["10.0.0.0/8"]);
+        let advertisement = manifest::advertisement("all", &[], &[]);
+        let service = manifest::service("web", &[VIP_V4]);
+        manifests.write("all.yaml", &(pool + &advertisement + &service))?;
+        let empty = "env SPEAKER_INTERFACE= SPEAKER_PEERS= SPEAKER_GOSSIP_BIND= SPEAKER_HTTP=";
+        let agent = agent(&host, empty, &manifests, &[])?.spawn()?;
+        agent.wait_for_line("answering for 10.0.0.240 on eth0", SOON)?;
+
+        let names = ["SPEAKER_NODE_NAME", "METALLB_NODE_NAME"];
+        let nameless = names
+            .into_iter()
+            .fold(host.speaker()?, |command, name| command.env(name, ""))
+            .args(["agent", "--manifests", "/tmp"]);
+        refused(nameless, 2, &["--node-name <NAME>", "Usage: speaker agent"])
     });
 }
 
