@@ -133,6 +133,7 @@ impl Agent {
             ignore_exclude_lb,
         } = self.configuration;
         let in_cluster = manifests.is_none();
+        self.cluster.check_key_file();
         block_on(agent::run(agent::Options {
             node_name,
             source: match manifests {

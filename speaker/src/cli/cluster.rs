@@ -4,9 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use speaker_core::cluster::{self, Settings};
+use tracing::warn;
 
 use super::{address, common::duration};
-use crate::{agent::Membership, peers::Peer};
+use crate::{
+    agent::Membership,
+    peers::{Keys, Peer},
+};
 
 /// Flags for sharing VIPs with other nodes.
 #[derive(Clone, Debug, Args)]
@@ -124,6 +128,20 @@ enum OnStop {
 }
 
 impl Cluster {
+    /// Warns of a key file that others than its owner may read. One that is missing is refused
+    /// later.
+    pub(super) fn check_key_file(&self) {
+        if let Some(path) = &self.cluster_key_file
+            && Keys::are_exposed(path).unwrap_or(false)
+        {
+            let path = path.display();
+            warn!(
+                "others than its owner may read {path} (--cluster-key-file), and anyone with the \
+                 key can claim VIPs: `chmod 600 {path}`"
+            );
+        }
+    }
+
     /// What the flags say. `follow`: the configuration names the nodes.
     pub(super) fn membership(self, follow: bool) -> Membership {
         let partition = match self.partition {

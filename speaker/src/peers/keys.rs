@@ -1,6 +1,6 @@
 //! The cluster's secrets, and the keys derived from them.
 
-use std::{io, path::Path};
+use std::{io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use chacha20poly1305::{
     ChaCha20Poly1305, KeyInit as _, Nonce,
@@ -15,6 +15,8 @@ use speaker_common::{layout::PROBE_KEYS, probe};
 const NONCE: usize = 12;
 /// The shortest line that is accepted as a secret.
 const SHORTEST: usize = 16;
+/// Makes a key file that only its owner may read.
+pub const MAKE_KEY: &str = "(umask 077; openssl rand -base64 32 > FILE)";
 
 /// The secrets of a key file: the first seals, all of them open. To change the secret of a running
 /// cluster, add the new one as the second line everywhere, then make it the first, then remove the
@@ -32,12 +34,12 @@ pub enum KeyFileError {
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
     /// It has no line.
-    #[error("is empty: make a key with `openssl rand -base64 32`, the same for all nodes")]
+    #[error("is empty: make a key with `{MAKE_KEY}`, and copy it to all nodes")]
     Empty,
     /// A line is too short to be a secret.
     #[error(
-        "line {line} is shorter than {SHORTEST} characters: make a key with \
-         `openssl rand -base64 32`, the same for all nodes"
+        "line {line} is shorter than {SHORTEST} characters: make a key with `{MAKE_KEY}`, and copy it \
+         to all nodes"
     )]
     Short {
         /// Which one, from 1.
@@ -56,6 +58,15 @@ impl Keys {
     /// The file cannot be read, or is not a key file.
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
         Self::parse(&std::fs::read_to_string(path)?)
+    }
+
+    /// Whether others than its owner may read a key file.
+    ///
+    /// # Errors
+    ///
+    /// There is no such file.
+    pub fn are_exposed(path: &Path) -> io::Result<bool> {
+        Ok(std::fs::metadata(path)?.permissions().mode() & 0o044 != 0)
     }
 
     fn parse(text: &str) -> Result<Self, KeyFileError> {
@@ -177,6 +188,16 @@ mod tests {
             .unwrap()
             .seal(b"hello");
         assert!(keys(&[OLD]).open(&sealed).is_some());
+    }
+
+    #[test]
+    fn keys_that_group_or_others_may_read_are_exposed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (mode, exposed) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true)] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&file, permissions).unwrap();
+            assert_eq!(Keys::are_exposed(file.path()).unwrap(), exposed, "{mode:o}");
+        }
     }
 
     #[test]

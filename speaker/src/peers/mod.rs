@@ -9,6 +9,6 @@ mod keys;
 mod names;
 mod socket;
 
-pub use keys::{KeyFileError, Keys};
+pub use keys::{KeyFileError, Keys, MAKE_KEY};
 pub use names::{HostName, Lookup, Names, Peer};
 pub use socket::{Datagram, PORT, Sockets, endpoint};

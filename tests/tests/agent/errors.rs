@@ -1,6 +1,6 @@
 //! What a new user meets on the way to the first VIP, and is told.
 
-use std::{ffi::OsStr, fs, net::TcpListener};
+use std::{ffi::OsStr, fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
 use anyhow::Result;
 use speaker_tests::{
@@ -200,6 +200,23 @@ fn an_address_that_is_taken_is_named() {
             1,
             &["cannot listen on 127.0.0.1:9100 (--http)", "because: "],
         )
+    });
+}
+
+#[test]
+fn a_key_file_that_others_may_read_is_warned_of() {
+    lab::test(|lab| {
+        let host = lab.host("node-a")?;
+        let manifests = Manifests::new()?;
+        let key = tempfile::NamedTempFile::new()?;
+        fs::write(&key, "the secret of the nodes in the lab\n")?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644))?;
+        let path = key.path().display().to_string();
+        let arguments = ["--gossip-bind", "127.0.0.1", "--cluster-key-file", &path];
+        let agent = agent(&host, "env", &manifests, &arguments)?.spawn()?;
+        let expected = format!("others than its owner may read {path} (--cluster-key-file)");
+        agent.wait_for_line(&expected, SOON)?;
+        Ok(())
     });
 }
 

@@ -12,7 +12,7 @@ use speaker_common::probe;
 use tracing::{info, warn};
 
 use super::members::Addresses;
-use crate::peers::{Keys, Names, Sockets, endpoint};
+use crate::peers::{Keys, MAKE_KEY, Names, Sockets, endpoint};
 
 /// How long a start waits for peers' names if this node's own address depends on them.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
@@ -46,8 +46,8 @@ impl Net {
     ) -> Result<Self> {
         let Some(key_file) = key_file else {
             bail!(
-                "nodes need a shared key to talk to each other: create one with `openssl rand \
-                 -base64 32 > FILE`, copy it to all nodes, and pass it as --cluster-key-file FILE"
+                "nodes need a shared key to talk to each other: make one with `{MAKE_KEY}`, copy it \
+                 to all nodes, and pass it as --cluster-key-file FILE"
             );
         };
         let keys = Keys::read(&key_file)
