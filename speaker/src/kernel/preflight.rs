@@ -19,10 +19,10 @@ pub enum Unmet {
         /// What the kernel calls itself.
         release: String,
     },
-    /// The process may not load programs or attach them.
+    /// The process may not load programs, attach them, or announce.
     #[error(
-        "not privileged: speaker needs {missing} to load its program into the kernel; run it as \
-         root (`sudo speaker …`), or grant it {ALL_CAPABILITIES}"
+        "not privileged: speaker needs {missing} to run its program in the kernel and announce \
+         VIPs; run it as root (`sudo speaker …`), or grant it {ALL_CAPABILITIES}"
     )]
     NotPrivileged {
         /// The capabilities that the process lacks.
@@ -40,10 +40,11 @@ pub enum Unmet {
     },
 }
 
-const ALL_CAPABILITIES: &str = "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
+const ALL_CAPABILITIES: &str = "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
 
 /// Bits of a capability set (linux/capability.h).
 const NET_ADMIN: u32 = 12;
+const NET_RAW: u32 = 13;
 const SYS_ADMIN: u32 = 21;
 const PERFMON: u32 = 38;
 const BPF: u32 = 39;
@@ -98,6 +99,7 @@ fn check_capabilities(status: &str) -> Result<(), Unmet> {
         (has(BPF) || has(SYS_ADMIN), "CAP_BPF"),
         (has(PERFMON) || has(SYS_ADMIN), "CAP_PERFMON"),
         (has(NET_ADMIN), "CAP_NET_ADMIN"),
+        (has(NET_RAW), "CAP_NET_RAW"),
     ]
     .into_iter()
     .filter_map(|(has, name)| (!has).then_some(name))
@@ -131,16 +133,16 @@ mod tests {
         };
         let error = check_capabilities(&status(&[])).unwrap_err().to_string();
         assert!(
-            error.contains("needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN to"),
+            error.contains("needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW to"),
             "{error}"
         );
-        let error = check_capabilities(&status(&[BPF, PERFMON])).unwrap_err();
+        let error = check_capabilities(&status(&[BPF, PERFMON, NET_ADMIN])).unwrap_err();
         assert!(
-            error.to_string().contains("needs CAP_NET_ADMIN to"),
+            error.to_string().contains("needs CAP_NET_RAW to"),
             "{error}"
         );
-        assert!(check_capabilities(&status(&[BPF, PERFMON, NET_ADMIN])).is_ok());
-        assert!(check_capabilities(&status(&[SYS_ADMIN, NET_ADMIN])).is_ok());
+        assert!(check_capabilities(&status(&[BPF, PERFMON, NET_ADMIN, NET_RAW])).is_ok());
+        assert!(check_capabilities(&status(&[SYS_ADMIN, NET_ADMIN, NET_RAW])).is_ok());
         assert!(check_capabilities("").is_ok());
     }
 }
