@@ -89,7 +89,10 @@ impl Status {
 fn text(report: &Report) -> String {
     let mut text = String::new();
     let rows: Vec<Row> = report.vips.iter().flat_map(rows).collect();
-    if rows.is_empty() {
+    let is_unconfigured = report.node.is_some() && report.updates == 0;
+    if is_unconfigured {
+        text += "no configuration has been read yet: see the agent's log\n";
+    } else if rows.is_empty() {
         text += "no VIPs: no Service of type LoadBalancer has an address here\n";
     } else {
         let mut table = Table::new(rows);
@@ -106,9 +109,12 @@ fn text(report: &Report) -> String {
     }
     let away = report.api_server.as_ref().and_then(|it| it.away.as_ref());
     if let Some(away) = away {
+        let rest = match is_unconfigured {
+            true => "",
+            false => "; the last known configuration stays in force",
+        };
         text += &format!(
-            "the API server has not answered for {}: {}; the last known configuration stays in \
-             force\n",
+            "the API server has not answered for {}: {}{rest}\n",
             rounded(away.for_ms),
             away.why
         );
@@ -317,6 +323,30 @@ mod tests {
         );
         let none = "none, because no agent has held it yet: nothing is answered";
         check(LeaseState::Over, None, None, none);
+    }
+
+    #[test]
+    fn what_is_in_force_is_said_only_once_a_configuration_was_read() {
+        let told = |updates: u64| {
+            let report = serde_json::json!({
+                "node": "node-a",
+                "lease": { "state": "valid", "alone": true, "agent_left_ms": 2_900 },
+                "vips": [],
+                "links": [],
+                "reasons": {},
+                "refused": [],
+                "updates": updates,
+                "api_server": { "away": { "for_ms": 5_000, "why": "connection refused" } },
+            });
+            text(&serde_json::from_value(report).unwrap())
+        };
+        let lease = "lease: valid for another 2s without an agent; no other node shares the VIPs\n";
+        let away = "the API server has not answered for 5s: connection refused";
+        let unread = "no configuration has been read yet: see the agent's log\n";
+        assert_eq!(told(0), format!("{unread}{lease}{away}\n"));
+        let empty = "no VIPs: no Service of type LoadBalancer has an address here\n";
+        let in_force = "; the last known configuration stays in force\n";
+        assert_eq!(told(1), format!("{empty}{lease}{away}{in_force}"));
     }
 
     #[test]
