@@ -115,7 +115,9 @@ struct Configuration {
 enum XdpMode {
     /// Native where the driver supports it; generic on veth and other virtual links
     Auto,
-    /// Native; falls back to generic where the driver refuses, with the reason in the status
+    /// Native; falls back to generic where the driver refuses, with the reason in the status. There,
+    /// each start of the agent tries native mode again, during which nothing is answered for some
+    /// milliseconds: use auto
     Native,
     /// Always generic
     Generic,
