@@ -239,8 +239,8 @@ pub(super) fn explanation(
             .history
             .into_iter()
             .map(|(node, cause)| FormerOwner {
+                until: cause.ending(&node),
                 node: node.into(),
-                followed_because: cause.to_string(),
             })
             .collect(),
         candidates: it

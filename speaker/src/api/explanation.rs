@@ -22,7 +22,7 @@ pub struct Explanation {
     pub since_ms_ago: Option<u64>,
     /// Why that node became the owner.
     pub cause: Option<String>,
-    /// The previous owners, most recent first, and why each was replaced.
+    /// The previous owners, most recent first, and what ended the time of each.
     pub history: Vec<FormerOwner>,
     /// The nodes that may own it, in order of preference.
     pub candidates: Vec<CandidateReport>,
@@ -60,8 +60,8 @@ pub enum NodeState {
 pub struct FormerOwner {
     /// Its name.
     pub node: String,
-    /// Why another one replaced it.
-    pub followed_because: String,
+    /// What ended its time.
+    pub until: String,
 }
 
 /// A node that may own a VIP.

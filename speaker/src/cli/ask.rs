@@ -2,6 +2,7 @@
 //! and `ebpf-log`.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 
 use super::{StateDir, block_on, output::print};
-use crate::api::{Client, Verb, VipReport};
+use crate::api::{Client, Report, Verb, VipReport};
 
 /// How long to wait for the agent to do it.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -110,7 +111,9 @@ impl Move {
                 vip,
                 node: node.clone(),
             };
-            let mut client = ask(&state_dir, &verb).await?;
+            let mut client = Client::connect(&state_dir.path).await?;
+            check_node(&node, &client.report().await?)?;
+            client.ask(&verb).await?;
             let moved = within_limit(async || {
                 let owner = client.explain(vip).await?.and_then(|it| it.owner);
                 Ok(owner.as_ref() == Some(&node))
@@ -143,6 +146,17 @@ impl EbpfLog {
             })
         })
     }
+}
+
+/// Refuses a node that the agent does not know.
+fn check_node(node: &str, report: &Report) -> Result<()> {
+    let others = report.members.iter().map(|member| &member.name);
+    let known: BTreeSet<&String> = report.node.iter().chain(others).collect();
+    if !known.iter().any(|name| *name == node) {
+        let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+        bail!("no node {node} is known, only {}", known.join(", "));
+    }
+    Ok(())
 }
 
 /// Asks the agent, which stays connected.

@@ -100,10 +100,7 @@ fn text(it: &Explanation, report: &Report) -> String {
     if !it.history.is_empty() {
         text += "previous owners, most recent first:\n";
         for former in &it.history {
-            text += &format!(
-                "  {}, replaced because {}\n",
-                former.node, former.followed_because
-            );
+            text += &format!("  {}, until {}\n", former.node, former.until);
         }
     }
     if let (Some(by), Some(ms)) = (&it.claimed_by, it.claimed_ms_ago) {

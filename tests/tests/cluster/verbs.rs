@@ -59,10 +59,8 @@ fn a_vip_can_be_moved_and_the_reason_is_told() {
         assert!(cause.contains("an operator asked for the move"), "{cause}");
         let refused = cluster.nodes[asked].ask(&format!("move {VIP} node-x"));
         let refused = refused.expect_err("there is no such node").to_string();
-        assert!(
-            refused.contains("node-x may not own 10.0.0.240"),
-            "{refused}"
-        );
+        let known = "no node node-x is known, only node-a, node-b, node-c";
+        assert!(refused.contains(known), "{refused}");
         Ok(())
     });
 }

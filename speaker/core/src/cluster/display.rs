@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::{
     explain::CandidateStanding,
     io::{Cause, Claimant, DownReason, Event, LifeOver, Reason, Silence},
+    name::NodeName,
 };
 use crate::describe::mac_text;
 
@@ -18,6 +19,24 @@ impl Display for Cause {
             Self::Down(node) => write!(f, "{node}, which owned it, was down"),
             Self::GivenUp(node) => write!(f, "{node} gave it up"),
             Self::HandedOver { by, why } => write!(f, "{by} handed it over: {why}"),
+        }
+    }
+}
+
+impl Cause {
+    /// What ended the time of the former owner, as far as this node knows, after "until".
+    pub fn ending(&self, former: &NodeName) -> String {
+        let it = |node: &NodeName| match node == former {
+            true => "it".to_owned(),
+            false => node.to_string(),
+        };
+        match self {
+            Self::First | Self::Resumed | Self::Met | Self::Adopted => {
+                "another node owned it".to_owned()
+            }
+            Self::Down(node) => format!("{} was down", it(node)),
+            Self::GivenUp(node) => format!("{} gave it up", it(node)),
+            Self::HandedOver { by, why } => format!("{} handed it over: {why}", it(by)),
         }
     }
 }
@@ -123,5 +142,33 @@ impl Display for Event {
             }
             Self::Conflict(vip, by) => write!(f, "{by} also claims {vip}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_former_owner_has_the_reason_why_it_is_none_any_more() {
+        let check = |cause: Cause, expect: &str| {
+            assert_eq!(cause.ending(&"node-c".into()), expect);
+        };
+        check(Cause::Down("node-c".into()), "it was down");
+        check(Cause::GivenUp("node-c".into()), "it gave it up");
+        let handed_over = |by: &str| Cause::HandedOver {
+            by: by.into(),
+            why: Reason::Failback,
+        };
+        check(
+            handed_over("node-c"),
+            "it handed it over: a better candidate was back",
+        );
+        // This node missed what came between the two.
+        check(
+            handed_over("node-b"),
+            "node-b handed it over: a better candidate was back",
+        );
+        check(Cause::Met, "another node owned it");
     }
 }
