@@ -157,8 +157,11 @@ mod tests {
             r#"Warning AllocationFailed: Failed to allocate IP for "shop/web": there is no IPAddressPool: add one"#,
         );
         check(
-            Told::Cleared(Failure::NotRequested),
-            r#"Normal ClearAssignment: Released the IP of "shop/web": the Service asks for other addresses"#,
+            Told::Cleared(Failure::NotRequested {
+                had: vec!["10.0.0.1".parse().unwrap()],
+                requested: vec!["10.0.0.2".parse().unwrap()],
+            }),
+            r#"Normal ClearAssignment: Released the IP of "shop/web": the Service asks for 10.0.0.2 instead of 10.0.0.1"#,
         );
     }
 }

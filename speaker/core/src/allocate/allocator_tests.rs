@@ -131,11 +131,10 @@ fn requested_addresses_are_given_if_they_can_be() {
             .asking("10.1.0.6 fd00::6")
             .dual(FamilyPolicy::RequireDualStack),
     );
-    let expect = "10.1.0.6 and fd00::6 are of different IPAddressPools: the addresses of a \
-                  Service are of one";
+    let expect = "10.1.0.6 and fd00::6 are in different IPAddressPools: request both from one";
     check(&mut it, "f", expect);
     it.apply(service("g").asking("10.0.0.8").of_pool("dmz"));
-    let expect = "10.0.0.8 is of IPAddressPool speaker-system/lan, and the Service asks for dmz";
+    let expect = "10.0.0.8 is in IPAddressPool speaker-system/lan, and the Service asks for dmz";
     check(&mut it, "g", expect);
     it.apply(
         service("h")
@@ -213,7 +212,7 @@ fn a_service_whose_families_are_not_known_waits() {
     check(
         &mut it,
         "a",
-        "the Service has no cluster IP yet, which tells its IP families",
+        "the Service has no cluster IP yet, so its IP families are unknown",
     );
     it.apply(
         service("b")

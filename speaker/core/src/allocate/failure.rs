@@ -32,7 +32,7 @@ pub enum Failure {
         pools: Vec<ObjectName>,
     },
     /// The families of the Service are not known yet.
-    #[error("the Service has no cluster IP yet, which tells its IP families")]
+    #[error("the Service has no cluster IP yet, so its IP families are unknown")]
     NoFamily,
     /// `RequireDualStack` with one family.
     #[error("ipFamilyPolicy is RequireDualStack, and the Service has cluster IPs of one family")]
@@ -46,11 +46,16 @@ pub enum Failure {
     /// The request of the Service cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// The Service asks for another address than it has.
-    #[error("the Service asks for other addresses")]
-    NotRequested,
+    /// The Service asks for other addresses than it has.
+    #[error("the Service asks for {} instead of {}", addresses(.requested), addresses(.had))]
+    NotRequested {
+        /// What it asks for.
+        requested: Vec<IpAddr>,
+        /// What it has.
+        had: Vec<IpAddr>,
+    },
     /// The Service asks for another pool.
-    #[error("{address} is of IPAddressPool {pool}, and the Service asks for {wanted}")]
+    #[error("{address} is in IPAddressPool {pool}, and the Service asks for {wanted}")]
     OtherPool {
         /// The address.
         address: IpAddr,
@@ -63,10 +68,10 @@ pub enum Failure {
     #[error("no IPAddressPool holds {0}: add it to one")]
     NoPool(IpAddr),
     /// The two addresses of a Service are in different pools.
-    #[error("{0} and {1} are of different IPAddressPools: the addresses of a Service are of one")]
+    #[error("{0} and {1} are in different IPAddressPools: request both from one")]
     TwoPools(IpAddr, IpAddr),
     /// The pool does not give out such addresses.
-    #[error("IPAddressPool {pool} has avoidBuggyIPs, and so does not give {address}")]
+    #[error("IPAddressPool {pool} has avoidBuggyIPs, so it does not assign {address}")]
     Avoided {
         /// The address.
         address: IpAddr,
@@ -116,7 +121,7 @@ pub enum Taken {
     #[error("both need the same annotation metallb.io/allow-shared-ip to share it")]
     NoKey,
     /// They have different keys.
-    #[error("its metallb.io/allow-shared-ip is another one")]
+    #[error("its metallb.io/allow-shared-ip has a different value")]
     OtherKey,
     /// Their traffic goes to different nodes.
     #[error(
@@ -124,8 +129,13 @@ pub enum Taken {
     )]
     OtherBackend,
     /// A port of both.
-    #[error("port {0} is on both")]
+    #[error("both use port {0}")]
     Port(Port),
+}
+
+fn addresses(addresses: &[IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(" and ")
 }
 
 fn list(pools: &[ObjectName]) -> String {

@@ -87,7 +87,10 @@ impl<'a> Judge<'a> {
             Err(_) => &[],
         };
         if !requested.is_empty() && !same_addresses(requested, addresses) {
-            return Err(Failure::NotRequested);
+            return Err(Failure::NotRequested {
+                had: addresses.to_vec(),
+                requested: requested.to_vec(),
+            });
         }
         self.check_families(addresses)?;
         let pool = match self.check_pool(addresses) {

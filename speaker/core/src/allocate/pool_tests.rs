@@ -138,7 +138,7 @@ fn addresses_that_old_devices_drop_are_avoided() {
     check(&mut it, "a", "10.0.1.1 of lan");
     it.apply(service("b").asking("10.0.1.0"));
     let expect =
-        "IPAddressPool speaker-system/lan has avoidBuggyIPs, and so does not give 10.0.1.0";
+        "IPAddressPool speaker-system/lan has avoidBuggyIPs, so it does not assign 10.0.1.0";
     check(&mut it, "b", expect);
     it.apply(service("c").showing("10.0.0.255"));
     check(&mut it, "c", "no free IPv4 address in IPAddressPool lan");

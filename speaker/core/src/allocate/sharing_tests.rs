@@ -23,7 +23,7 @@ fn sharing_needs_the_same_key_and_backend_and_other_ports() {
     for (other, expect) in [
         (
             service("b").sharing("other", "UDP/1"),
-            "its metallb.io/allow-shared-ip is another one",
+            "its metallb.io/allow-shared-ip has a different value",
         ),
         (
             service("b").sharing("", "UDP/1"),
@@ -31,7 +31,7 @@ fn sharing_needs_the_same_key_and_backend_and_other_ports() {
         ),
         (
             service("b").sharing("k", "UDP/1 TCP/80"),
-            "port TCP/80 is on both",
+            "both use port TCP/80",
         ),
         (
             local(service("b").sharing("k", "UDP/1"), "app=x"),

@@ -13,9 +13,9 @@ impl Display for Cause {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::First => f.write_str("nobody owned it"),
-            Self::Resumed => f.write_str("it owned it before its lease lapsed"),
-            Self::Met => f.write_str("it owned it when this node met it"),
-            Self::Adopted => f.write_str("it owned it before its agent restarted"),
+            Self::Resumed => f.write_str("that node owned it before its lease lapsed"),
+            Self::Met => f.write_str("that node owned it when this node met it"),
+            Self::Adopted => f.write_str("that node owned it before its agent restarted"),
             Self::Down(node) => write!(f, "{node}, which owned it, was down"),
             Self::GivenUp(node) => write!(f, "{node} gave it up"),
             Self::HandedOver { by, why } => write!(f, "{by} handed it over: {why}"),
@@ -49,7 +49,7 @@ impl Display for Reason {
             Self::Failback => "a better candidate was back",
             Self::Move => "an operator asked for the move",
             Self::Rebalance => "an operator asked for a rebalance",
-            Self::Together => "it is to be with the other VIPs of its Service",
+            Self::Together => "it must stay with the other VIPs of its Service",
         })
     }
 }
