@@ -38,6 +38,9 @@ impl Lease {
 
     /// Writes the agent's side, of which this process is the only writer. Between two lives there
     /// is none: the program is silent until the new one is complete.
+    ///
+    /// A life whose deadline has passed is over, and not extended. The agent itself cannot know that
+    /// the host was suspended: its own clock, `CLOCK_MONOTONIC`, stood still.
     pub fn write(&self, lease: &AgentLease) {
         let AgentLease {
             life,
@@ -50,6 +53,8 @@ impl Lease {
         let words = self.agent.get();
         if words.life.load(SeqCst) != life {
             words.life.store(0, SeqCst);
+        } else if clock::now() >= words.agent_deadline_ns.load(SeqCst) {
+            self.store(Change::Over(life));
         }
         words.agent_deadline_ns.store(agent_deadline_ns, SeqCst);
         words.heartbeat_ns.store(heartbeat_ns, SeqCst);

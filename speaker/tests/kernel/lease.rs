@@ -71,6 +71,23 @@ fn the_agent_answers_probes_as_the_program_does() {
     });
 }
 
+/// So it is when the host was suspended: the agent's own clock stood still.
+#[test]
+fn a_lease_whose_deadline_has_passed_is_not_extended() {
+    isolated(|bpffs| {
+        let (kernel, _, client) = agent(bpffs);
+        let lease = kernel.lease().unwrap();
+        let now = speaker::kernel::now();
+        lease.write(&alone_until(now));
+        let later = alone_until(now + 3_600 * SECOND_NS);
+        lease.write(&later);
+        assert_eq!(client.ask(VIP), None);
+        assert_eq!(lease.peers().over, later.life);
+        lease.write(&AgentLease { life: 2, ..later });
+        assert_eq!(client.ask(VIP), Some(MAC));
+    });
+}
+
 #[test]
 fn there_are_no_more_keys_than_the_map_holds() {
     let keys = [KEY; PROBE_KEYS + 1];
