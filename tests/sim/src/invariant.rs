@@ -14,11 +14,13 @@ use super::{Scenario, fault::Fault, node::MS, world::World};
 pub enum Invariant {
     /// At most one node answers for a VIP, of those that reach each other.
     OneAnswer,
-    /// After calm, exactly one node owns each VIP that can be owned.
+    /// Exactly one node answers for each VIP that can be owned, after calm and whenever nothing has
+    /// changed for long.
     Settled,
     /// No VIP moves without cause.
     CausedMove,
-    /// Each take-over is announced by the new owner.
+    /// Each take-over is announced by the new owner, and each VIP again by the node that keeps it
+    /// when a split is healed.
     Announced,
     /// No answer from a node that is drained, left, or held to be down.
     Excluded,
@@ -51,13 +53,23 @@ const ANNOUNCE_WITHIN: u64 = 50 * MS;
 /// Two nodes that see each other's announcements settle who owns a VIP within this time.
 const ON_THE_WIRE: u64 = 1_000 * MS;
 
+/// An announcement that is due.
+struct Due {
+    /// Since when the node could have sent it.
+    since: u64,
+    /// The node that answered too, on the other side of a split; none if this is a take-over.
+    beside: Option<usize>,
+}
+
 /// What has to be remembered to judge a moment.
 pub(super) struct Watchdog {
     settle: u64,
     /// Who last began to own each VIP, and when.
     owners: Vec<Option<(usize, u64)>>,
-    /// Take-overs that have not been announced, and since when they could have been.
-    unannounced: BTreeMap<(usize, usize), u64>,
+    /// Announcements that are due, by node and VIP.
+    unannounced: BTreeMap<(usize, usize), Due>,
+    /// When each node last announced each VIP.
+    announced: BTreeMap<(usize, usize), u64>,
     /// When each node was last in trouble, or asked to do something.
     troubled: Vec<Option<u64>>,
     draining_since: Vec<Option<u64>>,
@@ -65,7 +77,9 @@ pub(super) struct Watchdog {
     /// VIPs that were answered and are not any more, and since when.
     lost: BTreeMap<usize, u64>,
     answered: BTreeSet<usize>,
-    /// Which two nodes answer for which VIP, and since when.
+    /// Which two nodes answer for which VIP.
+    doubled: BTreeSet<(usize, usize, usize)>,
+    /// The same, of those that share a wire, and since when.
     overlaps: BTreeMap<(usize, usize, usize), u64>,
     /// When all VIPs are looked at again.
     next_look: u64,
@@ -73,6 +87,8 @@ pub(super) struct Watchdog {
     down: Vec<(usize, usize, Life, DownReason)>,
     /// A node that is gone can cost the others their majority.
     majority: bool,
+    /// When a fault last began or ended.
+    last_change: u64,
     /// The network itself was out of order last.
     stormy: Option<u64>,
     /// Probes were lost last.
@@ -88,16 +104,19 @@ impl Watchdog {
             settle,
             owners: vec![None; scenario.vips],
             unannounced: BTreeMap::new(),
+            announced: BTreeMap::new(),
             troubled: vec![None; nodes],
             draining_since: vec![None; nodes],
             left: vec![false; nodes],
             lost: BTreeMap::new(),
             answered: BTreeSet::new(),
+            doubled: BTreeSet::new(),
             overlaps: BTreeMap::new(),
             next_look: 0,
             broken: None,
             down: Vec::new(),
             majority: scenario.partition == Partition::Majority,
+            last_change: 0,
             stormy: None,
             unprobed: None,
             halted: vec![None; nodes],
@@ -106,6 +125,7 @@ impl Watchdog {
 
     /// A fault begins or ends.
     pub(super) fn trouble(&mut self, fault: &Fault, now: u64) {
+        self.last_change = now;
         let nodes = self.troubled.len();
         let concerned: Vec<usize> = match fault {
             _ if self.majority => (0..nodes).collect(),
@@ -155,8 +175,30 @@ impl Watchdog {
         }
     }
 
-    pub(super) fn announced(&mut self, node: usize, vip: usize) {
+    pub(super) fn announced(&mut self, node: usize, vip: usize, now: u64) {
         self.unannounced.remove(&(node, vip));
+        self.announced.insert((node, vip), now);
+    }
+
+    /// Of two nodes that both answered for the VIP, one goes on.
+    fn kept(&mut self, vip: usize, answering: &[usize], now: u64) {
+        let ended = self.doubled.extract_if(.., |(of, one, other)| {
+            *of == vip && !(answering.contains(one) && answering.contains(other))
+        });
+        for (_, one, other) in ended {
+            for (node, beside) in [(one, other), (other, one)] {
+                // The end of the other's answers is noticed a moment later.
+                let announced = self.announced.get(&(node, vip));
+                let told = announced.is_some_and(|at| now < at + ANNOUNCE_WITHIN);
+                if answering.contains(&node) && !told {
+                    let due = Due {
+                        since: now,
+                        beside: Some(beside),
+                    };
+                    self.unannounced.entry((node, vip)).or_insert(due);
+                }
+            }
+        }
     }
 
     pub(super) fn left(&mut self, node: usize) {
@@ -196,7 +238,11 @@ impl Watchdog {
     /// A node's map says from now on that it answers.
     pub(super) fn took_over(&mut self, node: usize, vip: usize, state: &VipState, now: u64) {
         let last = self.owners[vip].replace((node, now));
-        self.unannounced.insert((node, vip), now);
+        let due = Due {
+            since: now,
+            beside: None,
+        };
+        self.unannounced.insert((node, vip), due);
         let VipState::Answer { cause, .. } = state else {
             return;
         };
@@ -269,12 +315,14 @@ impl World {
             self.watchdog.overlaps.retain(|(of, one, other), _| {
                 *of != vip || answering.contains(one) && answering.contains(other)
             });
+            self.watchdog.kept(vip, &answering, now);
             let gap = self.watchdog.gap(vip, !answering.is_empty(), now);
             self.tally.longest_gap = self.tally.longest_gap.max(gap);
             for (at, one) in answering.iter().enumerate() {
                 for other in &answering[at + 1..] {
                     let run = self.nodes[*one].runs() && self.nodes[*other].runs();
                     let which = (vip, *one, *other);
+                    self.watchdog.doubled.insert(which);
                     let missed = self.nodes[*one].missed || self.nodes[*other].missed;
                     let wired = self.scenario.wired && !missed;
                     let long = wired && self.watchdog.both(which, run, now);
@@ -287,7 +335,7 @@ impl World {
                     return Some((Invariant::Excluded, how));
                 }
             }
-            if settled && let Some(how) = self.unsettled(vip, &answering) {
+            if let Some(how) = self.unsettled(vip, &answering, settled) {
                 return Some((Invariant::Settled, how));
             }
             if settled
@@ -359,7 +407,41 @@ impl World {
         self.scenario.partition == Partition::Available || 2 * running > configured
     }
 
-    fn unsettled(&self, vip: usize, answering: &[usize]) -> Option<String> {
+    /// The network is whole, and has been for long: only nodes and VIPs may be away.
+    fn is_quiet(&self) -> bool {
+        let ongoing =
+            |(at, fault): &&(u64, Fault)| (*at..at + fault.span()).contains(&(self.now / MS));
+        self.now >= self.watchdog.last_change + self.watchdog.settle
+            && self.is_quorate()
+            && self
+                .scenario
+                .faults
+                .iter()
+                .filter(ongoing)
+                .all(|(_, fault)| {
+                    matches!(
+                        fault,
+                        Fault::Crash { .. }
+                            | Fault::Kill { .. }
+                            | Fault::Stop { .. }
+                            | Fault::Freeze { .. }
+                            | Fault::Leave { .. }
+                            | Fault::Remove { .. }
+                            | Fault::LinkDown { .. }
+                            | Fault::Drain { .. }
+                            | Fault::Withdraw { .. }
+                            | Fault::Separate { .. }
+                    )
+                })
+    }
+
+    /// Why it cannot stay as it is, if so.
+    fn unsettled(&self, vip: usize, answering: &[usize], settled: bool) -> Option<String> {
+        // A kernel whose agent is away may answer while no other node can.
+        let is_due = settled || answering.is_empty() && self.is_quiet();
+        if !is_due {
+            return None;
+        }
         let fit = |at: usize| {
             let node = &self.nodes[at];
             node.runs()
@@ -376,20 +458,30 @@ impl World {
 
     fn check_announcements(&mut self) -> Option<(Invariant, String)> {
         let now = self.now;
-        let nodes = &self.nodes;
-        self.watchdog
-            .unannounced
-            .retain(|(node, vip), _| nodes[*node].kernel.answer.contains(vip));
-        for ((node, vip), since) in &mut self.watchdog.unannounced {
-            // Whoever is stopped in the middle of it goes on when it can.
-            if !nodes[*node].answers(*vip, now) || !nodes[*node].runs() {
-                *since = now;
-            } else if now >= *since + ANNOUNCE_WITHIN {
-                let how = format!("node-{node} took VIP {vip} over and did not announce it");
-                return Some((Invariant::Announced, how));
+        let mut unannounced = std::mem::take(&mut self.watchdog.unannounced);
+        unannounced.retain(|(node, vip), _| self.nodes[*node].kernel.answer.contains(vip));
+        let mut missing = None;
+        for ((node, vip), due) in &mut unannounced {
+            // Whoever is stopped in the middle of it goes on when it can. Nodes that were apart first
+            // have to meet.
+            let (may, within) = match due.beside {
+                None => (true, ANNOUNCE_WITHIN),
+                Some(beside) => {
+                    let met = self.nodes[beside].runs() && !self.apart(*node, beside);
+                    (met, self.watchdog.settle)
+                }
+            };
+            if !may || !self.nodes[*node].answers(*vip, now) || !self.nodes[*node].runs() {
+                due.since = now;
+            } else if now >= due.since + within {
+                missing = Some((*node, *vip));
             }
         }
-        None
+        self.watchdog.unannounced = unannounced;
+        missing.map(|(node, vip)| {
+            let how = format!("node-{node} answers for VIP {vip} and did not announce it");
+            (Invariant::Announced, how)
+        })
     }
 
     /// A life that a node holds to be over must not be answering, unless it is on the other side of

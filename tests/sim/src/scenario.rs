@@ -288,7 +288,7 @@ fn fault(rng: &mut Rng, nodes: usize, vips: usize) -> Fault {
         7 | 8 => Fault::Freeze { node, span },
         9 | 10 => Fault::Restart {
             node,
-            away: 400 + span,
+            away: 400 + if span > 10_000 { 4 * span } else { span },
         },
         11 => Fault::Leave {
             node,

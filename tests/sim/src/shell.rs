@@ -225,7 +225,7 @@ impl World {
         }
         for vip in std::mem::take(&mut self.nodes[at].unannounced) {
             if self.nodes[at].would_answer(vip, self.now) {
-                self.watchdog.announced(at, vip);
+                self.watchdog.announced(at, vip, self.now);
                 self.spread_announcement(at, vip);
                 let again = self.now + 1_100 * MS;
                 self.at(again, What::Announce { node: at, vip });

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::{Cause, Command, Reason},
+    io::{Cause, Command},
     message::{BATCH, Body, Denial, Refusal},
     name::{Epoch, Life, NodeName},
     order::weight,
@@ -177,7 +177,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn claimed_epoch(&self, round: u64, vip: IpAddr) -> Option<Epoch> {
+    pub(super) fn claimed_epoch(&self, round: u64, vip: IpAddr) -> Option<Epoch> {
         match &self.rounds.get(&round)?.kind {
             Kind::Claim { entries, .. } => entries.get(&vip).copied(),
             Kind::Owned(_)
@@ -285,13 +285,6 @@ impl Cluster {
             seat.doubt = None;
             seat.tried.clear();
             seat.wire.forget_contest();
-            seat.pinned = matches!(
-                cause,
-                Cause::HandedOver {
-                    why: Reason::Move | Reason::Rebalance,
-                    ..
-                }
-            );
             let record = self.record(*vip, now);
             record.holders.clear();
             let origin = Origin {

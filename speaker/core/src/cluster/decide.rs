@@ -291,6 +291,8 @@ impl Cluster {
         };
         match target {
             Some((to, why)) => self.offer(vip, to, why, now),
+            // It is offered again soon, and answered until then.
+            None if must == Some(Reason::Drain) && self.has_successor(vip) => {}
             None if must.is_some() => self.release(&[vip], Silence::NoCandidate, now),
             None => {}
         }
@@ -299,6 +301,14 @@ impl Cluster {
     pub(super) fn can_offer(&self, vip: IpAddr, to: &NodeName) -> bool {
         self.seats.get(&vip).is_some_and(|seat| {
             *to != self.name && !seat.tried.contains_key(to) && self.may_own(to, seat)
+        })
+    }
+
+    /// Whether another node may take the VIP, even if it did not when it was last offered.
+    fn has_successor(&self, vip: IpAddr) -> bool {
+        self.seats.get(&vip).is_some_and(|seat| {
+            let mut others = seat.order.iter().filter(|(name, _)| *name != self.name);
+            others.any(|(name, _)| self.is_eligible(name))
         })
     }
 
@@ -316,7 +326,10 @@ impl Cluster {
             Failback::Immediate => Duration::ZERO,
             Failback::After(patience) => patience,
         };
-        let seat = self.seats.get(&vip).filter(|seat| !seat.pinned)?;
+        if self.was_moved_here(vip) {
+            return None;
+        }
+        let seat = self.seats.get(&vip)?;
         let mut better = seat
             .order
             .iter()

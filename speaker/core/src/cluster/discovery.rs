@@ -121,10 +121,15 @@ impl Cluster {
         self.discovery.configured.is_resolved() && self.missing().is_empty()
     }
 
+    /// The configuration names every node that exists.
+    pub(super) fn is_told_of_all(&self) -> bool {
+        self.discovery.complete
+    }
+
     /// The configuration does not rule out that the node exists.
     pub(super) fn may_exist(&self, peer: &Peer) -> bool {
         let address = peer.card.endpoints.messages;
-        !self.discovery.complete || self.discovery.configured.contains(address)
+        !self.is_told_of_all() || self.discovery.configured.contains(address)
     }
 
     /// How many nodes should exist that this one has never met.

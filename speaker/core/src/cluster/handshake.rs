@@ -110,15 +110,18 @@ impl Cluster {
             .peers
             .entry(name.clone())
             .or_insert_with(|| Peer::new(name, card.clone(), *life, next_cookie, now));
-        peer.card.endpoints = card.endpoints;
         let is_confirmed = cookie == peer.handshake.cookie;
+        let address = card.endpoints.messages;
+        if is_confirmed || !peer.is_live() {
+            peer.card.endpoints = card.endpoints;
+        }
         if peer.is_over(*life) {
             let later = peer.life;
             match peer.is_live() {
                 // The cookie proves that the hello is not late: the node's clock was set back, and
                 // it began a life with a lower number.
                 true if is_confirmed => self.tell_life_over(name, later, now),
-                true => self.welcome(name, *life, stamp, false),
+                true => self.welcome(from, address, stamp, false),
                 false => self.tell_over(name, now),
             }
             return;
@@ -136,27 +139,37 @@ impl Cluster {
             self.admit(name, *life, now);
             self.meet_agent(name, *agent);
             self.compare_spans(name);
+            if is_back {
+                // Claims that began while its agent was away have not been put to it.
+                self.ask_newcomer(name, now);
+            }
             if changed || is_back {
                 self.decide_all();
             }
         } else if peer.state != State::Live {
             peer.life = *life;
             peer.state = State::Unmet;
+            peer.contact = Some(now);
         }
-        self.welcome(name, *life, stamp, is_confirmed);
+        self.welcome(from, address, stamp, is_confirmed);
     }
 
-    fn welcome(&mut self, to: &NodeName, guest: Life, stamp: u64, accepted: bool) {
-        let peer = &self.peers[to];
+    /// Answers a hello that said that its sender is at this address: that may be news, and is not
+    /// believed before the hello is confirmed.
+    fn welcome(&mut self, to: &Sender, address: SocketAddr, stamp: u64, accepted: bool) {
+        let peer = &self.peers[&to.name];
         let body = Body::Welcome(Welcome {
-            guest,
+            guest: to.life,
             stamp,
             cookie: peer.handshake.cookie,
             accepted,
             read: peer.card.version,
             card: self.card.clone(),
         });
-        self.reply(to, body);
+        match self.reply_via.clone() {
+            Some(relay) => self.send_via(&relay, &to.name, body),
+            None => self.send_to(address, body),
+        }
     }
 
     pub(super) fn on_welcome(&mut self, from: &Sender, welcome: Welcome, now: Instant) {
@@ -252,6 +265,7 @@ impl Cluster {
         peer.handshake.restart(now);
         self.forget_votes_of(name);
         self.ask_newcomer(name, now);
+        self.announce_again();
         self.watches_stale = true;
         self.decide_all();
         if !known {

@@ -1,7 +1,7 @@
 //! Joining: a node takes part once it has met the others, or waited long enough for those that are
 //! missing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Cluster, io::Event, timing::Timing};
 
@@ -18,14 +18,22 @@ pub(super) struct Joining {
 enum Phase {
     /// It has yet to be told which nodes exist.
     Untold,
-    /// It is meeting the others, and waits until then for those that are missing.
-    Meeting(Instant),
+    /// It is meeting the others.
+    Meeting {
+        /// Until when it listens for nodes that it knows nothing of, and that look for it.
+        listens: Instant,
+        /// Until when it waits for those that are missing.
+        waits: Instant,
+    },
     Joined,
 }
 
 impl Phase {
     fn meeting(timing: &Timing, now: Instant) -> Self {
-        Self::Meeting(now + timing.longest_alone())
+        Self::Meeting {
+            listens: now + Timing::LISTEN,
+            waits: now + timing.longest_alone(),
+        }
     }
 }
 
@@ -38,6 +46,13 @@ impl Joining {
                 Phase::Untold
             },
             newcomer: true,
+        }
+    }
+
+    /// The kernel still answers for an earlier agent: whoever looked for this node has found that.
+    pub(super) fn skip_listening(&mut self, now: Instant) {
+        if let Phase::Meeting { listens, .. } = &mut self.phase {
+            *listens = now;
         }
     }
 
@@ -55,16 +70,26 @@ impl Joining {
         }
     }
 
-    /// Until when missing nodes are waited for.
-    pub(super) fn wait_ends(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Meeting(until) => Some(until),
-            Phase::Untold | Phase::Joined => None,
-        }
+    /// The moments at which this node may join although others are missing, or may exist.
+    pub(super) fn wake(&self) -> impl Iterator<Item = Instant> {
+        let moments = match self.phase {
+            Phase::Meeting { listens, waits } => [Some(listens), Some(waits)],
+            Phase::Untold | Phase::Joined => [None, None],
+        };
+        moments.into_iter().flatten()
     }
 }
 
+/// A node that says hello is tried again within this time, unless very many are missing.
+const GREETING: Duration = Duration::from_secs(1);
+
 impl Cluster {
+    /// Whether another node runs, and does not hear this one: it answers for what there is.
+    fn is_greeted(&self, now: Instant) -> bool {
+        let mut unmet = self.peers.values().filter(|peer| !peer.is_live());
+        unmet.any(|peer| peer.contact.is_some_and(|at| now < at + GREETING))
+    }
+
     /// Whether this node has met the others and takes part.
     pub(super) fn is_joined(&self) -> bool {
         self.joining.phase == Phase::Joined
@@ -72,11 +97,11 @@ impl Cluster {
 
     /// Whether this node is joining, and waits for those that are missing.
     pub(super) fn is_waiting_for_missing(&self, now: Instant) -> bool {
-        self.joining.wait_ends().is_some_and(|until| now < until)
+        matches!(self.joining.phase, Phase::Meeting { waits, .. } if now < waits)
     }
 
     pub(super) fn joining_due(&mut self, now: Instant) {
-        let Some(until) = self.joining.wait_ends() else {
+        let Phase::Meeting { listens, waits } = self.joining.phase else {
             return;
         };
         // A member whose agent restarts will say hello itself.
@@ -90,9 +115,12 @@ impl Cluster {
         }
         let any_met = self.live().any(|(_, peer)| peer.handshake.met);
         let told_by_one = !self.joining.newcomer && any_met;
-        let waited = now >= until && (any_met || !self.lease.is_heard(now));
+        let is_lonely = !self.lease.is_heard(now) && !self.is_greeted(now);
+        let waited = now >= waits && (any_met || is_lonely);
         // While this node catches up, a node that left may have come back since.
-        let nobody_missing = !self.is_catching_up(now) && self.is_nobody_missing();
+        let nobody_missing = !self.is_catching_up(now)
+            && self.is_nobody_missing()
+            && (now >= listens || self.is_told_of_all());
         if self.has_majority(now) && (told_by_one || waited || nobody_missing) {
             self.joining.phase = Phase::Joined;
             // Until now, nobody had a reason to renew the lease.

@@ -130,8 +130,7 @@ impl Cluster {
         // A moment that passed without effect is looked at again at the next heartbeat.
         let later = self
             .joining
-            .wait_ends()
-            .into_iter()
+            .wake()
             .chain(self.silent_at())
             .filter(|at| *at > now);
         later.chain([self.lease.heartbeat]).min()

@@ -7,7 +7,7 @@ use std::{cmp::Ordering, time::Instant};
 
 use super::{
     Cluster,
-    io::LifeOver,
+    io::{Command, LifeOver},
     message::{Body, Side},
     name::{Life, NodeName},
     timing::Timing,
@@ -81,6 +81,13 @@ impl Cluster {
             // The kernel says that nobody renews the lease: there is nothing to defend.
             self.end_life(LifeOver::Declared, over, now);
         }
+    }
+
+    /// A node has become a member, or begun another life. Before, it may have answered for this
+    /// node's VIPs, on the other side of a split, and clients still send to it.
+    pub(super) fn announce_again(&mut self) {
+        let owned: Vec<_> = self.owned().map(Command::Announce).collect();
+        self.commands.extend(owned);
     }
 
     /// More members win, then the smaller first name, then the smaller name of the two nodes.

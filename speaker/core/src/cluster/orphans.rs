@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use speaker_common::probe::{ANYBODY, FLAG_VALID, Probe};
+use speaker_common::probe::{ANYBODY, FLAG_ALONE, FLAG_OVER, FLAG_RESTARTING, FLAG_VALID, Probe};
 
 use super::{Cluster, io::Command, name::Life};
 
@@ -44,6 +44,11 @@ impl Orphans {
     }
 }
 
+/// Where a node that listens for messages at this address listens for probes: on the next port.
+fn probed_at(messages: SocketAddr) -> SocketAddr {
+    SocketAddr::new(messages.ip(), messages.port().wrapping_add(1))
+}
+
 impl Cluster {
     /// Asks the kernel of a missing node whether its lease is valid.
     pub(super) fn probe_orphan(&mut self, address: SocketAddr) {
@@ -53,7 +58,7 @@ impl Cluster {
             pending.pop_front();
         }
         pending.push_back((sequence, address));
-        let to = SocketAddr::new(address.ip(), self.card.endpoints.probes.port());
+        let to = probed_at(address);
         let probe = self.request(ANYBODY, Life(0), sequence, 0, 0);
         self.commands.push_back(Command::SendProbe { to, probe });
     }
@@ -94,10 +99,25 @@ impl Cluster {
             .any(|peer| peer.number == reply.target && (peer.is_live() || peer.is_over(life)));
         if !known && reply.flags & FLAG_VALID != 0 {
             self.orphans.valid.insert(address, now);
+            self.silence_rival(reply, address);
         } else {
             self.orphans.valid.remove(&address);
         }
         true
+    }
+
+    /// A kernel that needs no renewal was out of reach when this node took its VIPs, and goes on
+    /// answering for as long as its agent announced that it would be away: ends its life.
+    fn silence_rival(&mut self, reply: &Probe, address: SocketAddr) {
+        let age = Duration::from_millis(reply.agent_age_ms.into());
+        let is_headless = age >= self.timing.headless() || reply.flags & FLAG_RESTARTING != 0;
+        let is_alone = reply.flags & FLAG_ALONE != 0;
+        if is_alone && is_headless && self.is_joined() && self.owned().next().is_some() {
+            let sequence = self.nonce();
+            let to = probed_at(address);
+            let probe = self.request(reply.target, Life(reply.life), sequence, FLAG_OVER, 0);
+            self.commands.push_back(Command::SendProbe { to, probe });
+        }
     }
 
     /// Whether some orphan may be answering.

@@ -38,7 +38,7 @@ pub(super) struct Peer {
     /// When it entered that state.
     pub(super) since: Instant,
     pub(super) handshake: Handshake,
-    /// When its last message or reply arrived.
+    /// When its last message or reply arrived; of an unmet node, its last hello.
     pub(super) contact: Option<Instant>,
     /// Its kernel last reported that its agent does not run.
     pub(super) headless: bool,
@@ -98,8 +98,6 @@ pub(super) struct Evidence {
     /// It was seen not to be alone since this node's last stall: so it can be alone now only
     /// because it was cut off.
     pub(super) in_company: bool,
-    /// Some member has given it up.
-    pub(super) accused: bool,
     /// This node has given it up, and does not renew it any more in this life.
     pub(super) gone: bool,
     /// This node probed it in vain for long enough.

@@ -73,7 +73,7 @@ impl Cluster {
             let owned = self.seats.get(vip).is_some_and(|seat| seat.mine.is_owned());
             let list = if owned {
                 &mut page.mine
-            } else if record.is_owned_by(reader) {
+            } else if self.live_owner(record).as_ref() == Some(reader) {
                 &mut page.yours
             } else {
                 continue;
@@ -121,7 +121,7 @@ impl Cluster {
         }
         for told in page.yours {
             let origin = told.origin(&page.causes, now);
-            self.learn_own(told.vip, told.epoch, origin);
+            self.learn_own(told.vip, told.epoch, origin, now);
         }
         // Decisions that wait for every member to be met.
         if complete {

@@ -8,9 +8,11 @@ use std::{
 
 use super::{
     Cluster,
-    io::Cause,
+    io::{Cause, Command, Reason},
     message::{Body, Told},
     name::{Epoch, Life, NodeName},
+    rounds::Kind,
+    seat::Mine,
 };
 
 /// A node in the life in which it owns a VIP, or may.
@@ -151,9 +153,10 @@ impl Cluster {
                 continue;
             }
             record.remove_holder(from);
+            // A claim that comes after its withdrawal is late.
+            record.epoch = record.epoch.max(epoch);
             if owned {
                 record.owner = None;
-                record.epoch = epoch;
                 record.origin.since = now;
                 record.note_former_owner(from.clone(), Cause::GivenUp(from.clone()));
             }
@@ -179,6 +182,7 @@ impl Cluster {
         let ours = self.records.get(&vip).map_or(0, |record| record.epoch);
         if owned && !self.yields(vip, ours, from, epoch) {
             self.reassert(vip, epoch, now);
+            self.commands.push_back(Command::Announce(vip));
             return;
         }
         let record = self.record(vip, now);
@@ -202,15 +206,33 @@ impl Cluster {
         self.agenda.add(vip);
     }
 
-    /// A member takes this node to own a VIP at this epoch, and may know better why.
-    pub(super) fn learn_own(&mut self, vip: IpAddr, epoch: Epoch, origin: Origin) {
-        let owned = self
-            .seats
-            .get(&vip)
-            .is_some_and(|seat| seat.mine.is_owned());
-        if let Some(record) = self.records.get_mut(&vip).filter(|_| owned) {
-            record.epoch = record.epoch.max(epoch);
+    /// A member takes this node to own a VIP at this epoch, and may know better why. If it does
+    /// not, all members are told so.
+    pub(super) fn learn_own(&mut self, vip: IpAddr, epoch: Epoch, origin: Origin, now: Instant) {
+        let mine = self.seats.get(&vip).map_or(&Mine::No, |seat| &seat.mine);
+        let (owned, claims) = (mine.is_owned(), matches!(mine, Mine::Claiming(_)));
+        let record = self.record(vip, now);
+        let is_news = epoch > record.epoch;
+        record.epoch = record.epoch.max(epoch);
+        if owned {
             record.origin.refine(origin);
+        } else if is_news && !claims {
+            record.epoch += 1;
+            let released = vec![(vip, record.epoch)];
+            self.start_round(Kind::Release(released), None, now);
         }
+    }
+
+    /// It was moved to this node on request, and does not fail back.
+    pub(super) fn was_moved_here(&self, vip: IpAddr) -> bool {
+        self.records.get(&vip).is_some_and(|record| {
+            matches!(
+                record.origin.cause,
+                Cause::HandedOver {
+                    why: Reason::Move | Reason::Rebalance,
+                    ..
+                }
+            )
+        })
     }
 }

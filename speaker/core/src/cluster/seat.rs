@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
+use speaker_common::probe::Tenure;
+
 use super::{
     Cluster,
     io::{Adopted, Cause, Command, Placement, Reason, Silence, VipState},
@@ -34,8 +36,6 @@ pub(super) struct Seat {
     /// Nodes that did not take it when it was offered, and until when they are passed over: they
     /// may have yet to learn that they are candidates.
     pub(super) tried: BTreeMap<NodeName, Instant>,
-    /// It was moved here on request, and does not fail back.
-    pub(super) pinned: bool,
     pub(super) wire: Wire,
 }
 
@@ -68,7 +68,6 @@ impl Seat {
             doubt: None,
             offered: None,
             tried: BTreeMap::new(),
-            pinned: false,
             wire: Wire::default(),
         }
     }
@@ -93,8 +92,12 @@ impl Cluster {
         let Some(Adopted { lease, vips, .. }) = adopted else {
             return;
         };
+        let same_life = lease.life == self.lease.life;
+        if same_life && lease.tenure == Tenure::Valid {
+            self.joining.skip_listening(now);
+        }
         for vip in vips {
-            if lease.life != self.lease.life {
+            if !same_life {
                 let state = VipState::Silent(Silence::Joining);
                 self.commands.push_back(Command::Set { vip, state });
                 continue;
@@ -190,14 +193,17 @@ impl Cluster {
             };
             let was = std::mem::replace(&mut seat.mine, Mine::No);
             seat.offered = None;
+            // Members that have consented to a claim hold this node to be the owner at its epoch.
+            let mut claimed = 0;
             if let Mine::Claiming(round) = was {
+                claimed = self.claimed_epoch(round, *vip).unwrap_or(0);
                 self.drop_from_claim(round, *vip);
             }
             self.set_state(*vip, VipState::Silent(silence));
             let name = self.name.clone();
             let record = self.record(*vip, now);
             record.owner = None;
-            record.epoch += 1;
+            record.epoch = record.epoch.max(claimed) + 1;
             record.remove_holder(&name);
             released.push((*vip, record.epoch));
         }

@@ -131,7 +131,7 @@ impl Cluster {
         let regular = |watch: &Watch| watch.until.is_none();
         let accused: Vec<NodeName> = self
             .live()
-            .filter(|(_, peer)| peer.evidence.accused && !peer.evidence.gone)
+            .filter(|(_, peer)| !peer.evidence.votes.is_empty() && !peer.evidence.gone)
             .filter(|(_, peer)| !peer.watch.as_ref().is_some_and(regular))
             .map(|(name, _)| name.clone())
             .collect();
@@ -191,7 +191,6 @@ impl Cluster {
             evidence
                 .votes
                 .retain(|voter, vote| voter != from || vote.retractions > retractions);
-            evidence.accused = !evidence.votes.is_empty();
         }
     }
 
@@ -221,7 +220,7 @@ impl Cluster {
                 let heard = peer.evidence.heard;
                 let since = match &peer.watch {
                     Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
-                    None => heard.filter(|_| peer.evidence.accused),
+                    None => heard.filter(|_| !peer.evidence.votes.is_empty()),
                 };
                 since.map(|since| (since + waits.silence(peer)).max(may_accuse))
             })
@@ -335,7 +334,6 @@ impl Cluster {
                     .get(from)
                     .is_some_and(|retractions| given_up.retractions <= *retractions);
                 if !late {
-                    evidence.accused = true;
                     let (probed, retractions) = (given_up.probed, given_up.retractions);
                     evidence.votes.insert(
                         from.clone(),

@@ -124,6 +124,11 @@ impl Lab {
             lab.obey(node);
         }
         lab.work();
+        if nodes == 1 {
+            lab.feed(0, Input::Peers(Configured::default()));
+        } else {
+            lab.run(Timing::LISTEN);
+        }
         for node in 0..nodes {
             lab.feed(node, Input::Vips(vec![(VIP, Some(placement(nodes)))]));
             lab.feed(node, Input::Planned);

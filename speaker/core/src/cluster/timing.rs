@@ -54,6 +54,8 @@ impl Timing {
     pub(super) const UNANSWERED: Duration = Duration::from_millis(100);
     /// The pause between attempts to reach missing nodes, one at a time.
     pub(super) const DISCOVERY: Duration = Duration::from_millis(100);
+    /// How long a node that knows of nobody else waits for one that looks for it: some attempts.
+    pub(super) const LISTEN: Duration = Duration::from_millis(500);
     /// How long each candidate for a vacant VIP has before it is the next one's turn.
     pub(super) const PATIENCE: Duration = Duration::from_millis(300);
     /// How long a successor has to take a VIP that it was offered.
@@ -184,13 +186,19 @@ impl Timing {
         self.settings.probe_interval
     }
 
+    /// A heartbeat that is older shows that the agent is not running.
+    pub(super) fn headless(&self) -> Duration {
+        self.heartbeat() * 3 / 2
+    }
+
     /// A timer that fires this much too late shows that the agent was not running.
     pub fn stall(&self) -> Duration {
         self.settings.probe_interval / 2
     }
 
     /// The longest, by any clock, that a kernel which is alone can answer after its host stood
-    /// still or was cut off. A starting node waits this long for missing nodes.
+    /// still or was cut off, unless its agent announced a longer restart. A starting node waits this
+    /// long for missing nodes.
     pub(super) fn longest_alone(&self) -> Duration {
         Self::stretched(self.settings.agent_grace, self.settings.drift_ppm)
     }

@@ -257,7 +257,7 @@ impl Cluster {
         let late = self.timing.settings().suspect_after;
         let on_time = self.is_on_time(now);
         let stall = self.stalls.over_since();
-        let headless = self.timing.heartbeat() * 3 / 2;
+        let headless = self.timing.headless();
         let Some((name, peer)) = self
             .peers
             .iter_mut()

@@ -107,7 +107,7 @@ impl Ownership {
             life: Life(wall_clock_ms()),
             adopted,
             keys: net.as_ref().map_or_else(Vec::new, Net::probe_keys),
-            peers: (!follow).then(|| names.configured()),
+            peers: (is_shared && !follow).then(|| names.configured()),
             remembered,
             draining,
             failback,
@@ -137,6 +137,10 @@ impl Ownership {
             stopped: false,
         };
         ownership.carry_out(&mut VecDeque::new(), hands);
+        if !is_shared {
+            let nobody_else = Configured::default();
+            ownership.handle(Input::Peers(nobody_else), hands);
+        }
         Ok(ownership)
     }
 }

@@ -55,7 +55,7 @@ fn seeds_of_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 22] = [
+const FOUND: [(u64, Option<usize>, &str); 23] = [
     (
         3,
         None,
@@ -157,6 +157,11 @@ const FOUND: [(u64, Option<usize>, &str); 22] = [
         823956,
         None,
         "a node that heard the others again waited for a dead one to hear that it did",
+    ),
+    (
+        862401,
+        None,
+        "a node that was told of nobody claimed before the one that looked for it found it",
     ),
 ];
 

@@ -135,3 +135,162 @@ fn a_node_that_claims_all_the_time_keeps_its_lease() {
     let lapsed = |event: &Event| matches!(event, Event::LifeOver(_));
     assert!(!lab.nodes[0].events.iter().any(lapsed));
 }
+
+#[test]
+fn an_owner_announces_its_vips_again_after_a_split() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    let apart = (owner + 1) % 3;
+    lab.nodes[owner].announced.clear();
+    // The others hold this one to be down, and it has taken the VIP.
+    for by in [owner, (owner + 2) % 3] {
+        let agent = &mut lab.nodes[by].agent;
+        agent.mark_down(&name(apart), DownReason::Unreachable, lab.now);
+    }
+    lab.nodes[apart].answers.insert(VIP);
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.answering(), [owner]);
+    assert!(!lab.nodes[owner].announced.is_empty());
+    lab.nodes[owner].announced.clear();
+    // An agent that restarts goes on in the same life.
+    let adopted = lab.left_behind(apart);
+    lab.restart(apart, Some(adopted));
+    lab.run(Duration::from_secs(5));
+    assert!(lab.nodes[owner].announced.is_empty());
+}
+
+#[test]
+fn a_node_that_is_told_of_nobody_first_listens_for_those_that_look_for_it() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(1));
+    lab.away = Some(0);
+    lab.run(Duration::from_secs(10));
+    assert_eq!(lab.answering(), [1]);
+    lab.away = None;
+    let config = Config {
+        life: Life(1_000),
+        ..config(0, 0, None)
+    };
+    lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
+    lab.obey(0);
+    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(2)))]));
+    lab.feed(0, Input::Planned);
+    for _ in 0..1_000 {
+        assert_eq!(lab.answering(), [1]);
+        lab.run(Duration::from_millis(1));
+    }
+    assert!(lab.nodes[0].agent.is_joined());
+}
+
+/// A VIP with all nodes as candidates, of which this one is the best.
+fn placement_with_best(best: usize, nodes: usize) -> Placement {
+    let candidates = (0..nodes).map(|node| (name(node), i64::from(node == best)));
+    Placement {
+        candidates: candidates.collect(),
+        ..placement(nodes)
+    }
+}
+
+#[test]
+fn a_withdrawn_claim_leaves_the_vip_to_the_others() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let vips = || Input::Vips(vec![(vip(1), Some(placement_with_best(0, 2)))]);
+    lab.feed(1, vips());
+    // The consent of the other node is lost.
+    lab.nodes[0].agent.handle(vips(), lab.now);
+    lab.obey(0);
+    lab.loss = 1.0;
+    lab.work();
+    assert!(lab.nodes[1].agent.records[&vip(1)].is_owned_by(&name(0)));
+    lab.feed(0, Input::Drain(true));
+    lab.loss = 0.0;
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.owners(vip(1)), [1]);
+}
+
+#[test]
+fn a_member_that_takes_this_node_for_the_owner_is_told_that_it_is_not() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let placement = || Some(placement_with_best(0, 2));
+    lab.feed(0, Input::Vips(vec![(vip(1), placement())]));
+    lab.feed(1, Input::Vips(vec![(vip(1), placement())]));
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.owners(vip(1)), [0]);
+    let seat = lab.nodes[0].agent.seats.get_mut(&vip(1)).unwrap();
+    seat.mine = seat::Mine::No;
+    lab.nodes[0].agent.records.remove(&vip(1));
+    lab.nodes[0].answers.remove(&vip(1));
+    lab.feed(0, Input::Drain(true));
+    // The two meet again.
+    lab.nodes[0]
+        .agent
+        .peers
+        .get_mut(&name(1))
+        .unwrap()
+        .handshake
+        .restart(lab.now);
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.owners(vip(1)), [1]);
+}
+
+/// A node took all VIPs while it could not reach another one, whose kernel was alone and whose
+/// agent is still away for an announced restart.
+#[test]
+fn a_kernel_that_comes_back_without_its_agent_does_not_answer_beside_the_owner() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(1));
+    lab.away = Some(1);
+    lab.run(Duration::from_secs(10));
+    lab.feed(0, Input::Stop(Stop::Return(Duration::from_secs(60))));
+    lab.run(Duration::from_millis(5));
+    lab.away = Some(0);
+    let config = Config {
+        life: Life(1_000),
+        ..config(1, 0, None)
+    };
+    lab.nodes[1].agent = Cluster::new(config, timing(), lab.now);
+    lab.obey(1);
+    lab.feed(1, Input::Vips(vec![(VIP, Some(placement(2)))]));
+    lab.feed(1, Input::Planned);
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.answering(), [0, 1]);
+    let reachable = Configured::at([endpoints(0).messages]);
+    lab.feed(1, Input::Resolved(reachable));
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.answering(), [1]);
+}
+
+#[test]
+fn a_member_that_is_back_is_asked_about_claims_that_began_while_its_agent_was_away() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let now = lab.now;
+    lab.nodes[0].agent.on_pause(&name(1), now, now);
+    // The third node's consent is missing.
+    lab.away = Some(2);
+    lab.feed(0, Input::Vips(vec![(vip(1), Some(placement(1)))]));
+    assert!(!lab.nodes[1].agent.records.contains_key(&vip(1)));
+    lab.nodes[1].agent.resend_card(now);
+    lab.nodes[1].agent.card.version += 1;
+    lab.run(Duration::from_millis(50));
+    let asked = &lab.nodes[1].agent.records[&vip(1)];
+    assert!(asked.is_owned_by(&name(0)));
+}
+
+#[test]
+fn a_node_that_is_drained_answers_until_another_node_can() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    // No claim is complete without this node, until its lease is over.
+    lab.away = Some((owner + 1) % 3);
+    lab.feed(owner, Input::Drain(true));
+    for _ in 0..5_000 {
+        lab.run(Duration::from_millis(1));
+        assert_eq!(lab.answering().len(), 1, "after {:?}", lab.now - lab.origin);
+    }
+    assert_eq!(lab.answering(), [(owner + 2) % 3]);
+}

@@ -109,3 +109,29 @@ fn an_agent_that_is_about_to_end_waits_for_no_move() {
     lab.run(Duration::from_millis(1));
     assert!(lab.nodes[1].agent.poll_timeout() > Some(lab.now));
 }
+
+#[test]
+fn a_vip_that_was_moved_on_request_stays_there_when_the_agent_restarts() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    let other = 1 - owner;
+    lab.feed(
+        owner,
+        Input::Move {
+            vip: VIP,
+            to: name(other),
+        },
+    );
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.answering(), [other]);
+    let adopted = lab.left_behind(other);
+    lab.restart(other, Some(adopted));
+    for node in 0..2 {
+        lab.nodes[node].agent.failback = Failback::Immediate;
+    }
+    lab.feed(other, Input::Vips(vec![(VIP, Some(placement(2)))]));
+    lab.feed(other, Input::Planned);
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering(), [other]);
+}
