@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::Result;
 use speaker_core::{
-    cluster::{Cluster, Config, Endpoints, Failback, Life, NodeName, Settings, Timing},
+    cluster::{
+        Cluster, Config, Configured, Endpoints, Failback, Input, Life, NodeName, Settings, Timing,
+    },
     node,
 };
 use tokio::sync::mpsc;
