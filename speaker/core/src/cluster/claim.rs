@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 use super::{
     Cluster,
     io::{Cause, Command},
-    message::{BATCH, Body, Denial, Refusal},
+    message::{Ask, BATCH, Denial, Refusal},
     name::{Epoch, Life, NodeName},
     order::weight,
     record::{Holder, Origin},
-    rounds::Kind,
     seat::Mine,
     timing::Timing,
 };
@@ -44,11 +43,11 @@ impl Cluster {
                 let rest = entries.split_off(entries.len().min(BATCH));
                 let batch: BTreeMap<IpAddr, Epoch> = entries.into_iter().collect();
                 let vips: Vec<IpAddr> = batch.keys().copied().collect();
-                let kind = Kind::Claim {
+                let ask = Ask::Claim {
                     cause: cause.clone(),
                     entries: batch,
                 };
-                let round = self.start_round(kind, from.clone(), now);
+                let round = self.start_round(ask, from.clone(), now);
                 for vip in vips {
                     if let Some(seat) = self.seats.get_mut(&vip) {
                         seat.mine = Mine::Claiming(round);
@@ -103,11 +102,10 @@ impl Cluster {
         &mut self,
         from: &NodeName,
         life: Life,
-        round: u64,
         cause: &Cause,
-        entries: Vec<(IpAddr, Epoch)>,
+        entries: BTreeMap<IpAddr, Epoch>,
         now: Instant,
-    ) {
+    ) -> Vec<Denial> {
         let mut denied = Vec::new();
         for (vip, epoch) in entries {
             match self.consent(vip, from, epoch, now) {
@@ -130,7 +128,7 @@ impl Cluster {
                 }
             }
         }
-        self.reply(from, Body::Verdict { round, denied });
+        denied
     }
 
     /// Consents on behalf of this node alone: it does not own the VIP, and will not without the
@@ -178,14 +176,14 @@ impl Cluster {
     }
 
     pub(super) fn claimed_epoch(&self, round: u64, vip: IpAddr) -> Option<Epoch> {
-        match &self.rounds.get(&round)?.kind {
-            Kind::Claim { entries, .. } => entries.get(&vip).copied(),
-            Kind::Owned(_)
-            | Kind::Release(_)
-            | Kind::Lapsed { .. }
-            | Kind::Retract { .. }
-            | Kind::Pause
-            | Kind::Leave => None,
+        match &self.rounds.get(&round)?.ask {
+            Ask::Claim { entries, .. } => entries.get(&vip).copied(),
+            Ask::Owned(_)
+            | Ask::Release(_)
+            | Ask::Lapsed { .. }
+            | Ask::Retract { .. }
+            | Ask::Pause
+            | Ask::Leave => None,
         }
     }
 
@@ -203,7 +201,7 @@ impl Cluster {
         let record = self.record(vip, now);
         record.epoch = record.epoch.max(epoch) + 1;
         let entries = vec![(vip, record.epoch)];
-        self.start_round(Kind::Owned(entries), None, now);
+        self.start_round(Ask::Owned(entries), None, now);
         self.set_answer(vip);
     }
 
@@ -217,7 +215,7 @@ impl Cluster {
         let Some(round) = self.rounds.get(&id) else {
             return;
         };
-        let Kind::Claim { entries, .. } = &round.kind else {
+        let Ask::Claim { entries, .. } = &round.ask else {
             return;
         };
         let mut agreed: Vec<IpAddr> = entries.keys().copied().collect();
@@ -255,7 +253,7 @@ impl Cluster {
         let agreed: Vec<u64> = self
             .rounds
             .iter()
-            .filter(|(_, round)| matches!(round.kind, Kind::Claim { .. }) && round.is_answered())
+            .filter(|(_, round)| matches!(round.ask, Ask::Claim { .. }) && round.is_answered())
             .map(|(id, _)| *id)
             .collect();
         if !agreed.is_empty() && !self.lease.was_read(now) {
@@ -267,7 +265,7 @@ impl Cluster {
             let Some(round) = self.rounds.remove(&id) else {
                 continue;
             };
-            if let Kind::Claim { cause, entries } = round.kind {
+            if let Ask::Claim { cause, entries } = round.ask {
                 self.own_vips(&cause, entries, now);
             }
         }
@@ -296,7 +294,7 @@ impl Cluster {
             self.commands.push_back(Command::Announce(*vip));
             self.agenda.add(*vip);
         }
-        self.start_round(Kind::Owned(entries.into_iter().collect()), None, now);
+        self.start_round(Ask::Owned(entries.into_iter().collect()), None, now);
     }
 
     /// All members consented to the sender, so no other node owns these VIPs.
@@ -304,11 +302,9 @@ impl Cluster {
         &mut self,
         from: &NodeName,
         life: Life,
-        round: u64,
         entries: Vec<(IpAddr, Epoch)>,
         now: Instant,
     ) {
-        self.reply(from, Body::Ack { round });
         for (vip, epoch) in entries {
             let known = self.records.get(&vip).map_or(0, |record| record.epoch);
             if epoch < known {

@@ -50,40 +50,8 @@ impl Cluster {
                 lives,
                 reply_wanted,
             } => self.on_gone(sender, lives, reply_wanted, now),
-            Body::Lapsed {
-                round,
-                name,
-                life,
-                agentless,
-            } => {
-                self.on_lapsed(&name, life, agentless, now);
-                self.reply(sender, Body::Ack { round });
-            }
-            Body::Retract {
-                round,
-                name,
-                life,
-                retractions,
-            } => {
-                self.on_retract(sender, &name, life, retractions);
-                self.reply(sender, Body::Ack { round });
-            }
-            Body::Claim {
-                round,
-                cause,
-                entries,
-            } => self.on_claim(sender, life, round, &cause, entries, now),
+            Body::Ask { round, ask } => self.on_ask(sender, life, round, ask, now),
             Body::Verdict { round, denied } => self.on_verdict(sender, round, denied, now),
-            Body::Owned { round, entries } => self.on_owned(sender, life, round, entries, now),
-            Body::Release { round, entries } => self.on_release(sender, round, entries, now),
-            Body::Pause { round } => {
-                self.on_pause(sender, now, now);
-                self.reply(sender, Body::Ack { round });
-            }
-            Body::Leave { round } => {
-                self.reply(sender, Body::Ack { round });
-                self.on_leave(sender, now);
-            }
             Body::Ack { round } => self.on_ack(sender, round, now),
             Body::Offer { entries, why } => self.on_offer(sender, entries, why, now),
             Body::Decline { vips } => self.on_decline(sender, vips, now),

@@ -3,9 +3,9 @@
 //! The shell encrypts each datagram as a whole (nonce in front, authentication tag behind), so
 //! nothing here is secret or signed in itself. Late and duplicate messages are harmless: rounds are
 //! identified by number, handshakes by cookie, and every statement about a node names the life that
-//! it is about.
+//! it is about. Only a request to move a VIP has none of these: at worst, it is moved once more.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use speaker_common::probe;
@@ -46,7 +46,7 @@ pub(super) struct Sender {
     pub(super) agent: u64,
 }
 
-/// The content of a message. A body with a round is sent until it is answered.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Body {
     Hello(Hello),
@@ -70,48 +70,17 @@ pub(super) enum Body {
         lives: Vec<GivenUp>,
         reply_wanted: bool,
     },
-    /// The node's kernel says that this life is over, and whether its agent is gone.
-    Lapsed {
+    /// Sent until it is answered.
+    Ask {
         round: u64,
-        name: NodeName,
-        life: Life,
-        agentless: bool,
+        ask: Ask,
     },
-    /// I take back that I gave up that life.
-    Retract {
-        round: u64,
-        name: NodeName,
-        life: Life,
-        retractions: u32,
-    },
-    /// I want to own these, for this reason.
-    Claim {
-        round: u64,
-        cause: Cause,
-        entries: Vec<(IpAddr, Epoch)>,
-    },
+    /// The answer to a claim.
     Verdict {
         round: u64,
         denied: Vec<Denial>,
     },
-    /// I own these: all members consented.
-    Owned {
-        round: u64,
-        entries: Vec<(IpAddr, Epoch)>,
-    },
-    /// I do not own these any more, and nobody does.
-    Release {
-        round: u64,
-        entries: Vec<(IpAddr, Epoch)>,
-    },
-    /// My agent restarts, and claims and renews nothing until it says hello again.
-    Pause {
-        round: u64,
-    },
-    /// I am leaving for good, and own nothing.
-    Leave {
-        round: u64,
-    },
+    /// The answer to anything else that was asked: it is done.
     Ack {
         round: u64,
     },
@@ -143,6 +112,36 @@ pub(super) enum Body {
         to: NodeName,
         message: Vec<u8>,
     },
+}
+
+/// What every member is asked, or told, in a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Ask {
+    /// I want to own these, for this reason.
+    Claim {
+        cause: Cause,
+        entries: BTreeMap<IpAddr, Epoch>,
+    },
+    /// I own these: all members consented.
+    Owned(Vec<(IpAddr, Epoch)>),
+    /// I do not own these any more, and nobody does.
+    Release(Vec<(IpAddr, Epoch)>),
+    /// The node's kernel says that this life is over, and whether its agent is gone.
+    Lapsed {
+        name: NodeName,
+        life: Life,
+        agentless: bool,
+    },
+    /// I take back that I gave up that life.
+    Retract {
+        name: NodeName,
+        life: Life,
+        retractions: u32,
+    },
+    /// My agent restarts, and claims and renews nothing until it says hello again.
+    Pause,
+    /// I am leaving for good, and own nothing.
+    Leave,
 }
 
 /// I am here and want to be a member: the first step, and again whenever my card changes.

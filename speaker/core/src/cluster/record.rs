@@ -9,9 +9,8 @@ use std::{
 use super::{
     Cluster,
     io::{Cause, Command, Reason},
-    message::{Body, Told},
+    message::{Ask, Told},
     name::{Epoch, Life, NodeName},
-    rounds::Kind,
     seat::Mine,
 };
 
@@ -141,7 +140,6 @@ impl Cluster {
     pub(super) fn on_release(
         &mut self,
         from: &NodeName,
-        round: u64,
         entries: Vec<(IpAddr, Epoch)>,
         now: Instant,
     ) {
@@ -162,7 +160,6 @@ impl Cluster {
             }
             self.agenda.add(vip);
         }
-        self.reply(from, Body::Ack { round });
     }
 
     /// A member says that it owns a VIP. If this node owns it too, the higher epoch wins.
@@ -219,7 +216,7 @@ impl Cluster {
         } else if is_news && !claims {
             record.epoch += 1;
             let released = vec![(vip, record.epoch)];
-            self.start_round(Kind::Release(released), None, now);
+            self.start_round(Ask::Release(released), None, now);
         }
     }
 

@@ -1,16 +1,11 @@
 //! Rounds: a message to every member, repeated until each has answered or is no longer one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::Cause,
-    message::Body,
-    name::{Epoch, Life, NodeName},
+    message::{Ask, Body},
+    name::{Life, NodeName},
     peer::Retry,
     timing::Timing,
 };
@@ -20,7 +15,7 @@ const DIRECT: u32 = 2;
 
 #[derive(Debug)]
 pub(super) struct Round {
-    pub(super) kind: Kind,
+    pub(super) ask: Ask,
     /// Members that have not answered yet.
     waiting: BTreeSet<NodeName>,
     /// The present owner, which stops answering for the VIPs when it consents: it is asked once all
@@ -29,28 +24,6 @@ pub(super) struct Round {
     started: Instant,
     attempts: u32,
     retry: Retry,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Kind {
-    Claim {
-        cause: Cause,
-        entries: BTreeMap<IpAddr, Epoch>,
-    },
-    Owned(Vec<(IpAddr, Epoch)>),
-    Release(Vec<(IpAddr, Epoch)>),
-    Lapsed {
-        name: NodeName,
-        life: Life,
-        agentless: bool,
-    },
-    Retract {
-        name: NodeName,
-        life: Life,
-        retractions: u32,
-    },
-    Pause,
-    Leave,
 }
 
 impl Round {
@@ -63,47 +36,13 @@ impl Round {
         let late = now >= self.started + Timing::UNANSWERED;
         self.waiting.iter().filter(move |_| late)
     }
-
-    fn body(&self, round: u64) -> Body {
-        match self.kind.clone() {
-            Kind::Claim { cause, entries } => Body::Claim {
-                round,
-                cause,
-                entries: entries.into_iter().collect(),
-            },
-            Kind::Owned(entries) => Body::Owned { round, entries },
-            Kind::Release(entries) => Body::Release { round, entries },
-            Kind::Lapsed {
-                name,
-                life,
-                agentless,
-            } => Body::Lapsed {
-                round,
-                name,
-                life,
-                agentless,
-            },
-            Kind::Retract {
-                name,
-                life,
-                retractions,
-            } => Body::Retract {
-                round,
-                name,
-                life,
-                retractions,
-            },
-            Kind::Pause => Body::Pause { round },
-            Kind::Leave => Body::Leave { round },
-        }
-    }
 }
 
 impl Cluster {
     /// Starts a round with all members but those whose agents restart: these have consented to
     /// every claim of what they cannot own (see `claim`), and learn everything else when they are
     /// back.
-    pub(super) fn start_round(&mut self, kind: Kind, last: Option<NodeName>, now: Instant) -> u64 {
+    pub(super) fn start_round(&mut self, ask: Ask, last: Option<NodeName>, now: Instant) -> u64 {
         let waiting: BTreeSet<NodeName> = self
             .live()
             .filter(|(name, peer)| peer.paused.is_none() && last.as_ref() != Some(*name))
@@ -112,7 +51,7 @@ impl Cluster {
         let last = last.filter(|last| self.peers.get(last).is_some_and(|peer| peer.is_live()));
         let id = self.nonce();
         let mut round = Round {
-            kind,
+            ask,
             waiting,
             last,
             started: now,
@@ -143,7 +82,7 @@ impl Cluster {
             if round.waiting.is_empty() || !round.retry.due(now) {
                 continue;
             }
-            if let Kind::Owned(entries) = &mut round.kind {
+            if let Ask::Owned(entries) = &mut round.ask {
                 // A VIP that was lost since has another owner, of which some may not know yet.
                 entries.retain(|(vip, _)| owned(vip));
                 if entries.is_empty() {
@@ -157,18 +96,51 @@ impl Cluster {
         }
         for (id, detour) in due {
             let round = &self.rounds[&id];
-            let bodies: Vec<(NodeName, Body)> = round
-                .waiting
-                .iter()
-                .map(|name| (name.clone(), round.body(id)))
-                .collect();
-            for (name, body) in bodies {
+            let body = Body::Ask {
+                round: id,
+                ask: round.ask.clone(),
+            };
+            for name in round.waiting.clone() {
+                let body = body.clone();
                 match self.relay(&name).filter(|_| detour) {
                     Some(relay) => self.send_via(&relay, &name, body),
                     None => self.send(&name, body),
                 }
             }
         }
+    }
+
+    /// Does what a member asks, and answers.
+    pub(super) fn on_ask(
+        &mut self,
+        from: &NodeName,
+        life: Life,
+        round: u64,
+        ask: Ask,
+        now: Instant,
+    ) {
+        match ask {
+            Ask::Claim { cause, entries } => {
+                let denied = self.on_claim(from, life, &cause, entries, now);
+                self.reply(from, Body::Verdict { round, denied });
+                return;
+            }
+            Ask::Owned(entries) => self.on_owned(from, life, entries, now),
+            Ask::Release(entries) => self.on_release(from, entries, now),
+            Ask::Lapsed {
+                name,
+                life,
+                agentless,
+            } => self.on_lapsed(&name, life, agentless, now),
+            Ask::Retract {
+                name,
+                life,
+                retractions,
+            } => self.on_retract(from, &name, life, retractions),
+            Ask::Pause => self.on_pause(from, now, now),
+            Ask::Leave => self.on_leave(from, now),
+        }
+        self.reply(from, Body::Ack { round });
     }
 
     pub(super) fn on_ack(&mut self, from: &NodeName, round: u64, now: Instant) {
@@ -182,7 +154,7 @@ impl Cluster {
         };
         let expected = round.waiting.remove(from);
         round.ask_owner_if_last(now);
-        if let Kind::Owned(entries) = &round.kind {
+        if let Ask::Owned(entries) = &round.ask {
             let vips: Vec<IpAddr> = entries.iter().map(|(vip, _)| *vip).collect();
             self.end_contests(from, &vips);
         }
@@ -194,7 +166,7 @@ impl Cluster {
     /// without asking this node.
     pub(super) fn ask_newcomer(&mut self, name: &NodeName, now: Instant) {
         for round in self.rounds.values_mut() {
-            if matches!(round.kind, Kind::Claim { .. }) && round.last.as_ref() != Some(name) {
+            if matches!(round.ask, Ask::Claim { .. }) && round.last.as_ref() != Some(name) {
                 round.waiting.insert(name.clone());
                 round.retry = Retry::now(now);
             }
@@ -215,14 +187,14 @@ impl Cluster {
 
     /// Ends answered rounds, except claims: these wait until the lease is known to be valid.
     fn finish_rounds(&mut self, now: Instant) {
-        let done = |round: &Round| round.is_answered() && !matches!(round.kind, Kind::Claim { .. });
+        let done = |round: &Round| round.is_answered() && !matches!(round.ask, Ask::Claim { .. });
         let finished: Vec<Round> = self
             .rounds
             .extract_if(.., |_, round| done(round))
             .map(|(_, round)| round)
             .collect();
         for round in finished {
-            if let Kind::Retract { name, life, .. } = round.kind {
+            if let Ask::Retract { name, life, .. } = round.ask {
                 self.retracted(&name, life, now);
             }
         }
@@ -231,7 +203,7 @@ impl Cluster {
     /// Takes a VIP out of a claim.
     pub(super) fn drop_from_claim(&mut self, id: u64, vip: IpAddr) {
         if let Some(round) = self.rounds.get_mut(&id)
-            && let Kind::Claim { entries, .. } = &mut round.kind
+            && let Ask::Claim { entries, .. } = &mut round.ask
         {
             entries.remove(&vip);
             if entries.is_empty() {

@@ -7,11 +7,10 @@ use speaker_common::probe::Tenure;
 use super::{
     Cluster,
     io::{Adopted, Cause, Command, Placement, Reason, Silence, VipState},
-    message::BATCH,
+    message::{Ask, BATCH},
     name::NodeName,
     order::metallb_order,
     record::{Holder, Origin},
-    rounds::Kind,
     wire::Wire,
 };
 
@@ -208,7 +207,7 @@ impl Cluster {
             released.push((*vip, record.epoch));
         }
         for entries in released.chunks(BATCH) {
-            self.start_round(Kind::Release(entries.to_vec()), None, now);
+            self.start_round(Ask::Release(entries.to_vec()), None, now);
         }
     }
 

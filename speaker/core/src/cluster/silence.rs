@@ -15,10 +15,9 @@ use std::{collections::BTreeSet, time::Instant};
 use super::{
     Cluster,
     io::DownReason,
-    message::{BATCH_NODES, Body, GivenUp},
+    message::{Ask, BATCH_NODES, Body, GivenUp},
     name::{Life, NodeName},
     peer::{Retry, Vote, Watch},
-    rounds::Kind,
     watch::WATCHERS,
 };
 
@@ -97,9 +96,8 @@ impl Cluster {
                 again.insert(name.clone());
             }
         }
-        let stale =
-            |kind: &Kind| matches!(kind, Kind::Retract { name, .. } if again.contains(name));
-        self.rounds.retain(|_, round| !stale(&round.kind));
+        let stale = |ask: &Ask| matches!(ask, Ask::Retract { name, .. } if again.contains(name));
+        self.rounds.retain(|_, round| !stale(&round.ask));
         !again.is_empty()
     }
 
@@ -162,7 +160,7 @@ impl Cluster {
         peer.evidence.retractions += 1;
         let name = name.clone();
         self.start_round(
-            Kind::Retract {
+            Ask::Retract {
                 name,
                 life,
                 retractions,
@@ -390,7 +388,7 @@ impl Cluster {
         self.on_lapsed(name, life, agentless, now);
         let name = name.clone();
         self.start_round(
-            Kind::Lapsed {
+            Ask::Lapsed {
                 name,
                 life,
                 agentless,

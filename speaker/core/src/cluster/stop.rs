@@ -8,7 +8,8 @@ use std::{
 use super::{
     Cluster,
     io::{Command, Silence, Stop},
-    rounds::{Kind, Round},
+    message::Ask,
+    rounds::Round,
     seat::Mine,
     timing::Timing,
 };
@@ -45,7 +46,7 @@ impl Cluster {
                 self.lease.restarting = true;
                 self.lease.deadline = self.lease.deadline.max(now + grace);
                 self.write_lease();
-                let round = self.start_round(Kind::Pause, None, now);
+                let round = self.start_round(Ask::Pause, None, now);
                 let until = now + FAREWELL;
                 self.stopping = Some(Stopping::Telling { round, until });
             }
@@ -71,7 +72,7 @@ impl Cluster {
                 self.lease.restarting = true;
                 self.lease.deadline = now;
                 self.write_lease();
-                let round = self.start_round(Kind::Leave, None, now);
+                let round = self.start_round(Ask::Leave, None, now);
                 self.rounds_due(now);
                 let until = now + FAREWELL;
                 self.stopping = Some(Stopping::Telling { round, until });
