@@ -224,11 +224,13 @@ pub(super) struct KnownMember {
     pub(super) life: Life,
     pub(super) endpoints: Endpoints,
     pub(super) spans: Spans,
+    /// Its agent restarts.
+    pub(super) paused: bool,
 }
 
 impl KnownMember {
-    /// The most bytes that a life, two IPv6 endpoints and the spans take.
-    pub(super) const LENGTH_BESIDES_NAME: usize = 90;
+    /// The most bytes that all but the name take: a life, two IPv6 endpoints, the spans and a flag.
+    pub(super) const LENGTH_BESIDES_NAME: usize = 91;
 }
 
 /// What a page says of a VIP and its owner.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Cluster,
-    io::DownReason,
+    io::{DownReason, LifeOver},
     links::LinksHash,
     message::{Body, Card, Cursor, KnownMember, Page, ROOM, Told},
     name::NodeName,
@@ -54,6 +54,7 @@ impl Cluster {
                 life: peer.life,
                 endpoints: peer.card.endpoints,
                 spans: peer.card.spans,
+                paused: peer.paused.is_some(),
             });
         }
     }
@@ -137,6 +138,7 @@ impl Cluster {
             life,
             endpoints,
             spans,
+            paused,
         } = member;
         if name == self.name {
             return;
@@ -150,6 +152,8 @@ impl Cluster {
             spans,
         };
         let joined = self.is_joined();
+        let is_unknown_rival =
+            paused && self.is_unmet(&name, life) && self.owned().next().is_some();
         let peer = self
             .peers
             .entry(name.clone())
@@ -161,6 +165,11 @@ impl Cluster {
         if peer.state != State::Live && (was_out_of_reach || !peer.is_over(life)) {
             peer.card.spans = spans;
             self.admit(&name, life, now);
+        }
+        if is_unknown_rival {
+            // Each was on its own side of a split. What that one's kernel answers for, it can only
+            // say when its agent is back.
+            self.end_life(LifeOver::Declared, self.lease.life, now);
         }
     }
 }

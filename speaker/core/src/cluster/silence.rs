@@ -35,11 +35,16 @@ impl Cluster {
             if !peer.is_live() {
                 continue;
             }
-            let wait = waits.silence(peer);
-            let evidence = &mut peer.evidence;
-            if evidence.gone {
+            if peer.evidence.gone
+                || peer
+                    .evidence
+                    .heard
+                    .is_some_and(|at| waits.is_recent(at, now))
+            {
                 continue;
             }
+            let wait = waits.silence(peer);
+            let evidence = &mut peer.evidence;
             let probed = peer.watch.as_ref().map(|watch| watch.since);
             let quiet = |since: Instant| now >= since + wait;
             let unheard = evidence.heard.is_none_or(quiet);
@@ -88,10 +93,12 @@ impl Cluster {
         let waits = self.waits();
         let mut again = BTreeSet::new();
         for (name, peer) in &mut self.peers {
+            if !peer.is_live() || !peer.evidence.retracting {
+                continue;
+            }
             let wait = waits.silence(peer);
             let heard = peer.watch.as_ref().and_then(|watch| watch.heard);
-            if peer.is_live() && peer.evidence.retracting && heard.is_none_or(|at| now >= at + wait)
-            {
+            if heard.is_none_or(|at| now >= at + wait) {
                 peer.evidence.retracting = false;
                 again.insert(name.clone());
             }
@@ -220,7 +227,14 @@ impl Cluster {
                     Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
                     None => heard.filter(|_| !peer.evidence.votes.is_empty()),
                 };
-                since.map(|since| (since + waits.silence(peer)).max(may_accuse))
+                since.map(|since| {
+                    let wait = if waits.is_recent(since, now) {
+                        waits.least()
+                    } else {
+                        waits.silence(peer)
+                    };
+                    (since + wait).max(may_accuse)
+                })
             })
             .chain(gone.then_some(self.gone_poll.next))
             .chain(self.lease.renewed_until().filter(|at| gone && *at > now))

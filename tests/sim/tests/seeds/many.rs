@@ -55,7 +55,7 @@ fn seeds_of_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 23] = [
+const FOUND: [(u64, Option<usize>, &str); 26] = [
     (
         3,
         None,
@@ -65,6 +65,16 @@ const FOUND: [(u64, Option<usize>, &str); 23] = [
         25,
         None,
         "the first announcement came before the split was noticed",
+    ),
+    (
+        467,
+        None,
+        "a node that nobody heard took itself for alone, though it heard the others",
+    ),
+    (
+        2937,
+        None,
+        "a node did not know what the kernel of a restarting node answered",
     ),
     (
         3028,
@@ -157,6 +167,11 @@ const FOUND: [(u64, Option<usize>, &str); 23] = [
         823956,
         None,
         "a node that heard the others again waited for a dead one to hear that it did",
+    ),
+    (
+        870314,
+        None,
+        "a node that had kept its VIPs through a split did not announce them",
     ),
     (
         862401,

@@ -294,3 +294,29 @@ fn a_node_that_is_drained_answers_until_another_node_can() {
     }
     assert_eq!(lab.answering(), [(owner + 2) % 3]);
 }
+
+#[test]
+fn what_a_node_took_alone_it_leaves_to_a_member_whose_agent_restarts() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.answering()[0];
+    let alone = (owner + 1) % 3;
+    lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
+    lab.run(Duration::from_millis(5));
+    lab.away = Some(owner);
+    lab.loss = 1.0;
+    let config = Config {
+        life: Life(1_000),
+        ..config(alone, 0, None)
+    };
+    lab.nodes[alone].agent = Cluster::new(config, timing(), lab.now);
+    lab.obey(alone);
+    lab.feed(alone, Input::Vips(vec![(VIP, Some(placement(3)))]));
+    lab.feed(alone, Input::Planned);
+    while lab.nodes[alone].agent.owned().next().is_none() {
+        lab.run(Duration::from_millis(10));
+    }
+    lab.loss = 0.0;
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.answering(), [owner]);
+}
