@@ -12,6 +12,7 @@
 
 mod pace;
 mod state;
+mod statuses;
 mod steps;
 mod write;
 
@@ -22,7 +23,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use kube::{Api, Client, runtime::watcher::Event};
+use kube::{Api, Client};
 use speaker_core::intent::ObjectName;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -32,7 +33,8 @@ use crate::timer::until;
 use pace::{Outcome, Pace};
 pub use state::Judgement;
 pub(crate) use state::{Said, State};
-use steps::{Record, Step, Told};
+use statuses::Statuses;
+use steps::{Step, Told};
 use write::{Writer, outcome};
 
 /// Whose fields they are (server-side apply).
@@ -75,9 +77,7 @@ pub async fn publish(
 ) {
     let api = Api::<ServiceL2Status>::namespaced(client.clone(), &options.namespace);
     let mut publisher = Publisher {
-        records: BTreeMap::new(),
-        listing: None,
-        listed: false,
+        statuses: Statuses::default(),
         told: Told::default(),
         pace: Pace::default(),
         writer: Writer::new(client, &options),
@@ -85,7 +85,7 @@ pub async fn publish(
         failing: false,
     };
     let until_then = "the cluster is not told what this node announces";
-    let mut statuses = pin!(events(api, watch_config(), until_then));
+    let mut heard = pin!(events(api, watch_config(), until_then));
     let mut judged = pin!(publisher.writer.judged());
     loop {
         let retry_at = publisher.pace.poll_timeout(Instant::now());
@@ -93,13 +93,13 @@ pub async fn publish(
             changed = publications.changed() => if changed.is_err() {
                 return;
             },
-            Some(event) = statuses.next() => publisher.hear(event),
+            Some(event) = heard.next() => publisher.statuses.hear(event),
             Some(said) = judged.next() => publisher.told.judged = said,
             () = until(retry_at) => {}
         }
         let publication = publications.borrow_and_update().clone();
         if let Some(publication) = publication
-            && publisher.listed
+            && publisher.statuses.is_listed()
         {
             publisher.work(&publication).await;
         }
@@ -109,43 +109,20 @@ pub async fn publish(
 struct Publisher {
     node: String,
     writer: Writer,
-    /// The existing statuses, by the name of the object.
-    records: BTreeMap<String, Record>,
-    /// The statuses in a list that has begun.
-    listing: Option<BTreeMap<String, Record>>,
-    listed: bool,
+    statuses: Statuses,
     told: Told,
     pace: Pace,
     failing: bool,
 }
 
 impl Publisher {
-    fn hear(&mut self, event: Event<ServiceL2Status>) {
-        match event {
-            Event::Init => self.listing = Some(BTreeMap::new()),
-            Event::InitApply(status) => {
-                if let Some(listing) = &mut self.listing {
-                    listing.extend(Record::of(&status));
-                }
-            }
-            Event::InitDone => {
-                self.records = self.listing.take().unwrap_or_default();
-                self.listed = true;
-            }
-            Event::Apply(status) => self.records.extend(Record::of(&status)),
-            Event::Delete(status) => {
-                let name = status.metadata.name.as_deref().unwrap_or_default();
-                self.records.remove(name);
-            }
-        }
-    }
-
     /// Carries out all due steps, and those that follow from them.
     async fn work(&mut self, publication: &Publication) {
         let announced = &publication.announced;
         self.told.said.retain(|it| announced.contains_key(it));
         loop {
-            let steps = steps::steps(&self.node, publication, &self.records, &self.told);
+            let records = &self.statuses.records;
+            let steps = steps::steps(&self.node, publication, records, &self.told);
             let due = self.pace.due(steps, Instant::now());
             if self.failing && !self.pace.is_failing() {
                 self.failing = false;
@@ -168,19 +145,25 @@ impl Publisher {
             .buffer_unordered(AT_ONCE);
         while let Some((step, result)) = results.next().await {
             let outcome = match &result {
-                Ok(()) => Outcome::Done,
+                Ok(_) => Outcome::Done,
                 Err(error) => outcome(error),
             };
             let is_first = self.pace.note(step.clone(), outcome, Instant::now());
-            let Err(error) = result else {
-                step.note(&self.node, &mut self.records, &mut self.told);
-                continue;
-            };
-            // While the API server is away, one line is enough.
-            if is_first && (outcome == Outcome::Refused || !self.failing) {
-                warn!("cannot {step}: {error:#}; trying again");
+            match result {
+                Ok(passing) => {
+                    if let Some((name, version)) = passing {
+                        self.statuses.pass(name, version);
+                    }
+                    step.note(&self.node, &mut self.statuses.records, &mut self.told);
+                }
+                Err(error) => {
+                    // While the API server is away, one line is enough.
+                    if is_first && (outcome == Outcome::Refused || !self.failing) {
+                        warn!("cannot {step}: {error:#}; trying again");
+                    }
+                    self.failing = true;
+                }
             }
-            self.failing = true;
         }
     }
 }

@@ -19,7 +19,10 @@ use crate::kubernetes::ServiceL2Status;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) service: ObjectName,
+    /// The node that claims it.
     pub(super) node: String,
+    /// The claim was written to its end.
+    pub(super) is_complete: bool,
     pub(super) interfaces: BTreeSet<String>,
     /// Another object owns it: a pod of MetalLB's.
     pub(super) is_owned: bool,
@@ -31,7 +34,7 @@ impl Record {
     pub(super) fn of(status: &ServiceL2Status) -> Option<(String, Self)> {
         let name = status.metadata.name.clone()?;
         let resource_version = status.metadata.resource_version.clone();
-        // By its labels: the status itself is written later, and may be missing.
+        // By its labels: they are written first, and the status itself may be missing or old.
         let label = |key| {
             let labels = status.metadata.labels.as_ref();
             labels
@@ -41,10 +44,13 @@ impl Record {
         };
         let namespace = label(ServiceL2Status::SERVICE_NAMESPACE_LABEL);
         let service = label(ServiceL2Status::SERVICE_NAME_LABEL);
-        let interfaces = status.status.iter().flat_map(|status| &status.interfaces);
+        let node = label(ServiceL2Status::NODE_LABEL);
+        let written = status.status.as_ref();
+        let interfaces = written.into_iter().flat_map(|it| &it.interfaces);
         let record = Self {
             service: ObjectName::new(namespace, service),
-            node: label(ServiceL2Status::NODE_LABEL),
+            is_complete: written.is_some_and(|it| it.node == node),
+            node,
             interfaces: interfaces.map(|it| it.name.clone()).collect(),
             is_owned: !status.owner_references().is_empty(),
             resource_version,
@@ -151,7 +157,7 @@ pub(super) fn steps(
             continue;
         }
         let record = records.get(&status_name(service));
-        let is_other = record.is_none_or(|record| record.node != node);
+        let is_other = record.is_none_or(|record| record.node != node || !record.is_complete);
         if is_other || record.is_none_or(|record| record.interfaces != *interfaces) {
             steps.push(Step::Claim {
                 service: service.clone(),
@@ -216,6 +222,7 @@ impl Step {
                 let record = Record {
                     service,
                     node: node.to_owned(),
+                    is_complete: true,
                     interfaces,
                     is_owned: false,
                     resource_version: None,

@@ -10,6 +10,7 @@ fn record(service: &str, node: &str) -> (String, Record) {
     let record = Record {
         service: name(service),
         node: node.to_owned(),
+        is_complete: true,
         interfaces: BTreeSet::from(["eth0".to_owned()]),
         is_owned: false,
         resource_version: Some("7".to_owned()),

@@ -45,7 +45,9 @@ impl Writer {
         self.state.watch()
     }
 
-    pub(super) async fn carry_out(&self, step: &Step) -> Result<()> {
+    /// Carries out a step. A claim takes two writes: returns the name of its object and the
+    /// version between them, if there was one.
+    pub(super) async fn carry_out(&self, step: &Step) -> Result<Option<(String, String)>> {
         match step {
             Step::Claim {
                 service,
@@ -54,19 +56,19 @@ impl Writer {
             } => {
                 let interfaces = interfaces.iter().cloned();
                 let interfaces = interfaces.map(|name| InterfaceInfo { name });
-                self.claim(service, interfaces.collect()).await
+                return self.claim(service, interfaces.collect()).await;
             }
             Step::Say { service, uid } => {
                 let node = &self.node;
                 let note = format!("announcing from node {node:?} with protocol \"layer2\"");
                 let uid = uid.as_ref();
                 self.event(service, uid, EventType::Normal, "nodeAssigned", note)
-                    .await
+                    .await?;
             }
             Step::Remove {
                 name,
                 resource_version,
-            } => self.remove(name, resource_version.as_ref()).await,
+            } => self.remove(name, resource_version.as_ref()).await?,
             Step::Fail {
                 service,
                 uid,
@@ -74,14 +76,19 @@ impl Writer {
             } => {
                 let (uid, note) = (uid.as_ref(), reason.clone());
                 self.event(service, uid, EventType::Warning, "announceFailed", note)
-                    .await
+                    .await?;
             }
-            Step::Forget { .. } => Ok(()),
-            Step::Judge(judgement) => self.state.write(judgement).await,
+            Step::Forget { .. } => {}
+            Step::Judge(judgement) => self.state.write(judgement).await?,
         }
+        Ok(None)
     }
 
-    async fn claim(&self, service: &ObjectName, interfaces: Vec<InterfaceInfo>) -> Result<()> {
+    async fn claim(
+        &self,
+        service: &ObjectName,
+        interfaces: Vec<InterfaceInfo>,
+    ) -> Result<Option<(String, String)>> {
         let name = status_name(service);
         let labels = BTreeMap::from([
             (ServiceL2Status::NODE_LABEL, &self.node),
@@ -94,7 +101,8 @@ impl Writer {
             "metadata": {"name": name, "labels": labels},
         });
         let apply = PatchParams::apply(MANAGER).force();
-        self.statuses
+        let labelled = self
+            .statuses
             .patch(&name, &apply, &Patch::Apply(object))
             .await?;
         let status = ServiceL2StatusStatus {
@@ -104,10 +112,15 @@ impl Writer {
             interfaces,
         };
         let status = Patch::Merge(json!({"status": status}));
-        self.statuses
+        let written = self
+            .statuses
             .patch_status(&name, &PatchParams::default(), &status)
             .await?;
-        Ok(())
+        let last = written.metadata.resource_version;
+        let first = labelled.metadata.resource_version;
+        Ok(first
+            .filter(|it| last.as_ref() != Some(it))
+            .map(|it| (name, it)))
     }
 
     async fn remove(&self, name: &str, resource_version: Option<&String>) -> Result<()> {
