@@ -251,6 +251,39 @@ fn two_services_on_one_address_count_twice() {
 }
 
 #[test]
+fn a_service_that_nothing_serves_does_not_silence_the_one_whose_address_it_shares() {
+    for lines in [
+        "",
+        "slice t-1 t -",
+        // Nobody could serve it, as nobody knows where its endpoints are.
+        "slice t-1 t ?",
+    ] {
+        let mut intent = cluster(
+            "service s 10.0.0.1 local
+             service t 10.0.0.1 local
+             slice s-1 s n1",
+        );
+        given(&mut intent, lines);
+        assert_eq!(
+            on(&intent, "n1"),
+            "10.0.0.1 for ns/s ns/t on all, group 10.0.0.1\n",
+            "{lines}"
+        );
+    }
+    // Served on different nodes, no node serves both.
+    let intent = cluster(
+        "service s 10.0.0.1 local
+         service t 10.0.0.1 local
+         slice s-1 s n1
+         slice t-1 t n2",
+    );
+    expect![[r#"
+        10.0.0.1 for ns/s ns/t elsewhere: externalTrafficPolicy is Local, and none of the endpoints that are ready or serving is on n1
+    "#]]
+    .assert_eq(&on(&intent, "n1"));
+}
+
+#[test]
 fn a_node_is_excluded_by_label_unless_that_is_ignored() {
     let lines = "
         service s 10.0.0.1

@@ -237,14 +237,9 @@ impl WantedVip {
         if self.is_served_on(node) {
             return None;
         }
-        Some(
-            match self.served_by.as_ref().is_some_and(BTreeSet::is_empty) {
-                true => NotAnnounced::EndpointsWithoutNode,
-                false => NotAnnounced::NoEndpointHere {
-                    node: node.to_owned(),
-                },
-            },
-        )
+        Some(NotAnnounced::NoEndpointHere {
+            node: node.to_owned(),
+        })
     }
 
     /// Another Service has the same address.
@@ -274,8 +269,12 @@ fn alike(
         Outlook::Fit(selected) => selected,
         Outlook::Unfit(unfit) => return Err(unfit.reason(node)),
     };
-    if configuration.terms.needs_endpoints && configuration.slices.served(&service.name).is_none() {
-        return Err(NotAnnounced::NoEndpoint);
+    if configuration.terms.needs_endpoints {
+        let served = configuration.slices.served(&service.name);
+        let served = served.ok_or(NotAnnounced::NoEndpoint)?;
+        if service.local && served.nodes.is_empty() {
+            return Err(NotAnnounced::EndpointsWithoutNode);
+        }
     }
     advertisements
         .iter()
@@ -291,12 +290,14 @@ fn alike(
         })
 }
 
+/// The nodes to which endpoints bind a Service. None if they bind it to no node: then [`alike`] says
+/// why, and a Service that shares the address is not held back.
 fn served_by(service: &Service, configuration: &Configuration<'_>) -> Option<BTreeSet<String>> {
     if !service.local || !configuration.terms.needs_endpoints {
         return None;
     }
-    let served = configuration.slices.served(&service.name);
-    Some(served.map_or_else(BTreeSet::new, |served| served.nodes.clone()))
+    let served = configuration.slices.served(&service.name)?;
+    Some(served.nodes.clone()).filter(|nodes| !nodes.is_empty())
 }
 
 fn names(advertisements: &[(usize, &Advertisement)]) -> Vec<ObjectName> {
