@@ -58,18 +58,7 @@ pub(crate) struct Intake {
 
 impl Intake {
     pub(crate) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        one(
-            encoder,
-            "metallb_k8s_client_updates",
-            "Updates of the configuration",
-            &ConstCounter::new(self.updates),
-        )?;
-        one(
-            encoder,
-            "metallb_k8s_client_update_errors",
-            "Updates of the configuration that failed or were refused in part",
-            &ConstCounter::new(self.errors),
-        )?;
+        self.encode_counts(encoder)?;
         one(
             encoder,
             "metallb_k8s_client_config_loaded_bool",
@@ -81,6 +70,22 @@ impl Intake {
             "metallb_k8s_client_config_stale_bool",
             "Whether part of the newest configuration is refused, and its last valid version in force",
             &flag(self.is_stale),
+        )
+    }
+
+    /// For a program that is not meant to have a configuration.
+    pub(crate) fn encode_counts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        one(
+            encoder,
+            "metallb_k8s_client_updates",
+            "Updates of the configuration",
+            &ConstCounter::new(self.updates),
+        )?;
+        one(
+            encoder,
+            "metallb_k8s_client_update_errors",
+            "Updates of the configuration that failed or were refused in part",
+            &ConstCounter::new(self.errors),
         )
     }
 }

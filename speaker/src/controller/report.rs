@@ -117,7 +117,11 @@ impl Collector for Collected {
             is_loaded: report.is_loaded,
             is_stale: report.is_stale,
         };
-        intake.encode(&mut encoder)?;
+        // A controller on standby has none: it would look as if it failed to load it.
+        match report.is_leading {
+            true => intake.encode(&mut encoder)?,
+            false => intake.encode_counts(&mut encoder)?,
+        }
         let help = "Whether this controller is the leader, which assigns addresses";
         let leading = flag(report.is_leading);
         one(&mut encoder, "speaker_controller_leading", help, &leading)?;
@@ -198,5 +202,20 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn only_the_leader_tells_of_the_configuration() {
+        let tells = |is_leading| {
+            let text = encode(Collected(Report {
+                is_leading,
+                ..Report::default()
+            }));
+            let of = |state| text.contains(&format!("metallb_k8s_client_config_{state}_bool 0\n"));
+            assert!(text.contains("metallb_k8s_client_updates_total 0\n"));
+            [of("loaded"), of("stale")]
+        };
+        assert_eq!(tells(true), [true, true], "and it has not read it yet");
+        assert_eq!(tells(false), [false, false]);
     }
 }

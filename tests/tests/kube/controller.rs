@@ -53,16 +53,22 @@ pub(crate) fn assigned(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
     })
 }
 
-/// How many addresses of the pool `lan` are in use, as the metrics of whoever leads say it.
-fn in_use(site: &Site) -> Option<u64> {
-    const SERIES: &str = "metallb_allocator_addresses_in_use_total{pool=\"lan\"} ";
+/// The values of a series in the metrics of both controllers.
+fn values(site: &Site, series: &str) -> Vec<u64> {
     let told = [7472, 7473].map(|port| {
         let to = ([127, 0, 0, 1], port).into();
         site.kube.host.run(|| ask(to, "/metrics", SOON))
     });
     let told: Vec<String> = told.into_iter().filter_map(Result::ok).collect();
-    let mut lines = told.iter().flat_map(|it| it.lines());
-    lines.find_map(|line| line.strip_prefix(SERIES)?.parse().ok())
+    let lines = told.iter().flat_map(|it| it.lines());
+    let value = |line: &str| line.strip_prefix(series)?.trim_start().parse().ok();
+    lines.filter_map(value).collect()
+}
+
+/// How many addresses of the pool `lan` are in use, as the metrics of the leader say.
+fn in_use(site: &Site) -> Option<u64> {
+    let series = "metallb_allocator_addresses_in_use_total{pool=\"lan\"}";
+    values(site, series).first().copied()
 }
 
 #[test]
@@ -86,6 +92,16 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
             "the lowest that are free, of both families"
         );
         wait_until("a pool in use", SOON, || Ok(in_use(&site) == Some(2)))?;
+        // The other has no configuration, and is not to be alerted about.
+        for (series, expected) in [
+            ("speaker_controller_leading", &[0, 1][..]),
+            ("metallb_k8s_client_config_loaded_bool", &[1]),
+            ("metallb_k8s_client_config_stale_bool", &[0]),
+        ] {
+            let mut values = values(&site, series);
+            values.sort_unstable();
+            assert_eq!(values, expected, "{series}");
+        }
         for vip in expected {
             site.owner(vip)?;
             let to = SocketAddr::new(vip, 80);
