@@ -68,7 +68,9 @@ pub fn pool(metadata: &ObjectMeta, spec: &IPAddressPoolSpec) -> Result<Pool, Box
             PoolError::Empty => fault(at.clone(), error),
             PoolError::Overlap { index, .. } => fault(at.index(index), error),
         })?;
-        Ok(pool.with_allocation(allocation))
+        let created = metadata.creation_timestamp.as_ref();
+        let created = created.map_or(0, |it| it.0.as_second());
+        Ok(pool.with_allocation(allocation).with_created(created))
     };
     convert().map_err(|fault: Fault| fault.of(Kind::Pool, metadata))
 }

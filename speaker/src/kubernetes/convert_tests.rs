@@ -100,6 +100,18 @@ fn a_pool() {
 }
 
 #[test]
+fn a_pool_knows_when_it_was_created() {
+    let created = |metadata: &str| {
+        let it: IPAddressPool = parse(&format!(
+            "kind: IPAddressPool\nmetadata: {{name: lan{metadata}}}\nspec: {{addresses: [10.0.0.0/24]}}"
+        ));
+        pool(&it.metadata, &it.spec).unwrap().created()
+    };
+    assert_eq!(created(", creationTimestamp: '1970-01-01T00:01:00Z'"), 60);
+    assert_eq!(created(""), 0, "in a file");
+}
+
+#[test]
 fn bad_pools_are_refused_with_field_and_reason() {
     check_pool(
         "{addresses: []}",

@@ -210,6 +210,21 @@ fn an_invalid_pool_takes_nothing_away() {
 }
 
 #[test]
+fn of_pools_that_overlap_a_restart_leaves_the_older_in_force() {
+    let (lan, aaa) = (pool("lan", "10.0.0.0/24"), pool("aaa", "10.0.0.0/25"));
+    let (lan, aaa) = (lan.with_created(1), aaa.with_created(2));
+    let mut it = Allocator::of([lan.clone()]);
+    it.apply(service("a").of_pool("lan"));
+    check(&mut it, "a", "10.0.0.0 of lan");
+    it.apply_pool(aaa.clone());
+    check(&mut it, "a", "10.0.0.0 of lan");
+
+    let mut it = Allocator::of([aaa, lan]);
+    it.apply(service("a").of_pool("lan").showing("10.0.0.0"));
+    check(&mut it, "a", "10.0.0.0 of lan");
+}
+
+#[test]
 fn counters_tell_what_is_assigned_and_what_is_left() {
     let avoiding = allocating(pool("lan", "10.0.0.0/24 fd00::/64"), |it| {
         it.avoid_buggy = true

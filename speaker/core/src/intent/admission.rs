@@ -6,7 +6,9 @@
 //! 1. If all new contents are compatible, all come into force, in whatever order they came:
 //!    addresses may move from one pool to another, and pools may swap theirs.
 //! 2. Otherwise what is in force stays, and each new content that is compatible with it is
-//!    admitted. The others wait, and are tried again whenever something changes.
+//!    admitted, the oldest first: after a start that knows nothing of what was in force, the older
+//!    of two pools most likely was. The others wait, and are tried again whenever something
+//!    changes.
 
 use std::{
     collections::BTreeMap,
@@ -64,6 +66,12 @@ impl<'a> Claim<'a> {
 pub trait Claimant {
     /// All its claims.
     fn claims(&self) -> impl Iterator<Item = Claim<'_>>;
+
+    /// When it was created, as far as that is known. Equally old content is tried in the order of
+    /// its sources.
+    fn created(&self) -> i64 {
+        0
+    }
 }
 
 impl Claimant for Pool {
@@ -74,6 +82,10 @@ impl Claimant for Pool {
             name: self.name(),
             addresses: Some(range),
         })
+    }
+
+    fn created(&self) -> i64 {
+        self.created()
     }
 }
 
@@ -188,6 +200,7 @@ impl<S: Clone + Debug + Ord, T: Claimant> Admission<S, T> {
             .iter()
             .filter(|&(source, content)| !self.is_in_force(source, content))
             .collect();
+        waiting.sort_by_key(|(_, content)| content.created());
         loop {
             let mut conflicts = BTreeMap::new();
             let before = waiting.len();

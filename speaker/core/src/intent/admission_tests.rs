@@ -92,6 +92,28 @@ fn at_first_the_first_source_wins() {
 }
 
 #[test]
+fn at_first_the_oldest_pool_wins() {
+    let pool = |name: &str, created| {
+        let ranges = vec!["10.0.0.0/24".parse().unwrap()];
+        let pool = Pool::new(named(name), Labels::new(), ranges).unwrap();
+        pool.with_created(created)
+    };
+    let mut admission = Admission::default();
+    for (name, created) in [("aaa", 3), ("lan", 1), ("new", 2)] {
+        admission.offer(name, pool(name, created));
+    }
+    let conflicts = admission.settle();
+    assert_eq!(conflicts.keys().collect::<Vec<_>>(), [&"aaa", &"new"]);
+    // What is in force stays, also if something older comes.
+    admission.offer("old", pool("old", 0));
+    assert!(admission.settle().contains_key("old"));
+    admission.withdraw(&"lan");
+    admission.settle();
+    let in_force: Vec<_> = admission.in_force().map(|(name, _)| *name).collect();
+    assert_eq!(in_force, ["old"]);
+}
+
+#[test]
 fn a_source_that_contradicts_itself_is_its_own_holder() {
     check(&[(
         "a = web db web",

@@ -13,6 +13,7 @@ pub struct Pool {
     labels: Labels,
     addresses: Vec<AddressRange>,
     allocation: Allocation,
+    created: i64,
 }
 
 /// Which of a pool's addresses are given to which Services.
@@ -107,6 +108,7 @@ impl Pool {
             labels,
             addresses,
             allocation: Allocation::default(),
+            created: 0,
         })
     }
 
@@ -114,6 +116,13 @@ impl Pool {
     #[must_use]
     pub fn with_allocation(self, allocation: Allocation) -> Self {
         Self { allocation, ..self }
+    }
+
+    /// The same pool, created at this Unix time in seconds.
+    #[must_use]
+    pub const fn with_created(mut self, created: i64) -> Self {
+        self.created = created;
+        self
     }
 
     /// Its name.
@@ -134,6 +143,11 @@ impl Pool {
     /// How its addresses are given to Services.
     pub const fn allocation(&self) -> &Allocation {
         &self.allocation
+    }
+
+    /// When it was created, as Unix time in seconds; 0 if nothing says so.
+    pub const fn created(&self) -> i64 {
+        self.created
     }
 
     /// Whether it does not give out this address although it contains it.

@@ -83,7 +83,8 @@ pub(super) struct Objects {
     recalled: BTreeMap<(Resource, ObjectName), Valid>,
     /// What is recalled counts, although not everything has been listed.
     standing_in: bool,
-    /// Which pools are in force: of two that overlap, the one that was in force before.
+    /// Which pools are in force: of two that overlap, the one that was in force before, or else the
+    /// older one.
     pools: Admission<ObjectName, Pool>,
     told_pools: BTreeMap<ObjectName, Pool>,
     /// What the agent has been told of, and what has changed since.

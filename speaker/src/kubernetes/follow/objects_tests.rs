@@ -8,7 +8,7 @@ use super::*;
 /// ```text
 /// list KIND NAME…        list-begins KIND        list-ends KIND
 /// there KIND NAME [rack=N|invalid|nothing]       gone KIND NAME
-/// there pools NAME RANGE|invalid
+/// there pools NAME RANGE|invalid [CREATED]
 /// ```
 fn hear(objects: &mut Objects, lines: &str) {
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -43,7 +43,10 @@ fn hear(objects: &mut Objects, lines: &str) {
                     ["invalid"] => Item::Invalid(format!("{name} is invalid")),
                     ["nothing"] => Item::Nothing,
                     [range] if of == Resource::Pools => {
-                        Item::Valid(Valid::Object(pool(name, range)))
+                        Item::Valid(Valid::Object(pool(name, range, 0)))
+                    }
+                    [range, created] if of == Resource::Pools => {
+                        Item::Valid(Valid::Object(pool(name, range, created.parse().unwrap())))
                     }
                     labels => Item::Valid(Valid::Object(Object::Node(Node {
                         labels: labels
@@ -62,9 +65,10 @@ fn hear(objects: &mut Objects, lines: &str) {
     }
 }
 
-fn pool(name: &str, range: &str) -> Object {
+fn pool(name: &str, range: &str, created: i64) -> Object {
     let ranges = vec![range.parse().unwrap()];
-    Object::Pool(Pool::new(ObjectName::new("", name), Labels::new(), ranges).unwrap())
+    let pool = Pool::new(ObjectName::new("", name), Labels::new(), ranges).unwrap();
+    Object::Pool(pool.with_created(created))
 }
 
 /// With everything listed, of which these.
@@ -329,6 +333,19 @@ fn of_two_pools_that_overlap_the_one_in_force_stays_also_over_a_restart() {
             apply IPAddressPool aaa 10.0.0.0/24
             apply IPAddressPool dmz 10.1.0.0/24
             apply IPAddressPool lan 10.2.0.0/16
+        "#]],
+    );
+}
+
+#[test]
+fn of_two_pools_that_overlap_an_agent_that_knows_of_neither_takes_the_older() {
+    let mut objects = synced("there pools aaa 10.0.0.0/24 2\n there pools lan 10.0.0.0/8 1");
+    check(
+        &mut objects,
+        expect![[r#"
+            apply IPAddressPool lan 10.0.0.0/8
+            refused: IPAddressPool aaa: 10.0.0.0/24 overlaps 10.0.0.0/8 of IPAddressPool lan: give each address to one pool only
+            peers {}
         "#]],
     );
 }

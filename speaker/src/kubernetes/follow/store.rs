@@ -17,7 +17,7 @@ use crate::blocking::blocking;
 use crate::state;
 
 /// Changes with what [`Known`] means.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// A file under the state directory.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ mod tests {
     async fn what_cannot_be_read_is_said_and_does_no_harm() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::new(state.path());
-        fs::write(&store.path, "{\"version\": 2, \"objects\": 7").unwrap();
+        fs::write(&store.path, "{\"version\": 3, \"objects\": 7").unwrap();
         let error = format!("{:#}", store.load().await.unwrap_err());
         let file = store.path.display();
         assert!(
