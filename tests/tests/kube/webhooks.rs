@@ -93,8 +93,17 @@ fn what_is_there_can_be_changed_for_the_better_and_deleted(site: &Site) -> Resul
     let worse = try_out(site, &pool("overlapping", "10.0.0.0/25"))?;
     assert!(worse.is_some_and(|it| it.contains("overlaps")));
     assert_eq!(try_out(site, &pool("overlapping", "192.0.2.0/24"))?, None);
-    let delete = format!("delete ipaddresspool overlapping --namespace={NAMESPACE}");
+    let delete = format!(
+        "delete ipaddresspool overlapping --namespace={NAMESPACE} --cascade=foreground --wait=false"
+    );
     site.kube.kubectl(delete.split(' ')).unheard().run()?;
+    // As the garbage collector does, which does not run here.
+    let overlapping = format!("ipaddresspool overlapping --namespace={NAMESPACE}");
+    let finish = format!("patch {overlapping} --type=merge --patch");
+    let patch = json!({ "metadata": { "finalizers": null } }).to_string();
+    let finish = site.kube.kubectl(finish.split(' ')).arg(patch);
+    finish.unheard().run()?;
+    assert!(site.kube.get(&overlapping).is_err(), "it is deleted");
     Ok(())
 }
 

@@ -73,7 +73,8 @@ async fn advertisement(State(known): State<Known>, Json(review): Review) -> Resp
     answer(&request, judged)
 }
 
-/// The object to judge; none for a delete, which is always allowed.
+/// The object to judge; none for a delete, which is always allowed. So are updates of an object
+/// that is being deleted: the last of them removes its finalizers.
 fn object<T: DeserializeOwned>(
     request: &AdmissionRequest<DynamicObject>,
 ) -> Option<Result<T, String>> {
@@ -81,6 +82,9 @@ fn object<T: DeserializeOwned>(
         return None;
     }
     let object = request.object.as_ref()?;
+    if object.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let value = serde_json::to_value(object).map_err(|error| error.to_string());
     Some(value.and_then(|it| serde_json::from_value(it).map_err(|error| error.to_string())))
 }

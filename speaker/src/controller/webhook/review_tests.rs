@@ -85,6 +85,15 @@ fn review(operation: &str, object: &str) -> AdmissionRequest<DynamicObject> {
 fn a_delete_is_always_allowed() {
     let request = review("DELETE", "null");
     assert!(object::<IPAddressPool>(&request).is_none());
+    // A foreground delete ends with an update, which removes the finalizer.
+    let update = |metadata: &str| {
+        let updated = format!(
+            r#"{{"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {{"name": "x"{metadata}}}, "spec": {{"addresses": []}}}}"#
+        );
+        object::<IPAddressPool>(&review("UPDATE", &updated))
+    };
+    assert!(update("").is_some());
+    assert!(update(r#", "deletionTimestamp": "2026-01-01T00:00:00Z""#).is_none());
 }
 
 #[test]
