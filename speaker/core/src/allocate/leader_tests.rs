@@ -303,3 +303,19 @@ fn who_stops_gives_the_lease_back_with_its_entries() {
     assert!(scene.leader.is_stopped());
     assert_eq!(name("a"), lease.pending[0].name);
 }
+
+#[test]
+fn who_stops_while_the_lease_is_written_waits_for_nothing_else() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    let commands = scene.listed();
+    assert_eq!(swaps(&commands).len(), 1, "it is being written");
+    // The counters are due by then.
+    scene.change(Change::ServiceGone(name("a")));
+    scene.now += Timing::default().counters * 2;
+    assert_eq!(scene.tell(Input::Stop), []);
+    let wake = scene.leader.poll_timeout();
+    assert!(wake > Some(scene.now), "it would spin");
+    let commands = scene.swapped();
+    assert_eq!(swaps(&commands)[0].holder, "");
+}

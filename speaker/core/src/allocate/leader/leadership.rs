@@ -91,9 +91,14 @@ impl Leadership {
         self.is_listed.then_some(&self.allocator)
     }
 
+    /// When another controller may lead.
+    pub(super) fn over_at(&self) -> Instant {
+        self.confirmed + self.timing.duration
+    }
+
     /// Whether another controller may lead by now.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.confirmed) >= self.timing.duration
+        now >= self.over_at()
     }
 
     /// The Lease to give back, unless it is being written.
@@ -102,7 +107,6 @@ impl Leadership {
     }
 
     pub(super) fn wake(&self) -> Instant {
-        let over = self.confirmed + self.timing.duration;
         let renewal = self.confirmed + self.timing.renew;
         let recount = self.is_listed && self.is_recount_due;
         let times = [
@@ -110,7 +114,10 @@ impl Leadership {
             recount.then_some(self.counters_at),
             self.ledger.wake(),
         ];
-        times.into_iter().flatten().fold(over, Instant::min)
+        times
+            .into_iter()
+            .flatten()
+            .fold(self.over_at(), Instant::min)
     }
 
     pub(super) fn change(&mut self, change: Change) {

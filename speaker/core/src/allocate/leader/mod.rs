@@ -126,6 +126,8 @@ impl Leader {
                 is_reading,
                 ..
             } => (!is_reading).then_some(*read_at),
+            // Nothing is done any more until the write of the Lease has ended.
+            State::Leading(leadership) if self.is_stopping => Some(leadership.over_at()),
             State::Leading(leadership) => Some(leadership.wake()),
             State::Taking { .. } | State::Leaving | State::Stopped => None,
         }
