@@ -47,8 +47,15 @@ impl Readiness {
         Self(Arc::new(Mutex::new(ready)))
     }
 
-    pub(super) fn set(&self, ready: Result<(), String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+    pub(super) fn succeeded(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Ok(());
+    }
+
+    /// After the first success, what has been set up goes on working for a long time.
+    pub(super) fn failed(&self, why: String) {
+        if let Err(reason) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            *reason = why;
+        }
     }
 
     fn get(&self) -> Result<(), String> {
@@ -202,6 +209,16 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_reason_is_the_latest_one_until_the_first_success() {
+        let readiness = Readiness::new(Err("not yet".to_owned()));
+        readiness.failed("cannot patch".to_owned());
+        assert_eq!(readiness.get(), Err("cannot patch".to_owned()));
+        readiness.succeeded();
+        readiness.failed("cannot read".to_owned());
+        assert_eq!(readiness.get(), Ok(()));
     }
 
     #[test]

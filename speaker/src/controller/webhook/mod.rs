@@ -88,15 +88,13 @@ pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) 
         loop {
             match keep(&client, &store, &certificates).await {
                 Ok(()) => {
-                    ready.set(Ok(()));
+                    ready.succeeded();
                     sleep(LOOK).await;
                 }
                 Err(error) => {
                     let why = format!("cannot keep the webhooks' certificates: {}", reason(&error));
                     tracing::warn!("{why}");
-                    if certificates.is_empty() {
-                        ready.set(Err(why));
-                    }
+                    ready.failed(why);
                     sleep(RETRY).await;
                 }
             }

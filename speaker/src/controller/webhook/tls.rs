@@ -49,10 +49,6 @@ impl Certificates {
         Ok(())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.current().is_none()
-    }
-
     fn current(&self) -> Option<Arc<CertifiedKey>> {
         self.0
             .read()
