@@ -213,8 +213,22 @@ fn rights_are_few() {
         let roles = [of_kind(&objects, "ClusterRole"), of_kind(&objects, "Role")].concat();
         for role in roles {
             let is_cluster = role["kind"] == "ClusterRole";
-            for rule in role["rules"].as_array().context("no rules")? {
+            let rules = role["rules"].as_array().context("no rules")?;
+            // What may be changed by name only, by its kind.
+            let named: BTreeMap<_, _> = rules
+                .iter()
+                .filter(|it| strings(&it["verbs"]).contains("patch"))
+                .filter_map(|it| Some((it["resources"][0].as_str()?, it.get("resourceNames")?)))
+                .collect();
+            for rule in rules {
                 let (resources, verbs) = (strings(&rule["resources"]), strings(&rule["verbs"]));
+                for of in resources.iter().filter_map(|it| it.strip_suffix("/status")) {
+                    let names = named.get(of).copied();
+                    assert!(
+                        names.is_none_or(|it| *it == rule["resourceNames"]),
+                        "{rule}"
+                    );
+                }
                 let everything = [&resources, &verbs, &strings(&rule["apiGroups"])];
                 assert!(everything.iter().all(|it| !it.contains("*")), "{rule}");
                 assert!(!verbs.contains("deletecollection"), "{rule}");
