@@ -179,6 +179,28 @@ fn what_metallbs_values_leave_out_has_a_default() {
     });
 }
 
+/// MetalLB's chart lets the Secret of the key be named.
+#[test]
+fn agents_mount_the_secret_that_the_controller_makes() {
+    test(|| {
+        let values = json!({"speaker": {"secretName": "metallb-memberlist"}});
+        let volumes = agent(&values)?["volumes"].clone();
+        let mut volumes = volumes.as_array().context("no volumes")?.iter();
+        let mounted = volumes.find_map(|it| it.pointer("/secret/secretName"));
+        let rendered = rendered(&values)?;
+        let role = rendered.get("Role speaker-system speaker-controller");
+        let rules = role.context("no role")?["rules"].clone();
+        let watched = json!(["list", "watch"]);
+        let mut rules = rules.as_array().context("no rules")?.iter();
+        let rule = rules.find(|it| it["resources"] == json!(["secrets"]) && it["verbs"] == watched);
+        assert_eq!(
+            mounted,
+            rule.context("no rule")?.pointer("/resourceNames/0")
+        );
+        Ok(())
+    });
+}
+
 #[test]
 fn ports_are_told_to_everybody_who_must_know() {
     test(|| {
