@@ -80,8 +80,9 @@ enum Happening {
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long any other request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many requests are under way at a time.
-const REQUESTS: usize = 32;
+/// How many writes of statuses are under way at a time, and how many of events.
+const WRITES: usize = 32;
+const EVENTS: usize = 4;
 /// A controller that has not read or written the Lease for this long is not ready.
 const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
 
@@ -128,7 +129,9 @@ struct Controller {
     writes: Writes,
     verdict: Verdict,
     sources: Sources,
-    requests: Arc<Semaphore>,
+    under_way: Arc<Semaphore>,
+    /// Of events: they hold nothing else back, however many there are.
+    events: Arc<Semaphore>,
     feed: Option<Feed>,
     /// How many lists of the term are complete.
     listed: (Term, usize),
@@ -154,7 +157,8 @@ impl Controller {
                 class: options.class.clone(),
                 to,
             },
-            requests: Arc::new(Semaphore::new(REQUESTS)),
+            under_way: Arc::new(Semaphore::new(WRITES)),
+            events: Arc::new(Semaphore::new(EVENTS)),
             feed: None,
             listed: (Term::default(), 0),
             heard: None,
@@ -254,9 +258,9 @@ impl Controller {
             }
             Command::Tell(notice) => {
                 let writes = self.writes.clone();
-                let requests = Arc::clone(&self.requests);
+                let events = Arc::clone(&self.events);
                 tokio::spawn(async move {
-                    let _permit = requests.acquire().await;
+                    let _permit = events.acquire().await;
                     let what = format!("write an event of Service {}", notice.name);
                     known(REQUEST_TIMEOUT, &what, writes.tell(&notice)).await;
                 });
@@ -267,10 +271,10 @@ impl Controller {
     /// Makes a request, in its turn if there are many, and tells the loop the outcome.
     fn request(&self, is_in_turn: bool, request: impl Future<Output = Input> + Send + 'static) {
         let to = self.sources.to.clone();
-        let requests = Arc::clone(&self.requests);
+        let under_way = Arc::clone(&self.under_way);
         tokio::spawn(async move {
             let _permit = match is_in_turn {
-                true => Some(requests.acquire().await),
+                true => Some(under_way.acquire().await),
                 false => None,
             };
             // An error means that the loop has ended.
@@ -327,3 +331,6 @@ fn reason(error: &anyhow::Error) -> String {
     }
     causes.join(": ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,6 +173,11 @@ impl Allocator {
         Some((&entry.service, &entry.outcome))
     }
 
+    /// All Services.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(|entry| &entry.service)
+    }
+
     /// The names of all Services.
     pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.keys()

@@ -51,18 +51,24 @@ impl Scene {
     fn leading(pending: Vec<Pending>) -> Self {
         let mut scene = Self::new();
         assert_eq!(scene.tell(Input::Tick), [Command::Read]);
+        scene.lead(pending);
+        scene
+    }
+
+    /// Takes the Lease that it reads.
+    fn lead(&mut self, pending: Vec<Pending>) {
         let lease = Lease {
             version: Some("found".to_owned()),
             pending,
             ..Lease::default()
         };
-        let [Command::Swap(taken)] = &scene.tell(Input::Read(Some(lease.clone())))[..] else {
+        let [Command::Swap(taken)] = &self.tell(Input::Read(Some(lease.clone())))[..] else {
             panic!("nobody holds the Lease");
         };
         assert_eq!((&*taken.holder, &taken.pending), ("me", &lease.pending));
-        assert_eq!(scene.swapped(), [Command::Watch(Term(1))]);
-        scene.change(Change::Pool(pool("lan", "10.0.0.0/24"), None));
-        scene
+        let next = Term(self.leader.term.0 + 1);
+        assert_eq!(self.swapped(), [Command::Watch(next)]);
+        self.change(Change::Pool(pool("lan", "10.0.0.0/24"), None));
     }
 
     fn listed(&mut self) -> Vec<Command> {
@@ -265,6 +271,43 @@ fn a_reason_is_told_once_and_again_when_it_changes() {
     assert_eq!(
         told(&scene.service(service("a").of_pool("gone"))),
         [failed("gone")]
+    );
+}
+
+#[test]
+fn a_new_term_of_the_same_leader_repeats_nothing() {
+    let old = |of| service(of).with(|it| it.old_annotations = vec!["address-pool".to_owned()]);
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(old("a").of_pool("lost"));
+    assert_eq!(told(&scene.listed()).len(), 2);
+    assert_eq!(
+        scene.tell(Input::NotSwapped),
+        [Command::Forget, Command::Read]
+    );
+    scene.lead(Vec::new());
+    scene.service(old("a").of_pool("lost"));
+    assert_eq!(told(&scene.listed()), [""; 0]);
+}
+
+#[test]
+fn old_annotations_of_a_service_that_has_its_address_are_no_news_to_a_new_leader() {
+    let old = |of| service(of).with(|it| it.old_annotations = vec!["address-pool".to_owned()]);
+    let has = |it: Service| {
+        it.showing("10.0.0.1")
+            .with(|it| it.shown_pool = Some("lan".to_owned()))
+    };
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(has(old("a")));
+    scene.service(old("c"));
+    let expect = [r#"old: ["address-pool"]"#];
+    assert_eq!(told(&scene.listed()), expect, "it waits for its address");
+    assert_eq!(told(&scene.service(has(old("a")))), [""; 0]);
+    scene.service(has(service("b")).showing("10.0.0.2"));
+    let annotated = has(old("b")).showing("10.0.0.2");
+    assert_eq!(
+        told(&scene.service(annotated)),
+        expect,
+        "they have just come"
     );
 }
 

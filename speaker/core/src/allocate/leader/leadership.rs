@@ -10,6 +10,7 @@ use super::{
     super::{Allocator, Failure, Outcome, Service, Usage},
     Change, Command, Lease, Notice, Pending, PoolWrite, StatusWrite, Term, Timing, Told,
     ledger::{Attempt, CAPACITY, Ledger},
+    reported::Reported,
 };
 use crate::intent::ObjectName;
 
@@ -38,10 +39,7 @@ pub(super) struct Leadership {
     /// When the counters may be written again, and whether that may be necessary.
     counters_at: Instant,
     is_recount_due: bool,
-    /// The last reported reason why a Service has no address, by UID.
-    told: BTreeMap<String, Failure>,
-    /// The UIDs of Services whose old annotations have been reported.
-    warned: BTreeSet<String>,
+    reported: Reported,
     notices: Vec<Notice>,
 }
 
@@ -61,7 +59,13 @@ struct Counters {
 }
 
 impl Leadership {
-    pub(super) fn new(term: Term, mut lease: Lease, timing: Timing, since: Instant) -> Self {
+    pub(super) fn new(
+        term: Term,
+        mut lease: Lease,
+        timing: Timing,
+        since: Instant,
+        reported: Reported,
+    ) -> Self {
         Self {
             ledger: Ledger::inherited(mem::take(&mut lease.pending)),
             term,
@@ -77,8 +81,7 @@ impl Leadership {
             pools: BTreeMap::new(),
             counters_at: since,
             is_recount_due: false,
-            told: BTreeMap::new(),
-            warned: BTreeSet::new(),
+            reported,
             notices: Vec::new(),
         }
     }
@@ -89,6 +92,11 @@ impl Leadership {
 
     pub(super) fn allocator(&self) -> Option<&Allocator> {
         self.is_listed.then_some(&self.allocator)
+    }
+
+    /// What has been reported, for the next term.
+    pub(super) fn into_reported(self) -> Reported {
+        self.reported
     }
 
     /// When another controller may lead.
@@ -133,8 +141,7 @@ impl Leadership {
             }
             Change::ServiceGone(name) => {
                 if let Some((service, _)) = self.allocator.service(&name) {
-                    self.told.remove(&service.uid);
-                    self.warned.remove(&service.uid);
+                    self.reported.forget(service);
                 }
                 self.begun.remove(&name);
                 self.allocator.delete(&name);
@@ -158,6 +165,7 @@ impl Leadership {
 
     pub(super) fn listed(&mut self) {
         self.is_listed = true;
+        self.reported.listed(self.allocator.services());
         for name in self.ledger.names() {
             if self.allocator.service(&name).is_none() {
                 self.see(&name, None);
@@ -322,18 +330,12 @@ impl Leadership {
         };
         let is_failure =
             |it: &&Failure| outcome.addresses.is_empty() || matches!(it, Failure::Unreadable(_));
-        match outcome.missing.as_ref().filter(is_failure) {
-            None => {
-                self.told.remove(&service.uid);
-            }
-            Some(failure) => {
-                let before = self.told.insert(service.uid.clone(), failure.clone());
-                if before.as_ref() != Some(failure) {
-                    notice(Told::Failed(failure.clone()));
-                }
-            }
+        let failure = outcome.missing.as_ref().filter(is_failure);
+        let is_news = self.reported.is_failure_news(service, failure);
+        if let Some(failure) = failure.filter(|_| is_news) {
+            notice(Told::Failed(failure.clone()));
         }
-        if !service.old_annotations.is_empty() && self.warned.insert(service.uid.clone()) {
+        if self.reported.is_warning_news(service) {
             notice(Told::OldAnnotations(service.old_annotations.clone()));
         }
     }

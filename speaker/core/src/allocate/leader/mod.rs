@@ -13,8 +13,8 @@
 //! 3. A new leader writes its name into the Lease, keeps all entries that it finds there, and only
 //!    then lists all objects. Earlier writes are in these lists, and writes that may still arrive
 //!    are in the entries.
-//! 4. A leader whose write of the Lease has failed, or may have failed, forgets everything and
-//!    starts again at rule 3.
+//! 4. A leader whose write of the Lease has failed, or may have failed, forgets everything but what
+//!    it has told the users, and starts again at rule 3.
 //!
 //! So at any time, the addresses that a Service can have at the API server are among those that the
 //! leader has seen and those of its entries. None of them is given to another Service, unless the
@@ -26,6 +26,7 @@
 mod io;
 mod leadership;
 mod ledger;
+mod reported;
 
 use std::{collections::VecDeque, mem, time::Instant};
 
@@ -33,7 +34,7 @@ pub use io::{
     Change, Command, Input, Lease, Notice, Pending, PoolWrite, StatusWrite, Term, Timing, Told,
 };
 
-use self::leadership::Leadership;
+use self::{leadership::Leadership, reported::Reported};
 use super::Allocator;
 
 /// A controller, which leads if it can.
@@ -44,6 +45,8 @@ pub struct Leader {
     term: Term,
     state: State,
     is_stopping: bool,
+    /// What has been reported in earlier terms.
+    reported: Reported,
     commands: VecDeque<Command>,
 }
 
@@ -76,6 +79,7 @@ impl Leader {
             term: Term::default(),
             state: State::following(now),
             is_stopping: false,
+            reported: Reported::default(),
             commands: VecDeque::new(),
         }
     }
@@ -208,7 +212,8 @@ impl Leader {
                 lease.version = Some(version);
                 self.term.0 += 1;
                 self.commands.push_back(Command::Watch(self.term));
-                let leadership = Leadership::new(self.term, lease, self.timing, since);
+                let reported = mem::take(&mut self.reported);
+                let leadership = Leadership::new(self.term, lease, self.timing, since, reported);
                 self.state = State::Leading(Box::new(leadership));
             }
             State::Leading(mut leadership) => {
@@ -231,7 +236,10 @@ impl Leader {
 
     fn forget(&mut self, now: Instant) {
         self.commands.push_back(Command::Forget);
-        self.state = State::following(now);
+        let ended = mem::replace(&mut self.state, State::following(now));
+        if let State::Leading(leadership) = ended {
+            self.reported = leadership.into_reported();
+        }
     }
 
     fn run(&mut self, now: Instant) {
