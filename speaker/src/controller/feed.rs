@@ -1,22 +1,23 @@
 //! What the leader watches.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::{collections::BTreeSet, fmt::Debug, mem, pin::pin};
 
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1 as core;
 use kube::{
     Api, Client, Resource,
     api::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event, ListSemantic},
-    },
+    runtime::watcher::{Event, ListSemantic},
 };
-use speaker_core::allocate::{Change, Input, Term, Usage};
+use serde::de::DeserializeOwned;
+use speaker_core::{
+    allocate::{Change, Input, Term, Usage},
+    intent::ObjectName,
+};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{Happening, service};
-use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, convert, watch_config};
+use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, convert, watch, watch_config};
 
 /// The number of watches, and so of lists to complete.
 pub(super) const WATCHES: usize = 3;
@@ -37,72 +38,63 @@ pub(super) struct Sources {
 
 impl Feed {
     pub(super) fn start(sources: &Sources, term: Term) -> Self {
-        let Sources {
-            client,
-            namespace,
-            class,
-            to,
-        } = sources;
-        // The leader must not decide by anything older than its term.
-        let config = watch_config().list_semantic(ListSemantic::MostRecent);
+        let client = || sources.client.clone();
+        let services = Api::<core::Service>::all(client());
+        let namespaces = Api::<PartialObjectMeta<core::Namespace>>::all(client());
+        let pools = Api::<IPAddressPool>::namespaced(client(), &sources.namespace);
         let mut watches = JoinSet::new();
-
-        let services = Api::<core::Service>::all(client.clone());
-        let services = watcher::watcher(services, config.clone());
-        let class = class.clone();
-        let change = move |it: &core::Service| match service::service(it, class.as_deref()) {
-            Some(service) => Change::Service(Box::new(service)),
-            None => Change::ServiceGone(convert::name(&it.metadata)),
-        };
-        let name = |it: &core::Service| convert::name(&it.metadata);
-        watches.spawn(follow(
-            services,
-            term,
-            to.clone(),
-            name,
-            change,
-            Change::ServiceGone,
-        ));
-
-        let namespaces = Api::<PartialObjectMeta<core::Namespace>>::all(client.clone());
-        let namespaces = watcher::watcher(namespaces, config.clone());
-        let name =
-            |it: &PartialObjectMeta<core::Namespace>| it.metadata.name.clone().unwrap_or_default();
-        let change = move |it: &PartialObjectMeta<core::Namespace>| {
-            Change::Namespace(name(it), it.metadata.labels.clone().unwrap_or_default())
-        };
-        watches.spawn(follow(
-            namespaces,
-            term,
-            to.clone(),
-            name,
-            change,
-            Change::NamespaceGone,
-        ));
-
-        let pools = Api::<IPAddressPool>::namespaced(client.clone(), namespace);
-        let pools = watcher::watcher(pools, config);
-        let name = |it: &IPAddressPool| convert::name(&it.metadata);
-        watches.spawn(follow(
-            pools,
-            term,
-            to.clone(),
-            name,
-            pool,
-            Change::PoolGone,
-        ));
-
+        watches.spawn(follow(services, sources.clone(), term));
+        watches.spawn(follow(namespaces, sources.clone(), term));
+        watches.spawn(follow(pools, sources.clone(), term));
         Self { _watches: watches }
     }
 }
 
-fn pool(object: &IPAddressPool) -> Change {
-    match convert::pool(&object.metadata, &object.spec) {
-        Ok(pool) => Change::Pool(pool, object.status.as_ref().map(usage)),
-        Err(invalid) => {
-            tracing::error!("{invalid}; its last valid version stays in force");
-            Change::PoolRefused(invalid.object.name.clone(), invalid.to_string())
+/// A kind of objects that the leader watches.
+trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+    /// The object is new or has changed; Services of this class count.
+    fn change(&self, class: Option<&str>) -> Change;
+
+    /// The object of this name is gone.
+    fn gone(name: ObjectName) -> Change;
+}
+
+impl Watched for core::Service {
+    fn change(&self, class: Option<&str>) -> Change {
+        match service::service(self, class) {
+            Some(service) => Change::Service(Box::new(service)),
+            None => Change::ServiceGone(convert::name(&self.metadata)),
         }
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::ServiceGone(name)
+    }
+}
+
+impl Watched for PartialObjectMeta<core::Namespace> {
+    fn change(&self, _: Option<&str>) -> Change {
+        let labels = self.metadata.labels.clone().unwrap_or_default();
+        Change::Namespace(convert::name(&self.metadata).name, labels)
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::NamespaceGone(name.name)
+    }
+}
+
+impl Watched for IPAddressPool {
+    fn change(&self, _: Option<&str>) -> Change {
+        match convert::pool(&self.metadata, &self.spec) {
+            Ok(pool) => Change::Pool(pool, self.status.as_ref().map(usage)),
+            Err(invalid) => Change::PoolRefused(invalid.object.name.clone(), invalid.to_string()),
+        }
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::PoolGone(name)
     }
 }
 
@@ -116,56 +108,45 @@ fn usage(status: &IPAddressPoolStatus) -> Usage {
 }
 
 /// Reports all objects of a list and its watch, and as gone those that a later list lacks.
-async fn follow<K, N>(
-    events: impl Stream<Item = watcher::Result<Event<K>>>,
-    term: Term,
-    to: mpsc::Sender<Happening>,
-    name: impl Fn(&K) -> N,
-    change: impl Fn(&K) -> Change,
-    gone: impl Fn(N) -> Change,
-) where
-    K: Resource + Clone + Debug,
-    N: Clone + Ord,
-{
-    let mut events = std::pin::pin!(events.default_backoff());
+async fn follow<K: Watched>(api: Api<K>, sources: Sources, term: Term) {
+    let Sources { class, to, .. } = sources;
+    let class = class.as_deref();
+    // The leader must not decide by anything older than its term.
+    let config = watch_config().list_semantic(ListSemantic::MostRecent);
+    let until_then = "until then, changes have no effect";
+    let mut events = pin!(watch::attempts(api, config, until_then));
+    let changed = |it| Happening::Input(Box::new(Input::Changed(term, it)));
     let mut known = BTreeSet::new();
     let mut listed = BTreeSet::new();
     let mut is_first = true;
     while let Some(event) = events.next().await {
-        let mut changes = Vec::new();
-        let mut is_complete = false;
+        let mut happenings = Vec::new();
         match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => {
-                listed.insert(name(&object));
-                changes.push(change(&object));
+            None => happenings.push(Happening::WatchFailed),
+            Some(Event::Init) => listed.clear(),
+            Some(Event::InitApply(object)) => {
+                listed.insert(convert::name(object.meta()));
+                happenings.push(changed(object.change(class)));
             }
-            Ok(Event::InitDone) => {
-                let listed = std::mem::take(&mut listed);
+            Some(Event::InitDone) => {
+                let listed = mem::take(&mut listed);
                 let lost = known.difference(&listed).cloned();
-                changes.extend(lost.map(&gone));
+                happenings.extend(lost.map(K::gone).map(changed));
+                happenings.extend(is_first.then_some(Happening::Listed(term)));
+                is_first = false;
                 known = listed;
-                is_complete = std::mem::take(&mut is_first);
             }
-            Ok(Event::Apply(object)) => {
-                known.insert(name(&object));
-                changes.push(change(&object));
+            Some(Event::Apply(object)) => {
+                known.insert(convert::name(object.meta()));
+                happenings.push(changed(object.change(class)));
             }
-            Ok(Event::Delete(object)) => {
-                known.remove(&name(&object));
-                changes.push(gone(name(&object)));
-            }
-            Err(error) => {
-                tracing::warn!("cannot watch: {error}; trying again");
-                if to.send(Happening::WatchFailed).await.is_err() {
-                    return;
-                }
+            Some(Event::Delete(object)) => {
+                let name = convert::name(object.meta());
+                known.remove(&name);
+                happenings.push(changed(K::gone(name)));
             }
         }
-        let changes = changes.into_iter();
-        let happenings = changes.map(|it| Happening::Input(Box::new(Input::Changed(term, it))));
-        let complete = is_complete.then_some(Happening::Listed(term));
-        for happening in happenings.chain(complete) {
+        for happening in happenings {
             if to.send(happening).await.is_err() {
                 return;
             }

@@ -32,11 +32,23 @@ impl Verdict {
     pub(super) fn set(&self, allocator: Option<&Allocator>) {
         let verdict = allocator.map(|it| Judgement::new(it.refused(), None));
         self.0.send_if_modified(|before| {
+            for refusal in new_refusals(before.as_ref(), verdict.as_ref()) {
+                tracing::warn!("{refusal}");
+            }
             let is_news = *before != verdict;
             *before = verdict;
             is_news
         });
     }
+}
+
+/// What is refused now and was not before.
+fn new_refusals<'a>(
+    before: Option<&'a Judgement>,
+    now: Option<&'a Judgement>,
+) -> impl Iterator<Item = &'a str> {
+    let lines = |of: Option<&'a Judgement>| of.into_iter().flat_map(|it| it.refused.lines());
+    lines(now).filter(move |line| !lines(before).any(|it| it == *line))
 }
 
 /// Writes verdicts until the controller ends.
@@ -76,5 +88,26 @@ async fn insist(state: &State, judgement: &Judgement) {
         .is_none()
     {
         sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_is_logged_once() {
+        let judgement =
+            |lines: &[&str]| Judgement::new(lines.iter().map(ToString::to_string), None);
+        let logged = |before: Option<&[&str]>, now: Option<&[&str]>| {
+            let (before, now) = (before.map(judgement), now.map(judgement));
+            let new = new_refusals(before.as_ref(), now.as_ref());
+            new.map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(logged(None, Some(&["lan", "dmz"])), "lan dmz");
+        assert_eq!(logged(Some(&["lan"]), Some(&["lan", "dmz"])), "dmz");
+        assert_eq!(logged(Some(&["lan"]), Some(&["lan"])), "");
+        assert_eq!(logged(Some(&["lan"]), Some(&[])), "");
+        assert_eq!(logged(Some(&["lan"]), None), "", "another controller leads");
     }
 }

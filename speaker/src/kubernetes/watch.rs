@@ -1,6 +1,6 @@
 //! Watching all objects of a kind, or one of them.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, future::ready};
 
 use futures::{Stream, StreamExt as _};
 use kube::{
@@ -27,29 +27,38 @@ pub(super) fn events<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    attempts(api, config, until_then).filter_map(ready)
+}
+
+/// The same, with a `None` for each failure.
+pub(crate) fn attempts<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    until_then: &'static str,
+) -> impl Stream<Item = Option<Event<K>>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let kind = K::plural(&());
     let mut failing = false;
     let events = watcher(api, config).default_backoff();
-    events.filter_map(move |event| {
-        let event = match event {
-            Ok(event) => {
-                let works = matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_));
-                if failing && works {
-                    failing = false;
-                    info!("watching {kind} again");
-                }
-                Some(event)
+    events.map(move |event| match event {
+        Ok(event) => {
+            let works = matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_));
+            if failing && works {
+                failing = false;
+                info!("watching {kind} again");
             }
-            Err(error) => {
-                if !failing {
-                    let error = causes(&error).join(": ");
-                    warn!("cannot watch {kind}: {error}; {until_then}");
-                }
-                failing = true;
-                None
+            Some(event)
+        }
+        Err(error) => {
+            if !failing {
+                let error = causes(&error).join(": ");
+                warn!("cannot watch {kind}: {error}; {until_then}");
             }
-        };
-        std::future::ready(event)
+            failing = true;
+            None
+        }
     })
 }
 
@@ -78,6 +87,6 @@ where
             Event::Apply(object) => Some(Some(object)),
             Event::Delete(_) => Some(None),
         };
-        std::future::ready(object)
+        ready(object)
     })
 }
