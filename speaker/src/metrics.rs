@@ -89,3 +89,44 @@ impl Intake {
         )
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// Checks that a program exposes the metrics that alerts and dashboard ask it for.
+    #[track_caller]
+    pub(crate) fn check_what_is_asked_for(exposition: &str, is_of_program: fn(&str) -> bool) {
+        let exposed = exposed(exposition);
+        for file in ["alerts.yaml", "alerts_test.yaml", "dashboard.json"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring");
+            let text = fs::read_to_string(path.join(file)).unwrap();
+            let asked: BTreeSet<_> = asked(&text).filter(|it| is_of_program(it)).collect();
+            assert!(!asked.is_empty(), "{file}");
+            for name in asked {
+                assert!(
+                    exposed.contains(name),
+                    "{file}: {name} is not in {exposed:?}"
+                );
+            }
+        }
+    }
+
+    /// The names of all metrics in an exposition, as Prometheus stores them.
+    fn exposed(exposition: &str) -> BTreeSet<String> {
+        let types = exposition
+            .lines()
+            .filter_map(|it| it.strip_prefix("# TYPE "));
+        let names = types.map(|it| match it.split_once(' ').unwrap() {
+            (name, "counter") => format!("{name}_total"),
+            (name, _) => name.to_owned(),
+        });
+        names.collect()
+    }
+
+    /// The names of metrics in a text.
+    fn asked(text: &str) -> impl Iterator<Item = &str> {
+        let words = text.split(|it: char| !it.is_ascii_alphanumeric() && it != '_');
+        words.filter(|it| it.starts_with("speaker_") || it.starts_with("metallb_"))
+    }
+}

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{ApiServerReport, AwayReport, LeaseReport, LeaseState, MemberReport},
-        metrics::encode,
+        metrics::{encode, testing::check_what_is_asked_for},
     };
 
     /// Of an agent in a cluster; the lab tests cover an agent with manifests.
@@ -260,5 +260,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
         }
+        check_what_is_asked_for(&text, |name| {
+            let of_controller = ["metallb_allocator_", "speaker_controller_"];
+            !of_controller.iter().any(|prefix| name.starts_with(prefix))
+        });
     }
 }

@@ -177,7 +177,7 @@ impl Collector for Collected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::encode;
+    use crate::metrics::{encode, testing::check_what_is_asked_for};
 
     #[test]
     fn metrics_have_the_names_that_people_graph() {
@@ -209,6 +209,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");
         }
+        check_what_is_asked_for(&text, |name| {
+            let prefixes = ["metallb_allocator_", "speaker_controller_"];
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+        });
     }
 
     #[test]
