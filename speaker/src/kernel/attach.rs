@@ -22,8 +22,9 @@ pub enum ModeChoice {
     /// is, so that restarts cost nothing.
     #[default]
     Auto,
-    /// Native; generic only where that is refused. On such a link, each start of the agent tries
-    /// native mode again, which costs some milliseconds without answers: choose `Auto` there.
+    /// Native; generic only where that is refused. If it is a driver that refuses, each start of the
+    /// agent tries native mode again, which costs some milliseconds without answers: choose `Auto`
+    /// there.
     Native,
     /// Generic.
     Generic,
@@ -115,20 +116,26 @@ enum Plan {
 
 impl Plan {
     fn new(choice: ModeChoice, kind: &Kind) -> Self {
-        match choice {
-            ModeChoice::Native => Self::Native { strict: true },
-            ModeChoice::Generic => Self::Generic(None),
-            ModeChoice::Auto => match kind {
-                Kind::Plain | Kind::Bond { .. } | Kind::Other(_) => Self::Native { strict: false },
-                Kind::Veth => Self::Generic(Some(
-                    "veth drops what a native program sends, unless its peer runs one too",
-                )),
-                Kind::Loopback
-                | Kind::Bridge
-                | Kind::Vlan { .. }
-                | Kind::Macvlan { .. }
-                | Kind::Vrf => Self::Generic(Some("links of this kind have no native mode")),
+        let only_generic = match kind {
+            Kind::Plain | Kind::Bond { .. } | Kind::Veth | Kind::Other(_) => false,
+            Kind::Loopback
+            | Kind::Bridge
+            | Kind::Vlan { .. }
+            | Kind::Macvlan { .. }
+            | Kind::Vrf => true,
+        };
+        match (choice, kind) {
+            (ModeChoice::Generic, _) => Self::Generic(None),
+            (ModeChoice::Native, _) => Self::Native {
+                strict: !only_generic,
             },
+            (ModeChoice::Auto, Kind::Veth) => Self::Generic(Some(
+                "veth drops what a native program sends, unless its peer runs one too",
+            )),
+            (ModeChoice::Auto, _) if only_generic => {
+                Self::Generic(Some("links of this kind have no native mode"))
+            }
+            (ModeChoice::Auto, _) => Self::Native { strict: false },
         }
     }
 

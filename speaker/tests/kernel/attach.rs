@@ -59,6 +59,20 @@ fn native_mode_that_is_refused_gives_the_drivers_reason() {
 }
 
 #[test]
+fn native_mode_that_a_kind_of_link_does_not_have_is_not_tried_at_each_start() {
+    isolated(|bpffs| {
+        cable();
+        ip("link add br0 type bridge");
+        let bridge = index("br0");
+        open(bpffs).attach(bridge, ModeChoice::Native).unwrap();
+        let (link, _) = pinned(bpffs, bridge);
+        let attached = open(bpffs).attach(bridge, ModeChoice::Native).unwrap();
+        assert!(attached.adopted);
+        assert_eq!(pinned(bpffs, bridge).0, link);
+    });
+}
+
+#[test]
 fn jumbo_frames_do_not_keep_a_link_from_native_mode() {
     isolated(|bpffs| {
         cable();
