@@ -174,19 +174,36 @@ pub enum Action {
 pub struct Vip {
     /// What to do with requests.
     pub action: Action,
+    /// Nonzero once all announcements after the take-over have been sent. If not, the next agent
+    /// sends them: an earlier one did not get so far. The program does not read it.
+    pub announced: u8,
     #[doc(hidden)]
-    pub unused: [u8; 3],
+    pub unused: [u8; 2],
     /// The slot of its [`Counters`].
     pub slot: u32,
 }
 
 impl Vip {
-    /// An entry with this action and counter slot.
+    /// An entry with this action and counter slot, yet to be announced.
     pub const fn new(action: Action, slot: u32) -> Self {
         Self {
             action,
-            unused: [0; 3],
+            announced: 0,
+            unused: [0; 2],
             slot,
+        }
+    }
+
+    /// Whether its announcements have all been sent.
+    pub const fn is_announced(&self) -> bool {
+        self.announced != 0
+    }
+
+    /// The same entry, announced or not.
+    pub const fn with_announced(self, announced: bool) -> Self {
+        Self {
+            announced: announced as u8,
+            ..self
         }
     }
 }

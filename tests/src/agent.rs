@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::{
     lab::{Command, Host, Lab, Process},
     manifest::{self, Manifests},
+    wait::wait_until,
 };
 
 /// What makes an agent serve [`Node::get`].
@@ -103,6 +104,20 @@ impl Node {
         self.spawn_with(more)?;
         self.agent().wait_for_line("ready", LIMIT)?;
         Ok(())
+    }
+
+    /// Waits until all announcements after a take-over have been sent: a restart repeats none then.
+    pub fn wait_until_announced(&self, vips: &[IpAddr]) -> Result<()> {
+        const BURST: u64 = 4;
+        wait_until("all has been announced", LIMIT, || {
+            for vip in vips {
+                let Vip { places, .. } = self.vip(*vip)?;
+                if places.iter().any(|place| place.announced < BURST) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// Starts the agent. One that still runs goes on.

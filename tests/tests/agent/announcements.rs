@@ -136,6 +136,7 @@ fn a_restart_in_time_announces_nothing_but_the_refreshes_which_are_spread_evenly
         let vips = (201..=210).map(|n| Ipv4Addr::new(10, 0, 0, n));
         let vips: Vec<_> = vips.map(IpAddr::V4).collect();
         let mut node = Node::serving(lab, Mode::Generic, &vips)?;
+        node.wait_until_announced(&vips)?;
         node.stop()?;
         let wire = node.host.eth0.port.capture()?;
         node.start_with(["--refresh", "6s"])?;
@@ -173,6 +174,7 @@ fn a_restart_in_time_announces_nothing_but_the_refreshes_which_are_spread_evenly
 fn without_refreshes_a_restart_in_time_is_silent() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        node.wait_until_announced(&VIPS)?;
         node.stop()?;
         let wire = node.host.eth0.port.capture()?;
         node.start_with(["--refresh", "0s"])?;

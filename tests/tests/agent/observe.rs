@@ -234,6 +234,7 @@ fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered()
         const INTERVAL: Duration = Duration::from_secs(10);
         // Started a second time, it announces nothing of its own accord.
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        node.wait_until_announced(&VIPS)?;
         node.stop()?;
         node.start_with(["--refresh", "0s"])?;
         let thief = lab.host("thief")?;

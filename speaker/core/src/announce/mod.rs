@@ -175,6 +175,12 @@ impl Announcer {
         self.requeue(key);
     }
 
+    /// Whether all announcements after the last change have been sent: only refreshes are left.
+    pub fn is_announced(&self, vip: IpAddr, link: u32) -> bool {
+        let held = self.held.get(&Key { link, vip });
+        held.is_some_and(|held| held.vip.is_announced())
+    }
+
     /// This node no longer answers for `vip` on `link`: nothing more is sent.
     pub fn withdraw(&mut self, vip: IpAddr, link: u32) {
         let key = Key { link, vip };

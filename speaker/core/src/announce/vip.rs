@@ -135,6 +135,11 @@ impl Vip {
         });
     }
 
+    /// Whether no burst is under way.
+    pub(super) fn is_announced(&self) -> bool {
+        self.plan.is_none_or(|plan| plan.cause == Cause::Refresh)
+    }
+
     /// Plans refreshes only.
     pub(super) fn keep(&mut self, now: Instant, refresh: &Refresh) {
         self.plan = self.refresh(now, refresh);

@@ -76,8 +76,8 @@ pub struct Node {
     /// When to check that the program still runs where it should.
     check_at: Option<Instant>,
     conflicts: BTreeMap<Entry, Conflict>,
-    /// Entries that have been answered without a break since an earlier agent: they need no
-    /// announcement.
+    /// Entries that an earlier agent announced, and that have been answered without a break since:
+    /// they need no announcement.
     unbroken: BTreeSet<Entry>,
 
     /// Commands that follow from ownership, which other owners rely on.
@@ -302,7 +302,9 @@ impl Node {
             address: announcement.vip,
             link: announcement.link,
         };
-        if outcome == Outcome::Sent && self.live.contains_key(&place) {
+        if outcome == Outcome::Sent
+            && let Some(Placed { entry, .. }) = self.live.get(&place).copied()
+        {
             let sent = self.announced.entry(place);
             let sent = sent.or_insert(Sent {
                 count: 0,
@@ -310,6 +312,9 @@ impl Node {
             });
             sent.count += 1;
             sent.last = now;
+            if self.announcer.is_announced(place.address, place.link) {
+                self.mark_announced(entry, true);
+            }
         }
     }
 
@@ -354,7 +359,7 @@ impl Node {
         if in_time {
             self.unbroken = vips
                 .iter()
-                .filter(|(_, vip)| vip.action == Action::Answer)
+                .filter(|(_, vip)| vip.action == Action::Answer && vip.is_announced())
                 .map(|(entry, _)| *entry)
                 .collect();
         }

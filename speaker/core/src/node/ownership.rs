@@ -86,9 +86,25 @@ impl Node {
 
     pub(super) fn take_over(&mut self, vip: IpAddr, now: Instant) {
         for place in self.places_of(vip) {
-            if self.live.contains_key(&place) {
-                self.announcer.take_over(place.address, place.link, now);
+            if let Some(placed) = self.live.get(&place).copied() {
+                self.announce_take_over(place, placed.entry, now);
             }
+        }
+    }
+
+    pub(super) fn announce_take_over(&mut self, place: Place, entry: Entry, now: Instant) {
+        self.mark_announced(entry, false);
+        self.announcer.take_over(place.address, place.link, now);
+    }
+
+    /// Notes in the kernel whether a VIP has been announced, for the next agent: this one may end
+    /// at any time.
+    pub(super) fn mark_announced(&mut self, entry: Entry, announced: bool) {
+        if let Some(vip) = self.held.vips.get_mut(&entry)
+            && vip.is_announced() != announced
+        {
+            *vip = vip.with_announced(announced);
+            self.commands.push_back(Command::Put(entry, *vip));
         }
     }
 }

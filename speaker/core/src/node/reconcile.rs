@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use speaker_common::layout::{Action, Vip};
+use speaker_common::layout::{Action, Link, Vip};
 
 use super::{Command, Node, Notice, Step, slots::Room};
 use crate::{
@@ -74,10 +74,25 @@ impl Node {
         let removed = self.held.links.extract_if(.., |index, _| !keep(index));
         self.commands
             .extend(removed.map(|(index, _)| Command::RemoveLink(index)));
-        for (&index, &link) in &self.plan.links {
-            if self.held.links.insert(index, link) != Some(link) {
-                self.commands.push_back(Command::SetLink(index, link));
+        let changed = self.plan.links.iter();
+        let changed = changed.filter(|(index, link)| self.held.links.get(index) != Some(link));
+        let changed: Vec<(u32, Link)> = changed.map(|(index, link)| (*index, *link)).collect();
+        for (index, link) in changed {
+            let before = self.held.links.insert(index, link);
+            if before.is_some_and(|before| before.mac != link.mac) {
+                self.outdate_announcements(link.port);
             }
+            self.commands.push_back(Command::SetLink(index, link));
+        }
+    }
+
+    /// What was announced of a port's VIPs is no longer true: it has another MAC.
+    fn outdate_announcements(&mut self, port: u32) {
+        let entries = self.held.vips.keys().copied();
+        let entries: Vec<Entry> = entries.filter(|entry| entry.port == port).collect();
+        for entry in entries {
+            self.unbroken.remove(&entry);
+            self.mark_announced(entry, false);
         }
     }
 
@@ -155,7 +170,7 @@ impl Node {
                 if self.unbroken.remove(&placed.entry) {
                     self.announcer.keep(address, link, now);
                 } else {
-                    self.announcer.take_over(address, link, now);
+                    self.announce_take_over(place, placed.entry, now);
                 }
                 let notice = Notice::Announcing(address, self.link_name(link));
                 self.commands.push_back(Command::Tell(notice));

@@ -164,7 +164,13 @@ fn words(command: &Command) -> String {
         Command::Join(it) => format!("join {} {}", it.group, it.link),
         Command::Leave(it) => format!("leave {} {}", it.group, it.link),
         Command::ResetCounters(slot) => format!("reset {slot}"),
-        Command::Put(entry, vip) => format!("put {} {:?} {}", entry.address, vip.action, vip.slot),
+        Command::Put(entry, vip) => {
+            let announced = if vip.is_announced() { " announced" } else { "" };
+            format!(
+                "put {} {:?} {}{announced}",
+                entry.address, vip.action, vip.slot
+            )
+        }
         Command::Remove(entry) => format!("remove {}", entry.address),
         Command::Attach(index) => format!("attach {index}"),
         Command::CheckProgram(index) => format!("look {index}"),
@@ -223,8 +229,13 @@ fn entry(address: &str) -> Entry {
 }
 
 fn adopted(address: &str, in_time: bool) -> Input {
+    let vip = Vip::new(Action::Answer, 4).with_announced(true);
+    adopted_as(address, vip, in_time)
+}
+
+fn adopted_as(address: &str, vip: Vip, in_time: bool) -> Input {
     Input::Adopted(Adopted {
-        vips: BTreeMap::from([(entry(address), Vip::new(Action::Answer, 4))]),
+        vips: BTreeMap::from([(entry(address), vip)]),
         links: BTreeMap::from([(2, layout::Link::new(MAC, 2))]),
         attached: BTreeSet::from([2]),
         joined: BTreeSet::new(),
@@ -295,6 +306,54 @@ fn a_restart_after_the_lease_has_lapsed_announces_again() {
         .handle(links([eth0()]));
     bench.handle(wanted(&["10.0.0.5"])).expect(&[
         "attach 2",
+        "put 10.0.0.5 Answer 4",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+/// An agent may be killed after it has taken a VIP over and before all clients have heard of it.
+#[test]
+fn a_take_over_that_an_earlier_agent_did_not_announce_to_the_end_is_announced() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .log
+        .clear();
+    bench
+        .wait(1.1)
+        .wait(1.1)
+        .expect(&["announce 10.0.0.5", "announce 10.0.0.5"]);
+    bench.wait(5.0).wait(0.0).expect(&[
+        "look 2",
+        "announce 10.0.0.5",
+        "put 10.0.0.5 Answer 0 announced",
+    ]);
+
+    let unfinished = Vip::new(Action::Answer, 4);
+    let mut bench = Bench::new();
+    bench
+        .handle(adopted_as("10.0.0.5", unfinished, true))
+        .handle(links([eth0()]));
+    bench.handle(wanted(&["10.0.0.5"])).expect(&[
+        "attach 2",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+#[test]
+fn a_mac_that_changed_while_no_agent_ran_is_announced() {
+    let mut bench = Bench::new();
+    let mac = [2, 0, 0, 0, 0, 7];
+    bench
+        .handle(adopted("10.0.0.5", true))
+        .handle(links([Link { mac, ..eth0() }]));
+    bench.handle(wanted(&["10.0.0.5"])).expect(&[
+        "put 10.0.0.5 Answer 4",
+        "set link 2",
+        "attach 2",
         "Announcing(10.0.0.5, \"eth0\")",
         "announce 10.0.0.5",
     ]);
@@ -338,9 +397,11 @@ fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
         ..eth0()
     };
     bench.quiet();
-    bench
-        .handle(Input::Link(LinkChange::Set(mac)))
-        .expect(&["set link 2", "announce 10.0.0.5"]);
+    bench.handle(Input::Link(LinkChange::Set(mac))).expect(&[
+        "put 10.0.0.5 Answer 0",
+        "set link 2",
+        "announce 10.0.0.5",
+    ]);
 }
 
 #[test]
@@ -587,7 +648,9 @@ fn a_vip_that_is_to_be_announced_is_if_it_is_answered_here() {
         .handle(links([eth0()]))
         .quiet();
     let announce = || Input::Announce(vip("10.0.0.5"));
-    bench.handle(announce()).expect(&["announce 10.0.0.5"]);
+    bench
+        .handle(announce())
+        .expect(&["put 10.0.0.5 Answer 0", "announce 10.0.0.5"]);
     bench.quiet().handle(answer("10.0.0.5", false)).log.clear();
     bench.handle(announce()).expect(&[]);
 }

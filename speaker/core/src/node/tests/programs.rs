@@ -189,6 +189,7 @@ fn a_program_that_somebody_else_took_off_is_attached_again_and_announces() {
         "TakenOff(\"eth0\")",
         "attach 2",
         "Withdrawn(10.0.0.5, \"eth0\")",
+        "put 10.0.0.5 Answer 0",
         "Announcing(10.0.0.5, \"eth0\")",
         "announce 10.0.0.5",
     ]);
