@@ -31,7 +31,7 @@ async fn until_link(watch: &mut Watch, what: &str, index: u32, is: impl Fn(&Link
     let is = |change: &LinkChange| matches!(change, LinkChange::Set(link) if link.index == index && is(link));
     match until(watch, what, is).await {
         LinkChange::Set(link) => link,
-        LinkChange::Gone(_) => unreachable!(),
+        LinkChange::Gone(_) | LinkChange::Missed => unreachable!(),
     }
 }
 
@@ -146,6 +146,7 @@ fn joining_and_leaving_a_bridge_is_a_change_of_master() {
         let change = until(&mut watch, "its end", |change| match change {
             LinkChange::Set(link) => link.index == port && link.master.is_none(),
             LinkChange::Gone(_) => true,
+            LinkChange::Missed => false,
         });
         assert!(matches!(change.await, LinkChange::Set(_)));
     });
@@ -236,12 +237,14 @@ fn stripping_of_vlan_tags_is_seen_and_switched() {
 }
 
 #[test]
-fn nothing_is_missed_when_the_kernel_drops_messages() {
+fn when_the_kernel_drops_messages_the_last_state_is_told_and_that_some_are_missing() {
     isolated_async(|_| async {
         cable();
         let mut watch = watch().await.unwrap();
         // Nobody reads meanwhile, and these are more than the socket's buffer holds.
+        let port = index("port");
         let mtus = 1000..6000;
+        let last = mtus.end - 1;
         let batch: String = mtus
             .clone()
             .map(|mtu| format!("link set port mtu {mtu}\n"))
@@ -251,12 +254,26 @@ fn nothing_is_missed_when_the_kernel_drops_messages() {
         ip(&format!("-batch {}", file.path().display()));
         let mut seen = 0;
         loop {
-            let link = until_link(&mut watch, "the last MTU", index("port"), |_| true).await;
+            let link = until_link(&mut watch, "the last MTU", port, |_| true).await;
             seen += 1;
-            if link.mtu == mtus.end - 1 {
+            if link.mtu == last {
                 break;
             }
         }
         assert!(seen < mtus.len(), "the kernel dropped none");
+        until(&mut watch, "the loss", |change| {
+            *change == LinkChange::Missed
+        })
+        .await;
+
+        // Nothing older is told after that.
+        ip("link add next type bridge");
+        let next = index("next");
+        let outdated = |link: &Link| link.index == port && link.mtu != last;
+        let next = until(&mut watch, "the next link", |change| match change {
+            LinkChange::Set(link) => link.index == next || outdated(link),
+            LinkChange::Gone(_) | LinkChange::Missed => false,
+        });
+        assert!(matches!(next.await, LinkChange::Set(link) if !outdated(&link)));
     });
 }

@@ -18,6 +18,7 @@ impl Links {
                 before.as_ref() != self.0.get(&index)
             }
             LinkChange::Gone(index) => self.0.remove(&index).is_some(),
+            LinkChange::Missed => false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc::UnboundedReceiver};
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
     packet_core::{
@@ -132,11 +132,31 @@ impl Watcher {
             },
             NetlinkPayload::Overrun(_) => {
                 warn!("the netlink receive buffer has overflowed: listing all links again");
-                return self.list().await;
+                return self.catch_up().await;
             }
             _ => None,
         };
         Ok(change.into_iter().collect())
+    }
+
+    /// Lists everything after messages were lost, and returns what has changed.
+    ///
+    /// The kernel reports a loss before the messages that it had kept. These are older than the
+    /// list, and would undo it: they are dropped once the answer to a list has come, which is after
+    /// them, and then everything is listed again.
+    async fn catch_up(&mut self) -> Result<Vec<LinkChange>, rtnetlink::Error> {
+        let mut changes = Vec::new();
+        let mut lost = true;
+        while lost {
+            changes.extend(self.list().await?);
+            lost = false;
+            while let Some(Some((message, _))) = self.messages.next().now_or_never() {
+                lost |= matches!(message.payload, NetlinkPayload::Overrun(_));
+            }
+        }
+        changes.extend(self.list().await?);
+        changes.push(LinkChange::Missed);
+        Ok(changes)
     }
 
     /// Lists everything, and returns what has changed.

@@ -60,18 +60,22 @@ impl Node {
     /// Forgets the groups that the kernel drops by itself, so that they are joined again. The
     /// kernel does not restore them, and by the next message the link may look as before.
     pub(super) fn lose_groups(&mut self, change: &LinkChange) {
-        let (link, lost) = match change {
-            LinkChange::Gone(index) => (*index, true),
+        let link = match change {
+            LinkChange::Gone(index) => Some(*index),
             LinkChange::Set(after) => {
                 let before = self.links.as_ref().and_then(|links| links.get(after.index));
-                let lost = before.is_some_and(|before| are_lost(before, after));
-                (after.index, lost)
+                if !before.is_some_and(|before| are_lost(before, after)) {
+                    return;
+                }
+                Some(after.index)
             }
+            // It may be any.
+            LinkChange::Missed => None,
         };
-        if lost {
-            self.held.joined.retain(|it| it.link != link);
-            self.stale = true;
-        }
+        self.held
+            .joined
+            .retain(|it| link.is_some_and(|link| it.link != link));
+        self.stale = true;
     }
 }
 

@@ -167,6 +167,7 @@ impl Node {
             Input::Link(change) => {
                 self.failover(&change, now);
                 self.lose_groups(&change);
+                self.doubt_links(&change);
                 if let Some(links) = &mut self.links {
                     self.stale |= links.apply(change);
                 }
@@ -335,6 +336,16 @@ impl Node {
             for vlan in links.iter().filter(|on| on_it(on)) {
                 self.announcer.bond_failover(vlan.index, now);
             }
+        }
+    }
+
+    /// Has all links announced again if any of them may have been down.
+    fn doubt_links(&mut self, change: &LinkChange) {
+        if *change == LinkChange::Missed {
+            for link in &self.announced_links {
+                self.announcer.link_down(*link);
+            }
+            self.stale = true;
         }
     }
 

@@ -120,6 +120,20 @@ fn groups_are_joined_again_when_ipv6_was_switched_off() {
     assert_eq!(joins(&mut bench), [""; 0]);
 }
 
+/// A link may have gone down and come up again: the kernel has left its groups, and a switch has
+/// forgotten its MAC.
+#[test]
+fn after_lost_messages_groups_are_joined_and_vips_announced_again() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["fd00::5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    bench
+        .handle(Input::Link(LinkChange::Missed))
+        .expect(&["join ff02::1:ff00:5 2", "announce fd00::5"]);
+}
+
 #[test]
 fn a_link_that_takes_the_index_of_another_starts_without_groups() {
     let mut bench = Bench::new();
