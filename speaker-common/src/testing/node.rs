@@ -39,6 +39,7 @@ struct Written {
     counters: BTreeMap<u32, Counters>,
     reasons: BTreeMap<Reason, u64>,
     events: Vec<Event>,
+    claims: Vec<Event>,
     peers: PeersLease,
 }
 
@@ -60,6 +61,11 @@ impl Node {
             filter: BTreeMap::new(),
             written: RefCell::default(),
         }
+    }
+
+    /// All claims reported so far, whoever took the events.
+    pub fn claims(&self) -> Vec<Event> {
+        self.written.borrow().claims.clone()
     }
 
     fn list(&mut self, bit: FilterBit) {
@@ -213,14 +219,19 @@ impl Records for Node {
         // The pattern must be gone afterwards.
         let mut bytes = [0xa5; SNAPSHOT_BYTES];
         snapshot(frame, &mut bytes);
-        self.written.borrow_mut().events.push(Event {
+        let event = Event {
             time_ns: self.now_ns,
             ifindex: Self::IFINDEX,
             length: frame.length() as u16,
             kind,
             reason,
             frame: bytes,
-        });
+        };
+        let mut written = self.written.borrow_mut();
+        written.events.push(event);
+        if kind == EventKind::Claimed {
+            written.claims.push(event);
+        }
     }
 
     fn trace(&self, _kind: EventKind, _reason: u8) {}

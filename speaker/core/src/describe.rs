@@ -89,9 +89,11 @@ impl Description {
             Message::ArpRequest { sender, mac, .. } | Message::ArpReply { sender, mac } => {
                 Some((sender.into(), mac))
             }
-            // Duplicate address detection. Any other solicitation asks for another host's address.
+            // Duplicate address detection, or a host that asks from the address itself. Any other
+            // solicitation asks for another host's address.
             Message::Solicitation { target, source } => {
-                source.is_unspecified().then(|| (target.into(), self.from))
+                let claims = source.is_unspecified() || source == target;
+                claims.then(|| (target.into(), self.from))
             }
             Message::Advertisement { target, mac, .. } => {
                 Some((target.into(), mac.unwrap_or(self.from)))
@@ -196,6 +198,8 @@ pub fn mac_text(mac: &Mac) -> String {
 
 #[cfg(test)]
 mod tests {
+    use speaker_common::testing;
+
     use super::*;
 
     fn check(frame: &str, expect: &str) {
@@ -242,6 +246,26 @@ mod tests {
             &format!("{head} {vip} {host} 88000000 60000000 {vip} 0201 020000000005"),
             "NA fd00::5 is-at 02:00:00:00:00:05 to fd00::9",
         );
+    }
+
+    /// What the program reports as a claim, the agent can name: the VIP and the claimant.
+    #[test]
+    fn every_claim_that_the_program_reports_is_understood() {
+        let mut claims = Vec::new();
+        macro_rules! run {
+            ($($rule:ident,)+) => {$(
+                let mut node = testing::Node::new();
+                testing::rows::$rule(&mut node);
+                claims.extend(node.claims());
+            )+};
+        }
+        speaker_common::wire_rows!(run);
+        assert!(claims.len() > 10, "{claims:?}");
+        for event in claims {
+            let frame = &event.frame[..SNAPSHOT_BYTES.min(usize::from(event.length))];
+            let description = Description::of(frame).unwrap();
+            assert!(description.claim().is_some(), "{description:?}");
+        }
     }
 
     #[test]
