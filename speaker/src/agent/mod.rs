@@ -186,6 +186,7 @@ impl Agent {
                 self.taps.tell(&event);
                 if let Some((entry, by)) =
                     frames::claim(&event, self.hands.node.port(event.ifindex))
+                    && !self.hands.node.has_mac(by)
                 {
                     let hands = &mut self.hands;
                     if self.ownership.claimed(entry.address, by, hands) {

@@ -318,6 +318,26 @@ fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered()
     });
 }
 
+/// What one of them announces reaches the other.
+#[test]
+fn two_interfaces_in_one_network_do_not_claim_each_others_vips() {
+    lab::test(|lab| {
+        const FAR: &str = "10.9.0.240";
+        let far = FAR.parse()?;
+        let mut node = Node::new(lab, "node-a", Mode::Generic)?;
+        let _eth1 = node.host.extra_link("eth1", 0)?;
+        node.serve("web", &[far])?;
+        node.start()?;
+        node.wait_until_announced(&[far])?;
+        let places = node.vip(far)?.places;
+        let places: Vec<_> = places.iter().map(|it| (&*it.link, it.conflicts)).collect();
+        assert_eq!(places, [("eth0", 0), ("eth1", 0)]);
+        let explained = node.speaker("explain")?.arg(FAR).run()?;
+        assert!(!explained.contains("also claimed"), "{explained}");
+        Ok(())
+    });
+}
+
 #[test]
 fn monitoring_is_told_by_http() {
     lab::test(|lab| {

@@ -71,7 +71,7 @@ pub enum Input {
         /// Why.
         reason: String,
     },
-    /// Another MAC claims a VIP that this node owns.
+    /// A MAC that is none of this node's claims a VIP that it owns.
     Claimed {
         /// The VIP and where the claim was seen.
         entry: Entry,

@@ -219,6 +219,13 @@ impl Node {
         self.edition
     }
 
+    /// Whether this is the MAC of a link of this node. Two links in one network see each other's
+    /// frames, and the program takes them for those of another host.
+    pub fn has_mac(&self, mac: Mac) -> bool {
+        let mut links = self.links.iter().flat_map(Links::iter);
+        links.any(|link| link.mac == mac)
+    }
+
     /// The port to which the program assigns an interface's frames.
     pub fn port(&self, interface: u32) -> Option<u32> {
         self.held.links.get(&interface).map(|link| link.port)
@@ -383,15 +390,6 @@ impl Node {
     }
 
     fn claimed(&mut self, entry: Entry, by: Mac, now: Instant) {
-        // Two links of this node in one network see each other's frames.
-        if self
-            .links
-            .iter()
-            .flat_map(Links::iter)
-            .any(|link| link.mac == by)
-        {
-            return;
-        }
         /// One line per claimant and DEFEND_INTERVAL (RFC 5227 §2.4 (c)) is enough.
         const TELL: Duration = Duration::from_secs(10);
         let conflict = self.conflicts.entry(entry).or_insert(Conflict {
