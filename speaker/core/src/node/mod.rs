@@ -198,12 +198,13 @@ impl Node {
         self.wanted.as_ref()
     }
 
-    /// The places of a VIP, each with the MAC that it would be announced with.
+    /// The places where frames about a VIP can be sent and received, each with the MAC that it
+    /// would be announced with.
     pub fn places(&self, vip: IpAddr) -> Vec<(Place, Mac)> {
-        let places = self.places_of(vip).into_iter();
-        places
-            .filter_map(|place| Some((place, self.plan.places.get(&place)?.mac)))
-            .collect()
+        let placed = self.places_of(vip).into_iter();
+        let placed = placed.filter_map(|place| Some((place, self.plan.places.get(&place)?)));
+        let up = placed.filter(|(_, placed)| placed.up);
+        up.map(|(place, placed)| (place, placed.mac)).collect()
     }
 
     /// The VIPs that are answered and announced now, each with the names of its links.

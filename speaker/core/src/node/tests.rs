@@ -597,6 +597,23 @@ fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_w
 }
 
 #[test]
+fn the_network_is_asked_about_a_vip_on_links_that_are_up() {
+    let off = Link {
+        index: 3,
+        name: "eth1".into(),
+        admin_up: false,
+        ..eth0()
+    };
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0(), off]));
+    let places = bench.node.places(vip("10.0.0.5")).into_iter();
+    let links: Vec<u32> = places.map(|(place, _)| place.link).collect();
+    assert_eq!(links, [2]);
+}
+
+#[test]
 fn what_is_lost_is_silent_before_anything_else_is_done() {
     let mut bench = Bench::new();
     bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
