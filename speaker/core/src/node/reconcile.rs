@@ -71,7 +71,13 @@ impl Node {
         let detached = self.held.attached.extract_if(.., |index, _| !keep(index));
         self.commands
             .extend(detached.map(|(index, _)| Command::Detach(index)));
-        let removed = self.held.links.extract_if(.., |index, _| !keep(index));
+        // Not so an entry of `links`: with that of a member which now stands by, a bond would answer
+        // twice.
+        let planned = &self.plan.links;
+        let removed = self
+            .held
+            .links
+            .extract_if(.., |index, _| !planned.contains_key(index));
         self.commands
             .extend(removed.map(|(index, _)| Command::RemoveLink(index)));
         let changed = self.plan.links.iter();

@@ -271,6 +271,7 @@ fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
         "put fd00::5 Suppress 0",
         "remove fd00::5",
         "leave ff02::1:ff00:5 2",
+        "remove link 2",
         "Withdrawn(fd00::5, \"eth0\")",
     ]);
     bench.wait(4.9).expect(&[]);
@@ -421,6 +422,9 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
         ..eth0()
     };
     let mut bench = Bench::new();
+    // Also where the operator names the members.
+    let named = ["eth0", "member3", "member4"].map(str::to_owned);
+    bench.node.site.choice = Choice::Named(BTreeSet::from(named));
     bench
         .handle(wanted(&["10.0.0.5"]))
         .handle(links([bond(3), member(3, false), member(4, true)]))
