@@ -8,10 +8,7 @@ use std::{
 use speaker_common::layout::{Action, Link, Vip};
 
 use super::{Command, Node, Notice, Step, slots::Room};
-use crate::{
-    links::Links,
-    plan::{Entry, Place, Placed, Plan},
-};
+use crate::plan::{Entry, Place, Placed, Plan};
 
 impl Node {
     /// Plans, and creates the commands that lead there. Their order leaves no gap: groups before
@@ -61,9 +58,12 @@ impl Node {
     /// An interface without VIPs keeps the program, since detaching it resets the rings of some
     /// drivers. It is detached once the interface is gone or may not be used any more.
     fn set_links(&mut self) {
-        let links = self.links.as_ref().into_iter().flat_map(Links::iter);
+        let Some(links) = &self.links else {
+            return;
+        };
         let usable: BTreeSet<u32> = links
-            .filter(|link| self.site.choice.admits(link))
+            .iter()
+            .filter(|link| self.site.choice.admits(link, links))
             .map(|link| link.index)
             .collect();
         let keep = |index: &u32| usable.contains(index) || self.plan.links.contains_key(index);

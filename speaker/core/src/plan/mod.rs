@@ -133,7 +133,7 @@ pub fn usable(
 ) -> Vec<LinkInfo> {
     links
         .iter()
-        .filter(|link| site.choice.admits(link))
+        .filter(|link| site.choice.admits(link, links))
         .filter_map(|link| {
             let (mac, obstacle) = match site.attachment(link, links) {
                 Ok(attachment) => (attachment.mac, obstacle(&attachment)),
@@ -176,7 +176,7 @@ impl Plan {
         let mut unusable = BTreeMap::new();
         // An interface in `stripping` is asked again, and may keep the tags this time.
         let mut stripping = BTreeSet::new();
-        for link in links.iter().filter(|link| site.choice.admits(link)) {
+        for link in links.iter().filter(|link| site.choice.admits(link, links)) {
             match site.attachment(link, links) {
                 Ok(attachment) => {
                     usable.insert(link.index, attachment);

@@ -168,6 +168,26 @@ fn what_container_runtimes_make_is_left_alone_unless_it_is_chosen() {
 }
 
 #[test]
+fn an_interface_of_a_vrf_is_used_like_any_other() {
+    let member = |kind| {
+        let port = Link {
+            master: Some(3),
+            ..link(2, "eth0", Kind::Plain)
+        };
+        [port, link(3, "zone", kind)]
+    };
+    check(
+        &member(Kind::Vrf),
+        &Choice::Usual,
+        &["eth0"],
+        "eth0@eth0.0.0",
+    );
+    let team = member(Kind::Other("team".into()));
+    let left_out = "interface eth0 is not one that the agent may use (--interface)";
+    check(&team, &Choice::Usual, &["eth0"], left_out);
+}
+
+#[test]
 fn a_bond_answers_for_its_members_with_its_own_mac() {
     let member = |index, name| Link {
         master: Some(4),
