@@ -124,7 +124,8 @@ impl Attachment {
 }
 
 /// The interfaces whose hardware must leave VLAN tags in frames, because VLAN devices sit on this
-/// one and the program could not tell their frames from untagged ones.
+/// one and the program could not tell their frames from untagged ones. Those in other network
+/// namespaces are out of sight.
 pub(super) fn must_keep_tags(interface: u32, links: &Links) -> Vec<u32> {
     let Some(link) = links.get(interface) else {
         return Vec::new();
