@@ -48,10 +48,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
         passes(&mut stand, "pass: IPv4 TCP", tcp_v4())?,
         passes(&mut stand, "pass: IPv6 TCP", tcp_v6())?,
         passes(&mut stand, "pass: ARP for another host", foreign_arp())?,
-        Row {
-            limit: None,
-            ..passes(&mut stand, "pass: NS for another host", foreign_ns())?
-        },
+        passes(&mut stand, "pass: NS for another host", foreign_ns())?,
         passes(&mut stand, "pass: IPv4 UDP", udp_v4())?,
         answers(&mut stand, "liveness probe answered", &[probe()], None)?,
         drops(&mut stand, "drop: ARP for another node's VIP", arp(THEIRS))?,
@@ -74,21 +71,27 @@ pub(super) fn run() -> Result<Vec<Row>> {
     let many = [
         Row {
             baseline: Some(one_arp.value),
-            ..answers(&mut stand, "ARP answer, 50,000 VIPs", &some_arp, AS_ONE)?
+            ..answers(
+                &mut stand,
+                "ARP answer, 16 of 50,000 VIPs",
+                &some_arp,
+                AS_ONE,
+            )?
         },
         Row {
             baseline: Some(one_ns.value),
-            ..answers(&mut stand, "NS answer, 50,000 VIPs", &some_ns, AS_ONE)?
+            ..answers(&mut stand, "NS answer, 16 of 50,000 VIPs", &some_ns, AS_ONE)?
         },
     ];
     rows.extend([one_arp, one_ns]);
     rows.extend(many);
-    // Each in its turn: the machine's caches are what is measured then.
+    // No limit: it is the computer's memory that is measured then, which no look-up in a table of
+    // this size can do without.
     let arps: Vec<_> = turns(REQUESTS).map(arp).collect();
-    let case = "ARP answer, 50,000 VIPs asked for in turn";
+    let case = "ARP answer, 50,000 VIPs in turn (memory)";
     rows.push(answers(&mut stand, case, &arps, None)?);
     let solicitations: Vec<_> = turns(REQUESTS).map(ns).collect();
-    let case = "NS answer, 50,000 VIPs asked for in turn";
+    let case = "NS answer, 50,000 VIPs in turn (memory)";
     rows.push(answers(&mut stand, case, &solicitations, None)?);
     Ok(rows)
 }
