@@ -96,7 +96,12 @@ impl Agent {
             ebpf_log_level,
             membership,
         } = options;
-        // First: most other steps would fail for lack of these.
+        // From here on, a signal that arrives during the start stops the agent in order as soon as
+        // it has started. A process that dies of it would leave the lease as short as that of an
+        // agent that has crashed; and the kernel lets process 1 of a container ignore it.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        // Most other steps would fail for lack of these.
         kernel::check()?;
         DirBuilder::new()
             .recursive(true)
@@ -188,8 +193,8 @@ impl Agent {
             changes,
             events,
             requests,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate,
+            interrupt,
         })
     }
 }
