@@ -108,37 +108,33 @@ impl Ownership {
     }
 
     /// The next thing that happens by itself. After a burst of datagrams, everything else gets its
-    /// turn: anybody can send so many that there is always another one.
+    /// turn, here and in the agent's loop: anybody can send so many that there is always another
+    /// one.
     pub(super) async fn next(&mut self) -> Happening {
         let due = self.cluster.poll_timeout();
         let keys = self.net.as_ref().map(|net| net.read + KEYS);
         let served = std::mem::take(&mut self.served);
-        if served {
-            let now = Instant::now();
-            let overdue = |at: Option<Instant>| at.is_some_and(|at| now >= at);
-            if overdue(due) {
-                return Happening::Due;
-            }
-            if overdue(keys) {
-                return Happening::Keys;
-            }
-        }
-        let (due, keys) = (until(due), until(keys));
-        let datagram = async {
+        let urgent = async {
             if served {
                 yield_now().await;
             }
-            match &self.net {
-                Some(net) => net.sockets.next().await,
-                None => pending().await,
+            let datagram = async {
+                match &self.net {
+                    Some(net) => net.sockets.next().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                datagram = datagram => Happening::Datagram(datagram),
+                () = until(due) => Happening::Due,
             }
         };
         tokio::select! {
             biased;
-            datagram = datagram => Happening::Datagram(datagram),
+            happening = urgent => happening,
             Some((vip, free)) = self.checked.1.recv() => Happening::Checked(vip, free),
-            () = due => Happening::Due,
-            () = keys => Happening::Keys,
+            () = until(keys) => Happening::Keys,
             lookup = self.names.next() => Happening::Names(lookup),
         }
     }
@@ -162,7 +158,12 @@ impl Ownership {
                     let net = self.net.as_ref().filter(|_| Instant::now() < end);
                     next = net.and_then(|net| net.sockets.try_next());
                 }
+                // The next turn is not the cluster's.
                 self.served = true;
+                let due = self.cluster.poll_timeout();
+                if due.is_some_and(|due| due <= Instant::now()) {
+                    self.handle(Input::Tick, hands);
+                }
             }
         }
     }
