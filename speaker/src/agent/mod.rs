@@ -13,6 +13,7 @@ mod shell;
 mod start;
 
 use std::{
+    iter,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -43,6 +44,9 @@ pub use start::{Options, Source};
 /// How long commands are carried out before other events get their turn: short enough that the
 /// cluster does not take this agent for one that stalled.
 const SLICE: Duration = Duration::from_millis(10);
+/// How many changes of links are handled together: each pod that comes or goes makes several, and
+/// what follows from them takes a look at every VIP.
+const LINKS: usize = 256;
 /// How often due work is looked at while nothing may be announced.
 const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 
@@ -177,8 +181,11 @@ impl Agent {
                 self.ownership.happened(happening, &mut self.hands);
             }
             Event::Due => {}
-            Event::Link(change) => {
-                self.hands.node.handle(Input::Link(change), now);
+            Event::Link(first) => {
+                let waiting = iter::from_fn(|| self.links.try_recv().ok());
+                for change in iter::once(first).chain(waiting).take(LINKS) {
+                    self.hands.node.handle(Input::Link(change), now);
+                }
                 self.replan |= self.ownership.tell_links(&mut self.hands);
             }
             Event::Configuration(change) => self.configure(change, now),

@@ -43,7 +43,8 @@ pub struct Watch {
 
 type Message = NetlinkMessage<RouteNetlinkMessage>;
 
-/// How many changes may wait for the reader; the kernel's messages wait behind them.
+/// How many changes may wait for the reader. Messages behind them wait in the queue of netlink-proto,
+/// which has no bound.
 const CHANGES: usize = 256;
 /// How many bytes of messages may wait in the kernel, as far as its own limit allows.
 const RECEIVE_BUFFER: usize = 1 << 20;

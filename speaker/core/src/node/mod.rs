@@ -7,6 +7,7 @@
 mod failures;
 mod groups;
 mod io;
+mod link;
 mod ownership;
 mod programs;
 mod reconcile;
@@ -33,7 +34,6 @@ use speaker_common::{
 use crate::{
     announce::{Announcement, Announcer, Outcome},
     intent::Wanted,
-    link::{Kind, Link, LinkChange},
     links::Links,
     plan::{Choice, Entry, Place, Placed, Plan, Site},
 };
@@ -164,14 +164,7 @@ impl Node {
                 self.links = Some(links);
                 self.stale = true;
             }
-            Input::Link(change) => {
-                self.failover(&change, now);
-                self.lose_groups(&change);
-                self.doubt_links(&change);
-                if let Some(links) = &mut self.links {
-                    self.stale |= links.apply(change);
-                }
-            }
+            Input::Link(change) => self.link_changed(change, now),
             Input::Attached { interface, result } => self.attached(interface, result, now),
             Input::Detached(interface) => self.detached(interface),
             Input::KeptTags { interface, result } => self.kept_tags(interface, result, now),
@@ -254,6 +247,10 @@ impl Node {
         if self.check_at.is_some_and(|at| at <= now) {
             self.check_programs(now);
         }
+        self.catch_up(now);
+    }
+
+    fn catch_up(&mut self, now: Instant) {
         if self.stale && self.is_ready() {
             self.stale = false;
             self.reconcile(now);
@@ -324,36 +321,6 @@ impl Node {
             if self.announcer.is_announced(place.address, place.link) {
                 self.mark_announced(entry, true);
             }
-        }
-    }
-
-    /// Announces the VIPs of a bond that now sends through another member, and so through another
-    /// port of the switch, and those of its VLANs.
-    fn failover(&mut self, change: &LinkChange, now: Instant) {
-        let (Some(links), LinkChange::Set(link)) = (&self.links, change) else {
-            return;
-        };
-        let before = links.get(link.index).map(|before| &before.kind);
-        if let (Some(Kind::Bond { active: old }), Kind::Bond { active: Some(new) }) =
-            (before, &link.kind)
-            && *old != Some(*new)
-        {
-            let on_it =
-                |on: &Link| matches!(on.kind, Kind::Vlan { parent, .. } if parent == link.index);
-            self.announcer.bond_failover(link.index, now);
-            for vlan in links.iter().filter(|on| on_it(on)) {
-                self.announcer.bond_failover(vlan.index, now);
-            }
-        }
-    }
-
-    /// Has all links announced again if any of them may have been down.
-    fn doubt_links(&mut self, change: &LinkChange) {
-        if *change == LinkChange::Missed {
-            for link in &self.announced_links {
-                self.announcer.link_down(*link);
-            }
-            self.stale = true;
         }
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     announce::Config,
     intent::{Group, Interfaces, NotAnnounced, WantedVip},
-    link::{Kind, Link, XdpMode},
+    link::{Kind, Link, LinkChange, XdpMode},
 };
 
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
@@ -403,6 +403,35 @@ fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
         "set link 2",
         "announce 10.0.0.5",
     ]);
+}
+
+#[test]
+fn a_link_that_was_down_or_gone_for_a_moment_is_announced_again_however_late_that_is_noticed() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    let down = Link {
+        carrier: false,
+        ..eth0()
+    };
+    for change in [down, eth0()] {
+        let change = Input::Link(LinkChange::Set(change));
+        bench.node.handle(change, bench.now);
+    }
+    bench.settle();
+    bench.expect(&["announce 10.0.0.5"]).quiet();
+
+    for change in [LinkChange::Gone(2), LinkChange::Set(eth0())] {
+        bench.node.handle(Input::Link(change), bench.now);
+    }
+    bench.settle();
+    assert!(
+        bench.log.contains(&"attach 2".to_owned()),
+        "{:?}",
+        bench.log
+    );
 }
 
 #[test]

@@ -190,14 +190,17 @@ impl Plan {
             }
         }
 
+        // A node may have hundreds of links, most of them pods', and thousands of VIPs.
+        let addresses = links.iter().flat_map(|link| &link.addresses);
+        let held: BTreeSet<IpAddr> = addresses.map(|(address, _)| *address).collect();
+        let all: Vec<&Link> = usable
+            .keys()
+            .filter_map(|index| links.get(*index))
+            .collect();
         let mut plan = Self::default();
         for (&address, vip) in &wanted.vips {
-            let all: Vec<&Link> = usable
-                .keys()
-                .filter_map(|index| links.get(*index))
-                .collect();
             let near = in_subnet_or_all(address, &all);
-            if links.iter().any(|link| link.holds(address)) {
+            if held.contains(&address) {
                 for link in &near {
                     let attachment = &usable[&link.index];
                     plan.enter(attachment);
@@ -215,8 +218,8 @@ impl Plan {
             }
             let mut places: Vec<&Link> = match interfaces {
                 Interfaces::Named(names) => {
-                    let named = all.into_iter().filter(|it| names.contains(&it.name));
-                    named.collect()
+                    let named = all.iter().filter(|it| names.contains(&it.name));
+                    named.copied().collect()
                 }
                 Interfaces::All => near,
             };
