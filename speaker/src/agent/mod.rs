@@ -217,8 +217,10 @@ impl Agent {
             // everything.
             if let Some(command) = self.hands.node.next_command() {
                 if let Some(input) = self.hands.shell.carry_out(command) {
-                    self.reattached |=
-                        matches!(input, Input::Attached { .. } | Input::KeptTags { .. });
+                    self.reattached |= matches!(
+                        input,
+                        Input::Attached { .. } | Input::KeptTags { .. } | Input::LinkSet { .. }
+                    );
                     self.hands.node.handle(input, Instant::now());
                 }
                 continue;

@@ -92,7 +92,11 @@ impl Shell {
                     Input::PutFailed { entry, reason }
                 });
             }
-            Command::SetLink(index, link) => maps.put_link(index, &link).map_err(Into::into),
+            Command::SetLink(interface, link) => {
+                let set = maps.put_link(interface, &link);
+                let result = set.map_err(|error| format!("{:#}", anyhow::Error::from(error)));
+                return Some(Input::LinkSet { interface, result });
+            }
             Command::RemoveLink(index) => maps.remove_link(index).map_err(Into::into),
             Command::Join(membership) => {
                 let joined = self.groups.join(membership);

@@ -66,14 +66,12 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// [`MapsError::Full`], with nothing changed, where other links hold all cells that it may use.
+    /// [`MapsError::NoCell`], with nothing changed, where other links hold all cells that it may
+    /// use.
     pub fn put_link(&mut self, ifindex: u32, link: &Link) -> Result<(), MapsError> {
         let free = self.link_cell(0, ifindex)?;
         let cell = self.link_cell(ifindex, ifindex)?.or(free);
-        let cell = cell.ok_or(MapsError::Full {
-            map: Self::LINKS,
-            entries: self.links.len(),
-        })?;
+        let cell = cell.ok_or(MapsError::NoCell { ifindex })?;
         let link = *link;
         self.links.set(cell, &LinkCell { link, ifindex })
     }

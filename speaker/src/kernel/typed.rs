@@ -22,6 +22,15 @@ pub enum MapsError {
         /// How many it holds.
         entries: u32,
     },
+    /// An interface shares its few cells of `links` with others, which hold all of them.
+    #[error(
+        "the map links has no free cell for the interface of index {ifindex}: create the interface \
+         again, so that it gets another index"
+    )]
+    NoCell {
+        /// The interface's index.
+        ifindex: u32,
+    },
     /// It holds what no agent of this layout version wrote.
     #[error("an entry of the map {map} is invalid: {entry:02x?}")]
     Meaningless {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use aya::maps::{HashMap, Map, MapData};
 use speaker::kernel::MapsError;
-use speaker_common::layout::{Action, MAX_VIPS, Vip};
+use speaker_common::layout::{Action, LINK_CELLS, Link, MAX_VIPS, Vip};
 
 use crate::{common::isolated, key, open};
 
@@ -33,6 +33,29 @@ fn a_full_map_says_which_and_how_many() {
         maps.remove_vip(&v4(8)).unwrap();
         maps.put_vip(&v4(MAX_VIPS), &vip).unwrap();
         assert_eq!(maps.vips().unwrap().len(), MAX_VIPS + 1);
+    });
+}
+
+#[test]
+fn a_link_whose_cells_others_hold_is_refused_until_one_is_free() {
+    isolated(|bpffs| {
+        let mut kernel = open(bpffs);
+        let maps = kernel.maps_mut();
+        let bond = 6;
+        let link = Link::new([2, 0, 0, 0, 0, 1], bond);
+        for member in 2..bond {
+            maps.put_link(member, &link).unwrap();
+        }
+        let other = LINK_CELLS as u32 + 2;
+        let error = maps.put_link(other, &link).unwrap_err();
+        assert!(matches!(error, MapsError::NoCell { ifindex } if ifindex == other));
+        let told = error.to_string();
+        assert!(
+            told.contains("no free cell for the interface of index 1026"),
+            "{told}"
+        );
+        maps.remove_link(3).unwrap();
+        maps.put_link(other, &link).unwrap();
     });
 }
 

@@ -15,6 +15,8 @@ pub(super) enum Step {
     Put(Entry),
     /// Find room for an entry in its map. This is tried whenever anything changes.
     Fit(Entry),
+    /// Write an entry of `links`.
+    SetLink(u32),
     /// Attach the program to an interface.
     Attach(u32),
     /// Keep VLAN tags in the frames of an interface.
@@ -46,6 +48,13 @@ impl Failures {
         self.now.get(step).map(String::as_str)
     }
 
+    /// Why a step failed, also while it is being tried again. Only for steps of which success is
+    /// reported too.
+    pub(super) fn last(&self, step: &Step) -> Option<&str> {
+        let reason = self.now.get(step).or_else(|| self.before.get(step));
+        reason.map(String::as_str)
+    }
+
     /// Forgets a step that has succeeded, or is not wanted any more.
     pub(super) fn forget(&mut self, step: &Step) {
         self.now.remove(step);
@@ -62,7 +71,7 @@ impl Failures {
         for steps in [&mut self.now, &mut self.before] {
             steps.retain(|step, _| match step {
                 Step::Put(entry) | Step::Fit(entry) => planned.contains(entry),
-                Step::Attach(_) | Step::KeepTags(_) | Step::Join(_) => true,
+                Step::SetLink(_) | Step::Attach(_) | Step::KeepTags(_) | Step::Join(_) => true,
             });
         }
     }

@@ -57,6 +57,13 @@ pub enum Input {
     },
     /// Something else detached the program from an interface.
     Detached(u32),
+    /// The outcome of [`Command::SetLink`].
+    LinkSet {
+        /// The interface.
+        interface: u32,
+        /// Why not, if the kernel refused.
+        result: Result<(), String>,
+    },
     /// The kernel refused [`Command::Put`].
     PutFailed {
         /// The entry.
@@ -110,7 +117,7 @@ pub enum Command {
     /// Keep VLAN tags in the frames of an interface (`rx-vlan-offload` off); answered by
     /// [`Input::KeptTags`].
     KeepTags(u32),
-    /// Write an entry of `links`.
+    /// Write an entry of `links`; answered by [`Input::LinkSet`].
     SetLink(u32, layout::Link),
     /// Remove an entry of `links`.
     RemoveLink(u32),

@@ -168,6 +168,7 @@ impl Node {
             Input::Attached { interface, result } => self.attached(interface, result, now),
             Input::Detached(interface) => self.detached(interface),
             Input::KeptTags { interface, result } => self.kept_tags(interface, result, now),
+            Input::LinkSet { interface, result } => self.link_set(interface, result, now),
             Input::PutFailed { entry, reason } => {
                 if let Some(vip) = self.held.vips.remove(&entry) {
                     self.slots.release(vip.slot);

@@ -1,4 +1,5 @@
-//! Attaching the program to interfaces, and keeping VLAN tags there: the kernel may refuse either.
+//! Attaching the program to interfaces, telling it of them, and keeping VLAN tags there: the kernel
+//! may refuse each.
 
 use std::time::Instant;
 
@@ -69,8 +70,8 @@ impl Node {
             return Vec::new();
         };
         let obstacle = |attachment: &Attachment| {
-            let program = self.held.attached.get(&attachment.interface)?;
-            program.refusal().map(str::to_owned)
+            let refusal = self.program_refusal(attachment.interface);
+            refusal.map(str::to_owned)
         };
         let mut usable = plan::usable(links, &self.site, obstacle);
         for link in &mut usable {
@@ -161,6 +162,36 @@ impl Node {
         let tags = self.held.keep_tags.entry(interface).or_default();
         tags.set(result);
         self.stale = true;
+    }
+
+    pub(super) fn link_set(&mut self, interface: u32, result: Result<(), String>, now: Instant) {
+        let step = Step::SetLink(interface);
+        match result {
+            Ok(()) if self.failures.last(&step).is_none() => return,
+            Ok(()) => self.failures.forget(&step),
+            Err(reason) => {
+                self.held.links.remove(&interface);
+                let notice = Notice::Refused(reason.clone());
+                self.failed(step, reason, notice, now);
+            }
+        }
+        self.stale = true;
+    }
+
+    /// Why the program passes all frames of an interface, or of a member of that bond, although it
+    /// runs there: it does not know the link.
+    pub(super) fn link_refusal(&self, interface: u32) -> Option<&str> {
+        let links = self.plan.links.iter();
+        let mut its = links.filter(|(_, link)| link.port == interface);
+        its.find_map(|(index, _)| self.failures.last(&Step::SetLink(*index)))
+    }
+
+    /// Why the program cannot answer on an interface.
+    pub(super) fn program_refusal(&self, interface: u32) -> Option<&str> {
+        let program = self.held.attached.get(&interface);
+        program
+            .and_then(Attempt::refusal)
+            .or_else(|| self.link_refusal(interface))
     }
 
     /// Detaches the program for a moment from the devices above an interface, if it is in the way

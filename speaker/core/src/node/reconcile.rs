@@ -80,8 +80,10 @@ impl Node {
             .extract_if(.., |index, _| !planned.contains_key(index));
         self.commands
             .extend(removed.map(|(index, _)| Command::RemoveLink(index)));
-        let changed = self.plan.links.iter();
-        let changed = changed.filter(|(index, link)| self.held.links.get(index) != Some(link));
+        let changed = self.plan.links.iter().filter(|(index, link)| {
+            let refused = self.failures.of(&Step::SetLink(**index)).is_some();
+            !refused && self.held.links.get(index) != Some(link)
+        });
         let changed: Vec<(u32, Link)> = changed.map(|(index, link)| (*index, *link)).collect();
         for (index, link) in changed {
             let before = self.held.links.insert(index, link);
@@ -136,10 +138,13 @@ impl Node {
         }
     }
 
-    /// Whether the kernel answers for the VIP: its entry says so, and the program is attached.
+    /// Whether the kernel answers for the VIP: its entry says so, and the program is attached and
+    /// knows the link.
     fn answers(&self, placed: &Placed) -> bool {
         let held = self.held.vips.get(&placed.entry);
-        held.is_some_and(|vip| vip.action == Action::Answer) && self.attached_for(placed).is_some()
+        held.is_some_and(|vip| vip.action == Action::Answer)
+            && self.attached_for(placed).is_some()
+            && self.link_refusal(placed.attached).is_none()
     }
 
     fn announce(&mut self, now: Instant) {

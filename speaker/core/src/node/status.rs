@@ -177,7 +177,7 @@ impl Node {
                 name: self.link_name(index),
                 index,
                 attached: program.granted().cloned(),
-                error: program.refusal().map(str::to_owned),
+                error: self.program_refusal(index).map(str::to_owned),
             })
             .collect();
         let probes = self.probes();
@@ -192,10 +192,13 @@ impl Node {
     fn probes(&self) -> Option<ProbeStatus> {
         let address = self.site.probed?;
         let answer = match self.plan.probed.as_ref()? {
-            Ok(interface) => match self.held.attached.get(interface)?.result()? {
-                Ok(_) => Ok(self.link_name(*interface)),
-                Err(reason) => Err(reason.clone()),
-            },
+            Ok(interface) => {
+                self.held.attached.get(interface)?.result()?;
+                match self.program_refusal(*interface) {
+                    Some(reason) => Err(reason.to_owned()),
+                    None => Ok(self.link_name(*interface)),
+                }
+            }
             Err(reason) => Err(reason.to_string()),
         };
         Some(ProbeStatus {
@@ -230,8 +233,7 @@ impl Node {
         let group = Membership::of(place).map(Step::Join);
         let steps = entry.into_iter().chain(group);
         let failure = steps.filter_map(|step| self.failures.of(&step)).next();
-        let program = || self.held.attached.get(&placed.attached)?.refusal();
-        failure.or_else(program)
+        failure.or_else(|| self.program_refusal(placed.attached))
     }
 
     /// How the program runs on the interface where it answers for the VIP.

@@ -22,6 +22,8 @@ struct Bench {
     full: bool,
     refuses_program: bool,
     refuses_group: bool,
+    /// There is no room for this interface's entry.
+    refuses_link: Option<u32>,
     /// Where the program runs.
     running: BTreeSet<u32>,
     /// A device that takes no program while it runs on another, which is above.
@@ -43,6 +45,7 @@ impl Bench {
             full: false,
             refuses_program: false,
             refuses_group: false,
+            refuses_link: None,
             running: BTreeSet::new(),
             above: None,
             strips_on: false,
@@ -112,6 +115,13 @@ impl Bench {
                 self.running.remove(&interface);
                 return;
             }
+            Command::SetLink(interface, _) => Input::LinkSet {
+                interface,
+                result: match self.refuses_link == Some(interface) {
+                    true => Err("no cell".into()),
+                    false => Ok(()),
+                },
+            },
             Command::Put(entry, _) if self.full => Input::PutFailed {
                 entry,
                 reason: "full".into(),

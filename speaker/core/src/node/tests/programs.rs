@@ -177,6 +177,50 @@ fn other_nodes_are_told_of_a_link_that_the_program_is_kept_from_until_it_runs_th
     assert_eq!(bench.obstacle("eth0"), None);
 }
 
+/// A bond whose program runs on it, or on its member, without knowing one of the two.
+#[test]
+fn a_vip_is_not_announced_where_the_program_does_not_know_the_link() {
+    let bond = Link {
+        kind: Kind::Bond { active: None },
+        ..eth0()
+    };
+    let member = Link {
+        index: 3,
+        name: "eth1".into(),
+        master: Some(2),
+        ..eth0()
+    };
+    for unknown in [2, 3] {
+        let mut bench = Bench::new();
+        bench.refuses_link = Some(unknown);
+        bench
+            .handle(wanted(&["10.0.0.5"]))
+            .handle(links([bond.clone(), member.clone()]));
+        for tries in 1..=3 {
+            assert_eq!(bench.state(), "failed: no cell");
+            assert_eq!(bench.obstacle("eth0").as_deref(), Some("no cell"));
+            let log = std::mem::take(&mut bench.log);
+            assert!(
+                !log.iter().any(|line| line.starts_with("announce")),
+                "{log:?}"
+            );
+            let told = log.iter().filter(|line| *line == "Refused(\"no cell\")");
+            assert_eq!(told.count(), usize::from(tries == 1), "{log:?}");
+            bench.wait(5.1);
+        }
+        bench.refuses_link = None;
+        bench.log.clear();
+        bench.wait(5.1).expect(&[
+            "look 2",
+            &format!("set link {unknown}"),
+            "Announcing(10.0.0.5, \"eth0\")",
+            "announce 10.0.0.5",
+        ]);
+        assert_eq!(bench.state(), "answering");
+        assert_eq!(bench.obstacle("eth0"), None);
+    }
+}
+
 #[test]
 fn a_program_that_somebody_else_took_off_is_attached_again_and_announces() {
     let mut bench = Bench::new();
