@@ -1,10 +1,16 @@
-//! Checks whether another host on the network uses VIPs.
+//! Checks whether other hosts on the network use VIPs.
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{
+        BTreeMap, BTreeSet,
+        btree_map::Entry::{Occupied, Vacant},
+    },
     io::{self, ErrorKind, Read as _},
+    net::IpAddr,
     os::fd::AsFd as _,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,48 +20,259 @@ use nix::{
 };
 use socket2::{Domain, SockFilter, Socket, Type};
 use speaker_common::wire::Mac;
-use speaker_core::{announce::conflict_probe, describe::Description, plan::Place};
+use speaker_core::{
+    announce::conflict_probe, cluster::Occupancy, describe::Description, plan::Place,
+};
+use tracing::warn;
 
 use super::packet::{self, Outgoing};
+use crate::netlink;
 
 /// Probes for each VIP (RFC 5227 §1.1, PROBE_NUM).
 const PROBES: u32 = 3;
 /// The time between two probes. RFC 5227 wants a second or two, for hosts that are booting; here,
 /// only hosts that have used the address for a while matter.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The most VIPs that are probed in one go, and the pause before the next ones, in which replies
+/// are read: some 30,000 a second, so that 10,000 VIPs are checked in one.
+const BATCH: usize = 128;
+const PAUSE: Duration = Duration::from_millis(4);
 
-/// Whether another host has one of these VIPs on its link. Takes 300 ms, unless one has.
-///
-/// # Errors
-///
-/// A packet socket cannot be opened, or a link is gone.
-pub fn is_claimed(places: &[(Place, Mac)]) -> io::Result<bool> {
-    let own: BTreeSet<Mac> = places.iter().map(|(_, mac)| *mac).collect();
-    let claims = |link: u32, frame: &[u8]| {
-        let claim = Description::of(frame).and_then(|it| it.claim());
-        claim.is_some_and(|(address, by)| {
-            let claimed = Place { address, link };
-            !own.contains(&by) && places.iter().any(|(place, _)| *place == claimed)
-        })
-    };
-    let links = places.iter().map(|(place, _)| place.link);
-    let sockets = links
-        .map(|link| Ok((link, open(link)?)))
-        .collect::<io::Result<BTreeMap<u32, Socket>>>()?;
-    for _ in 0..PROBES {
-        for (place, mac) in places {
-            let frame = conflict_probe(place.address, *mac);
-            let outgoing = Outgoing {
-                link: place.link,
-                frame: &frame,
-            };
-            packet::send(sockets[&place.link].as_fd(), &[outgoing])?;
+/// A VIP to check: where, and with which of this node's MACs.
+type Request = (IpAddr, Vec<(Place, Mac)>);
+
+/// Checks VIPs on a thread of its own, all of them together: there may be thousands at a time.
+pub struct Checker {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Checker {
+    /// Starts the thread, which hands each result to `tell`.
+    ///
+    /// # Errors
+    ///
+    /// No thread can be started.
+    pub fn start(tell: impl FnMut(IpAddr, Occupancy) + Send + 'static) -> io::Result<Self> {
+        let (requests, waiting) = mpsc::channel();
+        thread::Builder::new()
+            .name("checker".into())
+            .spawn(move || run(&waiting, tell))?;
+        Ok(Self { requests })
+    }
+
+    /// Checks whether another host has a VIP in one of these places, which takes 300 ms unless one
+    /// has. A VIP that is being checked already is checked from the beginning, with one result.
+    pub fn check(&self, vip: IpAddr, places: Vec<(Place, Mac)>) {
+        // The thread ends only after this.
+        let _ = self.requests.send((vip, places));
+    }
+}
+
+fn run(requests: &mpsc::Receiver<Request>, tell: impl FnMut(IpAddr, Occupancy)) {
+    let mut checks = Checks::new(tell);
+    while let Ok(first) = requests.recv() {
+        checks.begin(first);
+        while !checks.vips.is_empty() {
+            requests
+                .try_iter()
+                .for_each(|request| checks.begin(request));
+            let end = checks.probe();
+            checks.listen(end);
         }
-        if hears(&sockets, Instant::now() + INTERVAL, claims)? {
-            return Ok(true);
+        checks.sockets.clear();
+    }
+}
+
+/// The VIPs that are being checked.
+struct Checks<T> {
+    tell: T,
+    vips: BTreeMap<IpAddr, Check>,
+    /// When each is probed next, or found free.
+    due: BTreeSet<(Instant, IpAddr)>,
+    sockets: BTreeMap<u32, Socket>,
+    /// The links on which probes cannot be sent, with the error that was logged.
+    refused: BTreeMap<u32, String>,
+}
+
+struct Check {
+    places: Vec<(Place, Mac)>,
+    due: Instant,
+    /// How many probes are yet to be sent.
+    left: u32,
+    /// The network could not be asked in some place.
+    failed: bool,
+}
+
+impl<T: FnMut(IpAddr, Occupancy)> Checks<T> {
+    fn new(tell: T) -> Self {
+        Self {
+            tell,
+            vips: BTreeMap::new(),
+            due: BTreeSet::new(),
+            sockets: BTreeMap::new(),
+            refused: BTreeMap::new(),
         }
     }
-    Ok(false)
+
+    fn begin(&mut self, (vip, places): Request) {
+        self.end(vip);
+        let due = Instant::now();
+        let check = Check {
+            places,
+            due,
+            left: PROBES,
+            failed: false,
+        };
+        self.due.insert((due, vip));
+        self.vips.insert(vip, check);
+    }
+
+    fn end(&mut self, vip: IpAddr) -> Option<Check> {
+        let check = self.vips.remove(&vip)?;
+        self.due.remove(&(check.due, vip));
+        Some(check)
+    }
+
+    /// Probes the VIPs that are due, or a batch of them. Returns until when to listen.
+    fn probe(&mut self) -> Instant {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            match self.due.first() {
+                Some(&(due, vip)) if due <= now => self.advance(vip, now),
+                Some(&(due, _)) => return due.min(now + PAUSE),
+                None => return now,
+            }
+        }
+        Instant::now() + PAUSE
+    }
+
+    /// Probes a VIP, or finds it free if it has been probed often enough.
+    fn advance(&mut self, vip: IpAddr, now: Instant) {
+        let Some(mut check) = self.end(vip) else {
+            return;
+        };
+        if check.left == 0 {
+            let occupancy = match check.failed {
+                true => Occupancy::Unknown,
+                false => Occupancy::Free,
+            };
+            (self.tell)(vip, occupancy);
+            return;
+        }
+        for &(place, mac) in &check.places {
+            check.failed |= !self.send(place, mac);
+        }
+        check.left -= 1;
+        check.due = now + INTERVAL;
+        self.due.insert((check.due, vip));
+        self.vips.insert(vip, check);
+    }
+
+    /// Sends a probe. An error is logged once.
+    fn send(&mut self, place: Place, mac: Mac) -> bool {
+        let link = place.link;
+        let mut send = || -> io::Result<()> {
+            let socket = match self.sockets.entry(link) {
+                Occupied(socket) => socket.into_mut(),
+                Vacant(entry) => entry.insert(open(link)?),
+            };
+            let frame = &conflict_probe(place.address, mac);
+            packet::send(socket.as_fd(), &[Outgoing { link, frame }])?;
+            Ok(())
+        };
+        match send() {
+            Ok(()) => {
+                self.refused.remove(&link);
+                true
+            }
+            Err(error) if is_down(&error) => true,
+            Err(error) => {
+                self.refuse(link, &error);
+                false
+            }
+        }
+    }
+
+    fn refuse(&mut self, link: u32, error: &io::Error) {
+        let error = error.to_string();
+        if self.refused.get(&link) != Some(&error) {
+            warn!(
+                "cannot check whether another host on {} uses a VIP: {error}; trying again",
+                netlink::name(link)
+            );
+            self.refused.insert(link, error);
+        }
+    }
+
+    /// Hears what comes in until then, or until no VIP is left to check.
+    fn listen(&mut self, end: Instant) {
+        while !self.vips.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut polled: Vec<PollFd<'_>> = self
+                .sockets
+                .values()
+                .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+                .collect();
+            let timeout = left.as_micros().div_ceil(1_000);
+            let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+            // An error means that it waited for less, and there is nothing to read yet.
+            let _ = poll(&mut polled, timeout);
+            let links: Vec<u32> = self.sockets.keys().copied().collect();
+            links.into_iter().for_each(|link| self.read(link));
+            if left.is_zero() {
+                return;
+            }
+        }
+    }
+
+    /// Reads what has come in on a link: more than a batch of replies, but not so much that other
+    /// links wait for long.
+    fn read(&mut self, link: u32) {
+        let mut buffer = [0; 2_048];
+        for _ in 0..2 * BATCH {
+            let Some(mut socket) = self.sockets.get(&link) else {
+                return;
+            };
+            match socket.read(&mut buffer) {
+                Ok(length) => self.hear(link, &buffer[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.lose(link, &error),
+            }
+        }
+    }
+
+    fn hear(&mut self, link: u32, frame: &[u8]) {
+        let Some((vip, by)) = Description::of(frame).and_then(|it| it.claim()) else {
+            return;
+        };
+        let is_claimed = self.vips.get(&vip).is_some_and(|check| {
+            let mut places = check.places.iter();
+            let here = places.any(|(place, _)| place.link == link);
+            here && check.places.iter().all(|(_, own)| *own != by)
+        });
+        if is_claimed {
+            self.end(vip);
+            (self.tell)(vip, Occupancy::InUse);
+        }
+    }
+
+    /// A socket fails when its link goes down or away: the next probe opens another one.
+    fn lose(&mut self, link: u32, error: &io::Error) {
+        self.sockets.remove(&link);
+        if is_down(error) {
+            return;
+        }
+        self.refuse(link, error);
+        for check in self.vips.values_mut() {
+            check.failed |= check.places.iter().any(|(place, _)| place.link == link);
+        }
+    }
+}
+
+/// Whether a link is switched off, so that nobody can be there.
+fn is_down(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ENETDOWN as i32)
 }
 
 /// A socket that receives only the ARP and Neighbor Discovery frames of a link: reading all of its
@@ -90,162 +307,6 @@ fn filter() -> [SockFilter; 10] {
     ]
 }
 
-/// Whether such a frame arrives on any of the links before the end.
-fn hears(
-    sockets: &BTreeMap<u32, Socket>,
-    end: Instant,
-    such: impl Fn(u32, &[u8]) -> bool,
-) -> io::Result<bool> {
-    let mut buffer = [0; 2_048];
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let mut polled: Vec<PollFd<'_>> = sockets
-            .values()
-            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
-            .collect();
-        let timeout = left.as_micros().div_ceil(1_000);
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        match poll(&mut polled, timeout) {
-            Err(Errno::EINTR) => {}
-            result => drop(result?),
-        }
-        // One frame of each link at a time, so that no link delays another.
-        for (link, mut socket) in sockets {
-            match socket.read(&mut buffer) {
-                Ok(length) if such(*link, &buffer[..length]) => return Ok(true),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if left.is_zero() {
-            return Ok(false);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{
-        fs,
-        net::{IpAddr, Ipv6Addr},
-        sync::atomic::{AtomicBool, Ordering},
-        thread,
-    };
-
-    use super::{
-        super::testing::{Pair, in_namespace, ip, output},
-        *,
-    };
-
-    const VIPS: [&str; 2] = ["10.0.0.5", "fd00::5"];
-
-    /// Two links, of which the second has other traffic: about other addresses, and by clients that
-    /// ask for the VIP.
-    fn two_links(test: impl FnOnce([Pair; 2]) + Send + 'static) {
-        in_namespace(|| {
-            let pairs = [Pair::new("near1", "far1"), Pair::new("near2", "far2")];
-            for link in ["near1", "far1", "near2", "far2"] {
-                // A host of its own, as far as the kernel can play one.
-                for setting in [
-                    format!("ipv4/conf/{link}/arp_ignore=1"),
-                    format!("ipv6/conf/{link}/accept_dad=0"),
-                ] {
-                    let (path, value) = setting.split_once('=').unwrap();
-                    fs::write(format!("/proc/sys/net/{path}"), value).unwrap();
-                }
-            }
-            let stop = AtomicBool::new(false);
-            let link = pairs[1].far;
-            let chatter = open(link).unwrap();
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    let mac = [2, 0, 0, 0, 0, 9];
-                    let about_others = conflict_probe([10, 9, 9, 9].into(), mac);
-                    let mut by_a_client = conflict_probe("fd00::5".parse().unwrap(), mac);
-                    let source: Ipv6Addr = "fe80::9".parse().unwrap();
-                    by_a_client[22..38].copy_from_slice(&source.octets());
-                    while !stop.load(Ordering::Relaxed) {
-                        for frame in [&about_others, &by_a_client] {
-                            let outgoing = Outgoing { link, frame };
-                            packet::send(chatter.as_fd(), &[outgoing]).unwrap();
-                        }
-                        thread::sleep(Duration::from_micros(500));
-                    }
-                });
-                test(pairs);
-                stop.store(true, Ordering::Relaxed);
-            });
-        });
-    }
-
-    fn places(pairs: &[Pair; 2], vip: &str) -> Vec<(Place, Mac)> {
-        let address: IpAddr = vip.parse().unwrap();
-        let place = |pair: &Pair| Place {
-            address,
-            link: pair.near,
-        };
-        let mac = [2, 0, 0, 0, 0, 0x77];
-        pairs.iter().map(|pair| (place(pair), mac)).collect()
-    }
-
-    #[test]
-    fn a_vip_is_found_in_use_on_whichever_link_it_is() {
-        two_links(|pairs| {
-            for vip in VIPS {
-                assert!(!is_claimed(&places(&pairs, vip)).unwrap(), "{vip} is free");
-            }
-            for thief in ["far1", "far2"] {
-                for (vip, address) in VIPS.into_iter().zip(["10.0.0.5/32", "fd00::5/128"]) {
-                    ip(&format!("address add {address} dev {thief}"));
-                    let places = places(&pairs, vip);
-                    assert!(is_claimed(&places).unwrap(), "{vip} is on {thief}");
-                    ip(&format!("address del {address} dev {thief}"));
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn no_link_is_kept_waiting_by_another_or_by_what_others_say_there() {
-        in_namespace(|| {
-            let quiet = Pair::new("near1", "far1");
-            let busy = Pair::new("near2", "far2");
-            let links = [quiet.near, busy.near];
-            let sockets = links.map(|link| (link, open(link).unwrap())).into();
-            let far = open(busy.far).unwrap();
-            let [other, claim] = [[10, 9, 9, 9], [10, 0, 0, 5]]
-                .map(|vip| conflict_probe(vip.into(), [2, 0, 0, 0, 0, 9]));
-            for frame in [&[&other; 50][..], &[&claim]].concat() {
-                let link = busy.far;
-                packet::send(far.as_fd(), &[Outgoing { link, frame }]).unwrap();
-            }
-            let end = Instant::now() + INTERVAL;
-            let such = |link, frame: &[u8]| link == busy.near && frame == claim;
-            assert!(hears(&sockets, end, such).unwrap());
-        });
-    }
-
-    #[test]
-    fn what_this_node_sends_itself_is_no_claim() {
-        two_links(|pairs| {
-            ip("address add 10.0.0.5/32 dev far2");
-            let mut places = places(&pairs, "10.0.0.5");
-            for (_, own) in &mut places {
-                *own = mac_of("far2");
-            }
-            assert!(!is_claimed(&places).unwrap());
-        });
-    }
-
-    fn mac_of(link: &str) -> Mac {
-        let text = output(&format!("-brief link show dev {link}"));
-        let mac = text.split_whitespace().nth(2).unwrap();
-        let bytes: Vec<u8> = mac
-            .split(':')
-            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-            .collect();
-        bytes.try_into().unwrap()
-    }
-}
+#[path = "conflict_tests.rs"]
+mod tests;

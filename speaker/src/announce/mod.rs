@@ -1,4 +1,5 @@
-//! Sends announcements, and joins the groups that let solicitations in.
+//! Sends announcements, joins the groups that let solicitations in, and checks whether other hosts
+//! use VIPs.
 
 mod conflict;
 mod groups;
@@ -8,6 +9,6 @@ mod sender;
 #[cfg(test)]
 mod testing;
 
-pub use conflict::is_claimed;
+pub use conflict::Checker;
 pub use groups::{Groups, JoinError};
 pub use sender::{Delivery, Sender};

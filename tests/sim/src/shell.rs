@@ -4,8 +4,8 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use speaker_common::probe::{AgentLease, LENGTH};
 use speaker_core::cluster::{
-    Adopted, Claimant, Cluster, Command, Config, Configured, Input, KernelLease, Life, Placement,
-    VipState, describe_message, lease_flags,
+    Adopted, Claimant, Cluster, Command, Config, Configured, Input, KernelLease, Life, Occupancy,
+    Placement, VipState, describe_message, lease_flags,
 };
 
 use super::{
@@ -201,7 +201,11 @@ impl World {
                     |other: usize| other != at && self.nodes[other].answers(number, self.now);
                 let hears = self.scenario.wired && self.nodes[at].deaf == 0;
                 let free = !hears || !(0..self.nodes.len()).any(taken);
-                let input = Input::Checked { vip, free };
+                let occupancy = match free {
+                    true => Occupancy::Free,
+                    false => Occupancy::InUse,
+                };
+                let input = Input::Checked { vip, occupancy };
                 let boots = self.nodes[at].boots;
                 self.at(
                     self.now + if free { 300 * MS } else { MS },

@@ -74,12 +74,12 @@ pub enum Input {
         /// The host that claims it.
         by: Claimant,
     },
-    /// The outcome of [`Command::Check`].
+    /// The outcome of [`Command::Check`]. One is enough for several checks of a VIP.
     Checked {
         /// The VIP.
         vip: IpAddr,
-        /// Whether nobody answered.
-        free: bool,
+        /// What the network said.
+        occupancy: Occupancy,
     },
     /// The agent is to stop.
     Stop(Stop),
@@ -131,6 +131,17 @@ pub enum Command {
     Event(Event),
     /// After [`Input::Stop`]: the process may end.
     Stopped,
+}
+
+/// Whether another host on the network uses a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupancy {
+    /// Nobody answered.
+    Free,
+    /// Another host answered.
+    InUse,
+    /// The network could not be asked.
+    Unknown,
 }
 
 /// How to stop.

@@ -87,7 +87,8 @@ pub use configured::Configured;
 pub use explain::{Candidate, CandidateStanding, Explanation, Member};
 pub use io::{
     Adopted, AgentLease, Cause, Claimant, Command, Config, DownReason, Event, Failback, Input,
-    KernelLease, LifeOver, LinkInfo, Placement, Reason, Silence, Stop, VipState, lease_flags,
+    KernelLease, LifeOver, LinkInfo, Occupancy, Placement, Reason, Silence, Stop, VipState,
+    lease_flags,
 };
 pub use message::{MESSAGE_LENGTH, describe_message};
 pub use name::{Endpoints, Epoch, Life, NodeName};
@@ -267,7 +268,7 @@ impl Cluster {
             Input::Move { vip, to } => self.on_move(vip, to, now),
             Input::Rebalance => self.on_rebalance(),
             Input::WireClaim { vip, by } => self.on_wire_claim(vip, by, now),
-            Input::Checked { vip, free } => self.on_checked(vip, free, now),
+            Input::Checked { vip, occupancy } => self.on_checked(vip, occupancy, now),
             Input::Stop(stop) => self.on_stop(stop, now),
         }
         self.run(now);

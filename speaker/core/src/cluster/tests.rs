@@ -16,6 +16,7 @@ mod links;
 mod memory;
 mod moves;
 mod names;
+mod wire;
 
 const KEY: Key = Key([1, 2]);
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -27,6 +28,7 @@ struct Node {
     peers: PeersLease,
     answers: BTreeSet<IpAddr>,
     announced: Vec<IpAddr>,
+    checked: Vec<IpAddr>,
     events: Vec<Event>,
 }
 
@@ -117,6 +119,7 @@ impl Lab {
                 peers: PeersLease::default(),
                 answers: BTreeSet::new(),
                 announced: Vec::new(),
+                checked: Vec::new(),
                 events: Vec::new(),
             });
         }
@@ -202,7 +205,7 @@ impl Lab {
                         self.inputs.push_back((at, answered));
                     }
                 }
-                Command::Check(_) => unreachable!("no need here"),
+                Command::Check(vip) => self.nodes[at].checked.push(vip),
                 Command::Event(event) => self.nodes[at].events.push(event),
                 Command::Remember(_) | Command::Stopped => {}
             }

@@ -73,6 +73,8 @@ impl Timing {
     pub(super) const WIRE: Duration = Duration::from_millis(250);
     /// A VIP that was found in use is checked again after this long.
     pub(super) const RECHECK: Duration = Duration::from_secs(10);
+    /// A VIP that could not be checked is checked again after this long.
+    pub(super) const UNCHECKED: Duration = Duration::from_secs(1);
     /// A node that has left, or is down and no longer configured, is forgotten after this long.
     pub(super) const FORGET: Duration = Duration::from_secs(24 * 3600);
 

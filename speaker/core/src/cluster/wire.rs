@@ -12,7 +12,7 @@ use std::{net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::{Claimant, Command, Event},
+    io::{Claimant, Command, Event, Occupancy},
     name::NodeName,
     peer::State,
     record::{Holder, Origin},
@@ -42,6 +42,8 @@ struct Contest {
     challenged: bool,
     /// The wire is being asked whether the other node answers.
     asked: bool,
+    /// The wire could not be asked: when to judge again.
+    again: Option<Instant>,
 }
 
 impl Contest {
@@ -60,12 +62,16 @@ enum Check {
     Free,
     /// Another host answered; ask again at this time.
     InUse(Instant),
+    /// The network could not be asked; ask again at this time.
+    Failed(Instant),
 }
 
 impl Wire {
     pub(super) fn is_in_use(&self, now: Instant) -> bool {
         match self.check {
             Check::InUse(until) => now < until,
+            // Not known to be any more than it was.
+            Check::Failed(until) => self.conceded && now < until,
             Check::Asked => self.conceded,
             Check::Unknown | Check::Free => false,
         }
@@ -78,7 +84,7 @@ impl Wire {
 
     pub(super) fn next_look(&self) -> Option<Instant> {
         match self.check {
-            Check::InUse(until) => Some(until),
+            Check::InUse(until) | Check::Failed(until) => Some(until),
             Check::Unknown | Check::Asked | Check::Free => None,
         }
     }
@@ -105,9 +111,11 @@ impl Cluster {
                 seat.wire.conceded = false;
                 return true;
             }
-            Check::InUse(until) if now < until => {}
+            Check::InUse(until) | Check::Failed(until) if now < until => {
+                self.agenda.add_at(until, vip);
+            }
             Check::Asked => {}
-            Check::Unknown | Check::InUse(_) => {
+            Check::Unknown | Check::InUse(_) | Check::Failed(_) => {
                 seat.wire.check = Check::Asked;
                 self.commands.push_back(Command::Check(vip));
             }
@@ -115,26 +123,32 @@ impl Cluster {
         false
     }
 
-    pub(super) fn on_checked(&mut self, vip: IpAddr, free: bool, now: Instant) {
+    pub(super) fn on_checked(&mut self, vip: IpAddr, occupancy: Occupancy, now: Instant) {
         let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
+        let again = now + Timing::UNCHECKED;
+        if seat.wire.check == Check::Asked {
+            seat.wire.check = match occupancy {
+                Occupancy::Free => Check::Free,
+                Occupancy::InUse => Check::InUse(now + Timing::RECHECK),
+                Occupancy::Unknown => Check::Failed(again),
+            };
+            self.agenda.add(vip);
+        }
         if let Some(contest) = &mut seat.wire.contest
             && std::mem::take(&mut contest.asked)
             && seat.mine.is_owned()
         {
             let with = contest.with.clone();
-            match free {
-                true => self.answer_contest(vip, now),
-                false => self.concede(vip, &with, now),
+            match occupancy {
+                Occupancy::Free => self.answer_contest(vip, now),
+                Occupancy::InUse => self.concede(vip, &with, now),
+                Occupancy::Unknown => {
+                    contest.again = Some(again);
+                    self.agenda.add_at(again, vip);
+                }
             }
-        } else if seat.wire.check == Check::Asked {
-            seat.wire.check = if free {
-                Check::Free
-            } else {
-                Check::InUse(now + Timing::RECHECK)
-            };
-            self.agenda.add(vip);
         }
     }
 
@@ -197,6 +211,7 @@ impl Cluster {
                     answered: None,
                     challenged: false,
                     asked: false,
+                    again: None,
                 };
                 self.agenda.add_at(contest.challenge(), vip);
                 seat.wire.contest = Some(contest);
@@ -248,12 +263,17 @@ impl Cluster {
     }
 
     /// Challenges a node that claims a VIP of this one, if no message has settled the contest in
-    /// time.
+    /// time; judges a contest again about which the wire could not be asked.
     pub(super) fn contest_due(&mut self, vip: IpAddr, now: Instant) {
-        if let Some(seat) = self.seats.get_mut(&vip)
-            && let Some(contest) = &mut seat.wire.contest
-            && !contest.challenged
-        {
+        let seat = self.seats.get_mut(&vip);
+        let Some(contest) = seat.and_then(|seat| seat.wire.contest.as_mut()) else {
+            return;
+        };
+        if contest.again.is_some_and(|at| at <= now) {
+            contest.again = None;
+            let with = contest.with.clone();
+            self.settle(vip, &with, now);
+        } else if !contest.challenged {
             let at = contest.challenge();
             if now < at {
                 self.agenda.add_at(at, vip);

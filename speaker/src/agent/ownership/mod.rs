@@ -22,7 +22,7 @@ use speaker_common::wire::Mac;
 use speaker_core::{
     cluster::{
         self, Claimant, Cluster, Command, Configured, Event, Input, LinkInfo, Member, NodeName,
-        Stop,
+        Occupancy, Stop,
     },
     node,
 };
@@ -30,7 +30,7 @@ use tokio::{sync::mpsc, task::yield_now};
 use tracing::{info, warn};
 
 use crate::{
-    announce,
+    announce::Checker,
     peers::{Datagram, Lookup, Names},
     timer::until,
 };
@@ -39,9 +39,6 @@ use net::Net;
 
 /// How often the key file is reloaded.
 const KEYS: Duration = Duration::from_secs(2);
-
-/// A VIP whose use on the network was checked, and whether it is free.
-type Checked = (IpAddr, bool);
 
 /// Everything that can happen to ownership by itself.
 #[derive(Debug)]
@@ -54,8 +51,8 @@ pub(super) enum Happening {
     Keys,
     /// Peers' names are to be looked up, or one has been looked up.
     Names(Lookup),
-    /// A VIP was checked for use on the network; whether it is free.
-    Checked(IpAddr, bool),
+    /// It was checked whether another host uses a VIP.
+    Checked(IpAddr, Occupancy),
 }
 
 pub(super) struct Ownership {
@@ -83,11 +80,9 @@ pub(super) struct Ownership {
     planned: bool,
     /// This node has joined the others at least once.
     joined: bool,
+    checker: Checker,
     /// The results of [`Command::Check`].
-    checked: (
-        mpsc::UnboundedSender<Checked>,
-        mpsc::UnboundedReceiver<Checked>,
-    ),
+    checked: mpsc::UnboundedReceiver<(IpAddr, Occupancy)>,
     /// The last turn went to datagrams.
     served: bool,
     /// The agent may end.
@@ -133,7 +128,7 @@ impl Ownership {
         tokio::select! {
             biased;
             happening = urgent => happening,
-            Some((vip, free)) = self.checked.1.recv() => Happening::Checked(vip, free),
+            Some((vip, occupancy)) = self.checked.recv() => Happening::Checked(vip, occupancy),
             () = until(keys) => Happening::Keys,
             lookup = self.names.next() => Happening::Names(lookup),
         }
@@ -147,8 +142,8 @@ impl Ownership {
             Happening::Due => self.handle(Input::Tick, hands),
             Happening::Keys => self.read_keys(hands),
             Happening::Names(lookup) => self.resolve(lookup, hands),
-            Happening::Checked(vip, free) => {
-                self.handle(Input::Checked { vip, free }, hands);
+            Happening::Checked(vip, occupancy) => {
+                self.handle(Input::Checked { vip, occupancy }, hands);
             }
             Happening::Datagram(first) => {
                 let end = Instant::now() + BURST;
@@ -231,7 +226,7 @@ impl Ownership {
                     let now = Instant::now();
                     hands.node.handle(node::Input::Announce(vip), now);
                 }
-                Command::Check(vip) => self.check(vip, hands),
+                Command::Check(vip) => self.checker.check(vip, hands.node.places(vip)),
                 Command::Event(event) => {
                     self.joined |= event == Event::Joined;
                     self.edition += 1;
@@ -245,23 +240,6 @@ impl Ownership {
                 Command::Stopped => self.stopped = true,
             }
         }
-    }
-
-    /// Checks on a thread of its own whether another host uses a VIP.
-    fn check(&self, vip: IpAddr, hands: &Hands) {
-        let places = hands.node.places(vip);
-        let checked = self.checked.0.clone();
-        tokio::task::spawn_blocking(move || {
-            let free = match announce::is_claimed(&places) {
-                Ok(claimed) => !claimed,
-                Err(error) => {
-                    warn!("cannot check whether another host uses {vip}: {error}");
-                    false
-                }
-            };
-            // An error means that the agent has ended.
-            let _ = checked.send((vip, free));
-        });
     }
 
     /// Another MAC claims a VIP. Returns whether it is none of the cluster's.

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use speaker_core::{
     cluster::{
         Cluster, Config, Configured, Endpoints, Failback, Input, Life, NodeName, Settings, Timing,
@@ -24,6 +24,7 @@ use super::{
     net::{self, Net},
 };
 use crate::{
+    announce::Checker,
     peers::{Names, Peer},
     state,
 };
@@ -116,6 +117,13 @@ impl Ownership {
             check_first,
             seed: wall_clock_ms() ^ name.number(),
         };
+        let (results, checked) = mpsc::unbounded_channel();
+        let checker = Checker::start(move |vip, occupancy| {
+            // An error means that the agent has ended.
+            let _ = results.send((vip, occupancy));
+        });
+        let checker =
+            checker.context("cannot start the thread that checks whether other hosts use VIPs")?;
         let mut ownership = Self {
             name,
             cluster: Cluster::new(config, timing, Instant::now()),
@@ -134,7 +142,8 @@ impl Ownership {
             untold: VecDeque::new(),
             planned: false,
             joined: false,
-            checked: mpsc::unbounded_channel(),
+            checker,
+            checked,
             served: false,
             stopped: false,
         };

@@ -1,0 +1,79 @@
+//! What a node does about a VIP while it waits for what the network says.
+
+use super::*;
+
+impl Lab {
+    /// The network says this of `VIP` to a node that has asked once.
+    #[track_caller]
+    fn checked(&mut self, at: usize, occupancy: Occupancy) {
+        assert_eq!(std::mem::take(&mut self.nodes[at].checked), [VIP]);
+        self.feed(
+            at,
+            Input::Checked {
+                vip: VIP,
+                occupancy,
+            },
+        );
+    }
+
+    fn silence(&self, at: usize) -> Option<Silence> {
+        match self.explain(at).state? {
+            VipState::Silent(silence) => Some(silence),
+            VipState::Answer { .. } | VipState::Suppress { .. } => None,
+        }
+    }
+}
+
+#[test]
+fn a_vip_that_cannot_be_checked_is_not_said_to_be_in_use_and_checked_again() {
+    let mut lab = Lab::new(1);
+    let config = Config {
+        check_first: true,
+        ..config(0, 0, None)
+    };
+    lab.nodes[0].answers.clear();
+    lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
+    lab.obey(0);
+    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(1)))]));
+    lab.feed(0, Input::Planned);
+    lab.run(Duration::from_secs(1));
+    for _ in 0..2 {
+        lab.checked(0, Occupancy::Unknown);
+        assert_eq!(lab.silence(0), Some(Silence::Vacant));
+        lab.run(Duration::from_millis(900));
+        assert!(lab.nodes[0].checked.is_empty(), "too early");
+        lab.run(Duration::from_millis(200));
+    }
+    lab.checked(0, Occupancy::InUse);
+    assert_eq!(lab.silence(0), Some(Silence::InUse));
+    lab.run(Duration::from_millis(10_100));
+    lab.checked(0, Occupancy::Free);
+    assert_eq!(lab.answering(), [0]);
+}
+
+/// Of nodes that cannot reach each other, the one that is to yield asks first whether the other one
+/// answers.
+#[test]
+fn an_owner_that_cannot_ask_the_network_does_not_yield_and_asks_again() {
+    let mut lab = Lab::new(1);
+    let claims = |lab: &mut Lab, by: usize| {
+        let by = Claimant::Node(name(by));
+        lab.feed(0, Input::WireClaim { vip: VIP, by });
+    };
+    // Whoever comes first in the order of the hash is not asked about.
+    let other = (1..20).find(|by| {
+        claims(&mut lab, *by);
+        !lab.nodes[0].checked.is_empty()
+    });
+    assert!(other.is_some(), "it yields to nobody");
+    for _ in 0..2 {
+        lab.checked(0, Occupancy::Unknown);
+        assert_eq!(lab.answering(), [0]);
+        lab.run(Duration::from_millis(900));
+        assert!(lab.nodes[0].checked.is_empty(), "too early");
+        lab.run(Duration::from_millis(200));
+    }
+    lab.checked(0, Occupancy::InUse);
+    assert!(lab.answering().is_empty());
+    assert_eq!(lab.silence(0), Some(Silence::InUse));
+}
