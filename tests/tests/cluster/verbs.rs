@@ -175,7 +175,11 @@ fn the_cluster_key_is_changed_while_clients_ask() {
                     })?;
                 }
             }
-            sleep(Duration::from_secs(1));
+            fs::remove_file(keys[0].path())?;
+            // Keys are read again every two seconds.
+            sleep(Duration::from_secs(5));
+            let kept = cluster.nodes[0].log("the previous keys stay in use");
+            assert_eq!(kept.len(), 1, "{kept:?}");
             Ok(())
         })?;
         asked.assert_all_answered(500, cluster.mac(owner));

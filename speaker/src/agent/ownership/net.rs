@@ -30,6 +30,8 @@ pub(super) struct Net {
     pub(super) key_file: PathBuf,
     /// When the key file was last read.
     pub(super) read: Instant,
+    /// Why it could not be read, which is logged once.
+    failure: Option<String>,
     /// How many datagrams no key decrypts, and when the last came from a node of the cluster.
     pub(super) unreadable: u64,
     last_unreadable: Option<Instant>,
@@ -58,6 +60,7 @@ impl Net {
             key_file,
             peers: peers.addresses().map(|peer| peer.ip()).collect(),
             read: Instant::now(),
+            failure: None,
             unreadable: 0,
             last_unreadable: None,
             told: BTreeMap::new(),
@@ -67,21 +70,27 @@ impl Net {
     /// Reloads the key file. Returns whether the keys have changed.
     pub(super) fn read_keys(&mut self) -> bool {
         self.read = Instant::now();
-        match Keys::read(&self.key_file) {
-            Ok(keys) if keys.probes() == self.keys.probes() => false,
-            Ok(keys) => {
-                info!("the cluster keys have changed");
-                self.keys = keys;
-                true
-            }
+        let keys = match Keys::read(&self.key_file) {
+            Ok(keys) => keys,
             Err(error) => {
-                warn!(
-                    "{}: {error}; the previous keys stay in use (--cluster-key-file)",
-                    self.key_file.display()
-                );
-                false
+                let failure = error.to_string();
+                if self.failure.as_ref() != Some(&failure) {
+                    warn!(
+                        "{}: {failure}; the previous keys stay in use (--cluster-key-file)",
+                        self.key_file.display()
+                    );
+                }
+                self.failure = Some(failure);
+                return false;
             }
+        };
+        self.failure = None;
+        if keys.probes() == self.keys.probes() {
+            return false;
         }
+        info!("the cluster keys have changed");
+        self.keys = keys;
+        true
     }
 
     pub(super) fn probe_keys(&self) -> Vec<probe::Key> {
