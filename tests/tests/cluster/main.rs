@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use speaker_tests::{
     agent::Node,
     asker::{Asked, Asker},
@@ -35,6 +35,28 @@ const EVERY: Duration = Duration::from_millis(5);
 /// Far more than a fail-over takes, which benchmarks measure: on a machine that has much else to
 /// do, the test must not fail for that.
 const FAIL_OVER: Duration = Duration::from_secs(5);
+
+/// A planned move takes milliseconds: one that takes as long as the shortest fail-over was none.
+const HAND_OVER: Duration = Duration::from_millis(250);
+
+/// A LAN for those who are cut off from the others.
+const ASIDE: u8 = 9;
+
+/// Does something until clients are left without an answer for less than this: on a machine that
+/// has much else to do, one time of three is enough.
+fn brief<T>(limit: Duration, mut act: impl FnMut() -> Result<(Asked, T)>) -> Result<T> {
+    let mut outages = Vec::new();
+    for _ in 0..3 {
+        let (asked, result) = act()?;
+        let outage = asked.outage();
+        println!("outage: {outage:?}");
+        if outage < limit {
+            return Ok(result);
+        }
+        outages.push(outage);
+    }
+    bail!("clients had no answer for {outages:?}, and never for less than {limit:?}")
+}
 
 /// That the table of `speaker status` has this state of a VIP.
 fn assert_status_says(node: &Node, vip: IpAddr, state: &str) -> Result<()> {

@@ -5,16 +5,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use speaker_tests::{
     agent::Mode,
+    asker::Asker,
     cluster::Cluster,
     lab::{self, Lab},
     message::Message,
     wait::wait_until,
 };
 
-use crate::{FAIL_OVER, VIP, VIPS, asked, assert_status_says};
+use crate::{ASIDE, EVERY, FAIL_OVER, HAND_OVER, VIP, VIPS, asked, assert_status_says, brief};
 
 /// Three nodes, all told this.
 fn told(lab: &Lab, argument: &str) -> Result<Cluster> {
@@ -33,19 +34,21 @@ fn with_failback_immediate_a_vip_returns_with_its_first_candidate_and_without_a_
         let mut cluster = told(lab, "--failback=immediate")?;
         let first = cluster.owner(VIP)?;
         let others = cluster.others(first);
-        cluster.nodes[first].agent().kill()?;
-        let second = cluster.agreed(&others, VIP)?;
-        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
-            cluster.nodes[first].spawn()?;
-            wait_until("the VIP to return", Duration::from_secs(30), || {
-                Ok(cluster.owner(VIP)? == first)
-            })
-        })?;
-        assert_eq!(
-            asked.answered_by(),
-            [cluster.mac(second), cluster.mac(first)]
-        );
-        Ok(())
+        brief(HAND_OVER, || {
+            cluster.nodes[first].agent().kill()?;
+            let second = cluster.agreed(&others, VIP)?;
+            let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+                cluster.nodes[first].spawn()?;
+                wait_until("the VIP to return", Duration::from_secs(30), || {
+                    Ok(cluster.owner(VIP)? == first)
+                })
+            })?;
+            assert_eq!(
+                asked.answered_by(),
+                [cluster.mac(second), cluster.mac(first)]
+            );
+            Ok((asked, ()))
+        })
     });
 }
 
@@ -80,14 +83,17 @@ fn with_failback_after_a_while_a_vip_returns_when_its_first_candidate_has_been_t
 fn with_on_stop_handover_an_agent_that_is_stopped_leaves_its_vips_to_another_first() {
     lab::test(|lab| {
         let mut cluster = told(lab, "--on-stop=handover")?;
-        let owner = cluster.owner(VIP)?;
-        let others = cluster.others(owner);
-        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
-            cluster.nodes[owner].stop()?;
-            cluster.agreed(&others, VIP)
+        let next = brief(HAND_OVER, || {
+            let owner = cluster.owner(VIP)?;
+            let others = cluster.others(owner);
+            let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+                cluster.nodes[owner].stop()?;
+                cluster.agreed(&others, VIP)
+            })?;
+            assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
+            cluster.nodes[owner].start()?;
+            Ok((asked, next))
         })?;
-        assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
-        println!("outage: {:?}", asked.outage());
         let explained = cluster.nodes[next].explain(VIP)?;
         let cause = explained.cause.unwrap_or_default();
         assert!(cause.contains("handed it over"), "{cause}");
@@ -161,17 +167,21 @@ fn with_partition_majority_the_side_with_fewer_nodes_falls_silent() {
         let mut cluster = told(lab, "--partition=majority")?;
         let owner = cluster.owner(VIP)?;
         let others = cluster.others(owner);
-        // A client of its own on the side of the one that is cut off: its own host.
-        cluster.nodes[owner].host.eth0.port.cut()?;
+        // A client on the side of the one that is cut off.
+        let far = lab.host("far")?;
+        let here = Asker::start(&cluster.client, VIP, EVERY)?;
+        let there = Asker::start(&far, VIP, EVERY)?;
+        far.eth0.port.move_to(ASIDE)?;
+        cluster.nodes[owner].host.eth0.port.move_to(ASIDE)?;
         let next = cluster.agreed(&others, VIP)?;
-        wait_until(
-            "the minority to fall silent",
-            Duration::from_secs(10),
-            || {
-                let explained = cluster.nodes[owner].explain(VIP)?;
-                Ok(explained.state.starts_with("silent"))
-            },
-        )?;
+        sleep(Duration::from_millis(500));
+        let (here, there) = (here.stop()?, there.stop()?);
+        assert_eq!(here.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
+        assert_eq!(there.answered_by(), [cluster.mac(owner)]);
+        let (last, first) = (there.answerers()[0].last, here.answerers()[1].first);
+        let early = first.duration_since(last);
+        let early = early.context("it was succeeded while it went on answering")?;
+        println!("silent {early:?} before it was succeeded");
         let state = "silent: this node does not reach more than half of the nodes";
         assert_status_says(&cluster.nodes[owner], VIP, state)?;
         // Two of three are left; when one more goes, the last is no majority.

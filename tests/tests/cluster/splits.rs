@@ -12,10 +12,8 @@ use speaker_tests::{
     lab::{self, Direction},
 };
 
-use crate::{EVERY, FAIL_OVER, VIP, VIPS, asked};
+use crate::{ASIDE, EVERY, FAIL_OVER, VIP, VIPS, asked};
 
-/// The LAN of those who are cut off.
-const ASIDE: u8 = 9;
 /// For how long both sides of a split may answer after it has ended, on a machine that has much else
 /// to do.
 const SETTLED: Duration = Duration::from_secs(5);

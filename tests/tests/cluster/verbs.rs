@@ -10,21 +10,25 @@ use speaker_tests::{
     wait::wait_until,
 };
 
-use crate::{VIP, VIPS, asked, assert_status_says};
+use crate::{HAND_OVER, VIP, VIPS, asked, assert_status_says, brief};
 
 #[test]
 fn a_drained_node_hands_over_without_a_gap_and_stays_drained() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
-        let owner = cluster.owner(VIP)?;
-        let (asked, next) = asked(&mut cluster, VIP, |cluster| {
-            cluster.nodes[owner].ask("drain")?;
-            cluster.owner(VIP)
+        let (owner, next) = brief(HAND_OVER, || {
+            for node in &cluster.nodes {
+                node.ask("undrain")?;
+            }
+            let owner = cluster.owner(VIP)?;
+            let (asked, next) = asked(&mut cluster, VIP, |cluster| {
+                cluster.nodes[owner].ask("drain")?;
+                cluster.owner(VIP)
+            })?;
+            assert_ne!(next, owner);
+            assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
+            Ok((asked, (owner, next)))
         })?;
-        assert_ne!(next, owner);
-        assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(next)]);
-        let unanswered = asked.unanswered().len();
-        println!("unanswered while handed over: {unanswered}");
 
         cluster.nodes[owner].agent().kill()?;
         cluster.nodes[owner].start()?;
@@ -43,21 +47,27 @@ fn a_drained_node_hands_over_without_a_gap_and_stays_drained() {
 #[test]
 fn a_vip_can_be_moved_and_the_reason_is_told() {
     lab::test(|lab| {
-        let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
-        let owner = cluster.owner(VIP)?;
+        let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         for node in &cluster.nodes {
             assert_tells_both_sides_of_the_lease(node)?;
         }
-        let to = cluster.others(owner)[0];
-        let name = cluster.nodes[to].host.name();
-        // Whoever is asked: the owner is told.
-        let asked = cluster.others(owner)[1];
-        let said = cluster.nodes[asked].ask(&format!("move {VIP} {name}"))?;
-        assert_eq!(said, format!("{name} owns {VIP}\n"));
-        assert_eq!(cluster.owner(VIP)?, to);
+        let to = brief(HAND_OVER, || {
+            let owner = cluster.owner(VIP)?;
+            // Any node may be asked: the owner is told.
+            let (to, at) = (cluster.others(owner)[0], cluster.others(owner)[1]);
+            let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
+                let name = cluster.nodes[to].host.name();
+                let said = cluster.nodes[at].ask(&format!("move {VIP} {name}"))?;
+                assert_eq!(said, format!("{name} owns {VIP}\n"));
+                assert_eq!(cluster.owner(VIP)?, to);
+                Ok(())
+            })?;
+            assert_eq!(asked.answered_by(), [cluster.mac(owner), cluster.mac(to)]);
+            Ok((asked, to))
+        })?;
         let cause = cluster.nodes[to].explain(VIP)?.cause.unwrap_or_default();
         assert!(cause.contains("an operator asked for the move"), "{cause}");
-        let refused = cluster.nodes[asked].ask(&format!("move {VIP} node-x"));
+        let refused = cluster.nodes[to].ask(&format!("move {VIP} node-x"));
         let refused = refused.expect_err("there is no such node").to_string();
         let known = "no node node-x is known, only node-a, node-b, node-c";
         assert!(refused.contains(known), "{refused}");
