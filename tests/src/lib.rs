@@ -6,6 +6,7 @@ pub mod bench;
 pub mod cluster;
 pub mod kube;
 pub mod lab;
+pub mod load;
 pub mod manifest;
 pub mod message;
 pub mod program;

@@ -2,6 +2,7 @@
 //! wire is counted: one that comes twice fails the test that saw it.
 
 mod agents;
+mod busy;
 mod flood;
 mod hosts;
 mod names;
