@@ -163,7 +163,9 @@ fn a_restart_in_time_announces_nothing_but_the_refreshes_which_are_spread_evenly
                 periods.iter().any(|it| it.abs_diff(apart) < SLACK),
                 "{vip}: {times:?}"
             );
-            in_first_half += usize::from(times[0].duration_since(started)? < PERIOD / 2);
+            // It may have come before this test noticed that the agent was ready.
+            let after = times[0].duration_since(started).unwrap_or_default();
+            in_first_half += usize::from(after < PERIOD / 2);
         }
         assert!((3..=7).contains(&in_first_half), "{in_first_half} of 10");
         Ok(())

@@ -28,7 +28,10 @@ fn a_change_of_the_manifests_is_in_force_within_a_second() {
         let asker = Asker::start(&client, VIPS[0], Duration::from_millis(5))?;
         let written = SystemTime::now();
         node.serve("web", &VIPS)?;
-        thread::sleep(A_SECOND);
+        wait_until("it is answered", || {
+            Ok(answer(&client, &client.eth0, VIPS[0])?.is_some())
+        })?;
+        thread::sleep(Duration::from_millis(200));
         let removed = SystemTime::now();
         node.manifests.remove("web.yaml")?;
         thread::sleep(A_SECOND + SLACK);
