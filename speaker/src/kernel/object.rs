@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_kernel_takes_the_object_without_fragments() {
         if !nix::unistd::geteuid().is_root() {
-            let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+            let ci = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false");
             assert!(!ci, "this test needs root, and CI has to give it");
             eprintln!("SKIPPED: this test needs root, to load a program");
             return;

@@ -130,11 +130,11 @@ fn stands_still_for(span: Duration) {
 }
 
 #[test]
-fn an_agent_that_stood_still_for_too_long_learns_that_others_have_taken_over() {
+fn agent_frozen_for_5_s_takes_nothing_back() {
     stands_still_for(Duration::from_secs(5));
 }
 
 #[test]
-fn an_agent_that_stood_still_for_half_a_minute_too() {
+fn agent_frozen_for_30_s_takes_nothing_back() {
     stands_still_for(Duration::from_secs(30));
 }
