@@ -38,7 +38,6 @@ fn unreadable(node: &Node) -> Result<u64> {
     Ok(count.with_context(|| metrics.clone())?.parse()?)
 }
 
-/// Although the cluster's timers are due more often than bursts of garbage end.
 #[test]
 fn garbage_keeps_no_agent_from_its_lease_and_its_configuration() {
     lab::test(|lab| {

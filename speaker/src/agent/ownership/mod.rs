@@ -108,30 +108,28 @@ impl Ownership {
     pub(super) async fn next(&mut self) -> Happening {
         let due = self.cluster.poll_timeout();
         let keys = self.net.as_ref().map(|net| net.read + KEYS);
-        let served = std::mem::take(&mut self.served);
-        let urgent = async {
-            if served {
-                yield_now().await;
+        let datagram = async {
+            match &self.net {
+                Some(net) => net.sockets.next().await,
+                None => pending().await,
             }
-            let datagram = async {
-                match &self.net {
-                    Some(net) => net.sockets.next().await,
-                    None => pending().await,
-                }
-            };
+        };
+        let urgent = async {
             tokio::select! {
                 biased;
                 datagram = datagram => Happening::Datagram(datagram),
                 () = until(due) => Happening::Due,
             }
         };
-        tokio::select! {
-            biased;
-            happening = urgent => happening,
-            Some((vip, occupancy)) = self.checked.recv() => Happening::Checked(vip, occupancy),
-            () = until(keys) => Happening::Keys,
-            lookup = self.names.next() => Happening::Names(lookup),
-        }
+        let rest = async {
+            tokio::select! {
+                biased;
+                Some((vip, occupancy)) = self.checked.recv() => Happening::Checked(vip, occupancy),
+                () = until(keys) => Happening::Keys,
+                lookup = self.names.next() => Happening::Names(lookup),
+            }
+        };
+        in_turn(std::mem::take(&mut self.served), urgent, rest).await
     }
 
     /// Handles what [`Ownership::next`] returned.
@@ -153,7 +151,7 @@ impl Ownership {
                     let net = self.net.as_ref().filter(|_| Instant::now() < end);
                     next = net.and_then(|net| net.sockets.try_next());
                 }
-                // The next turn is not the cluster's.
+                // The next turn belongs to others, so the timer has its own now.
                 self.served = true;
                 let due = self.cluster.poll_timeout();
                 if due.is_some_and(|due| due <= Instant::now()) {
@@ -303,6 +301,26 @@ impl Ownership {
     }
 }
 
+/// What comes first. After a turn of the urgent one, that waits until the rest, and whatever else
+/// the caller waits for, has been looked at.
+async fn in_turn<T>(
+    served: bool,
+    urgent: impl Future<Output = T>,
+    rest: impl Future<Output = T>,
+) -> T {
+    let urgent = async {
+        if served {
+            yield_now().await;
+        }
+        urgent.await
+    };
+    tokio::select! {
+        biased;
+        first = urgent => first,
+        first = rest => first,
+    }
+}
+
 fn tell(event: &Event) {
     match event {
         // The node logs these itself.
@@ -316,5 +334,30 @@ fn tell(event: &Event) {
         | Event::Unreadable(_)
         | Event::MoveRefused(..)
         | Event::Conflict(..) => warn!("{event}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn after_a_burst_of_datagrams_the_cluster_leaves_one_turn_to_others() {
+        for (served, first) in [(false, "cluster"), (true, "others")] {
+            let came = tokio::select! {
+                biased;
+                it = in_turn(served, ready("cluster"), pending()) => it,
+                it = ready("others") => it,
+            };
+            assert_eq!(came, first);
+            let came = in_turn(served, ready("cluster"), ready("others")).await;
+            assert_eq!(came, first);
+            assert_eq!(
+                in_turn(served, ready("cluster"), pending()).await,
+                "cluster"
+            );
+        }
     }
 }
