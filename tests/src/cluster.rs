@@ -1,13 +1,8 @@
 //! Nodes that share VIPs, and a client that knows nothing of them.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
@@ -15,6 +10,7 @@ use crate::{
     agent::{Mode, Node},
     lab::{Host, Lab},
     message::Mac,
+    wait::wait_for,
 };
 
 /// More than nodes take to agree, on a machine that has much else to do.
@@ -88,31 +84,13 @@ impl Cluster {
 
     /// Waits until these nodes agree that one of them owns a VIP, and it answers: which.
     pub fn agreed(&self, among: &[usize], vip: IpAddr) -> Result<usize> {
-        let end = Instant::now() + LIMIT;
-        loop {
+        wait_for("the nodes to agree", LIMIT, || {
+            Ok(agreed(&self.nodes, among, vip))
+        })
+        .with_context(|| {
             let views = among.iter().map(|number| self.nodes[*number].explain(vip));
-            let views: Vec<Option<Explanation>> = views.map(Result::ok).collect();
-            let owners: Vec<Option<&str>> = views
-                .iter()
-                .map(|view| view.as_ref()?.owner.as_deref())
-                .collect();
-            let answering: Vec<usize> = among
-                .iter()
-                .zip(&views)
-                .filter(|(_, view)| view.as_ref().is_some_and(|view| view.state == "answering"))
-                .map(|(number, _)| *number)
-                .collect();
-            if let ([owner], Some(Some(first))) = (answering.as_slice(), owners.first())
-                && owners.iter().all(|it| *it == Some(*first))
-                && *first == self.nodes[*owner].host.name()
-            {
-                return Ok(*owner);
-            }
-            if Instant::now() > end {
-                bail!("the nodes do not agree on {vip}: {views:#?}");
-            }
-            sleep(Duration::from_millis(20));
-        }
+            format!("{vip}: {:#?}", views.collect::<Vec<_>>())
+        })
     }
 
     /// The owner of a VIP: waits until all nodes agree.
@@ -130,6 +108,20 @@ impl Cluster {
     pub fn mac(&self, number: usize) -> Mac {
         self.nodes[number].host.eth0.mac
     }
+}
+
+/// Which of some nodes answers for a VIP, if all of them say that it owns it.
+pub fn agreed(nodes: &[Node], among: &[usize], vip: IpAddr) -> Option<usize> {
+    let views = among.iter().map(|number| nodes[*number].explain(vip).ok());
+    let views: Vec<Explanation> = views.collect::<Option<_>>()?;
+    let answers = |(_, view): &(&usize, &Explanation)| view.state == "answering";
+    let mut answering = among.iter().zip(&views).filter(answers);
+    let (Some((owner, _)), None) = (answering.next(), answering.next()) else {
+        return None;
+    };
+    let name = nodes[*owner].host.name();
+    let mut owners = views.iter().map(|view| view.owner.as_deref());
+    owners.all(|it| it == Some(name)).then_some(*owner)
 }
 
 /// `speaker explain -o json`, as far as tests look at it.

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     agent::{Mode, Node},
+    cluster::agreed,
     lab::{Command, Host, Lab, Process},
     wait::{wait_for, wait_until},
 };
@@ -223,16 +224,7 @@ impl Site {
     /// The node that answers for a VIP: waits until these agree on one.
     pub fn owner_among(&self, among: &[usize], vip: IpAddr) -> Result<usize> {
         wait_for(&format!("an owner of {vip}"), LIMIT, || {
-            let views = among.iter().map(|number| self.nodes[*number].explain(vip));
-            let views: Vec<_> = views.filter_map(Result::ok).collect();
-            let mut answering = (0..views.len()).filter(|at| views[*at].state == "answering");
-            let (Some(owner), None) = (answering.next(), answering.next()) else {
-                return Ok(None);
-            };
-            let name = self.nodes[among[owner]].host.name();
-            let agreed = views.len() == among.len()
-                && views.iter().all(|view| view.owner.as_deref() == Some(name));
-            Ok(agreed.then_some(among[owner]))
+            Ok(agreed(&self.nodes, among, vip))
         })
     }
 
