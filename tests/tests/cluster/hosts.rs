@@ -58,7 +58,7 @@ fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
             Ok((asked, next))
         })?;
         let (healed, ()) = asked(&mut cluster, VIP, |_| Ok(()))?;
-        healed.assert_all_answered(50, cluster.mac(next));
+        healed.assert_all_answered(20, cluster.mac(next));
         Ok(())
     });
 }
@@ -243,8 +243,8 @@ fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
         }
         for node in &cluster.nodes {
             let candidates = node.explain(VIP)?.candidates;
-            let down = candidates.iter().filter(|it| it.standing == "down");
-            assert_eq!(down.count(), 2, "{candidates:?}");
+            let ready = candidates.iter().any(|it| it.standing == "ready");
+            assert!(!ready, "they reach each other: {candidates:?}");
             unmute(&node.host)?;
         }
         let owner = cluster.owner(VIP)?;
