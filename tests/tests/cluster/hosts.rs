@@ -242,10 +242,6 @@ fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
             asked.assert_all_answered(100, answerers[0].mac);
         }
         for node in &cluster.nodes {
-            let candidates = node.explain(VIP)?.candidates;
-            let mut others = candidates.iter().filter(|it| it.node != node.host.name());
-            let reached = others.any(|it| it.standing == "ready");
-            assert!(!reached, "they reach each other: {candidates:?}");
             unmute(&node.host)?;
         }
         let owner = cluster.owner(VIP)?;
