@@ -19,7 +19,9 @@ impl Trace for Logged {
             EventKind::Suppressed => debug!(ctx, "link {}: suppressed", ifindex),
             EventKind::Refused => info!(ctx, "link {}: refused, the lease has lapsed", ifindex),
             EventKind::Claimed => warn!(ctx, "link {}: a VIP of ours is claimed", ifindex),
-            EventKind::Probed => info!(ctx, "link {}: another host probes one of our VIPs", ifindex),
+            EventKind::Probed => {
+                info!(ctx, "link {}: another host probes one of our VIPs", ifindex)
+            }
             EventKind::Reply => {}
         }
     }

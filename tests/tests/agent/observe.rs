@@ -397,10 +397,11 @@ fn monitoring_is_told_by_http() {
 fn assert_names_what_is_asked_for(exposition: &str) -> Result<()> {
     /// From the controller, and from agents that follow an API server: unit tests beside them have
     /// these names.
-    const ELSEWHERE: [&str; 3] = [
+    const ELSEWHERE: [&str; 4] = [
         "metallb_allocator_addresses_in_use_total",
         "metallb_allocator_addresses_total",
         "speaker_api_server_reachable",
+        "speaker_controller_leading",
     ];
     let types = exposition
         .lines()
