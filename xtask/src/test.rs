@@ -60,7 +60,7 @@ fn in_ci() -> bool {
 /// Runs the tests, and prints the result as one line.
 pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
     let others = !options.quick && options.names.is_empty();
-    let mut needs = vec![Need::Object, Need::Lab];
+    let mut needs = vec![Need::Object, Need::Tests, Need::Lab];
     if others {
         needs.push(Need::Kernels);
     }
@@ -109,32 +109,15 @@ fn tests(built: &Built, properties: Properties) -> Command {
 
 fn here(mut command: Command, names: &[String]) -> Result<Tally> {
     let skips = tempfile::NamedTempFile::new()?;
-    let nextest = shell::find("cargo-nextest").is_some();
-    if nextest {
-        command
-            .args(["nextest", "run", "--workspace", "--no-fail-fast"])
-            .args(["--no-tests", "fail"])
-            .args(names);
-    } else {
-        command.args([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--lib",
-            "--bins",
-            "--tests",
-        ]);
-        command.arg("--").args(names);
-    }
+    command
+        .args(["nextest", "run", "--workspace", "--no-fail-fast"])
+        .args(["--no-tests", "fail"])
+        .args(names);
     shell::say(&command);
     let deploy = Deploy::provide(names.is_empty())?;
     command.env(SKIPS, skips.path()).envs(deploy.environment);
 
-    let mut tally = if nextest {
-        by_nextest(&mut command)?
-    } else {
-        by_cargo(&mut command)?
-    };
+    let mut tally = counted(&mut command)?;
     for skip in fs::read_to_string(skips.path())?.lines() {
         // The runner counted it as passed.
         tally.passed = tally.passed.saturating_sub(1);
@@ -173,8 +156,8 @@ impl Deploy {
     }
 }
 
-/// nextest writes for people to standard error, and for programs to standard output.
-fn by_nextest(command: &mut Command) -> Result<Tally> {
+/// Runs the tests: nextest writes for people to standard error, and for programs to standard output.
+fn counted(command: &mut Command) -> Result<Tally> {
     command
         .args([
             "--message-format",
@@ -183,39 +166,19 @@ fn by_nextest(command: &mut Command) -> Result<Tally> {
             "0.1",
         ])
         .env("NEXTEST_EXPERIMENTAL_LIBTEST_JSON", "1");
-    let mut tally = Tally::default();
-    each_line(command, |line| {
-        if let Ok(Message::Suite { passed, failed }) = serde_json::from_str(line) {
-            tally.passed += passed;
-            tally.failed += failed;
-        }
-    })
-    .and_then(|succeeded| verdict(succeeded, tally))
-}
-
-fn by_cargo(command: &mut Command) -> Result<Tally> {
-    let mut tally = Tally::default();
-    each_line(command, |line| {
-        println!("{line}");
-        if let Some((passed, failed)) = suite_result(line) {
-            tally.passed += passed;
-            tally.failed += failed;
-        }
-    })
-    .and_then(|succeeded| verdict(succeeded, tally))
-}
-
-/// Runs a command and reads its output line by line. Returns whether it succeeded.
-fn each_line(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| shell::spoken(command))?;
     let stdout = child.stdout.take().expect("stdout is piped");
+    let mut tally = Tally::default();
     for line in BufReader::new(stdout).lines() {
-        read(&line?);
+        if let Ok(Message::Suite { passed, failed }) = serde_json::from_str(&line?) {
+            tally.passed += passed;
+            tally.failed += failed;
+        }
     }
-    Ok(child.wait()?.success())
+    verdict(child.wait()?.success(), tally)
 }
 
 /// A runner that fails without a failed test could not run the tests.
@@ -233,25 +196,9 @@ enum Message {
     Suite { passed: usize, failed: usize },
 }
 
-/// The counts in `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
-fn suite_result(line: &str) -> Option<(usize, usize)> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let mut counts = counts.split("; ");
-    let passed = counts.next()?.strip_suffix(" passed")?.parse().ok()?;
-    let failed = counts.next()?.strip_suffix(" failed")?.parse().ok()?;
-    Some((passed, failed))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_suites_end_has_its_counts() {
-        let line = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured";
-        assert_eq!(suite_result(line), Some((3, 1)));
-        assert_eq!(suite_result("test lab::cut ... ok"), None);
-    }
 
     #[test]
     fn only_the_end_of_a_suite_counts() {

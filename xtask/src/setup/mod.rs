@@ -16,6 +16,8 @@ use crate::kubernetes;
 pub(crate) enum Need {
     /// To build the eBPF objects.
     Object,
+    /// To run the tests.
+    Tests,
     /// To make networks in namespaces and look into them.
     Lab,
     /// To boot other kernels.
@@ -32,6 +34,7 @@ pub(crate) enum Need {
 pub(crate) fn all() -> Result<()> {
     ensure(&[
         Need::Object,
+        Need::Tests,
         Need::Licences,
         Need::Lab,
         Need::Kernels,
@@ -53,6 +56,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
                 rust_src::ensure()?;
                 tools::BPF_LINKER.ensure()?;
             }
+            Need::Tests => tools::CARGO_NEXTEST.ensure()?,
             Need::Licences => tools::CARGO_DENY.ensure()?,
             Need::Lab => programs.extend(packages::LAB),
             Need::Kernels => programs.extend(packages::KERNELS),

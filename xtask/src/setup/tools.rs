@@ -17,13 +17,22 @@ pub(super) const BPF_LINKER: Tool = Tool {
 pub(super) const CARGO_DENY: Tool = Tool {
     name: "cargo-deny",
     version: Version::new(0, 20, 2),
-    // It runs for a second, and optimising it takes minutes.
-    options: &[
-        "--no-default-features",
-        "--debug",
-        "--config=profile.dev.debug=false",
-    ],
+    options: &QUICKLY_BUILT,
 };
+
+/// Runs the tests, in the groups of `.config/nextest.toml`.
+pub(super) const CARGO_NEXTEST: Tool = Tool {
+    name: "cargo-nextest",
+    version: Version::new(0, 9, 143),
+    options: &QUICKLY_BUILT,
+};
+
+/// For programs that have little to do themselves: optimising them takes minutes.
+const QUICKLY_BUILT: [&str; 3] = [
+    "--no-default-features",
+    "--debug",
+    "--config=profile.dev.debug=false",
+];
 
 /// A package whose binary has its name.
 pub(super) struct Tool {
