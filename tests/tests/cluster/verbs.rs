@@ -105,8 +105,9 @@ fn vips_are_spread_evenly_when_somebody_asks() {
         for vip in &vips {
             assert_eq!(cluster.agreed(&[0], vip[0])?, 0);
         }
-        cluster.nodes[1].spawn()?;
-        cluster.nodes[2].spawn()?;
+        // VIPs are spread over nodes that have joined.
+        cluster.nodes[1].start()?;
+        cluster.nodes[2].start()?;
         cluster.agree(vips.concat())?;
         cluster.nodes[1].ask("rebalance")?;
         wait_until("an even spread", Duration::from_secs(20), || {
