@@ -181,7 +181,7 @@ fn what_metallb_users_have_passes_unchanged() {
 /// Beyond what tests with the programs show, which is that they get along with it.
 #[test]
 fn nobody_has_rights_that_they_have_no_use_for() {
-    const DENIED: [(&str, &str); 19] = [
+    const DENIED: [(&str, &str); 20] = [
         ("speaker-agent", "get services --namespace=default"),
         (
             "speaker-agent",
@@ -231,6 +231,11 @@ fn nobody_has_rights_that_they_have_no_use_for() {
             "speaker-controller",
             "delete configurationstates.metallb.io --namespace=speaker-system",
         ),
+        (
+            "speaker-controller",
+            "patch configurationstates.metallb.io/other --subresource=status \
+             --namespace=speaker-system",
+        ),
     ];
     const ALLOWED: [(&str, &str); 7] = [
         ("speaker-agent", "watch services --namespace=default"),
@@ -248,7 +253,8 @@ fn nobody_has_rights_that_they_have_no_use_for() {
         ),
         (
             "speaker-controller",
-            "patch configurationstates.metallb.io --subresource=status --namespace=speaker-system",
+            "patch configurationstates.metallb.io/controller --subresource=status \
+             --namespace=speaker-system",
         ),
         (
             "speaker-controller",
