@@ -1,0 +1,81 @@
+//! A node alone, and agents that come and go.
+
+use super::*;
+
+#[test]
+fn a_lone_node_answers_and_announces_at_once() {
+    let lab = Lab::new(1);
+    assert_eq!(lab.answering(), [0]);
+    assert_eq!(lab.nodes[0].announced, [VIP]);
+}
+
+#[test]
+fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
+    let mut lab = Lab::new(2);
+    let config = Config {
+        peers: None,
+        ..config(0, 0, None)
+    };
+    lab.nodes.truncate(1);
+    lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
+    lab.obey(0);
+    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(1)))]));
+    lab.feed(0, Input::Planned);
+    lab.run(Duration::from_secs(5));
+    assert!(lab.answering().is_empty());
+    lab.feed(0, Input::Peers(Configured::default()));
+    assert_eq!(lab.answering(), [0]);
+}
+
+#[test]
+fn a_lone_node_needs_nobody_to_renew_its_lease() {
+    let mut lab = Lab::new(1);
+    lab.run(Duration::from_secs(20));
+    assert_eq!(lab.answering(), [0]);
+    assert_eq!(lab.kernel(0).peers_left, None);
+    assert!(lab.nodes[0].agent.lease.alone);
+}
+
+#[test]
+fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
+    let mut lab = Lab::new(1);
+    lab.run(Duration::from_secs(5));
+    // The agent is gone for two seconds; the kernel is left as it was.
+    lab.now += Duration::from_secs(2);
+    assert_eq!(lab.answering(), [0]);
+    let adopted = lab.left_behind(0);
+    lab.restart(0, Some(adopted));
+    assert_eq!(lab.answering(), [0]);
+    lab.run(Duration::from_secs(5));
+    // The intent takes its time.
+    assert_eq!(lab.answering(), [0]);
+    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(1)))]));
+    lab.feed(0, Input::Planned);
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering(), [0]);
+    assert_eq!(lab.explain(0).cause, Some(Cause::Adopted));
+}
+
+/// Nodes hear of a change of the configuration one after the other.
+#[test]
+fn of_two_nodes_one_goes_on_answering_however_long_the_others_agent_takes_to_restart() {
+    for away_ms in (10..400).step_by(10) {
+        let mut lab = Lab::new(2);
+        lab.run(Duration::from_secs(5));
+        let owner = lab.answering();
+        let other = 1 - owner[0];
+        lab.feed(other, Input::Stop(Stop::Return(Duration::from_secs(60))));
+        lab.run(Duration::from_millis(5));
+        lab.away = Some(other);
+        lab.run(Duration::from_millis(away_ms));
+        lab.away = None;
+        let adopted = lab.left_behind(other);
+        lab.restart(other, Some(adopted));
+        lab.feed(other, Input::Vips(vec![(VIP, Some(placement(2)))]));
+        lab.feed(other, Input::Planned);
+        for _ in 0..200 {
+            lab.run(Duration::from_millis(5));
+            assert_eq!(lab.answering(), owner, "{away_ms} ms away");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! VIPs that belong together, and nodes that disagree on it.
+
+use super::*;
+
+#[test]
+fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
+    let mut lab = Lab::new(2);
+    for node in 0..2 {
+        let config = Config {
+            failback: Failback::Immediate,
+            ..config(node, 2, None)
+        };
+        lab.nodes[node].agent = Cluster::new(config, timing(), lab.now);
+        lab.nodes[node].answers.clear();
+        lab.obey(node);
+    }
+    let intent = |it: Placement| Input::Vips(vec![(VIP, Some(it))]);
+    for node in 0..2 {
+        lab.feed(node, intent(placement(2)));
+        lab.feed(node, Input::Planned);
+    }
+    lab.run(Duration::from_secs(5));
+    let better = lab.answering()[0];
+    let worse = 1 - better;
+    let only_worse = Placement {
+        candidates: vec![(name(worse), 0)],
+        ..placement(2)
+    };
+    for node in 0..2 {
+        lab.feed(node, intent(only_worse.clone()));
+    }
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering(), [worse]);
+    lab.feed(worse, intent(placement(2)));
+    lab.run(Duration::from_millis(200));
+    lab.feed(better, intent(placement(2)));
+    lab.run(Duration::from_secs(3));
+    assert_eq!(lab.answering(), [better]);
+}
+
+/// What is to be together with what is a matter of configuration, and one node may have yet to hear
+/// of it: nobody ever owns what another one does.
+#[test]
+fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let [owner] = lab.answering()[..] else {
+        panic!("{:?} answer", lab.answering());
+    };
+    let other = 1 - owner;
+    // The VIP is to be with `first`, of which its owner does not know.
+    let first = vip(1);
+    let changes = || {
+        let follower = (
+            VIP,
+            Some(Placement {
+                follows: Some(first),
+                ..placement(2)
+            }),
+        );
+        Input::Vips(vec![(first, Some(placement(2))), follower])
+    };
+    lab.feed(other, changes());
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.owners(first), [other]);
+    assert_eq!(lab.owners(VIP), [owner]);
+    lab.feed(owner, changes());
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.owners(first), [other]);
+    assert_eq!(lab.owners(VIP), [other]);
+}
+
+#[test]
+fn what_is_new_goes_to_the_owner_of_what_it_is_to_be_with() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(5));
+    let first = lab.answering()[0];
+    for to in (0..3).filter(|node| *node != first) {
+        let (vip, to) = (VIP, name(to));
+        lab.feed(first, Input::Move { vip, to });
+        lab.run(Duration::from_secs(2));
+    }
+    let owner = lab.answering()[0];
+    // One that is new and leads, and one that is new and follows.
+    let (leader, third) = (vip(1), vip(2));
+    for node in 0..3 {
+        let follower = Placement {
+            follows: Some(leader),
+            ..placement(3)
+        };
+        lab.feed(
+            node,
+            Input::Vips(vec![
+                (leader, Some(placement(3))),
+                (VIP, Some(follower.clone())),
+                (third, Some(follower)),
+            ]),
+        );
+    }
+    lab.run(Duration::from_secs(2));
+    for vip in [leader, VIP, third] {
+        assert_eq!(lab.owners(vip), [owner], "{vip}");
+    }
+    lab.feed(owner, Input::Drain(true));
+    lab.run(Duration::from_secs(2));
+    let next = lab.answering();
+    assert_ne!(next, [owner]);
+    for vip in [leader, third] {
+        assert_eq!(lab.owners(vip), next, "{vip}");
+    }
+}

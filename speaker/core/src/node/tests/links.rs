@@ -1,0 +1,125 @@
+//! Links that change while VIPs are on them.
+
+use super::*;
+
+#[test]
+fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    let down = Link {
+        carrier: false,
+        ..eth0()
+    };
+    bench.handle(Input::Link(LinkChange::Set(down))).expect(&[]);
+    assert_eq!(bench.state(), "no carrier");
+    bench
+        .handle(Input::Link(LinkChange::Set(eth0())))
+        .expect(&["announce 10.0.0.5"]);
+    let mac = Link {
+        mac: [2, 0, 0, 0, 0, 7],
+        ..eth0()
+    };
+    bench.quiet();
+    bench.handle(Input::Link(LinkChange::Set(mac))).expect(&[
+        "put 10.0.0.5 Answer 0",
+        "set link 2",
+        "announce 10.0.0.5",
+    ]);
+}
+
+#[test]
+fn a_link_that_was_down_or_gone_for_a_moment_is_announced_again_however_late_that_is_noticed() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    let down = Link {
+        carrier: false,
+        ..eth0()
+    };
+    for change in [down, eth0()] {
+        let change = Input::Link(LinkChange::Set(change));
+        bench.node.handle(change, bench.now);
+    }
+    bench.settle();
+    bench.expect(&["announce 10.0.0.5"]).quiet();
+
+    for change in [LinkChange::Gone(2), LinkChange::Set(eth0())] {
+        bench.node.handle(Input::Link(change), bench.now);
+    }
+    bench.settle();
+    assert!(
+        bench.log.contains(&"attach 2".to_owned()),
+        "{:?}",
+        bench.log
+    );
+}
+
+#[test]
+fn a_bond_that_sends_through_another_member_is_announced_again() {
+    let bond = |active| Link {
+        kind: Kind::Bond {
+            active: Some(active),
+        },
+        ..eth0()
+    };
+    let member = |index, stands_by| Link {
+        index,
+        name: format!("member{index}"),
+        master: Some(eth0().index),
+        stands_by,
+        addresses: BTreeSet::new(),
+        ..eth0()
+    };
+    let mut bench = Bench::new();
+    // Also where the operator names the members.
+    let named = ["eth0", "member3", "member4"].map(str::to_owned);
+    bench.node.site.choice = Choice::Named(BTreeSet::from(named));
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([bond(3), member(3, false), member(4, true)]))
+        .quiet();
+    // In the order of the kernel's messages.
+    bench
+        .handle(Input::Link(LinkChange::Set(bond(3))))
+        .expect(&[]);
+    bench
+        .handle(Input::Link(LinkChange::Set(member(3, true))))
+        .expect(&["remove link 3"]);
+    bench
+        .handle(Input::Link(LinkChange::Set(member(4, false))))
+        .expect(&["set link 4"]);
+    bench
+        .handle(Input::Link(LinkChange::Set(bond(4))))
+        .expect(&["announce 10.0.0.5"]);
+}
+
+#[test]
+fn a_link_that_vanishes_and_returns_under_another_index() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .log
+        .clear();
+    bench.handle(Input::Link(LinkChange::Gone(2))).expect(&[
+        "remove 10.0.0.5",
+        "detach 2",
+        "remove link 2",
+        "Withdrawn(10.0.0.5, \"interface 2\")",
+        "NotAnnounced(10.0.0.5, \"this node has no interface to answer on (see --interface)\")",
+    ]);
+    let again = Link { index: 9, ..eth0() };
+    bench.handle(Input::Link(LinkChange::Set(again))).expect(&[
+        "set link 9",
+        "reset 0",
+        "put 10.0.0.5 Answer 0",
+        "attach 9",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}

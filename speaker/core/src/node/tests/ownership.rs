@@ -1,0 +1,126 @@
+//! VIPs that nodes share: which are answered, and what is told of claims.
+
+use super::*;
+
+#[test]
+fn a_claim_is_told_once_in_ten_seconds_and_defended() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    let claim = || Input::Claimed {
+        entry: entry("10.0.0.5"),
+        by: [6, 0, 0, 0, 0, 6],
+    };
+    bench.handle(claim()).handle(claim()).expect(&[
+        "Conflict(10.0.0.5, [6, 0, 0, 0, 0, 6])",
+        "announce 10.0.0.5",
+    ]);
+    bench.wait(10.1).log.clear();
+    bench.handle(claim()).expect(&[
+        "Conflict(10.0.0.5, [6, 0, 0, 0, 0, 6])",
+        "announce 10.0.0.5",
+    ]);
+    let place = &bench.node.status(bench.now).vips[0].places[0];
+    assert_eq!(place.conflicts, 3);
+    assert_eq!(place.announced_ms_ago, Some(0));
+    bench.wait(1.5);
+    let place = &bench.node.status(bench.now).vips[0].places[0];
+    assert_eq!(place.announced_ms_ago, Some(1_500));
+}
+
+#[test]
+fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_write() {
+    let mut bench = Bench::new();
+    bench.node.handle(wanted(&["fd00::5"]), bench.now);
+    bench.handle(links([eth0()])).expect(&[
+        "set link 2",
+        "join ff02::1:ff00:5 2",
+        "reset 0",
+        "put fd00::5 Suppress 0",
+        "attach 2",
+    ]);
+    assert_eq!(bench.state(), "standby");
+    bench.handle(answer("fd00::5", true)).expect(&[
+        "put fd00::5 Answer 0",
+        "Announcing(fd00::5, \"eth0\")",
+        "announce fd00::5",
+    ]);
+    bench
+        .handle(answer("fd00::5", false))
+        .expect(&["put fd00::5 Suppress 0", "Withdrawn(fd00::5, \"eth0\")"]);
+    bench.wait(4.9).expect(&[]);
+}
+
+#[test]
+fn the_network_is_asked_about_a_vip_on_links_that_are_up() {
+    let off = Link {
+        index: 3,
+        name: "eth1".into(),
+        admin_up: false,
+        ..eth0()
+    };
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0(), off]));
+    let places = bench.node.places(vip("10.0.0.5")).into_iter();
+    let links: Vec<u32> = places.map(|(place, _)| place.link).collect();
+    assert_eq!(links, [2]);
+}
+
+#[test]
+fn what_is_lost_is_silent_before_anything_else_is_done() {
+    let mut bench = Bench::new();
+    bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
+    let many: Vec<String> = (1..=9).map(|n| format!("10.0.0.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    bench.node.handle(wanted(&many), bench.now);
+    bench.node.poll(bench.now);
+    bench.node.handle(answer("10.0.0.5", false), bench.now);
+    let first = bench.node.next_urgent();
+    assert_eq!(
+        first.map(|command| words(&command)).as_deref(),
+        Some("put 10.0.0.5 Suppress 0")
+    );
+}
+
+#[test]
+fn a_write_that_waited_says_who_owns_the_vip_by_then() {
+    let mut bench = Bench::new();
+    bench.own(vip("10.0.0.5"), true);
+    bench.node.handle(wanted(&["10.0.0.5"]), bench.now);
+    bench.node.handle(links([eth0()]), bench.now);
+    bench.node.poll(bench.now);
+    bench.own(vip("10.0.0.5"), false);
+    bench.settle();
+    let puts: Vec<&str> = bench.log.iter().map(String::as_str).collect();
+    assert!(!puts.contains(&"put 10.0.0.5 Answer 0"), "{puts:?}");
+    assert_eq!(bench.state(), "standby");
+}
+
+#[test]
+fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known() {
+    let mut bench = Bench::new();
+    bench.own(vip("10.0.0.5"), true);
+    bench
+        .handle(adopted("10.0.0.5", true))
+        .handle(answer("10.0.0.5", false))
+        .expect(&["put 10.0.0.5 Suppress 4"]);
+}
+
+#[test]
+fn a_vip_that_is_to_be_announced_is_if_it_is_answered_here() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .quiet();
+    let announce = || Input::Announce(vip("10.0.0.5"));
+    bench
+        .handle(announce())
+        .expect(&["put 10.0.0.5 Answer 0", "announce 10.0.0.5"]);
+    bench.quiet().handle(answer("10.0.0.5", false)).log.clear();
+    bench.handle(announce()).expect(&[]);
+}

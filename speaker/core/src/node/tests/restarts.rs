@@ -1,0 +1,93 @@
+//! What an agent does about what an earlier one left in the kernel.
+
+use super::*;
+
+#[test]
+fn a_restart_in_time_swaps_the_program_and_disturbs_nobody() {
+    let mut bench = Bench::new();
+    bench
+        .handle(adopted("10.0.0.5", true))
+        .handle(links([eth0()]));
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .expect(&["attach 2", "Announcing(10.0.0.5, \"eth0\")"]);
+    bench.wait(150.0).expect(&["look 2", "announce 10.0.0.5"]);
+}
+
+#[test]
+fn a_restart_after_the_lease_has_lapsed_announces_again() {
+    let mut bench = Bench::new();
+    bench
+        .handle(adopted("10.0.0.5", false))
+        .handle(links([eth0()]));
+    bench.handle(wanted(&["10.0.0.5"])).expect(&[
+        "attach 2",
+        "put 10.0.0.5 Answer 4",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+/// An agent may be killed after it has taken a VIP over and before all clients have heard of it.
+#[test]
+fn a_take_over_that_an_earlier_agent_did_not_announce_to_the_end_is_announced() {
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5"]))
+        .handle(links([eth0()]))
+        .log
+        .clear();
+    bench
+        .wait(1.1)
+        .wait(1.1)
+        .expect(&["announce 10.0.0.5", "announce 10.0.0.5"]);
+    bench.wait(5.0).wait(0.0).expect(&[
+        "look 2",
+        "announce 10.0.0.5",
+        "put 10.0.0.5 Answer 0 announced",
+    ]);
+
+    let unfinished = Vip::new(Action::Answer, 4);
+    let mut bench = Bench::new();
+    bench
+        .handle(adopted_as("10.0.0.5", unfinished, true))
+        .handle(links([eth0()]));
+    bench.handle(wanted(&["10.0.0.5"])).expect(&[
+        "attach 2",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+#[test]
+fn a_mac_that_changed_while_no_agent_ran_is_announced() {
+    let mut bench = Bench::new();
+    let mac = [2, 0, 0, 0, 0, 7];
+    bench
+        .handle(adopted("10.0.0.5", true))
+        .handle(links([Link { mac, ..eth0() }]));
+    bench.handle(wanted(&["10.0.0.5"])).expect(&[
+        "put 10.0.0.5 Answer 4",
+        "set link 2",
+        "attach 2",
+        "Announcing(10.0.0.5, \"eth0\")",
+        "announce 10.0.0.5",
+    ]);
+}
+
+#[test]
+fn what_an_earlier_agent_left_and_nobody_wants_is_removed_and_its_slot_used_again() {
+    let mut bench = Bench::new();
+    bench
+        .handle(adopted("10.0.0.5", true))
+        .handle(links([eth0()]));
+    bench.handle(wanted(&["10.0.0.6"])).expect(&[
+        "put 10.0.0.5 Suppress 4",
+        "remove 10.0.0.5",
+        "reset 0",
+        "put 10.0.0.6 Answer 0",
+        "attach 2",
+        "Announcing(10.0.0.6, \"eth0\")",
+        "announce 10.0.0.6",
+    ]);
+}
