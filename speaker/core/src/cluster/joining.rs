@@ -20,7 +20,7 @@ enum Phase {
     Untold,
     /// It is meeting the others.
     Meeting {
-        /// Until when it listens for nodes that it knows nothing of, and that look for it.
+        /// Until when it listens for nodes that look for it, as long as it knows of none.
         listens: Instant,
         /// Until when it waits for those that are missing.
         waits: Instant,
@@ -120,7 +120,7 @@ impl Cluster {
         // While this node catches up, a node that left may have come back since.
         let nobody_missing = !self.is_catching_up(now)
             && self.is_nobody_missing()
-            && (now >= listens || self.is_told_of_all());
+            && (any_met || now >= listens || self.is_told_of_all());
         if self.has_majority(now) && (told_by_one || waited || nobody_missing) {
             self.joining.phase = Phase::Joined;
             // Until now, nobody had a reason to renew the lease.

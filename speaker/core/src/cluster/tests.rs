@@ -132,8 +132,6 @@ impl Lab {
         lab.work();
         if nodes == 1 {
             lab.feed(0, Input::Peers(Configured::default()));
-        } else {
-            lab.run(Timing::LISTEN);
         }
         for node in 0..nodes {
             lab.feed(node, Input::Vips(vec![(VIP, Some(placement(nodes)))]));
