@@ -35,12 +35,7 @@ impl Cluster {
             if !peer.is_live() {
                 continue;
             }
-            if peer.evidence.gone
-                || peer
-                    .evidence
-                    .heard
-                    .is_some_and(|at| waits.is_recent(at, now))
-            {
+            if peer.evidence.gone {
                 continue;
             }
             let wait = waits.silence(peer);
@@ -227,14 +222,7 @@ impl Cluster {
                     Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
                     None => heard.filter(|_| !peer.evidence.votes.is_empty()),
                 };
-                since.map(|since| {
-                    let wait = if waits.is_recent(since, now) {
-                        waits.least()
-                    } else {
-                        waits.silence(peer)
-                    };
-                    (since + wait).max(may_accuse)
-                })
+                since.map(|since| (since + waits.silence(peer)).max(may_accuse))
             })
             .chain(gone.then_some(self.gone_poll.next))
             .chain(self.lease.renewed_until().filter(|at| gone && *at > now))

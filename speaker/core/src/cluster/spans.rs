@@ -52,17 +52,6 @@ impl Waits {
         needed.max(self.take_over_after)
     }
 
-    /// No silence that is shorter is long enough, whatever the member's own spans.
-    pub(super) fn least(&self) -> Duration {
-        self.take_over_after
-    }
-
-    /// Whether a silence since then is shorter than that: true of most members at most times, and
-    /// found out quickly.
-    pub(super) fn is_recent(&self, since: Instant, now: Instant) -> bool {
-        now < since + self.take_over_after
-    }
-
     /// After a silence of this length, it cannot be answering alone either.
     pub(super) fn alone(&self, peer: &Peer) -> Duration {
         let Spans {
