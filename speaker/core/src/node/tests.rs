@@ -56,6 +56,21 @@ impl Bench {
         }
     }
 
+    /// A node that has begun to answer for a VIP on eth0.
+    fn answering(vip: &str) -> Self {
+        let mut bench = Self::new();
+        bench.handle(wanted(&[vip])).handle(links([eth0()]));
+        bench.log.clear();
+        bench
+    }
+
+    /// The next agent of a node with this link, which does not know yet what is wanted.
+    fn resuming(adopted: Input, link: Link) -> Self {
+        let mut bench = Self::new();
+        bench.handle(adopted).handle(links([link]));
+        bench
+    }
+
     fn handle(&mut self, input: Input) -> &mut Self {
         // This node is alone.
         if let Input::Wanted(wanted) = &input {

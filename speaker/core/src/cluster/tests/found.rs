@@ -168,14 +168,7 @@ fn a_node_that_is_told_of_nobody_first_listens_for_those_that_look_for_it() {
     lab.run(Duration::from_secs(10));
     assert_eq!(lab.answering(), [1]);
     lab.away = None;
-    let config = Config {
-        life: Life(1_000),
-        ..config(0, 0, None)
-    };
-    lab.nodes[0].agent = Cluster::new(config, timing(), lab.now);
-    lab.obey(0);
-    lab.feed(0, Input::Vips(vec![(VIP, Some(placement(2)))]));
-    lab.feed(0, Input::Planned);
+    lab.start(0, Configured::default());
     for _ in 0..1_000 {
         assert_eq!(lab.answering(), [1]);
         lab.run(Duration::from_millis(1));
@@ -247,14 +240,7 @@ fn a_kernel_that_comes_back_without_its_agent_does_not_answer_beside_the_owner()
     lab.feed(0, Input::Stop(Stop::Return(Duration::from_secs(60))));
     lab.run(Duration::from_millis(5));
     lab.away = Some(0);
-    let config = Config {
-        life: Life(1_000),
-        ..config(1, 0, None)
-    };
-    lab.nodes[1].agent = Cluster::new(config, timing(), lab.now);
-    lab.obey(1);
-    lab.feed(1, Input::Vips(vec![(VIP, Some(placement(2)))]));
-    lab.feed(1, Input::Planned);
+    lab.start(1, Configured::default());
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.answering(), [0, 1]);
     let reachable = Configured::at([endpoints(0).messages]);
@@ -305,14 +291,7 @@ fn what_a_node_took_alone_it_leaves_to_a_member_whose_agent_restarts() {
     lab.run(Duration::from_millis(5));
     lab.away = Some(owner);
     lab.loss = 1.0;
-    let config = Config {
-        life: Life(1_000),
-        ..config(alone, 0, None)
-    };
-    lab.nodes[alone].agent = Cluster::new(config, timing(), lab.now);
-    lab.obey(alone);
-    lab.feed(alone, Input::Vips(vec![(VIP, Some(placement(3)))]));
-    lab.feed(alone, Input::Planned);
+    lab.start(alone, Configured::default());
     while lab.nodes[alone].agent.owned().next().is_none() {
         lab.run(Duration::from_millis(10));
     }

@@ -12,26 +12,6 @@ fn told(peers: &[Option<usize>]) -> Configured {
 }
 
 impl Lab {
-    /// A new agent on a node, that is told of these.
-    fn start(&mut self, node: usize, peers: Configured) {
-        self.start_with(node, peers, Partition::Available);
-    }
-
-    fn start_with(&mut self, node: usize, peers: Configured, partition: Partition) {
-        let config = Config {
-            peers: Some(peers),
-            life: Life(self.nodes[node].lease.life + 1),
-            ..config(node, 0, None)
-        };
-        let timing = Timing::new(Settings::new(partition)).unwrap();
-        self.nodes[node].agent = Cluster::new(config, timing, self.now);
-        self.nodes[node].answers.clear();
-        self.obey(node);
-        let vips = vec![(VIP, Some(placement(self.nodes.len())))];
-        self.feed(node, Input::Vips(vips));
-        self.feed(node, Input::Planned);
-    }
-
     /// How long it takes until a node answers.
     fn answers_after(&mut self, node: usize) -> Duration {
         let begun = self.now;

@@ -2,18 +2,20 @@
 
 use super::*;
 
-#[test]
-fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .quiet();
-    let down = Link {
+fn unplugged() -> Link {
+    Link {
         carrier: false,
         ..eth0()
-    };
-    bench.handle(Input::Link(LinkChange::Set(down))).expect(&[]);
+    }
+}
+
+#[test]
+fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
+    let mut bench = Bench::answering("10.0.0.5");
+    bench.quiet();
+    bench
+        .handle(Input::Link(LinkChange::Set(unplugged())))
+        .expect(&[]);
     assert_eq!(bench.state(), "no carrier");
     bench
         .handle(Input::Link(LinkChange::Set(eth0())))
@@ -32,16 +34,9 @@ fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
 
 #[test]
 fn a_link_that_was_down_or_gone_for_a_moment_is_announced_again_however_late_that_is_noticed() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .quiet();
-    let down = Link {
-        carrier: false,
-        ..eth0()
-    };
-    for change in [down, eth0()] {
+    let mut bench = Bench::answering("10.0.0.5");
+    bench.quiet();
+    for change in [unplugged(), eth0()] {
         let change = Input::Link(LinkChange::Set(change));
         bench.node.handle(change, bench.now);
     }
@@ -100,12 +95,7 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
 
 #[test]
 fn a_link_that_vanishes_and_returns_under_another_index() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .log
-        .clear();
+    let mut bench = Bench::answering("10.0.0.5");
     bench.handle(Input::Link(LinkChange::Gone(2))).expect(&[
         "remove 10.0.0.5",
         "detach 2",

@@ -4,11 +4,8 @@ use super::*;
 
 #[test]
 fn a_claim_is_told_once_in_ten_seconds_and_defended() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .quiet();
+    let mut bench = Bench::answering("10.0.0.5");
+    bench.quiet();
     let claim = || Input::Claimed {
         entry: entry("10.0.0.5"),
         by: [6, 0, 0, 0, 0, 6],
@@ -112,11 +109,8 @@ fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known
 
 #[test]
 fn a_vip_that_is_to_be_announced_is_if_it_is_answered_here() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .quiet();
+    let mut bench = Bench::answering("10.0.0.5");
+    bench.quiet();
     let announce = || Input::Announce(vip("10.0.0.5"));
     bench
         .handle(announce())

@@ -223,11 +223,8 @@ fn a_vip_is_not_announced_where_the_program_does_not_know_the_link() {
 
 #[test]
 fn a_program_that_somebody_else_took_off_is_attached_again_and_announces() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .quiet();
+    let mut bench = Bench::answering("10.0.0.5");
+    bench.quiet();
     bench.wait(5.1).expect(&["look 2"]);
     bench.handle(Input::Detached(2)).expect(&[
         "TakenOff(\"eth0\")",

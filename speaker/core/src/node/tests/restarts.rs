@@ -4,10 +4,7 @@ use super::*;
 
 #[test]
 fn a_restart_in_time_swaps_the_program_and_disturbs_nobody() {
-    let mut bench = Bench::new();
-    bench
-        .handle(adopted("10.0.0.5", true))
-        .handle(links([eth0()]));
+    let mut bench = Bench::resuming(adopted("10.0.0.5", true), eth0());
     bench
         .handle(wanted(&["10.0.0.5"]))
         .expect(&["attach 2", "Announcing(10.0.0.5, \"eth0\")"]);
@@ -16,10 +13,7 @@ fn a_restart_in_time_swaps_the_program_and_disturbs_nobody() {
 
 #[test]
 fn a_restart_after_the_lease_has_lapsed_announces_again() {
-    let mut bench = Bench::new();
-    bench
-        .handle(adopted("10.0.0.5", false))
-        .handle(links([eth0()]));
+    let mut bench = Bench::resuming(adopted("10.0.0.5", false), eth0());
     bench.handle(wanted(&["10.0.0.5"])).expect(&[
         "attach 2",
         "put 10.0.0.5 Answer 4",
@@ -31,12 +25,7 @@ fn a_restart_after_the_lease_has_lapsed_announces_again() {
 /// An agent may be killed after it has taken a VIP over and before all clients have heard of it.
 #[test]
 fn a_take_over_that_an_earlier_agent_did_not_announce_to_the_end_is_announced() {
-    let mut bench = Bench::new();
-    bench
-        .handle(wanted(&["10.0.0.5"]))
-        .handle(links([eth0()]))
-        .log
-        .clear();
+    let mut bench = Bench::answering("10.0.0.5");
     bench
         .wait(1.1)
         .wait(1.1)
@@ -48,10 +37,7 @@ fn a_take_over_that_an_earlier_agent_did_not_announce_to_the_end_is_announced() 
     ]);
 
     let unfinished = Vip::new(Action::Answer, 4);
-    let mut bench = Bench::new();
-    bench
-        .handle(adopted_as("10.0.0.5", unfinished, true))
-        .handle(links([eth0()]));
+    let mut bench = Bench::resuming(adopted_as("10.0.0.5", unfinished, true), eth0());
     bench.handle(wanted(&["10.0.0.5"])).expect(&[
         "attach 2",
         "Announcing(10.0.0.5, \"eth0\")",
@@ -61,11 +47,8 @@ fn a_take_over_that_an_earlier_agent_did_not_announce_to_the_end_is_announced() 
 
 #[test]
 fn a_mac_that_changed_while_no_agent_ran_is_announced() {
-    let mut bench = Bench::new();
     let mac = [2, 0, 0, 0, 0, 7];
-    bench
-        .handle(adopted("10.0.0.5", true))
-        .handle(links([Link { mac, ..eth0() }]));
+    let mut bench = Bench::resuming(adopted("10.0.0.5", true), Link { mac, ..eth0() });
     bench.handle(wanted(&["10.0.0.5"])).expect(&[
         "put 10.0.0.5 Answer 4",
         "set link 2",
@@ -77,10 +60,7 @@ fn a_mac_that_changed_while_no_agent_ran_is_announced() {
 
 #[test]
 fn what_an_earlier_agent_left_and_nobody_wants_is_removed_and_its_slot_used_again() {
-    let mut bench = Bench::new();
-    bench
-        .handle(adopted("10.0.0.5", true))
-        .handle(links([eth0()]));
+    let mut bench = Bench::resuming(adopted("10.0.0.5", true), eth0());
     bench.handle(wanted(&["10.0.0.6"])).expect(&[
         "put 10.0.0.5 Suppress 4",
         "remove 10.0.0.5",
