@@ -365,7 +365,10 @@ impl World {
         };
         self.trace(|| format!("node-{at} starts: {:?}", config.adopted));
         let agent = Cluster::new(config, self.timings[at].clone(), now);
-        self.nodes[at].agent = Some(agent);
+        let node = &mut self.nodes[at];
+        node.agent = Some(agent);
+        // The earlier agent may have ended before it announced them.
+        node.unannounced.extend(&node.kernel.answer);
         let mut inputs = VecDeque::new();
         self.carry_out(at, &mut inputs);
         for input in inputs {

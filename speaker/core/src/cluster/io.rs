@@ -121,7 +121,7 @@ pub enum Command {
         state: VipState,
     },
     /// Announce a VIP, as after a take-over, as soon as the lease is valid; void once its state is
-    /// another. For VIPs that are adopted, the shell knows better whether that is needed.
+    /// another. Whether an earlier agent has announced what it left is for the shell to know.
     Announce(IpAddr),
     /// Probe the network for hosts that answer for this VIP.
     Check(IpAddr),

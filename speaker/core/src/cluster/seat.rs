@@ -111,8 +111,6 @@ impl Cluster {
             };
             self.record(vip, now).set(own, 0, origin);
             self.set_answer(vip);
-            // The earlier agent may have ended before it announced the VIP.
-            self.commands.push_back(Command::Announce(vip));
         }
     }
 
