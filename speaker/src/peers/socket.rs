@@ -84,14 +84,13 @@ impl Sockets {
     ///
     /// The address is not this node's, or a port is in use.
     pub fn bind(messages: SocketAddr) -> Result<Self> {
-        let Some(port) = messages.port().checked_add(1) else {
+        let Some(endpoints) = Endpoints::at(messages) else {
             bail!("the port after {messages} (--gossip-bind), which probes need, does not exist");
         };
-        let probes = SocketAddr::new(messages.ip(), port);
         Ok(Self {
-            endpoints: Endpoints { messages, probes },
-            messages: open(messages)?,
-            probes: open(probes)?,
+            endpoints,
+            messages: open(endpoints.messages)?,
+            probes: open(endpoints.probes)?,
             was_probes: AtomicBool::new(false),
         })
     }

@@ -107,9 +107,16 @@ impl Cluster {
 
     /// Answers the present message by the path that it took.
     pub(super) fn reply(&mut self, to: &NodeName, body: Body) {
-        match self.reply_via.clone() {
-            Some(relay) => self.send_via(&relay, to, body),
-            None => self.send(to, body),
+        let address = self.peers.get(to).map(|peer| peer.card.endpoints.messages);
+        self.reply_at(to, address, body);
+    }
+
+    /// The same, to a node that says that it is at this address.
+    pub(super) fn reply_at(&mut self, to: &NodeName, address: Option<SocketAddr>, body: Body) {
+        match (self.reply_via.clone(), address) {
+            (Some(relay), _) => self.send_via(&relay, to, body),
+            (None, Some(address)) => self.send_to(address, body),
+            (None, None) => {}
         }
     }
 

@@ -166,10 +166,7 @@ impl Cluster {
             read: peer.card.version,
             card: self.card.clone(),
         });
-        match self.reply_via.clone() {
-            Some(relay) => self.send_via(&relay, &to.name, body),
-            None => self.send_to(address, body),
-        }
+        self.reply_at(&to.name, Some(address), body);
     }
 
     pub(super) fn on_welcome(&mut self, from: &Sender, welcome: Welcome, now: Instant) {

@@ -72,6 +72,16 @@ pub struct Endpoints {
     pub probes: SocketAddr,
 }
 
+impl Endpoints {
+    /// Of a node that listens for messages at this address, and for probes on the next port. None if
+    /// there is no such port.
+    pub fn at(messages: SocketAddr) -> Option<Self> {
+        let port = messages.port().checked_add(1)?;
+        let probes = SocketAddr::new(messages.ip(), port);
+        Some(Self { messages, probes })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

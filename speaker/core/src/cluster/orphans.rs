@@ -13,9 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use speaker_common::probe::{ANYBODY, FLAG_ALONE, FLAG_OVER, FLAG_RESTARTING, FLAG_VALID, Probe};
+use speaker_common::probe::{ANYBODY, FLAG_ALONE, FLAG_OVER, FLAG_VALID, LENGTH, Probe};
 
-use super::{Cluster, io::Command, name::Life};
+use super::{
+    Cluster,
+    io::Command,
+    name::{Endpoints, Life},
+};
 
 /// The most probes whose replies are still accepted.
 const PENDING: usize = 512;
@@ -44,11 +48,6 @@ impl Orphans {
     }
 }
 
-/// Where a node that listens for messages at this address listens for probes: on the next port.
-fn probed_at(messages: SocketAddr) -> SocketAddr {
-    SocketAddr::new(messages.ip(), messages.port().wrapping_add(1))
-}
-
 impl Cluster {
     /// Asks the kernel of a missing node whether its lease is valid.
     pub(super) fn probe_orphan(&mut self, address: SocketAddr) {
@@ -58,9 +57,14 @@ impl Cluster {
             pending.pop_front();
         }
         pending.push_back((sequence, address));
-        let to = probed_at(address);
         let probe = self.request(ANYBODY, Life(0), sequence, 0, 0);
-        self.commands.push_back(Command::SendProbe { to, probe });
+        self.send_orphan(address, probe);
+    }
+
+    fn send_orphan(&mut self, address: SocketAddr, probe: [u8; LENGTH]) {
+        if let Some(Endpoints { probes: to, .. }) = Endpoints::at(address) {
+            self.commands.push_back(Command::SendProbe { to, probe });
+        }
     }
 
     /// Probes the known orphans, and while this node joins, all missing nodes.
@@ -109,14 +113,12 @@ impl Cluster {
     /// A kernel that needs no renewal was out of reach when this node took its VIPs, and goes on
     /// answering for as long as its agent announced that it would be away: ends its life.
     fn silence_rival(&mut self, reply: &Probe, address: SocketAddr) {
-        let age = Duration::from_millis(reply.agent_age_ms.into());
-        let is_headless = age >= self.timing.headless() || reply.flags & FLAG_RESTARTING != 0;
         let is_alone = reply.flags & FLAG_ALONE != 0;
-        if is_alone && is_headless && self.is_joined() && self.owned().next().is_some() {
+        let owns = self.is_joined() && self.owned().next().is_some();
+        if is_alone && self.timing.is_headless(reply) && owns {
             let sequence = self.nonce();
-            let to = probed_at(address);
             let probe = self.request(reply.target, Life(reply.life), sequence, FLAG_OVER, 0);
-            self.commands.push_back(Command::SendProbe { to, probe });
+            self.send_orphan(address, probe);
         }
     }
 

@@ -26,6 +26,8 @@
 
 use std::time::Duration;
 
+use speaker_common::probe::{FLAG_RESTARTING, Probe};
+
 use super::{
     settings::{Partition, Settings, TimingError},
     spans::Spans,
@@ -188,9 +190,10 @@ impl Timing {
         self.settings.probe_interval
     }
 
-    /// A heartbeat that is older shows that the agent is not running.
-    pub(super) fn headless(&self) -> Duration {
-        self.heartbeat() * 3 / 2
+    /// Whether a kernel's reply says that its agent does not run.
+    pub(super) fn is_headless(&self, reply: &Probe) -> bool {
+        let age = Duration::from_millis(reply.agent_age_ms.into());
+        age >= self.heartbeat() * 3 / 2 || reply.flags & FLAG_RESTARTING != 0
     }
 
     /// A timer that fires this much too late shows that the agent was not running.

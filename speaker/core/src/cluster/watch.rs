@@ -5,10 +5,7 @@
 //! gives that node up. If direct probes go unanswered, it also probes by message, and through other
 //! members: a reply counts whichever path it took.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use speaker_common::probe::{
     FLAG_ALONE, FLAG_LAPSED, FLAG_OVER, FLAG_RENEWS, FLAG_RESTARTING, Key, Kind, LENGTH, Probe,
@@ -257,7 +254,7 @@ impl Cluster {
         let late = self.timing.settings().suspect_after;
         let on_time = self.is_on_time(now);
         let stall = self.stalls.over_since();
-        let headless = self.timing.headless();
+        let is_headless = self.timing.is_headless(reply);
         let Some((name, peer)) = self
             .peers
             .iter_mut()
@@ -293,9 +290,8 @@ impl Cluster {
         if matches!(path, Path::Direct) {
             watch.direct = Some(now);
         }
-        let age = Duration::from_millis(reply.agent_age_ms.into());
         peer.contact = Some(now);
-        peer.headless = age >= headless || reply.flags & FLAG_RESTARTING != 0;
+        peer.headless = is_headless;
         if !peer.evidence.gone {
             peer.evidence.heard = Some(now);
         }
