@@ -4,7 +4,7 @@ use std::{future::pending, panic::resume_unwind};
 
 use tokio::task::spawn_blocking;
 
-/// Runs it on a thread where it blocks nobody but the caller.
+/// Runs it on a thread where it blocks only the caller.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,

@@ -26,7 +26,7 @@ pub(crate) async fn serve(address: SocketAddr, routes: Router) -> Result<()> {
     Ok(())
 }
 
-/// Sends the process's loop a message, and waits for the answer to it.
+/// Sends the process's loop a message, and waits for its answer.
 pub(crate) async fn ask<Message, T>(
     to: &mpsc::Sender<Message>,
     message: impl FnOnce(oneshot::Sender<T>) -> Message,
@@ -42,7 +42,7 @@ pub(crate) async fn ask<Message, T>(
 pub(crate) enum Failure {
     /// The loop has ended, and so will the process.
     Stopping,
-    /// The process cannot do its work yet, or for now.
+    /// The process cannot do its work yet, or at the moment.
     NotReady(String),
     /// Something went wrong.
     Failed(anyhow::Error),

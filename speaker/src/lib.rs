@@ -1,4 +1,4 @@
-//! The agent and its tools: everything that acts. What decides is in `speaker-core`.
+//! The agent and its tools: everything that acts. Decisions are made in `speaker-core`.
 
 pub mod agent;
 pub mod announce;

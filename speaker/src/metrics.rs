@@ -73,7 +73,7 @@ impl Intake {
         )
     }
 
-    /// For a program that is not meant to have a configuration.
+    /// For a program without a configuration.
     pub(crate) fn encode_counts(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         one(
             encoder,
@@ -94,7 +94,7 @@ impl Intake {
 pub(crate) mod testing {
     use std::{collections::BTreeSet, fs, path::Path};
 
-    /// Checks that a program exposes the metrics that alerts and dashboard ask it for.
+    /// Checks that a program exposes the metrics that alerts and dashboard query.
     #[track_caller]
     pub(crate) fn check_what_is_asked_for(exposition: &str, is_of_program: fn(&str) -> bool) {
         let exposed = exposed(exposition);

@@ -1,4 +1,4 @@
-//! What the agent is told by the source of its configuration, files or a cluster.
+//! What a source of configuration (files or a cluster) tells the agent.
 
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -17,8 +17,8 @@ pub(crate) const NEW_MEMBERS: &str = "members.new";
 /// The last good content of each manifest.
 pub(crate) const MANIFESTS: &str = "last-good-manifests";
 
-/// Removes all of it, and the directory unless that holds more or is a mount point. Returns whether
-/// there was anything to remove.
+/// Removes all of it, and the directory unless it contains anything else or is a mount point.
+/// Returns whether there was anything to remove.
 ///
 /// # Errors
 ///

@@ -241,7 +241,7 @@ fn when_the_kernel_drops_messages_the_last_state_is_told_and_that_some_are_missi
     isolated_async(|_| async {
         cable();
         let mut watch = watch().await.unwrap();
-        // Nobody reads meanwhile, and these are more than the socket's buffer holds.
+        // Nothing reads meanwhile, and these are more than the socket's buffer holds.
         let port = index("port");
         let mtus = 1000..6000;
         let last = mtus.end - 1;
@@ -266,7 +266,7 @@ fn when_the_kernel_drops_messages_the_last_state_is_told_and_that_some_are_missi
         })
         .await;
 
-        // Nothing older is told after that.
+        // Nothing older is reported after that.
         ip("link add next type bridge");
         let next = index("next");
         let outdated = |link: &Link| link.index == port && link.mtu != last;

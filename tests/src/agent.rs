@@ -1,4 +1,4 @@
-//! A host with an agent on it, and what `speaker status` tells of it.
+//! A host with an agent on it, and its `speaker status`.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use crate::{
     wait::wait_until,
 };
 
-/// What makes an agent serve [`Node::get`].
+/// The argument that makes an agent serve [`Node::get`].
 pub const HTTP: [&str; 2] = ["--http", "127.0.0.1:9100"];
 
-/// More than an agent takes to start or to stop, on a machine that has much else to do.
+/// More than an agent takes to start or stop, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Where the program runs.
@@ -33,7 +33,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As `--xdp-mode` and the status name it.
+    /// Its name in `--xdp-mode` and the status.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Generic => "generic",
@@ -42,24 +42,24 @@ impl Mode {
     }
 }
 
-/// A host that answers for VIPs, with manifests of its own.
+/// A host that answers for VIPs, with its own manifests.
 #[derive(Debug)]
 pub struct Node {
     /// The host.
     pub host: Host,
-    /// What its agent reads. At first, a pool of all of 10.0.0.0/8 and fd00::/8, and an
+    /// The manifests of its agent. Initially a pool of all of 10.0.0.0/8 and fd00::/8, and an
     /// advertisement of it on all interfaces (`pools.yaml`).
     pub manifests: Manifests,
-    /// Where its agents find their configuration: at first, the manifests.
+    /// The arguments that give its agents their configuration: initially the manifests.
     pub source: Vec<String>,
-    /// What its agents are told besides.
+    /// Further arguments of its agents.
     pub arguments: Vec<String>,
     mode: Mode,
     agent: Option<Process>,
 }
 
 impl Node {
-    /// Adds a host to the lab. Its agent is yet to be started.
+    /// Adds a host to the lab, without starting its agent.
     pub fn new(lab: &Lab, name: &str, mode: Mode) -> Result<Self> {
         let host = lab.host(name)?;
         if mode == Mode::Native {
@@ -120,12 +120,12 @@ impl Node {
         })
     }
 
-    /// Starts the agent. One that still runs goes on.
+    /// Starts the agent. One that still runs is left running.
     pub fn spawn(&mut self) -> Result<()> {
         self.spawn_with::<&str>([])
     }
 
-    /// Starts the agent with more arguments. One that still runs goes on.
+    /// Starts the agent with more arguments. One that still runs is left running.
     pub fn spawn_with<S: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = S>) -> Result<()> {
         let more: Vec<S> = more.into_iter().collect();
         let mode = ["--xdp-mode", self.mode.name()].map(OsStr::new);
@@ -145,7 +145,7 @@ impl Node {
         self.agent.as_mut().expect("an agent was started")
     }
 
-    /// Stops the agent in an orderly way.
+    /// Stops the agent cleanly.
     pub fn stop(&mut self) -> Result<()> {
         let status = self.agent().terminate(LIMIT)?;
         anyhow::ensure!(status.success(), "the agent ended with {status}");
@@ -158,14 +158,14 @@ impl Node {
         Ok(self.host.speaker()?.arg(command).args(state))
     }
 
-    /// What `speaker status -o json` prints.
+    /// The output of `speaker status -o json`.
     pub fn status(&self) -> Result<Status> {
         let status = self.speaker("status")?.args(["-o", "json"]);
         let text = status.unheard().run()?;
         serde_json::from_str(&text).with_context(|| format!("reading the status {text}"))
     }
 
-    /// What the status says of a VIP.
+    /// The status of a VIP.
     pub fn vip(&self, vip: IpAddr) -> Result<Vip> {
         let vips = self.status()?.vips;
         vips.into_iter()
@@ -173,7 +173,7 @@ impl Node {
             .with_context(|| format!("{vip} is not in the status of {}", self.host.name()))
     }
 
-    /// The state of a VIP on the first of its links, or what is in the way.
+    /// The state of a VIP on its first link, or what prevents it.
     pub fn state(&self, vip: IpAddr) -> Result<String> {
         let Vip { places, reason, .. } = self.vip(vip)?;
         let place = places.into_iter().next();
@@ -183,7 +183,7 @@ impl Node {
             .with_context(|| format!("{vip} is nowhere, and no reason is given"))
     }
 
-    /// What the agent answers to a GET of this path, by HTTP: it was started with [`HTTP`].
+    /// The agent's response to an HTTP GET of this path: it was started with [`HTTP`].
     pub fn get(&self, path: &str) -> Result<String> {
         let mut stream = self.host.run(|| TcpStream::connect(HTTP[1]))?;
         write!(
@@ -203,11 +203,11 @@ impl Node {
     }
 }
 
-/// `speaker status -o json`, as far as tests look at it. Like other readers of it, they rely on
-/// these names.
+/// The parts of `speaker status -o json` that tests read. Like other readers, they rely on these
+/// names.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
-    /// The node's name; none without an agent.
+    /// The node's name; `None` without an agent.
     pub node: Option<String>,
     /// The kernel-held lease.
     pub lease: Lease,
@@ -228,7 +228,7 @@ pub struct Status {
 pub struct Probes {
     /// The interface whose program answers them.
     pub interface: Option<String>,
-    /// Why none does.
+    /// Why there is none.
     pub reason: Option<String>,
 }
 
@@ -237,9 +237,9 @@ pub struct Probes {
 pub struct Lease {
     /// Whether the program may answer.
     pub state: LeaseState,
-    /// Until it lapses without an agent; negative: since it has.
+    /// Time until it lapses without an agent; negative: since it lapsed.
     pub agent_left_ms: Option<i64>,
-    /// Until it lapses without other nodes; negative: since it has.
+    /// Time until it lapses without other nodes; negative: since it lapsed.
     pub peers_left_ms: Option<i64>,
 }
 
@@ -247,11 +247,11 @@ pub struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseState {
-    /// To answer.
+    /// Answering.
     Valid,
-    /// Nothing: no other node has renewed it yet.
+    /// Nothing yet: no other node has renewed it.
     Unarmed,
-    /// Nothing any more.
+    /// Nothing any longer.
     Over,
 }
 
@@ -264,7 +264,7 @@ pub struct Vip {
     pub services: Vec<String>,
     /// Where it is answered, or should be.
     pub places: Vec<Place>,
-    /// What was counted in each place.
+    /// The counts in each place.
     pub counts: Vec<Counts>,
     /// Why it is answered nowhere.
     pub reason: Option<String>,
@@ -275,11 +275,11 @@ pub struct Vip {
 pub struct Place {
     /// The link.
     pub link: String,
-    /// What answers name.
+    /// The MAC in answers.
     pub mac: String,
-    /// `answering`, or why it does not.
+    /// `answering`, or why not.
     pub state: String,
-    /// What the kernel refuses, if it is that.
+    /// What the kernel refuses, if that is the reason.
     pub error: Option<String>,
     /// `generic` or `native`.
     pub mode: Option<String>,
@@ -291,14 +291,14 @@ pub struct Place {
     pub claimed_by: Option<String>,
 }
 
-/// What was counted for a VIP on a link.
+/// The counts for a VIP on a link.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Counts {
     /// Requests.
     pub requests: u64,
     /// Answers.
     pub answered: u64,
-    /// Requests that the lapsed lease forbade to answer.
+    /// Requests not answered because the lease had lapsed.
     pub refused: u64,
 }
 

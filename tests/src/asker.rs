@@ -1,4 +1,4 @@
-//! Asking for a VIP over and over, to find out when it was answered and when not.
+//! Repeated requests for a VIP, to find out when it was answered and when not.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +17,11 @@ use crate::{
     message::{self, BROADCAST, Mac, Message},
 };
 
-/// An answer takes less, on a machine that has much else to do.
+/// An answer takes less, even on a busy machine.
 const LATE: Duration = Duration::from_millis(300);
 
-/// Sends requests for a VIP from a host, each under a sender address of its own, so that each
-/// answer belongs to one request.
+/// Sends requests for a VIP from a host, each with its own sender address, so that each answer
+/// belongs to one request.
 #[derive(Debug)]
 pub struct Asker {
     vip: IpAddr,
@@ -30,19 +30,19 @@ pub struct Asker {
     thread: JoinHandle<Result<()>>,
 }
 
-/// A request, and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// When it was sent.
     pub at: SystemTime,
-    /// When it was answered, and the MAC that the answer named.
+    /// When it was answered, and the MAC in the answer.
     pub answer: Option<(SystemTime, Mac)>,
 }
 
 /// A host that answered for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answerer {
-    /// The MAC that its answers named.
+    /// The MAC in its answers.
     pub mac: Mac,
     /// When the first came.
     pub first: SystemTime,
@@ -50,20 +50,20 @@ pub struct Answerer {
     pub last: SystemTime,
 }
 
-/// All requests of an [`Asker`], the earliest first.
+/// All requests of an [`Asker`], earliest first.
 #[derive(Clone, Debug)]
 pub struct Asked(pub Vec<Request>);
 
-/// A second answer to a request: when it came, and the MAC that it named.
+/// A second answer to a request: its time and MAC.
 pub type Second = (SystemTime, Mac);
 
 impl Asker {
-    /// Begins to ask, from the host's `eth0`.
+    /// Starts asking from the host's `eth0`.
     pub fn start(client: &Host, vip: IpAddr, every: Duration) -> Result<Self> {
         Self::on(client, &client.eth0, vip, every)
     }
 
-    /// Begins to ask, from one of the host's links.
+    /// Starts asking from one of the host's links.
     pub fn on(client: &Host, link: &Link, vip: IpAddr, every: Duration) -> Result<Self> {
         let wire = client.capture(&link.name)?;
         let socket = client.raw(&link.name)?;
@@ -89,7 +89,7 @@ impl Asker {
         })
     }
 
-    /// Ends it, and tells how it went.
+    /// Stops, and returns the results.
     ///
     /// # Panics
     ///
@@ -100,7 +100,7 @@ impl Asker {
         Ok(asked)
     }
 
-    /// Ends it, and tells how it went, and what was answered twice.
+    /// Stops, and returns the results and what was answered twice.
     pub fn stop_and_count(mut self) -> Result<(Asked, Vec<Second>)> {
         self.stop = None;
         self.thread.join().expect("it does not panic")?;
@@ -139,19 +139,19 @@ impl Asked {
             .collect()
     }
 
-    /// Those that were sent from one moment to another.
+    /// Those sent between two times.
     pub fn between(&self, from: SystemTime, to: SystemTime) -> Self {
         let requests = self.0.iter().copied();
         Self(requests.filter(|it| (from..to).contains(&it.at)).collect())
     }
 
-    /// The last that was answered before a moment.
+    /// The last one answered before a time.
     pub fn last_answered(&self) -> Option<Request> {
         let mut requests = self.0.iter().rev().copied();
         requests.find(|it| it.answer.is_some())
     }
 
-    /// Which MACs answered, one after the other, and when each did so first and last.
+    /// Which MACs answered, in order, and when each did so first and last.
     pub fn answerers(&self) -> Vec<Answerer> {
         let mut answerers: Vec<Answerer> = Vec::new();
         for (at, mac) in self.0.iter().filter_map(|request| request.answer) {
@@ -236,7 +236,7 @@ fn request(vip: IpAddr, mac: Mac, number: u16) -> Vec<u8> {
     }
 }
 
-/// The number of a request for the VIP, or of an answer and what it says.
+/// The number of a request for the VIP, or of an answer with its MAC.
 fn number(frame: &Frame, vip: IpAddr) -> Option<(u16, Option<Mac>)> {
     match (Message::of(frame)?, vip) {
         (Message::Arp { sender, target, .. }, IpAddr::V4(vip)) => {

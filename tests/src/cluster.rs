@@ -1,4 +1,4 @@
-//! Nodes that share VIPs, and a client that knows nothing of them.
+//! Nodes that share VIPs, and an ordinary client.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     wait::wait_for,
 };
 
-/// More than nodes take to agree, on a machine that has much else to do.
+/// More than nodes take to agree, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Some nodes in one network, and a client.
@@ -27,8 +27,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes whose agents are yet to be started. All have the same manifests: a Service `web` with
-    /// these VIPs for each of the slices.
+    /// Nodes without running agents. All have the same manifests: for each slice, a Service `web`
+    /// with these VIPs.
     pub fn new(lab: &Lab, size: u8, mode: Mode, services: &[&[IpAddr]]) -> Result<Self> {
         let key = tempfile::Builder::new().prefix("key").tempfile()?;
         std::fs::write(&key, "the secret of the nodes in the lab\n")?;
@@ -51,7 +51,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Nodes that have started and agree on one owner of each VIP.
+    /// Running nodes that agree on one owner of each VIP.
     pub fn started(lab: &Lab, size: u8, mode: Mode, services: &[&[IpAddr]]) -> Result<Self> {
         let mut cluster = Self::new(lab, size, mode, services)?;
         for node in &mut cluster.nodes {
@@ -61,7 +61,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The arguments that tell a node's agent of the others.
+    /// The arguments that name the other nodes to a node's agent.
     pub fn arguments(&self, number: usize, key_file: &str) -> Vec<String> {
         let own = self.nodes[number].host.eth0.ipv4;
         let mut arguments = vec![
@@ -82,7 +82,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until these nodes agree that one of them owns a VIP, and it answers: which.
+    /// Waits until these nodes agree that one of them owns a VIP, and it answers. Returns which.
     pub fn agreed(&self, among: &[usize], vip: IpAddr) -> Result<usize> {
         wait_for("the nodes to agree", LIMIT, || {
             Ok(agreed(&self.nodes, among, vip))
@@ -110,7 +110,7 @@ impl Cluster {
     }
 }
 
-/// Which of some nodes answers for a VIP, if all of them say that it owns it.
+/// Which of these nodes answers for a VIP, if all say that it owns it.
 pub fn agreed(nodes: &[Node], among: &[usize], vip: IpAddr) -> Option<usize> {
     let views = among.iter().map(|number| nodes[*number].explain(vip).ok());
     let views: Vec<Explanation> = views.collect::<Option<_>>()?;
@@ -124,22 +124,22 @@ pub fn agreed(nodes: &[Node], among: &[usize], vip: IpAddr) -> Option<usize> {
     owners.all(|it| it == Some(name)).then_some(*owner)
 }
 
-/// `speaker explain -o json`, as far as tests look at it.
+/// The parts of `speaker explain -o json` that tests read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Explanation {
     /// What the node does.
     pub state: String,
     /// The owner.
     pub owner: Option<String>,
-    /// Counts the owners.
+    /// The epoch.
     pub epoch: u64,
     /// Why it became the owner.
     pub cause: Option<String>,
-    /// Those who may own it.
+    /// The nodes that may own it.
     pub candidates: Vec<Candidate>,
-    /// Those who may not, and why.
+    /// The nodes that may not, and why.
     pub excluded: BTreeMap<String, String>,
-    /// Who claimed it too.
+    /// The other claimant.
     pub claimed_by: Option<String>,
 }
 
@@ -148,19 +148,19 @@ pub struct Explanation {
 pub struct Candidate {
     /// Its name.
     pub node: String,
-    /// How it stands.
+    /// Its standing.
     pub standing: String,
 }
 
 impl Node {
-    /// What `speaker explain` says of a VIP here.
+    /// The result of `speaker explain` on this node.
     pub fn explain(&self, vip: IpAddr) -> Result<Explanation> {
         let explain = self.speaker("explain")?.arg(vip.to_string());
         let text = explain.args(["-o", "json"]).unheard().run()?;
         serde_json::from_str(&text).with_context(|| format!("reading {text}"))
     }
 
-    /// Runs `speaker drain`, `move` and the like here, to its end.
+    /// Runs `speaker drain`, `move` and the like on this node to completion.
     pub fn ask(&self, line: &str) -> Result<String> {
         let mut words = line.split_whitespace();
         let verb = words.next().context("no verb")?;

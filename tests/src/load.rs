@@ -11,7 +11,7 @@ use anyhow::Result;
 /// Busy threads for each core.
 const THREADS: usize = 2;
 
-/// Keeps every core busy for that long.
+/// Keeps every core busy for this long.
 pub fn keep_busy(span: Duration) -> Result<()> {
     let cores = thread::available_parallelism()?.get();
     let done = AtomicBool::new(false);

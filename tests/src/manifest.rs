@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// A directory of manifests, which goes when it is dropped.
+/// A directory of manifests, removed on drop.
 #[derive(Debug)]
 pub struct Manifests(TempDir);
 
@@ -16,12 +16,12 @@ impl Manifests {
         Ok(Self(tempfile::tempdir()?))
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Writes a file, or replaces it, at once: no reader sees half of it.
+    /// Writes or replaces a file atomically: no reader sees half of it.
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
         // Editors and configuration management do it like this.
         let new = self.path().join(format!(".{file}.new"));
@@ -49,7 +49,7 @@ spec: {{ addresses: [{addresses}] }}
     )
 }
 
-/// An advertisement of these pools on these interfaces; none named: all.
+/// An advertisement of these pools on these interfaces; if none is named, on all.
 pub fn advertisement(name: &str, pools: &[&str], interfaces: &[&str]) -> String {
     let (pools, interfaces) = (quoted(pools), quoted(interfaces));
     format!(

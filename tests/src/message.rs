@@ -1,5 +1,5 @@
-//! ARP and Neighbor Discovery messages, written and read by smoltcp: what another implementation
-//! makes of them, not what this project meant.
+//! ARP and Neighbor Discovery messages, written and read by smoltcp: as an independent
+//! implementation understands them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,16 +24,16 @@ pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The Ethernet address of [`ALL_NODES`] (RFC 2464 §7).
 pub const ALL_NODES_MAC: Mac = [0x33, 0x33, 0, 0, 0, 1];
 
-/// A message that asks for an address or tells where it is.
+/// A message that asks for an address or says where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// ARP for IPv4 over Ethernet (RFC 826).
     Arp {
         /// Request or reply.
         operation: ArpOperation,
-        /// Whose message it is.
+        /// The sender.
         sender: (Ipv4Addr, Mac),
-        /// Whom it asks for or tells.
+        /// The target.
         target: (Ipv4Addr, Mac),
     },
     /// A Neighbor Solicitation (RFC 4861 §4.3).
@@ -42,7 +42,7 @@ pub enum Message {
         source: Ipv6Addr,
         /// Of the IPv6 header.
         destination: Ipv6Addr,
-        /// Who is asked for.
+        /// The target.
         target: Ipv6Addr,
         /// The source link-layer address option.
         mac: Option<Mac>,
@@ -55,7 +55,7 @@ pub enum Message {
         destination: Ipv6Addr,
         /// R, S and O.
         flags: Flags,
-        /// Who is advertised.
+        /// The target.
         target: Ipv6Addr,
         /// The target link-layer address option.
         mac: Option<Mac>,
@@ -82,8 +82,8 @@ impl Message {
         }
     }
 
-    /// The message in an untagged frame. `None` where it is none, and where a host must not take
-    /// it: too short, hop limit other than 255, wrong checksum.
+    /// The message in an untagged frame. `None` if it is something else, or must be ignored: too
+    /// short, hop limit other than 255, wrong checksum.
     pub fn of(frame: &Frame) -> Option<Self> {
         match frame.tags().is_empty() {
             true => Self::read(frame.ether_type(), frame.payload()),
@@ -100,7 +100,7 @@ impl Message {
         }
     }
 
-    /// Whether it says that `vip` is at `mac`, to the one who asked or to all.
+    /// Whether it says that `vip` is at `mac`, to the asker or to all.
     pub fn says(&self, vip: IpAddr, mac: Mac) -> bool {
         match (*self, vip) {
             (Self::Arp { sender, .. }, IpAddr::V4(vip)) => sender == (vip, mac),
@@ -171,7 +171,7 @@ impl Message {
         self.tagged_frame(source, destination, &[])
     }
 
-    /// The message in a frame with 802.1Q tags, the outer one first and of 802.1ad if there are two.
+    /// The message in a frame with 802.1Q tags, outermost first; of two, the outer one is 802.1ad.
     pub fn tagged_frame(&self, source: Mac, destination: Mac, vlans: &[u16]) -> Vec<u8> {
         let (ether_type, packet) = self.packet();
         let mut frame = vec![0; EthernetFrame::<&[u8]>::header_len()];
@@ -193,7 +193,7 @@ impl Message {
     }
 }
 
-/// The group that the solicitations for an address go to (RFC 4291 §2.7.1).
+/// The group to which solicitations for an address are sent (RFC 4291 §2.7.1).
 pub fn solicited_node(target: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b] = target.segments();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | a & 0xff, b)

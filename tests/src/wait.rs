@@ -1,4 +1,4 @@
-//! Waiting for something to become so.
+//! Waiting for conditions.
 
 use std::{
     thread::sleep,
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Waits until something is so, but no longer than `limit`.
+/// Waits until a condition holds, but no longer than `limit`.
 pub fn wait_until(what: &str, limit: Duration, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
     wait_for(what, limit, || Ok(so()?.then_some(())))
 }

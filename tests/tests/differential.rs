@@ -1,5 +1,5 @@
-//! The loaded program against the host function: the same frames in the same tables come to the
-//! same verdicts, bytes, counters and events.
+//! The loaded program against the host function: the same frames and tables give the same verdicts,
+//! bytes, counters and events.
 
 use std::env;
 
@@ -15,7 +15,7 @@ use speaker_common::{
 };
 use speaker_tests::program::{Program, object};
 
-/// Changes what is tried; a failure says which it was.
+/// Selects the random frames; a failure prints it.
 const SEED: &str = "SPEAKER_TEST_SEED";
 
 const FRAMES_PER_WORLD: usize = 500;
@@ -71,7 +71,7 @@ fn compare(object: &str, worlds: usize) {
     }
     println!("pass, drop, transmit: {verdicts:?}");
     for reason in Reason::ALL {
-        // These need a driver without room, and a ring that nobody reads.
+        // These need a driver without headroom, and a full ring.
         let out_of_reach = matches!(reason, Reason::NoRoom | Reason::EventLost);
         assert!(node.reason(*reason) > 0 || out_of_reach, "never {reason:?}");
     }

@@ -1,11 +1,11 @@
-//! What the objects are: their budgets, and that other tools can load and read them.
+//! The objects: their budgets, and that other tools can load and read them.
 
 use std::process::Command;
 
 use serde_json::Value;
 use speaker_tests::program::{Program, object};
 
-/// What the kernel's verifier may have to look at: about an eighth of what it would accept.
+/// Instructions that the kernel's verifier may process: about an eighth of its limit.
 const VERIFIED_INSTRUCTIONS: u32 = 130_000;
 /// Bytes of the program in the kernel's own instructions.
 const TRANSLATED_BYTES: u32 = 36_000;
@@ -106,8 +106,8 @@ fn bpftool_loads_the_object_and_names_the_fields() {
     assert_eq!(tap[0]["formatted"]["value"]["watched"], 0);
 }
 
-/// Runs commands with `$OBJECT` and, in a mount namespace that goes with them, `$FS`, a bpffs.
-/// What they print is JSON, a document a line.
+/// Runs commands with `$OBJECT` and `$FS`, a bpffs in a temporary mount namespace. They print JSON,
+/// one document per line.
 fn bpftool(commands: &str, object: &str) -> Vec<Value> {
     // libbpf would make an underscore of a dot in the path.
     let fs = tempfile::Builder::new()

@@ -1,4 +1,4 @@
-//! The rules of the wire on the loaded program.
+//! The wire rules on the loaded program.
 
 use speaker_common::{
     layout::{Action, EVENT_RING_BYTES, Event, Link, Vip, VipKeyV4, VipKeyV6, Vlan},
@@ -20,8 +20,8 @@ macro_rules! on_the_loaded_program {
 }
 speaker_common::wire_rows!(on_the_loaded_program);
 
-/// What the host function cannot have: a ring that nobody reads. What does not fit is counted, and
-/// the frame is handled as ever.
+/// What the host function cannot have: a full ring. Lost events are counted, and the frame is
+/// handled as usual.
 #[test]
 fn events_that_do_not_fit_the_ring_are_counted() {
     /// Bytes that the kernel puts before each record.
@@ -54,8 +54,8 @@ fn events_that_do_not_fit_the_ring_are_counted() {
     assert_eq!(program.take_events().len(), 1, "there is room again");
 }
 
-/// Nor a frame in several buffers (Linux 5.18), of which the program sees the first: to resize it
-/// would change the last one.
+/// Nor a frame in several buffers (Linux 5.18): the program sees only the first, and resizing would
+/// change the last.
 #[test]
 fn a_solicitation_in_several_buffers_passes_as_it_is() {
     let (node, client) = (Host::number(1), Host::number(2));

@@ -1,4 +1,4 @@
-//! Everything that a change must pass.
+//! The checks that a change must pass.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// The manifest of the eBPF programs, a workspace of its own.
 const EBPF: &str = "speaker-ebpf/Cargo.toml";
-/// Outside of its own directory, where a build would look like a change of the sources.
+/// Outside its own directory, where a build would look like a change of the sources.
 const EBPF_TARGET: &str = "target/speaker-ebpf";
 
 /// Runs all checks, and stops at the first kind that fails.
@@ -76,7 +76,7 @@ fn ebpf_clippy() -> Command {
 }
 
 fn licensed() -> Result<()> {
-    // Not from the crates' registry, so that a machine may be unable to reach it.
+    // Not from the crates' registry, so a machine may be unable to reach it.
     let mut fetch = cargo();
     let advisories = match shell::read(fetch.args(["deny", "fetch", "db"])) {
         Ok(_) => Some("advisories"),
@@ -95,7 +95,7 @@ fn licensed() -> Result<()> {
     Ok(())
 }
 
-/// The examples in the documentation, which nextest leaves out.
+/// The examples in the documentation, which nextest does not run.
 fn documented() -> Result<()> {
     let mut examples = cargo();
     examples.args(["test", "--workspace", "--doc", "--quiet"]);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{cargo::cargo, shell};
 
-/// Where the files go: beside the manifests, and into the chart, which cannot reach outside of
+/// Where the files go: next to the manifests, and into the chart, which cannot reach outside
 /// itself.
 const DIRECTORIES: [&str; 2] = ["deploy/crds", "deploy/chart/speaker/crd-files"];
 
@@ -37,7 +37,7 @@ pub(crate) fn crds(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a file differs from what the types say.
+/// Fails if a file differs from the types.
 pub(crate) fn current() -> Result<()> {
     crds(&Options { check: true })
 }

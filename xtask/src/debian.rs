@@ -1,6 +1,6 @@
 //! Debian's archive, through the machine's own apt.
 //!
-//! Packages of other suites than the machine's are looked up in a separate apt state. apt deals
+//! Packages of suites other than the machine's are looked up in a separate apt state. apt deals
 //! with mirrors, proxies, signatures and hashes, and nothing is installed.
 
 use std::{
@@ -82,7 +82,7 @@ impl Archive {
         Ok(archive)
     }
 
-    /// All versions of a package, newest first; none if no suite has it.
+    /// All versions of a package, newest first; empty if no suite has it.
     pub(crate) fn versions(&self, package: &str) -> Result<Vec<String>> {
         let listed = shell::read(self.apt("apt-cache").args(["madison", package]))?;
         Ok(madison_versions(&listed))
@@ -98,7 +98,7 @@ impl Archive {
             .with_context(|| format!("no suite of Debian's archive has {package} {beginning}…"))
     }
 
-    /// The packages that one depends on in exactly its own version: those built from the same
+    /// The packages that a package depends on in exactly its own version: those built from the same
     /// source.
     pub(crate) fn parts(&self, (name, version): &Package) -> Result<Vec<Package>> {
         let shown = shell::read(

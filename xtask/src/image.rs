@@ -17,11 +17,11 @@ use crate::{
     shell,
 };
 
-/// The image's name until it is given that of a registry. Nothing is ever pulled from `localhost`.
+/// The image's name until it gets that of a registry. Nothing is ever pulled from `localhost`.
 const NAME: &str = "localhost/speaker";
 const DIRECTORY: &str = "target/image";
 const DOCKERFILE: &str = "deploy/Dockerfile";
-/// The image's files besides the binary, by their names there.
+/// The image's files other than the binary, by their names in the image.
 const LICENCES: [(&str, &str); 2] = [
     ("LICENSE", "licenses/LICENSE"),
     ("speaker-ebpf/LICENSE-GPL", "licenses/LICENSE-GPL"),
@@ -29,10 +29,10 @@ const LICENCES: [(&str, &str); 2] = [
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Without optimisations, for tests: quicker to build
+    /// Without optimisations, for tests: faster to build
     #[arg(long)]
     dev: bool,
-    /// Only gather the image's files, for another builder (see deploy/Dockerfile)
+    /// Only collect the image's files, for another builder (see deploy/Dockerfile)
     #[arg(long)]
     files: bool,
 }
@@ -84,7 +84,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Gathers the image's files.
+/// Collects the image's files.
 fn files(profile: Profile) -> Result<PathBuf> {
     let binary = cargo::build_static(profile)?;
     let directory = Path::new(DIRECTORY).join("files");

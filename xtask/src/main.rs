@@ -1,4 +1,4 @@
-//! The tasks of a developer or a newcomer: `cargo xtask --help`.
+//! Development tasks: `cargo xtask --help`.
 #![forbid(unsafe_code)]
 
 mod cargo;
@@ -23,9 +23,9 @@ use cargo::Profile;
 use setup::Need;
 use test::Properties;
 
-/// The tasks of a developer or a newcomer
+/// Development tasks
 ///
-/// Each task first installs what it needs and the machine lacks, and says so.
+/// Each task first installs what it needs and is missing, and says so.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Task {
@@ -33,7 +33,7 @@ enum Task {
     Setup,
     /// Build `speaker`, with the eBPF programs inside
     Build {
-        /// With optimisations, as it is shipped
+        /// Optimised, as shipped
         #[arg(long)]
         release: bool,
     },
@@ -44,9 +44,9 @@ enum Task {
     },
     /// Test on this kernel, then on others
     Test(test::Options),
-    /// Load and answer on Debian's kernels, each in a virtual machine
+    /// Test on Debian's kernels, each in a virtual machine
     Kernels(kernels::Options),
-    /// Build the Kubernetes that the tests run, once per machine, and print its directory
+    /// Build the Kubernetes binaries for the tests, once per machine, and print their directory
     ///
     /// `SPEAKER_KUBERNETES=$(cargo xtask kubernetes) cargo nextest run --package speaker-tests`
     Kubernetes,
@@ -58,7 +58,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Run the cluster's decisions through faults, in virtual time
+    /// Simulate the cluster with faults, in virtual time
     ///
     /// All arguments go to the simulator, such as `--seeds N`, `--start S`, `--nodes N`,
     /// `--measure`, `--trace`; see `cargo xtask sim -- --help`.
@@ -70,7 +70,7 @@ enum Task {
     Image(image::Options),
     /// Write the definitions of the custom resources into deploy/
     Crds(crds::Options),
-    /// Run everything that a change must pass: format, lints, licences, tests
+    /// Run all checks that a change must pass: format, lints, licences, tests
     Ci,
 }
 

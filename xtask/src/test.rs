@@ -30,9 +30,9 @@ const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
 /// Which cases property tests try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Properties {
-    /// Others each time, unless the environment says otherwise.
+    /// New ones each time, unless the environment says otherwise.
     AtRandom,
-    /// The same each time, so that a change is not refused for the bug of an earlier one.
+    /// The same each time, so that a change is not refused for an earlier bug.
     AlikeEachTime,
 }
 
@@ -156,7 +156,7 @@ impl Deploy {
     }
 }
 
-/// Runs the tests: nextest writes for people to standard error, and for programs to standard output.
+/// Runs the tests: nextest writes text to standard error, and JSON to standard output.
 fn counted(command: &mut Command) -> Result<Tally> {
     command
         .args([

@@ -58,14 +58,14 @@ fn agent(life: u64) -> AgentLease {
     }
 }
 
-/// What the node of number 9 makes of a probe, and its state afterwards.
+/// How node number 9 handles a probe, and its state afterwards.
 fn judge(probe: &Probe, agent: &AgentLease, peers: &mut PeersLease, now: u64) -> Option<Probe> {
     let outcome = answer(probe, 9, agent, peers, now);
     *peers = outcome.peers;
     outcome.reply
 }
 
-/// A life's time of reply is handed back.
+/// Hands back a time from a life's reply.
 fn renew(agent: &AgentLease, peers: &mut PeersLease, (life, time_ns): (u64, u64), now: u64) {
     judge(&probe(Kind::Renew, life, time_ns), agent, peers, now);
 }

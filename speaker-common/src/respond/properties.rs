@@ -1,4 +1,4 @@
-//! What holds of every frame, with a decoder that nobody here wrote.
+//! What holds for every frame, checked with an independent decoder.
 
 use std::vec::Vec;
 
@@ -40,7 +40,7 @@ proptest! {
         node(&world).handle(&bytes);
     }
 
-    /// A frame that does not go back goes on, or ends, as it is.
+    /// A frame that is not sent back is passed or dropped unchanged.
     #[test]
     fn only_replies_are_written(seed: u64) {
         let (_, handled) = handled(seed);
@@ -51,8 +51,8 @@ proptest! {
         }
     }
 
-    /// Nothing is answered but requests for a VIP that is owned on this link and VLAN, under a
-    /// valid lease.
+    /// Only requests for a VIP that is owned on this link and VLAN are answered, under a valid
+    /// lease.
     #[test]
     fn only_what_is_owned_is_answered(seed: u64) {
         let (world, handled) = handled(seed);
@@ -67,7 +67,7 @@ proptest! {
         }
     }
 
-    /// Every reply is what the RFCs want of an answer to this request, as smoltcp reads it.
+    /// Every reply is what the RFCs require for this request, as smoltcp reads it.
     #[test]
     fn every_reply_is_valid(seed: u64) {
         let (world, handled) = handled(seed);
@@ -77,8 +77,8 @@ proptest! {
         }
     }
 
-    /// Every answered probe is a datagram with right checksums back to the sender, as smoltcp reads
-    /// it.
+    /// Every answered probe is a datagram with correct checksums, back to the sender, as smoltcp
+    /// reads it.
     #[test]
     fn every_answered_probe_is_a_valid_datagram(seed: u64) {
         let (_, handled) = handled(seed);
@@ -89,7 +89,7 @@ proptest! {
         }
     }
 
-    /// A driver that leaves no room for the reply is let alone with the request.
+    /// If the driver leaves no room for the reply, the request is passed.
     #[test]
     fn a_request_without_room_for_its_reply_passes(seed: u64) {
         let (_, handled) = handled(seed);
@@ -106,8 +106,7 @@ proptest! {
     }
 }
 
-/// No bit of a solicitation that its checksum covers can change on the way without the answer
-/// failing to come.
+/// If any bit of a solicitation that its checksum covers changes on the way, there is no answer.
 #[test]
 fn a_corrupted_solicitation_is_never_answered() {
     const IPV6: usize = 14;
@@ -120,8 +119,8 @@ fn a_corrupted_solicitation_is_never_answered() {
     ] {
         let right = solicitation.bytes();
         assert_eq!(node.handle(&right).verdict, Verdict::Transmit);
-        // Length, next header and hop limit, the addresses and the message. What is before them,
-        // class and flow label, no checksum covers.
+        // Length, next header and hop limit, the addresses and the message. The checksum does not
+        // cover class and flow label, which precede them.
         for at in IPV6 + 4..right.len() {
             for bit in 0..8 {
                 let mut corrupted = right.clone();
@@ -133,15 +132,15 @@ fn a_corrupted_solicitation_is_never_answered() {
     }
 }
 
-/// A frame and what became of it.
+/// A frame and its outcome.
 struct Handled {
-    /// The node that it came to.
+    /// The node that received it.
     before: Node,
     request: Vec<u8>,
     outcome: Outcome,
 }
 
-/// A world, frames, and what became of them there.
+/// A world, frames, and their outcomes there.
 fn handled(seed: u64) -> (World, Vec<Handled>) {
     const FRAMES: usize = 50;
     let mut rng = Rng::with_seed(seed);
@@ -189,7 +188,7 @@ fn node_that_owns(vip: &Host) -> Node {
     node
 }
 
-/// What a request asks, read without the code under test.
+/// What a request asks for, read without the code under test.
 enum Asked {
     V4 {
         target: [u8; 4],

@@ -1,4 +1,4 @@
-//! The reasons for which frames are counted: the index of the `reasons` map.
+//! The reasons by which frames are counted: the index of the `reasons` map.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {

@@ -1,4 +1,4 @@
-//! The rules of the wire on the host function.
+//! The wire rules on the host function.
 
 use crate::testing::{Node, rows};
 

@@ -19,12 +19,12 @@ pub struct Arp {
     pub spa: [u8; 4],
     pub tha: Mac,
     pub tpa: [u8; 4],
-    /// What follows the message: none on veth, 18 bytes of padding on a wire.
+    /// What follows the message: nothing on veth, 18 bytes of padding on a wire.
     pub trailer: Vec<u8>,
 }
 
 impl Arp {
-    /// `asker` asks everybody who has `address`.
+    /// `asker` asks all hosts who has `address`.
     pub fn request(asker: &Host, address: [u8; 4]) -> Self {
         Self {
             ethernet: Ethernet::new(BROADCAST, asker.mac),

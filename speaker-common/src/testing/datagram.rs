@@ -29,9 +29,9 @@ pub struct Datagram {
     pub destination_port: u16,
     pub payload: Vec<u8>,
     pub checksum: Checksum,
-    /// Added to the length that the IP header tells.
+    /// Added to the length in the IP header.
     pub ip_length_error: i16,
-    /// Added to the length that the UDP header tells.
+    /// Added to the length in the UDP header.
     pub udp_length_error: i16,
     /// What follows the packet.
     pub trailer: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Frames, a node in ordinary memory, and the rules of the wire as tests that run on anything that
-//! handles frames: the host function here, the loaded program elsewhere.
+//! Frames, a node in ordinary memory, and the wire rules as tests that run on anything that handles
+//! frames: the host function here, the loaded program elsewhere.
 
 mod arp;
 mod datagram;

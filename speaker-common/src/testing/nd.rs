@@ -5,12 +5,12 @@ use std::vec::Vec;
 use super::{Ethernet, Host, Tag};
 use crate::wire::{Mac, nd};
 
-/// What an ND frame's checksum field holds.
+/// The checksum field of an ND frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
-    /// The right checksum over what is sent.
+    /// The correct checksum.
     Right,
-    /// The right checksum with these bits flipped.
+    /// The correct checksum with these bits flipped.
     Flipped(u16),
 }
 
@@ -34,7 +34,7 @@ pub struct Nd {
     pub flags: u8,
     pub target: [u8; 16],
     pub options: Vec<u8>,
-    /// Added to the length that the IPv6 header tells.
+    /// Added to the length in the IPv6 header.
     pub length_error: i16,
     /// What follows the packet.
     pub trailer: Vec<u8>,
@@ -46,7 +46,7 @@ pub fn option(kind: u8, mac: Mac) -> Vec<u8> {
 }
 
 impl Nd {
-    /// `asker` asks the group of `target` who has it, and says where it is itself.
+    /// `asker` asks the group of `target` who has it, and includes its own MAC.
     pub fn solicitation(asker: &Host, target: [u8; 16]) -> Self {
         let group = nd::solicited_node(&target);
         let [.., x, y, z] = target;
@@ -145,8 +145,8 @@ impl Nd {
     }
 }
 
-/// The ones' complement sum of an ICMPv6 message with its pseudo-header (RFC 8200 §8.1): 0xffff
-/// where the message's checksum is right. Plainly, for comparison with the code under test.
+/// The ones' complement sum of an ICMPv6 message with its pseudo-header (RFC 8200 §8.1): 0xffff if
+/// the message's checksum is correct. Written plainly, for comparison with the code under test.
 pub fn sum(source: &[u8; 16], destination: &[u8; 16], message: &[u8]) -> u16 {
     let length = u32::try_from(message.len()).expect("a message is shorter than 4 GiB");
     let mut bytes = [*source, *destination].concat();
@@ -156,7 +156,7 @@ pub fn sum(source: &[u8; 16], destination: &[u8; 16], message: &[u8]) -> u16 {
     sum_of(&bytes)
 }
 
-/// The ones' complement sum of bytes (RFC 1071), plainly.
+/// The ones' complement sum of bytes (RFC 1071), written plainly.
 pub(super) fn sum_of(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
     for word in bytes.chunks(2) {

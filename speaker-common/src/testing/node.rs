@@ -16,7 +16,7 @@ use crate::{
 
 use super::{Outcome, Subject};
 
-/// Longest frame that the host function is run on, replies included.
+/// The longest frame for the host function, replies included.
 const FRAME_BYTES_MAX: usize = 2_048;
 
 /// A node as the responder sees it, with all its maps in ordinary memory.
@@ -44,7 +44,7 @@ struct Written {
 }
 
 impl Node {
-    /// A node that is up for a while, with nothing in its tables.
+    /// A node that has been up for a while, with empty tables.
     #[expect(
         clippy::new_without_default,
         reason = "a node that has just booted is another one"
@@ -63,7 +63,7 @@ impl Node {
         }
     }
 
-    /// All claims reported so far, whoever took the events.
+    /// All claims reported so far, even if their events have been taken.
     pub fn claims(&self) -> Vec<Event> {
         self.written.borrow().claims.clone()
     }
@@ -216,7 +216,7 @@ impl Records for Node {
     }
 
     fn tell(&self, frame: &impl Frame, kind: EventKind, reason: u8) {
-        // The pattern must be gone afterwards.
+        // The pattern must be overwritten.
         let mut bytes = [0xa5; SNAPSHOT_BYTES];
         snapshot(frame, &mut bytes);
         let event = Event {

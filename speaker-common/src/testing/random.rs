@@ -1,4 +1,4 @@
-//! Frames and tables at random, close enough to the rules to get past the first check.
+//! Random frames and tables, valid enough to get past the first checks.
 
 use std::{collections::BTreeMap, vec::Vec};
 
@@ -12,11 +12,11 @@ use crate::{
     wire::{BROADCAST, Mac, nd},
 };
 
-/// Few hosts, links and VLANs, so that tables and frames often mean the same.
+/// Few hosts, links and VLANs, so that tables and frames often refer to the same ones.
 const HOSTS: u8 = 6;
 const PORTS: [u32; 4] = [7, 7, 7, 8];
 const VLAN_IDS: [u16; 3] = [0, 100, 200];
-/// The VLANs that VIPs are in: mostly none, as most frames have no tag.
+/// The VLANs of VIPs: mostly none, as most frames have no tag.
 const VLANS: [Vlan; 6] = {
     const NONE: Vlan = Vlan { id: 0, service: 0 };
     [
@@ -33,7 +33,7 @@ const VLANS: [Vlan; 6] = {
 };
 const PROBE_PORT: u16 = 7_947;
 const KEYS: [Key; 3] = [Key([1, 2]), Key([3, 4]), Key([5, 6])];
-/// Of nodes: mostly the few that there are, and [`ANYBODY`].
+/// Node numbers: mostly the few that exist, and [`ANYBODY`].
 const NUMBERS: [u64; 4] = [11, 11, 12, ANYBODY];
 const LIVES: [u64; 4] = [0, 1, 2, 2];
 const FOREVER: u64 = u64::MAX;

@@ -1,4 +1,4 @@
-//! What the rules are tested on.
+//! The subject of the rule tests.
 
 use std::vec::Vec;
 
@@ -8,7 +8,7 @@ use crate::{
     respond::{Reason, Verdict},
 };
 
-/// What happened to a frame.
+/// The outcome of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Where it went.
@@ -41,7 +41,7 @@ pub trait Subject {
     /// The time that the lease is judged by, in nanoseconds of `CLOCK_BOOTTIME`.
     fn now_ns(&self) -> u64;
     /// Whether the clock has run for this long, so that something can be this long ago. If not, the
-    /// subject must report loudly that the rule was not tried.
+    /// subject must report loudly that the rule was skipped.
     fn has_run_for(&self, ns: u64) -> bool;
 
     /// Handles a frame.

@@ -83,7 +83,7 @@ impl Description {
 }
 
 impl Description {
-    /// The address that the sender claims, and the MAC that it claims it with.
+    /// The address that the sender claims, and the MAC it claims it for.
     pub fn claim(&self) -> Option<(IpAddr, Mac)> {
         match self.message {
             Message::ArpRequest { sender, mac, .. } | Message::ArpReply { sender, mac } => {

@@ -146,7 +146,7 @@ pub enum LinkChange {
     Set(Link),
     /// The link of this index is gone. A later one may get the same index.
     Gone(u32),
-    /// Messages of the kernel were lost. The changes before this one tell how the links differ now;
-    /// any link may also have changed and changed back.
+    /// Messages from the kernel were lost. The changes before this one say how the links differ
+    /// now; any link may also have changed and changed back.
     Missed,
 }

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, iter::successors, net::IpAddr};
 
 use crate::link::{Kind, Link, LinkChange};
 
-/// All present links.
+/// All current links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links(BTreeMap<u32, Link>);
 
 impl Links {
-    /// Applies a change. Whether anything is different now.
+    /// Applies a change. Returns whether anything is different.
     pub fn apply(&mut self, change: LinkChange) -> bool {
         match change {
             LinkChange::Set(link) => {
@@ -38,13 +38,13 @@ impl Links {
             Kind::Vlan { parent, .. } | Kind::Macvlan { parent } => self.get(parent),
             _ => None,
         };
-        // The kernel has no cycles, but its reports may be from different moments.
+        // The kernel has no cycles, but its reports may be from different times.
         successors(self.get(index), move |link| parent(link))
             .skip(1)
             .take(self.0.len())
     }
 
-    /// The links in the order of their indexes.
+    /// The links by index.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.0.values()
     }

@@ -6,12 +6,12 @@ use tracing::{info, warn};
 
 use crate::kernel::Kernel;
 
-/// The wait before trying again what failed.
+/// The wait before a retry.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Whether, and when, to remove it.
+/// Whether and when to remove it.
 pub(super) struct Adoption {
-    /// When to try next; none: it is done.
+    /// When to try next; `None`: done.
     due: Option<Instant>,
     /// The last error, which is logged once.
     failure: Option<String>,
@@ -35,7 +35,7 @@ impl Adoption {
         self.due
     }
 
-    /// Tries, if it is due.
+    /// Tries if due.
     pub(super) fn finish(&mut self, kernel: &mut Kernel, now: Instant) {
         if self.due.is_none_or(|due| due > now) {
             return;

@@ -1,4 +1,4 @@
-//! The configuration: what of it is valid, and what is refused.
+//! The configuration: what is valid, and what is refused.
 
 use speaker_core::intent::{Intent, Terms, Wanted};
 
@@ -22,7 +22,7 @@ impl Configuration {
         }
     }
 
-    /// Applies a change. Returns whether it may change what nodes are to announce.
+    /// Applies a change. Returns whether it may change what nodes should announce.
     pub(super) fn take(&mut self, change: Change) -> bool {
         let mut matters = false;
         for key in &change.delete {
@@ -37,7 +37,7 @@ impl Configuration {
         matters
     }
 
-    /// What a node is to announce if it owns it.
+    /// What a node should announce if it owns it.
     pub(super) fn wanted(&self, node: &str) -> Wanted {
         self.intent.wanted(&self.intent.node(node))
     }

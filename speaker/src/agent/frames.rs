@@ -28,7 +28,7 @@ const LOSSES: Duration = Duration::from_millis(200);
 pub(super) struct Taps {
     sender: broadcast::Sender<WatchLine>,
     names: BTreeMap<u32, String>,
-    /// How many events the ring has dropped, and when that was read; none while nobody watches.
+    /// How many events the ring has dropped, and when that was read; `None` while nobody watches.
     lost: Option<(u64, Instant)>,
 }
 
@@ -52,7 +52,7 @@ impl Taps {
     /// Passes an event on to all watchers.
     pub(super) fn tell(&mut self, event: &Event) {
         if !self.watched() {
-            // Interfaces may be renamed before the next watcher comes.
+            // Interfaces may be renamed before the next watcher attaches.
             self.names.clear();
             return;
         }
@@ -75,13 +75,13 @@ impl Taps {
         let _ = self.sender.send(WatchLine::Frame(record));
     }
 
-    /// When to look for losses again.
+    /// When to check for losses again.
     pub(super) fn losses_due(&self) -> Option<Instant> {
         self.lost.map(|(_, at)| at + LOSSES)
     }
 
-    /// Tells all watchers how many events the ring has dropped since they were last told. The first
-    /// call must come before the tap is opened.
+    /// Tells all watchers how many events the ring has dropped since the last call. The first call
+    /// must come before the tap is opened.
     pub(super) fn tell_losses<E>(
         &mut self,
         count: impl FnOnce() -> Result<u64, E>,
@@ -105,7 +105,7 @@ impl Taps {
     }
 }
 
-/// The claim of a VIP by another MAC that an event on this port reports: the entry, and the MAC.
+/// The claim of a VIP by another MAC that an event on this port reports: the entry and the MAC.
 pub(super) fn claim(event: &Event, port: Option<u32>) -> Option<(Entry, Mac)> {
     if event.kind != EventKind::Claimed {
         return None;

@@ -1,7 +1,7 @@
 //! The agent: one loop around [`Node`].
 //!
-//! Everything that can happen is an [`Event`], everything that can come of it a [`Command`]; both
-//! are carried out on one thread, in the order of [`Agent::next_event`] and of the node.
+//! Everything that can happen is an [`Event`], and everything that can result a [`Command`]; both
+//! are handled on one thread, in the order of [`Agent::next_event`] and of the node.
 
 mod adoption;
 mod configuration;
@@ -42,12 +42,12 @@ pub use report::pinned;
 pub use start::{Options, Source};
 
 /// How long commands are carried out before other events get their turn: short enough that the
-/// cluster does not take this agent for one that stalled.
+/// cluster does not consider this agent stalled.
 const SLICE: Duration = Duration::from_millis(10);
-/// How many changes of links are handled together: each pod that comes or goes makes several, and
-/// what follows from them takes a look at every VIP.
+/// How many link changes are handled together: each pod that comes or goes causes several, and
+/// handling them looks at every VIP.
 const LINKS: usize = 256;
-/// How often due work is looked at while nothing may be announced.
+/// How often to look for due work while nothing may be announced.
 const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 
 /// Everything that can happen to the agent.
@@ -55,7 +55,7 @@ const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 enum Event {
     /// Something about ownership: a message, a probe, or a timer.
     Ownership(Happening),
-    /// Something that the node has planned is due, or commands are left.
+    /// Something that the node has planned is due, or commands are pending.
     Due,
     /// A link has changed.
     Link(LinkChange),
@@ -63,9 +63,9 @@ enum Event {
     Configuration(Change),
     /// The program reports a frame.
     Frame(Box<layout::Event>),
-    /// Somebody asks over a socket.
+    /// A request over a socket.
     Request(Request),
-    /// The process is told to stop.
+    /// A signal to stop.
     Stop(&'static str),
 }
 
@@ -73,7 +73,7 @@ enum Event {
 ///
 /// # Errors
 ///
-/// It cannot start, or cannot go on.
+/// It cannot start, or cannot continue.
 pub async fn run(options: Options) -> Result<()> {
     let mut agent = Agent::start(options).await?;
     loop {
@@ -84,8 +84,8 @@ pub async fn run(options: Options) -> Result<()> {
             return Ok(());
         }
         agent.settle();
-        // A run of events that are always ready would keep the runtime from its timers and sockets,
-        // and the lease would lapse.
+        // A run of events that are always ready would starve the runtime's timers and sockets, and
+        // the lease would lapse.
         yield_now().await;
     }
 }
@@ -96,17 +96,17 @@ struct Agent {
     name: String,
     configuration: Configuration,
     ownership: Ownership,
-    /// Where the program runs may have changed since the other nodes were last told.
+    /// Where the program runs may have changed since the last report to the other nodes.
     reattached: bool,
-    /// The intent or the links have changed since candidates were last looked for.
+    /// The intent or the links have changed since candidates were last computed.
     replan: bool,
     taps: Taps,
-    /// This and the next are none where the configuration does not come from a cluster.
+    /// This and the next are `None` if the configuration does not come from a cluster.
     publisher: Option<Publisher>,
     reach: Option<Reach>,
     /// When there is something to publish.
     publish_at: Option<Instant>,
-    /// What this node owns at the start is settled.
+    /// It is settled what this node owns at the start.
     settled: bool,
     adoption: Adoption,
 
@@ -119,7 +119,7 @@ struct Agent {
 }
 
 impl Agent {
-    /// The next event, the most urgent first: what keeps the lease, then what moves VIPs, then what
+    /// The next event, most urgent first: what keeps the lease, then what moves VIPs, then what
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
         // Announcements wait for the lease, which only other events can renew.
@@ -209,11 +209,11 @@ impl Agent {
         }
     }
 
-    /// Brings the kernel and the network to what the node has decided, or part of the way.
+    /// Brings the kernel and the network closer to what the node has decided.
     fn settle(&mut self) {
         let end = Instant::now() + SLICE;
         while Instant::now() < end {
-            // The node decides again only when all results are in: each decision looks at
+            // The node decides again only when all results are in: each decision considers
             // everything.
             if let Some(command) = self.hands.node.next_command() {
                 if let Some(input) = self.hands.shell.carry_out(command) {
@@ -267,7 +267,7 @@ impl Agent {
         self.tap();
     }
 
-    /// Publishes what this node does, for the cluster's users.
+    /// Publishes this node's state for the cluster's users.
     fn publish(&mut self) {
         if let Some(publisher) = &mut self.publisher
             && self.settled
@@ -277,7 +277,7 @@ impl Agent {
         }
     }
 
-    /// Whether there is work that waits for nothing.
+    /// Whether work can proceed at once.
     fn has_work(&self) -> bool {
         self.hands.node.is_behind() || self.ownership.has_untold()
     }
@@ -318,13 +318,13 @@ impl Agent {
             let wanted = self.configuration.wanted(&self.name);
             self.hands.node.handle(Input::Wanted(wanted), now);
             self.replan = true;
-            // What this node no longer owns falls silent before the cluster hears of it.
+            // VIPs that this node no longer owns are silenced before the cluster hears of it.
             self.hands.hurry();
         }
     }
 
     fn answer(&mut self, request: Request) {
-        // If the asker is gone, nobody needs the answer.
+        // If the client is gone, nobody needs the answer.
         match request {
             Request::Health(reply) => drop(reply.send(self.health())),
             Request::Report(reply) => drop(reply.send(self.report())),

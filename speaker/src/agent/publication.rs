@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_millis(100);
 /// Hands publications to the task that writes to the API server.
 pub(super) struct Publisher {
     publications: watch::Sender<Option<Publication>>,
-    /// The editions of all that matters, as of the last publication.
+    /// The versions of everything relevant, as of the last publication.
     editions: Option<[u64; 3]>,
     looked: Instant,
 }
@@ -37,7 +37,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes what has changed, or returns when it may.
+    /// Publishes what has changed, or returns when that is next allowed.
     pub(super) fn publish(
         &mut self,
         configuration: &Configuration,
@@ -107,7 +107,7 @@ fn publication(
             elsewhere.extend(it.services.iter().cloned());
             continue;
         }
-        // A Service without endpoints is no failure to announce.
+        // A Service without endpoints is not a failure to announce.
         let unserved = it.refusal_on(name) == Some(NotAnnounced::NoEndpoint);
         let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip);
         if (is_own || is_vacant)

@@ -76,8 +76,8 @@ pub(super) fn report(
     })
 }
 
-/// Why this node knows nobody who answers for a VIP, if so. The entry in the kernel's map is the
-/// same as for a VIP that another node owns.
+/// Why this node knows of no node that answers for a VIP, if so. The entry in the kernel's map is
+/// the same as for a VIP that another node owns.
 fn silence(ownership: &Ownership, vip: IpAddr) -> Option<Silence> {
     match ownership.explain(vip)?.state? {
         VipState::Silent(why) => Some(why),
@@ -85,7 +85,7 @@ fn silence(ownership: &Ownership, vip: IpAddr) -> Option<Silence> {
     }
 }
 
-/// The report of the pinned maps, while no agent runs.
+/// The report from the pinned maps, while no agent runs.
 ///
 /// # Errors
 ///

@@ -16,7 +16,7 @@ use crate::{
     netlink,
 };
 
-/// Everything that the agent acts through.
+/// Everything through which the agent acts.
 pub(super) struct Shell {
     pub(super) kernel: Kernel,
     pub(super) lease: Lease,
@@ -64,7 +64,7 @@ impl Shell {
         LeaseReport::new(&self.lease.agent(), &self.lease.peers(), kernel::now())
     }
 
-    /// Carries out a command, and returns what the node must know of the result.
+    /// Carries out a command, and returns the result for the node.
     pub(super) fn carry_out(&mut self, command: Command) -> Option<Input> {
         debug!(?command, "command");
         let maps = self.kernel.maps_mut();
@@ -119,7 +119,7 @@ impl Shell {
         None
     }
 
-    /// Sends announcements, and returns what became of each, in their order.
+    /// Sends announcements, and returns the outcome of each, in order.
     pub(super) fn announce(&self, announcements: &[Announcement]) -> Vec<Delivery> {
         let deliveries = self.sender.send(announcements);
         for (announcement, delivery) in announcements.iter().zip(&deliveries) {

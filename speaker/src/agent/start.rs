@@ -47,21 +47,21 @@ pub struct Options {
     pub node_name: String,
     /// Where the configuration is.
     pub source: Source,
-    /// What decides besides the objects of the configuration.
+    /// Settings in addition to the objects of the configuration.
     pub terms: Terms,
-    /// The interfaces to use; none: the usual ones.
+    /// The interfaces to use; empty: the default ones.
     pub interfaces: BTreeSet<String>,
-    /// In which mode the program is attached.
+    /// The mode in which to attach the program.
     pub mode: ModeChoice,
     /// The bpf file system.
     pub bpffs: PathBuf,
     /// The state directory.
     pub state_dir: PathBuf,
-    /// Where HTTP is served.
+    /// The address to serve HTTP on.
     pub http: Option<SocketAddr>,
     /// The time between two announcements of a VIP.
     pub refresh: Duration,
-    /// The level of the traced build; none: the normal one.
+    /// The level of the traced build; `None`: the normal build.
     pub ebpf_log_level: Option<tracing::Level>,
     /// How this node takes part in the cluster.
     pub membership: Membership,
@@ -74,7 +74,7 @@ pub enum Source {
     Manifests(PathBuf),
     /// The API server of a cluster.
     Cluster {
-        /// How it is reached; none: as from a pod of the cluster.
+        /// How to reach it; `None`: as from a pod of the cluster.
         kubeconfig: Option<PathBuf>,
         /// The namespace of the installation.
         namespace: String,
@@ -96,12 +96,12 @@ impl Agent {
             ebpf_log_level,
             membership,
         } = options;
-        // From here on, a signal that arrives during the start stops the agent in order as soon as
-        // it has started. A process that dies of it would leave the lease as short as that of an
-        // agent that has crashed; and the kernel lets process 1 of a container ignore it.
+        // From here on, a signal that arrives during the start stops the agent cleanly as soon as
+        // it has started. If the signal killed the process, the lease would be as short as after a
+        // crash; and process 1 of a container would ignore the signal.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        // Most other steps would fail for lack of these.
+        // Without these, most other steps would fail.
         kernel::check()?;
         DirBuilder::new()
             .recursive(true)

@@ -33,15 +33,15 @@ const PROBES: u32 = 3;
 /// The time between two probes. RFC 5227 wants a second or two, for hosts that are booting; here,
 /// only hosts that have used the address for a while matter.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The most VIPs that are probed in one go, and the pause before the next ones, in which replies
-/// are read: some 30,000 a second, so that 10,000 VIPs are checked in one.
+/// The most VIPs probed in one go, and the pause before the next, in which replies are read: about
+/// 30,000 a second, so 10,000 VIPs are checked in one second.
 const BATCH: usize = 128;
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// A VIP to check: where, and with which of this node's MACs.
 type Request = (IpAddr, Vec<(Place, Mac)>);
 
-/// Checks VIPs on a thread of its own, all of them together: there may be thousands at a time.
+/// Checks VIPs on a thread of its own, all together: there may be thousands at a time.
 pub struct Checker {
     requests: mpsc::Sender<Request>,
 }
@@ -87,7 +87,7 @@ fn run(requests: &mpsc::Receiver<Request>, tell: impl FnMut(IpAddr, Occupancy)) 
 struct Checks<T> {
     tell: T,
     vips: BTreeMap<IpAddr, Check>,
-    /// When each is probed next, or found free.
+    /// When each is next probed, or found free.
     due: BTreeSet<(Instant, IpAddr)>,
     sockets: BTreeMap<u32, Socket>,
     /// The links on which probes cannot be sent, with the error that was logged.
@@ -97,9 +97,9 @@ struct Checks<T> {
 struct Check {
     places: Vec<(Place, Mac)>,
     due: Instant,
-    /// How many probes are yet to be sent.
+    /// How many probes remain to be sent.
     left: u32,
-    /// The network could not be asked in some place.
+    /// Probing failed in some place.
     failed: bool,
 }
 
@@ -204,7 +204,7 @@ impl<T: FnMut(IpAddr, Occupancy)> Checks<T> {
         }
     }
 
-    /// Hears what comes in until then, or until no VIP is left to check.
+    /// Reads replies until then, or until no VIP is left to check.
     fn listen(&mut self, end: Instant) {
         while !self.vips.is_empty() {
             let left = end.saturating_duration_since(Instant::now());
@@ -215,7 +215,7 @@ impl<T: FnMut(IpAddr, Occupancy)> Checks<T> {
                 .collect();
             let timeout = left.as_micros().div_ceil(1_000);
             let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-            // An error means that it waited for less, and there is nothing to read yet.
+            // An error means that the wait ended early, with nothing to read yet.
             let _ = poll(&mut polled, timeout);
             let links: Vec<u32> = self.sockets.keys().copied().collect();
             links.into_iter().for_each(|link| self.read(link));
@@ -225,8 +225,8 @@ impl<T: FnMut(IpAddr, Occupancy)> Checks<T> {
         }
     }
 
-    /// Reads what has come in on a link: more than a batch of replies, but not so much that other
-    /// links wait for long.
+    /// Reads what has arrived on a link: more than a batch of replies, but not so much that other
+    /// links wait long.
     fn read(&mut self, link: u32) {
         let mut buffer = [0; 2_048];
         for _ in 0..2 * BATCH {
@@ -257,7 +257,7 @@ impl<T: FnMut(IpAddr, Occupancy)> Checks<T> {
         }
     }
 
-    /// A socket fails when its link goes down or away: the next probe opens another one.
+    /// A socket fails when its link goes down or disappears: the next probe opens another one.
     fn lose(&mut self, link: u32, error: &io::Error) {
         self.sockets.remove(&link);
         if is_down(error) {
@@ -270,17 +270,17 @@ impl<T: FnMut(IpAddr, Occupancy)> Checks<T> {
     }
 }
 
-/// Whether a link is switched off, so that nobody can be there.
+/// Whether a link is switched off, so that no host can be there.
 fn is_down(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENETDOWN as i32)
 }
 
-/// A socket that receives only the ARP and Neighbor Discovery frames of a link: reading all of its
-/// traffic could take all the time.
+/// A socket that receives only the ARP and Neighbor Discovery frames of a link: reading all its
+/// traffic could take too long.
 fn open(link: u32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     socket.set_nonblocking(true)?;
-    // Before the socket is bound, which is when it begins to receive.
+    // Before the socket is bound and begins to receive.
     socket.attach_filter(&filter())?;
     packet::bind(socket.as_fd(), link)?;
     Ok(socket)

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 
-/// What a checker finds out about some VIPs, in no order.
+/// A checker's results for some VIPs, in no order.
 fn found(checks: impl IntoIterator<Item = Request>) -> BTreeMap<IpAddr, Occupancy> {
     let (tell, told) = mpsc::channel();
     let checker = Checker::start(move |vip, occupancy| {
@@ -24,7 +24,7 @@ fn found(checks: impl IntoIterator<Item = Request>) -> BTreeMap<IpAddr, Occupanc
     told.iter().take(count).collect()
 }
 
-/// What it finds out about one.
+/// Its result for one VIP.
 fn found_one(places: Vec<(Place, Mac)>) -> Occupancy {
     let vip = places[0].0.address;
     found([(vip, places)])[&vip]
@@ -32,13 +32,13 @@ fn found_one(places: Vec<(Place, Mac)>) -> Occupancy {
 
 const VIPS: [&str; 2] = ["10.0.0.5", "fd00::5"];
 
-/// Two links, of which the second has other traffic: about other addresses, and by clients that
-/// ask for the VIP.
+/// Two links; the second has other traffic: about other addresses, and from clients that ask for
+/// the VIP.
 fn two_links(test: impl FnOnce([Pair; 2]) + Send + 'static) {
     in_namespace(|| {
         let pairs = [Pair::new("near1", "far1"), Pair::new("near2", "far2")];
         for link in ["near1", "far1", "near2", "far2"] {
-            // A host of its own, as far as the kernel can play one.
+            // A separate host, as far as one kernel can act as two.
             for setting in [
                 format!("ipv4/conf/{link}/arp_ignore=1"),
                 format!("ipv6/conf/{link}/accept_dad=0"),

@@ -4,7 +4,7 @@
 //! Unless the kernel has joined that group, the NIC's filter and snooping switches keep them away
 //! from the program.
 //!
-//! A socket's membership ends with its process, but the program must go on answering without an
+//! A socket's membership ends with its process, but the program must keep answering without an
 //! agent. So the group is joined through a *proxy neighbour* (`ip -6 neighbour show proxy`): for
 //! each of these, the kernel joins the solicited-node group of its address (`pndisc_constructor`),
 //! until the entry is removed or the link goes down. The neighbour's address here is the group
@@ -46,7 +46,7 @@ pub struct JoinError {
 
 /// The groups that the kernel has joined for VIPs.
 ///
-/// A join or a leave takes some 20 µs, and 150 µs on a link with 10,000 groups, whose list the
+/// A join or a leave takes about 20 µs, and 150 µs on a link with 10,000 groups, whose list the
 /// kernel searches.
 #[derive(Debug)]
 pub struct Groups(RouteSocket);
@@ -96,7 +96,7 @@ impl Groups {
     /// Leaves a group on a link, if it is joined.
     pub fn leave(&self, membership: Membership) {
         let neighbour = RouteNetlinkMessage::DelNeighbour(proxy(membership));
-        // The group went with the link if that is gone or has been down.
+        // If the link is gone or has been down, the kernel has left the group.
         if let Err(error) = self.0.change(neighbour, 0) {
             tracing::debug!(?membership, %error, "left a group that was not joined");
         }
@@ -126,7 +126,7 @@ fn proxies() -> NeighbourMessage {
 fn proxy(Membership { link, group }: Membership) -> NeighbourMessage {
     let mut message = proxies();
     message.header.ifindex = link;
-    // Any other entry goes when the link loses its carrier.
+    // Any other entry is removed when the link loses its carrier.
     message.header.state = NeighbourState::Permanent;
     let address = NeighbourAddress::Inet6(group);
     message

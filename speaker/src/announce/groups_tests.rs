@@ -58,7 +58,7 @@ fn a_group_outlives_whoever_joined_it_and_is_found_again() {
         assert_eq!(kernel("near"), one("123456"));
         assert_eq!(kernel("far"), one("000001"));
 
-        // Somebody else's proxy neighbour is none of ours.
+        // Another program's proxy neighbour is not ours.
         ip("neighbour add proxy 2001:db8::5 dev near");
         let groups = Groups::open().unwrap();
         let joined: BTreeSet<Membership> = groups.joined().unwrap().into_iter().collect();
@@ -71,7 +71,7 @@ fn a_group_outlives_whoever_joined_it_and_is_found_again() {
     });
 }
 
-/// The node may be told to be a proxy for its pods.
+/// The node may be configured as a proxy for its pods.
 #[test]
 fn the_kernel_answers_for_no_vip_even_where_it_is_a_proxy() {
     in_namespace(|| {
@@ -97,7 +97,7 @@ fn the_kernel_answers_for_no_vip_even_where_it_is_a_proxy() {
     });
 }
 
-/// Sends to an address, and waits for what becomes of it.
+/// Sends to an address, and waits for the outcome.
 fn resolves(address: &str, link: &str) -> bool {
     let socket = UdpSocket::bind("[::]:0").unwrap();
     socket.send_to(b"?", (address, 9)).unwrap();

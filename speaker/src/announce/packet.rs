@@ -14,9 +14,9 @@ pub(super) struct Outgoing<'a> {
     pub(super) frame: &'a [u8],
 }
 
-/// Sends frames in their order, without waiting, and returns how many were sent: at least one.
-/// An error is that of the first frame. An error of a later one ends the call before it, and comes
-/// back when the rest is sent.
+/// Sends frames in order, without waiting, and returns how many were sent: at least one. An error
+/// is that of the first frame. An error of a later frame ends the call before it, and is returned
+/// when the rest is sent.
 pub(super) fn send(socket: BorrowedFd<'_>, frames: &[Outgoing<'_>]) -> Result<usize, Errno> {
     let mut addresses: Vec<_> = frames.iter().map(address).collect();
     let mut parts: Vec<_> = frames
@@ -52,7 +52,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, frames: &[Outgoing<'_>]) -> Result<us
     Errno::result(sent).map(|sent| sent as usize)
 }
 
-/// Binds a packet socket to a link, of which it then gets all frames.
+/// Binds a packet socket to a link; it then receives all frames of that link.
 pub(super) fn bind(socket: BorrowedFd<'_>, link: u32) -> Result<(), Errno> {
     let mut address = address(&Outgoing { link, frame: &[] });
     address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
@@ -68,7 +68,7 @@ pub(super) fn bind(socket: BorrowedFd<'_>, link: u32) -> Result<(), Errno> {
 }
 
 fn address(outgoing: &Outgoing<'_>) -> libc::sockaddr_ll {
-    /// Where a frame has its EtherType.
+    /// The offset of a frame's EtherType.
     const ETHER_TYPE: usize = 12;
     // The protocol under which the kernel's egress hooks see the frame.
     let protocol = outgoing

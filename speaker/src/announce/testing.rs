@@ -1,4 +1,4 @@
-//! Networks of the tests' own.
+//! Networks for the tests.
 
 use std::{process::Command, thread};
 
@@ -39,7 +39,7 @@ pub(super) fn ip(arguments: &str) {
     output(arguments);
 }
 
-/// Runs `ip` in the thread's namespace, and hands back what it prints.
+/// Runs `ip` in the thread's namespace, and returns its output.
 pub(super) fn output(arguments: &str) -> String {
     run("ip", arguments)
 }

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 
 use super::{Explanation, Report, Verb, socket};
 
-/// What it means when an answer cannot be read.
+/// The likely cause of an unreadable answer.
 pub const OTHER_VERSION: &str =
     "the agent has another version than this command: use the agent's, or restart the agent";
 
@@ -92,7 +92,7 @@ impl Client {
         self.get("/v1/watch").await
     }
 
-    /// Who owns a VIP and why; none if the agent's configuration does not have it.
+    /// Who owns a VIP and why; `None` if the agent's configuration does not have it.
     pub async fn explain(&mut self, vip: IpAddr) -> Result<Option<Explanation>> {
         let body = self.get(&format!("/v1/explain/{vip}")).await?;
         let body = body.collect().await?.to_bytes();
@@ -151,7 +151,7 @@ mod tests {
             assert!(matches!(error, NoAgent::NotRunning { .. }), "{error}");
         };
         check().await;
-        // As an agent that was killed leaves it.
+        // As left by an agent that was killed.
         drop(UnixListener::bind(socket(directory.path())).unwrap());
         check().await;
     }

@@ -14,7 +14,7 @@ pub struct Explanation {
     pub node: String,
     /// What that node does about the VIP.
     pub state: NodeState,
-    /// The node that owns it; none while it is vacant.
+    /// The node that owns it; `None` while it is vacant.
     pub owner: Option<String>,
     /// The epoch of the ownership, raised by each new owner.
     pub epoch: u64,
@@ -22,14 +22,14 @@ pub struct Explanation {
     pub since_ms_ago: Option<u64>,
     /// Why that node became the owner.
     pub cause: Option<String>,
-    /// The previous owners, most recent first, and what ended the time of each.
+    /// The previous owners, most recent first, and what ended the ownership of each.
     pub history: Vec<FormerOwner>,
     /// The nodes that may own it, in order of preference.
     pub candidates: Vec<CandidateReport>,
     /// The nodes that may not own it, and why.
     #[serde(default)]
     pub excluded: BTreeMap<String, String>,
-    /// Who last claimed it as well.
+    /// The last other claimant.
     pub claimed_by: Option<String>,
     /// Milliseconds since then.
     pub claimed_ms_ago: Option<u64>,
@@ -51,7 +51,7 @@ pub enum NodeState {
         /// Why not.
         why: String,
     },
-    /// It has yet to decide.
+    /// It has not decided yet.
     Starting,
 }
 
@@ -60,7 +60,7 @@ pub enum NodeState {
 pub struct FormerOwner {
     /// Its name.
     pub node: String,
-    /// What ended its time.
+    /// What ended its ownership.
     pub until: String,
 }
 

@@ -10,11 +10,11 @@ pub struct LeaseReport {
     pub state: LeaseState,
     /// The node knows of no other, and needs no renewal by peers.
     pub alone: bool,
-    /// Milliseconds until it lapses without an agent; negative: since it lapsed. None: no agent has
-    /// held it yet.
+    /// Milliseconds until it lapses without an agent; negative: since it lapsed. `None`: no agent
+    /// has held it yet.
     pub agent_left_ms: Option<i64>,
-    /// Milliseconds until it lapses without probes by other nodes; negative: since it lapsed. None:
-    /// the node is alone, or they have not renewed it yet.
+    /// Milliseconds until it lapses without probes by other nodes; negative: since it lapsed.
+    /// `None`: the node is alone, or they have not renewed it yet.
     pub peers_left_ms: Option<i64>,
 }
 

@@ -22,14 +22,14 @@ pub struct Report {
     pub vips: Vec<VipReport>,
     /// The interfaces that the program runs on, or should run on.
     pub links: Vec<LinkStatus>,
-    /// How other nodes' liveness probes are answered; none if there are no other nodes.
+    /// How other nodes' liveness probes are answered; `None` if there are no other nodes.
     #[serde(default)]
     pub probes: Option<ProbeStatus>,
     /// How many frames were not answered, and other events, by reason.
     pub reasons: BTreeMap<String, u64>,
     /// Configuration that was refused, and why.
     pub refused: Vec<String>,
-    /// How many updates of the configuration came in; 0: it has not been read yet.
+    /// How many updates of the configuration have arrived; 0: it has not been read yet.
     #[serde(default)]
     pub updates: u64,
     /// How many of them had something refused.
@@ -142,9 +142,9 @@ pub struct AwayReport {
 pub struct MemberReport {
     /// Its name.
     pub name: String,
-    /// Where its agent is reached.
+    /// The address of its agent.
     pub address: SocketAddr,
-    /// How it stands, whatever the VIP: never [`CandidateStanding::Owner`].
+    /// Its standing regardless of VIPs: never [`CandidateStanding::Owner`].
     pub state: CandidateStanding,
     /// Milliseconds since it became a member, or ceased to be one.
     pub since_ms_ago: u64,

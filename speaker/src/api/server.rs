@@ -28,18 +28,18 @@ use crate::{
     metrics::exposition,
 };
 
-/// What the servers ask the agent's loop for.
+/// The servers' requests to the agent's loop.
 #[derive(Debug)]
 pub enum Request {
     /// A snapshot.
     Report(oneshot::Sender<Result<Report>>),
-    /// Whether all is well: what probes ask for, often.
+    /// Health, which probes request often.
     Health(oneshot::Sender<Health>),
     /// All frames handled from now on. The tap is closed when the last receiver is dropped.
     Watch(oneshot::Sender<broadcast::Receiver<WatchLine>>),
-    /// Who owns a VIP and why; none if this node's configuration does not have it.
+    /// Who owns a VIP and why; `None` if this node's configuration does not have it.
     Explain(IpAddr, oneshot::Sender<Option<Explanation>>),
-    /// To do something; the error says why not.
+    /// An action; the error says why it is refused.
     Ask(Verb, oneshot::Sender<Result<(), String>>),
 }
 
@@ -127,7 +127,7 @@ async fn do_ask(State(requests): State<Loop>, Json(verb): Json<Verb>) -> Result<
     })
 }
 
-/// Whether the agent's loop answers at all.
+/// Whether the agent's loop responds at all.
 async fn healthz(State(requests): State<Loop>) -> Result<&'static str, Failure> {
     ask(&requests, Request::Health).await?;
     Ok("ok\n")
@@ -160,7 +160,7 @@ mod tests {
         is_lease_valid: true,
     };
 
-    /// A loop that is in this state of health, and cannot tell anything else.
+    /// A loop that reports this health, and nothing else.
     fn sick(health: Health) -> Loop {
         let (sender, mut requests) = mpsc::channel(1);
         tokio::spawn(async move {

@@ -1,11 +1,11 @@
-//! What an operator can ask the agent to do.
+//! What an operator can request from the agent.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
-/// What the operator can ask for.
+/// A request of the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verb")]
 pub enum Verb {
@@ -13,7 +13,7 @@ pub enum Verb {
     Drain,
     /// Take part again.
     Undrain,
-    /// Give a VIP, and those that belong together with it, to a node.
+    /// Move a VIP, and those that belong with it, to a node.
     Move {
         /// The VIP.
         vip: IpAddr,
@@ -24,7 +24,7 @@ pub enum Verb {
     Rebalance,
     /// Load the build of the program that logs, or the one that does not.
     EbpfLog {
-        /// What it logs, and above.
+        /// The lowest level that it logs.
         #[serde(with = "level")]
         level: LevelFilter,
     },

@@ -14,7 +14,7 @@ pub enum WatchLine {
     Frame(FrameRecord),
     /// There were more frames than could be shown.
     Lost {
-        /// How many have been left out.
+        /// How many were left out.
         lost: u64,
     },
 }
@@ -22,13 +22,13 @@ pub enum WatchLine {
 /// A frame that the program has handled.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FrameRecord {
-    /// When, in nanoseconds since the Unix epoch.
+    /// The time, in nanoseconds since the Unix epoch.
     pub time_ns: u64,
-    /// The interface that it came in on.
+    /// The interface on which it arrived.
     pub interface: String,
     /// Its outcome.
     pub event: FrameEvent,
-    /// Why, where it was rejected.
+    /// The reason, if it was rejected.
     pub reason: Option<String>,
     /// The frame's length on the wire.
     pub length: u16,

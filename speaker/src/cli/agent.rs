@@ -125,7 +125,7 @@ enum XdpMode {
 
 impl Agent {
     pub(super) fn run(self) -> Result<()> {
-        // The program's log has a flag of its own, however quiet the agent is.
+        // The program's log level has its own flag, however quiet the agent is.
         let _writes_until_dropped = self.log.init(Some(kernel::LOG_TARGET));
         let node_name = self.node_name.or_else(metallb_node_name);
         let node_name = node_name.expect("clap requires one of the two");
@@ -166,7 +166,7 @@ impl Agent {
     }
 }
 
-/// The name in MetalLB's variable; as with our own, an empty one is none.
+/// The name in MetalLB's variable; as with ours, an empty one counts as not set.
 fn metallb_node_name() -> Option<String> {
     env::var(METALLB_NODE_NAME)
         .ok()

@@ -20,7 +20,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a duration with its unit, such as 100ms, 150s or 5m".to_owned())
 }
 
-/// The cluster, and what in it is for this load balancer.
+/// The cluster, and which of its objects this load balancer handles.
 #[derive(Debug, Args)]
 pub(super) struct Installation {
     /// Kubeconfig of the cluster to follow. Default: the cluster that this pod runs in

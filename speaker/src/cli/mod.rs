@@ -73,7 +73,7 @@ struct StateDir {
     path: PathBuf,
 }
 
-/// Parses the command line, carries it out, and says what went wrong.
+/// Parses the command line, carries it out, and reports errors.
 pub fn run() -> ExitCode {
     let matches = command_line().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -89,8 +89,8 @@ pub fn run() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The command line. A variable that is empty counts as not set: files of variables and manifests
-/// often have such.
+/// The command line. An empty variable counts as not set: environment files and manifests often
+/// have such.
 fn command_line() -> clap::Command {
     let is_empty = |argument: &Arg| {
         let value = argument.get_env().and_then(env::var_os);

@@ -27,14 +27,14 @@ use crate::api::{Client, FrameEvent, FrameRecord, OTHER_VERSION, WatchLine};
 
 /// Show the frames that the program handles, live
 ///
-/// tcpdump on this node does not see what is answered in the driver. One line per request: time,
-/// interface, outcome, and what was asked. Press ctrl-C to stop.
+/// tcpdump on this node does not see what the driver answers. One line per request: time, interface,
+/// outcome, and the request. Press ctrl-C to stop.
 #[derive(Debug, Args)]
 pub(super) struct Watch {
     #[command(flatten)]
     state_dir: StateDir,
 
-    /// Show replies too, each on a line of its own
+    /// Show replies too, each on its own line
     #[arg(short, long)]
     replies: bool,
 
@@ -65,7 +65,7 @@ impl Watch {
 
         let mut shown = 0;
         let mut buffer = Vec::new();
-        // The stream has no end of its own: an agent that ends leaves it cut off.
+        // The stream never ends by itself: when the agent ends, it is cut off.
         while let Some(Ok(frame)) = body.frame().await {
             let Ok(data) = frame.into_data() else {
                 continue;

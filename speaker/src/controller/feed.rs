@@ -27,7 +27,7 @@ pub(super) struct Feed {
     _watches: JoinSet<()>,
 }
 
-/// Where the objects are, which of them count, and whom to tell.
+/// Where the objects are, which of them count, and where to report them.
 #[derive(Clone)]
 pub(super) struct Sources {
     pub(super) client: Client,
@@ -50,7 +50,7 @@ impl Feed {
     }
 }
 
-/// A kind of objects that the leader watches.
+/// A kind of object that the leader watches.
 trait Watched:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
@@ -107,11 +107,11 @@ fn usage(status: &IPAddressPoolStatus) -> Usage {
     }
 }
 
-/// Reports all objects of a list and its watch, and as gone those that a later list lacks.
+/// Reports all objects of a list and its watch, and those missing from a later list as gone.
 async fn follow<K: Watched>(api: Api<K>, sources: Sources, term: Term) {
     let Sources { class, to, .. } = sources;
     let class = class.as_deref();
-    // The leader must not decide by anything older than its term.
+    // The leader must not decide based on anything older than its term.
     let config = watch_config().list_semantic(ListSemantic::MostRecent);
     let until_then = "until then, changes have no effect";
     let mut events = pin!(watch::attempts(api, config, until_then));

@@ -1,4 +1,4 @@
-//! The Lease, read and written.
+//! Reading and writing the Lease.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -19,7 +19,7 @@ use speaker_core::{
 
 /// The Lease of all controllers of an installation.
 const NAME: &str = "speaker-controller";
-/// The annotation with writes of Services' statuses that may be under way.
+/// The annotation with writes of Services' statuses that may be in flight.
 const PENDING: &str = "speaker-pending-writes";
 
 /// An entry of [`PENDING`].
@@ -40,7 +40,7 @@ impl Leases {
         Self(Api::namespaced(client, namespace))
     }
 
-    /// The Lease, as a quorum of etcd has it; none if there is none.
+    /// The Lease, from a quorum of etcd; `None` if there is none.
     pub(super) async fn read(&self) -> Result<Option<Lease>> {
         match self.0.get_opt(NAME).await? {
             Some(lease) => parse(lease).map(Some),
@@ -49,7 +49,8 @@ impl Leases {
     }
 
     /// Writes the Lease if its version is still the same, or creates it. Returns its new version,
-    /// or none if another controller was faster. After an error, it may have been written or not.
+    /// or `None` if another controller was faster. After an error, it may or may not have been
+    /// written.
     pub(super) async fn swap(&self, lease: &Lease) -> Result<Option<String>> {
         let now = MicroTime(Timestamp::now());
         let mut body = json!({

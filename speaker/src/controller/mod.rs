@@ -1,7 +1,7 @@
-//! The controller: gives Services their addresses.
+//! The controller: assigns addresses to Services.
 //!
-//! What it decides is in [`speaker_core::allocate`]; this carries it out. One loop takes in
-//! everything that happens and starts everything that follows from it.
+//! Its decisions are made in [`speaker_core::allocate`]; this carries them out. One loop receives
+//! all events and starts everything that results.
 
 mod feed;
 mod key;
@@ -45,11 +45,11 @@ pub struct Options {
     pub namespace: String,
     /// How to reach the API server; without a file, as from a pod.
     pub kubeconfig: Option<PathBuf>,
-    /// The class of Services to handle; none: those without a class.
+    /// The class of Services to handle; `None`: those without a class.
     pub class: Option<String>,
-    /// Where probes and metrics are served.
+    /// The address to serve probes and metrics on.
     pub http: SocketAddr,
-    /// The webhooks, if they are to be served.
+    /// The webhooks, if served.
     pub webhooks: Option<Webhooks>,
     /// The name of this controller in leader election.
     pub identity: String,
@@ -58,13 +58,13 @@ pub struct Options {
 /// Where webhooks are served, and how they are called.
 #[derive(Clone, Debug)]
 pub struct Webhooks {
-    /// Where they are served.
+    /// The address to serve them on.
     pub bind: SocketAddr,
     /// The Service through which the API server calls them.
     pub service: String,
 }
 
-/// Everything that happens.
+/// Everything that can happen.
 enum Happening {
     /// For the leader.
     Input(Box<Input>),
@@ -72,7 +72,7 @@ enum Happening {
     Listed(Term),
     /// A watch broke.
     WatchFailed,
-    /// A probe or a scrape asks for a report.
+    /// A probe or a scrape requests a report.
     Asked(oneshot::Sender<Report>),
 }
 
@@ -80,7 +80,7 @@ enum Happening {
 const LEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long any other request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many writes of statuses are under way at a time, and how many of events.
+/// How many writes of statuses are in flight at a time, and how many of events.
 const WRITES: usize = 32;
 const EVENTS: usize = 4;
 /// A controller that has not read or written the Lease for this long is not ready.
@@ -90,7 +90,7 @@ const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// It cannot begin: no way to the API server is configured, or an address cannot be listened on.
+/// It cannot start: no way to the API server is configured, or an address cannot be listened on.
 pub async fn run(options: Options) -> Result<()> {
     let (client, _) = kubernetes::connect(options.kubeconfig.as_deref()).await?;
     let (to, mut happenings) = mpsc::channel(1024);
@@ -130,7 +130,7 @@ struct Controller {
     verdict: Verdict,
     sources: Sources,
     under_way: Arc<Semaphore>,
-    /// Of events: they hold nothing else back, however many there are.
+    /// For events: however many there are, they delay nothing else.
     events: Arc<Semaphore>,
     feed: Option<Feed>,
     /// How many lists of the term are complete.
@@ -191,7 +191,7 @@ impl Controller {
                 }
             }
             Happening::WatchFailed => self.errors += 1,
-            // An error means that the asker is gone.
+            // An error means that the client is gone.
             Happening::Asked(asker) => drop(asker.send(self.report())),
         }
     }
@@ -268,7 +268,7 @@ impl Controller {
         }
     }
 
-    /// Makes a request, in its turn if there are many, and tells the loop the outcome.
+    /// Makes a request, queued if there are many, and tells the loop the outcome.
     fn request(&self, is_in_turn: bool, request: impl Future<Output = Input> + Send + 'static) {
         let to = self.sources.to.clone();
         let under_way = Arc::clone(&self.under_way);
@@ -300,7 +300,7 @@ impl Controller {
     }
 }
 
-/// The outcome of a request; none if it failed or took too long, which is logged.
+/// The outcome of a request; `None` if it failed or took too long, which is logged.
 async fn known<T>(
     within: Duration,
     what: &str,
@@ -319,7 +319,7 @@ async fn known<T>(
     }
 }
 
-/// An error with its causes, down to what the API server says.
+/// An error with its causes, down to the API server's message.
 fn reason(error: &anyhow::Error) -> String {
     let mut causes = Vec::new();
     for cause in error.chain() {

@@ -51,7 +51,7 @@ impl Readiness {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Ok(());
     }
 
-    /// After the first success, what has been set up goes on working for a long time.
+    /// After the first success, the setup keeps working for a long time.
     pub(super) fn failed(&self, why: String) {
         if let Err(reason) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             *reason = why;
@@ -92,7 +92,7 @@ pub(super) async fn serve(
     http::serve(address, routes).await
 }
 
-/// Whether the controller's loop answers at all.
+/// Whether the controller's loop responds at all.
 async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Failure> {
     shared.report().await.map(|_| "ok\n")
 }
@@ -124,7 +124,7 @@ impl Collector for Collected {
             is_loaded: report.is_loaded,
             is_stale: report.is_stale,
         };
-        // A controller on standby has none: it would look as if it failed to load it.
+        // A standby controller has none: it would look as if loading had failed.
         match report.is_leading {
             true => intake.encode(&mut encoder)?,
             false => intake.encode_counts(&mut encoder)?,

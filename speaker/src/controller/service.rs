@@ -19,7 +19,7 @@ const ADDRESS_POOL: &str = "address-pool";
 const ALLOW_SHARED_IP: &str = "allow-shared-ip";
 const LOAD_BALANCER_IPS: &str = "loadBalancerIPs";
 
-/// A Service; none if it is not of type `LoadBalancer`. It is ours only if it has this class.
+/// A Service; `None` if it is not of type `LoadBalancer`. It is ours only if it has this class.
 pub(super) fn service(object: &core::Service, class: Option<&str>) -> Option<Service> {
     let spec = object.spec.as_ref()?;
     if spec.type_.as_deref() != Some("LoadBalancer") {
@@ -82,7 +82,7 @@ impl Annotations<'_> {
     }
 }
 
-/// As the API server says; if it knows a single family only, as that of the cluster IP.
+/// As the API server says; if it supports only one family, the family of the cluster IP.
 fn families(spec: &core::ServiceSpec) -> Vec<Family> {
     let named = spec.ip_families.as_deref().unwrap_or_default();
     if !named.is_empty() {
@@ -100,7 +100,7 @@ fn families(spec: &core::ServiceSpec) -> Vec<Family> {
     addresses.map(Family::of).collect()
 }
 
-/// Where traffic goes: to all nodes alike, or to those with an endpoint that the selector selects.
+/// Where traffic goes: to all nodes, or to those with an endpoint that the selector selects.
 fn backend(spec: &core::ServiceSpec) -> String {
     if spec.external_traffic_policy.as_deref() != Some("Local") {
         return String::new();

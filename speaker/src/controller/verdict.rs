@@ -13,7 +13,7 @@ use crate::kubernetes::publish::{Judgement, Said, State};
 /// The wait after a request that failed.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// What to report; none while another controller leads.
+/// What to report; `None` while another controller leads.
 type Verdicts = Option<Judgement>;
 
 /// Hands verdicts to the task that writes them.
@@ -28,7 +28,7 @@ impl Verdict {
         Self(to)
     }
 
-    /// Sets the verdict of the leader; none if another controller leads.
+    /// Sets the verdict of the leader; `None` if another controller leads.
     pub(super) fn set(&self, allocator: Option<&Allocator>) {
         let verdict = allocator.map(|it| Judgement::new(it.refused(), None));
         self.0.send_if_modified(|before| {
@@ -42,7 +42,7 @@ impl Verdict {
     }
 }
 
-/// What is refused now and was not before.
+/// What is newly refused.
 fn new_refusals<'a>(
     before: Option<&'a Judgement>,
     now: Option<&'a Judgement>,
@@ -70,7 +70,7 @@ async fn keep(state: State, mut verdicts: watch::Receiver<Verdicts>) {
                 if changed.is_err() {
                     return;
                 }
-                // A write that was cut short may have happened or not.
+                // An interrupted write may or may not have happened.
                 if let Said::This(_) = said {
                     said = Said::Nothing;
                 }

@@ -1,4 +1,4 @@
-//! The file system that pins live in.
+//! The file system that holds the pins.
 
 use std::{
     fs, io,
@@ -22,7 +22,7 @@ pub enum BpffsError {
          agent: create it (`mkdir -p {path}`), or choose another one (--bpffs)"
     )]
     Missing {
-        /// What was asked for.
+        /// The requested one.
         path: PathBuf,
     },
     /// It holds something that a mount would hide.
@@ -31,7 +31,7 @@ pub enum BpffsError {
          on: choose another one (--bpffs; the default is /sys/fs/bpf)"
     )]
     NotBpf {
-        /// What was asked for.
+        /// The requested one.
         path: PathBuf,
     },
     /// There is no BPF file system, and the process may not mount one.
@@ -40,7 +40,7 @@ pub enum BpffsError {
          `mount -t bpf bpf {path}`; in a container: mount the host's {path} into it"
     )]
     MountRefused {
-        /// What was asked for.
+        /// The requested one.
         path: PathBuf,
         /// What the kernel said.
         #[source]
@@ -49,7 +49,7 @@ pub enum BpffsError {
     /// The directory cannot be examined.
     #[error("cannot examine {path} (--bpffs)")]
     Unreadable {
-        /// What was asked for.
+        /// The requested one.
         path: PathBuf,
         /// What the kernel said.
         #[source]

@@ -2,8 +2,8 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of `CLOCK_BOOTTIME`, as the XDP program reads it: since boot, and on while the host
-/// is suspended.
+/// Nanoseconds of `CLOCK_BOOTTIME`, as the XDP program reads it: since boot, including time
+/// suspended.
 pub fn now() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock since 2.6.39");
     let seconds = u64::try_from(now.tv_sec()).expect("the clock begins at zero");

@@ -1,4 +1,4 @@
-//! Whose XDP program is attached to an interface.
+//! The owner of an XDP program on an interface.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -13,7 +13,7 @@ use aya::programs::loaded_programs;
 
 use super::sys;
 
-/// An XDP program that is not ours, and what could be found out about it.
+/// An XDP program that is not ours, and what is known about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
     /// The kernel's id of it.
@@ -26,8 +26,8 @@ pub struct Foreign {
     pub processes: Vec<(String, u32)>,
 }
 
-/// The search for a program's owner. It reads about every open file of every process, which can
-/// take seconds, so it runs on a thread of its own, once for each program.
+/// The search for a program's owner. It examines every open file of every process, which can take
+/// seconds, so it runs on a thread of its own, once per program.
 pub(super) struct Search {
     seen: Foreign,
     found: Arc<OnceLock<Foreign>>,

@@ -19,13 +19,13 @@ use super::{
 };
 use crate::netlink;
 
-/// What an agent of this node has left in the kernel.
+/// What an agent has left in the kernel on this node.
 pub struct Inspect {
     pins: Pins,
     maps: Maps,
 }
 
-/// An interface that the program is pinned to.
+/// An interface with a pinned attachment of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachedLink {
     /// The interface.
@@ -49,7 +49,7 @@ pub enum InspectError {
         /// Where pins would be.
         path: PathBuf,
     },
-    /// Another version made the pins.
+    /// A different version created the pins.
     #[error(
         "the pins under {path} have another layout ({found}) than this version of speaker reads \
          (v{LAYOUT_VERSION}): use the version that created them"
@@ -57,10 +57,10 @@ pub enum InspectError {
     OtherLayout {
         /// Where the pins are.
         path: PathBuf,
-        /// The layouts that are there.
+        /// The layouts found there.
         found: String,
     },
-    /// Only root may look.
+    /// Only root may read.
     #[error("only root may read what is pinned under {path}: run this with `sudo`")]
     NotPermitted {
         /// Where pins would be.
@@ -78,7 +78,7 @@ pub enum InspectError {
     /// An attachment cannot be opened.
     #[error("cannot open the attachment to {}", netlink::name(*ifindex))]
     Link {
-        /// Of which interface.
+        /// The interface.
         ifindex: u32,
         /// What the kernel said.
         #[source]

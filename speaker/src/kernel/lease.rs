@@ -39,8 +39,8 @@ impl Lease {
     /// Writes the agent's side, of which this process is the only writer. Between two lives there
     /// is none: the program is silent until the new one is complete.
     ///
-    /// A life whose deadline has passed is over, and not extended. The agent itself cannot know that
-    /// the host was suspended: its own clock, `CLOCK_MONOTONIC`, stood still.
+    /// A life whose deadline has passed is over, and not extended. The agent itself cannot know
+    /// that the host was suspended: its own clock, `CLOCK_MONOTONIC`, was stopped.
     pub fn write(&self, lease: &AgentLease) {
         let AgentLease {
             life,
@@ -89,8 +89,8 @@ impl Lease {
         }
     }
 
-    /// Handles a probe as the program does: lets it renew the lease, and returns the reply, if it
-    /// gets one. For probes that reach the agent's socket or come in a message.
+    /// Handles a probe as the program does: lets it renew the lease, and returns the reply, if any.
+    /// For probes that reach the agent's socket or arrive in a message.
     pub fn answer(&self, probe: &[u8; probe::LENGTH]) -> Option<[u8; probe::LENGTH]> {
         let probes = match self.probes.get(0) {
             Ok(probes) => probes,

@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-/// Held as long as the value lives; the kernel releases it when the process ends, however it ends.
+/// Held as long as the value lives; the kernel releases it when the process ends for any reason.
 #[derive(Debug)]
 pub(super) struct Lock {
     _directory: File,
@@ -30,7 +30,7 @@ pub enum LockError {
         /// The process that holds it, if known: not across containers.
         pid: Option<u32>,
     },
-    /// The directory cannot be made or opened.
+    /// The directory cannot be created or opened.
     #[error("cannot open {path}", path = path.display())]
     Io {
         /// The directory.
@@ -69,7 +69,7 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             // `detach_all` may have removed the directory before it was locked; then the lock is
-            // worth nothing.
+            // worthless.
             let is_same = fs::metadata(directory)
                 .is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()));
             if is_same {

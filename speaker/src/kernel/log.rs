@@ -80,8 +80,8 @@ impl log::Log for ToTracing {
     fn flush(&self) {}
 }
 
-/// The program's text with names instead of numbers: `link 2: rejected, reason 5` becomes
-/// `eth0: rejected (arp-operation)`.
+/// The program's text with names in place of numbers: `link 2: rejected, reason 5` becomes `eth0:
+/// rejected (arp-operation)`.
 fn for_people(what: &str) -> Option<String> {
     let (link, event) = what.strip_prefix("link ")?.split_once(": ")?;
     let link = netlink::name(link.parse().ok()?);

@@ -7,7 +7,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::typed::MapsError;
 
-/// A value that others may write at any moment.
+/// A value that others may write at any time.
 ///
 /// # Safety
 ///

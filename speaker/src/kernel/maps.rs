@@ -1,4 +1,4 @@
-//! The maps that the program and the agent share, by what they mean.
+//! The maps that the program and the agent share, with their meaning.
 
 use std::{net::IpAddr, path::Path};
 
@@ -12,7 +12,7 @@ use speaker_core::plan::Entry;
 
 use super::typed::{Array, MapsError, Table, open};
 
-/// All maps but the ring of events, and the lease only to read. Reading takes a shared reference,
+/// All maps but the ring of events; the lease is read-only here. Reading takes a shared reference,
 /// writing an exclusive one.
 pub struct Maps {
     links: Array<LinkCell, { size_of::<LinkCell>() }>,
@@ -66,8 +66,7 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// [`MapsError::NoCell`], with nothing changed, where other links hold all cells that it may
-    /// use.
+    /// [`MapsError::NoCell`], with nothing changed, if other links hold all cells that it may use.
     pub fn put_link(&mut self, ifindex: u32, link: &Link) -> Result<(), MapsError> {
         let free = self.link_cell(0, ifindex)?;
         let cell = self.link_cell(ifindex, ifindex)?.or(free);
@@ -139,7 +138,7 @@ impl Maps {
     }
 
     /// Lets the program look an address up. The bit is never cleared: other addresses may share it,
-    /// and a bit too many costs only a look-up.
+    /// and an unneeded bit costs only a look-up.
     fn list(&mut self, bit: FilterBit) -> Result<(), MapsError> {
         let word = self.filter.get(bit.word)?;
         if word & bit.mask != 0 {
@@ -162,7 +161,7 @@ impl Maps {
         self.counters.first(count)
     }
 
-    /// Sets the slot's counters to zero, for the next VIP that gets it.
+    /// Zeroes the slot's counters, for the next VIP that gets it.
     pub fn reset_counters(&mut self, slot: u32) -> Result<(), MapsError> {
         self.counters.set(slot, &Counters::default())
     }

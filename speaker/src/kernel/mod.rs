@@ -107,7 +107,7 @@ pub enum OpenError {
     /// Another agent runs.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// Pins cannot be made.
+    /// Pins cannot be created.
     #[error(transparent)]
     Pin(#[from] PinError),
     /// The program cannot be loaded.
@@ -150,9 +150,9 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// In the order in which a new user meets them: a binary without the program, an old kernel,
-    /// lack of privileges, no BPF file system, another agent on this node, a program that the
-    /// kernel refuses. Each says what to do.
+    /// In the order in which a new user encounters them: a binary without the program, an old
+    /// kernel, lack of privileges, no BPF file system, another agent on this node, a program that
+    /// the kernel refuses. Each says what to do.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let build = Build::with_log_level(options.ebpf_log_level);
         let shapes = build.shapes()?;

@@ -1,5 +1,5 @@
-//! What the agent needs of the kernel and the process, checked in the order in which a new user
-//! meets it.
+//! What the agent needs from the kernel and the process, checked in the order in which a new user
+//! encounters it.
 
 use std::{fs, io};
 
@@ -10,13 +10,13 @@ use thiserror::Error;
 /// What the agent lacks.
 #[derive(Debug, Error)]
 pub enum Unmet {
-    /// The kernel is older than anything that was tried.
+    /// The kernel is older than any that was tested.
     #[error(
         "this kernel ({release}) is too old: speaker needs Linux 5.10 or later, for BPF links \
          that survive a restart of the agent"
     )]
     KernelTooOld {
-        /// What the kernel calls itself.
+        /// The kernel's release.
         release: String,
     },
     /// The process may not load programs, attach them, or announce.
@@ -59,7 +59,7 @@ const NO_LOCKED_MEMORY: KernelVersion = KernelVersion::new(5, 11, 0);
 ///
 /// The first thing that is missing.
 pub fn check() -> Result<(), Unmet> {
-    // If the version cannot be read, the kernel's own refusals have to do.
+    // If the version cannot be read, the kernel's own errors have to do.
     let version = KernelVersion::current().unwrap_or(NO_LOCKED_MEMORY);
     let release = || fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     check_version(version, release)?;
@@ -91,7 +91,7 @@ fn check_capabilities(status: &str) -> Result<(), Unmet> {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
     else {
-        // Without a readable /proc, the kernel's own refusal has to do.
+        // Without a readable /proc, the kernel's own error has to do.
         return Ok(());
     };
     let has = |bit: u32| effective & (1 << bit) != 0;

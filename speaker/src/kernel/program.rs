@@ -26,13 +26,13 @@ const NAME: &str = "speaker";
 /// Why the program is not in the kernel.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// The binary has none.
+    /// The binary contains none.
     #[error(
         "this build of speaker has no eBPF program, because the BPF toolchain was missing when it \
          was built: run `cargo xtask setup`, and build it again"
     )]
     NotBuilt,
-    /// The kernel refuses although the process holds the capabilities.
+    /// The kernel refuses although the process has the capabilities.
     #[error(
         "the kernel does not let this process load eBPF programs, although it has the capabilities: \
          they do not count in a user namespace (rootless containers), under a seccomp profile that \

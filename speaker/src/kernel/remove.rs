@@ -38,7 +38,7 @@ pub enum RemoveError {
     /// The file system cannot be examined.
     #[error(transparent)]
     Bpffs(#[from] BpffsError),
-    /// An agent runs. It cannot be overridden: the agent would go on renewing a lease that nothing
+    /// An agent runs. This cannot be overridden: the agent would keep renewing a lease that nothing
     /// reads, and reporting VIPs that nothing answers for.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -37,7 +37,7 @@ pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     unsafe { bpf(bpf_cmd::BPF_LINK_DETACH, &mut attributes) }.map(drop)
 }
 
-/// The first `count` values of an array, one after the other, in one system call.
+/// The first `count` values of an array, in order, in one system call.
 pub(super) fn read_array(
     map: BorrowedFd<'_>,
     value_size: usize,

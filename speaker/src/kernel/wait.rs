@@ -1,4 +1,4 @@
-//! Waiting for a ring of the kernel to have something to read.
+//! Waiting until a ring of the kernel has something to read.
 
 use std::{
     io,
@@ -23,8 +23,8 @@ impl Readable {
         Ok(Self { ring })
     }
 
-    /// Returns once something came since the last call. The caller looks into the ring before it
-    /// waits, and reads until there is no more after it.
+    /// Returns once something has arrived since the last call. The caller checks the ring before it
+    /// waits, and reads until the ring is empty afterwards.
     pub(super) async fn more(&self) -> io::Result<()> {
         self.ring.readable().await?.clear_ready();
         Ok(())

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LabelSelector;
 
-/// The content of an `L2Advertisement` besides its metadata.
+/// The content of an `L2Advertisement`, without its metadata.
 ///
 /// The most common one, which announces all pools everywhere, has no `spec`. kube's own `spec`
 /// cannot be absent, so this one replaces it.

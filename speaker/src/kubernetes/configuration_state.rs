@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The content of a `ConfigurationState` besides its metadata: only its status.
+/// The content of a `ConfigurationState`, without its metadata: only its status.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
 )]
@@ -85,7 +85,7 @@ pub enum ConditionStatus {
     True,
     /// It does not hold.
     False,
-    /// It is not known.
+    /// It is unknown.
     Unknown,
 }
 

@@ -1,7 +1,7 @@
 //! From the types of the API to those of [`speaker_core::intent`].
 //!
 //! The functions take metadata and spec rather than whole objects, so that a reader of files can
-//! judge each part by itself.
+//! check each part separately.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -22,7 +22,7 @@ use super::{
     PreferredNodeSelector, Reason, ServiceAllocation,
 };
 
-/// The annotation that asks for addresses, as a comma-separated list.
+/// The annotation that requests addresses, as a comma-separated list.
 pub const LOAD_BALANCER_IPS: &str = "metallb.io/loadBalancerIPs";
 /// The older name of [`LOAD_BALANCER_IPS`], which counts if the new one is absent.
 pub const OLD_LOAD_BALANCER_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
@@ -30,17 +30,17 @@ pub const OLD_LOAD_BALANCER_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
 /// The label of a slice with the name of its Service (KEP-0752).
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Where objects come from, and so who assigns addresses to Services.
+/// The source of objects, and so who assigns addresses to Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Files: without a controller, a Service has the addresses that it asks for, or else those in
+    /// Files: without a controller, a Service has the addresses that it requests, or else those in
     /// its status.
     Manifests,
     /// A cluster: a Service has the addresses that a controller has written into its status.
     Cluster,
 }
 
-/// The name of an object, in the namespace `default` unless it says another.
+/// The name of an object, in the namespace `default` unless it names another.
 pub fn name(metadata: &ObjectMeta) -> ObjectName {
     let namespace = metadata.namespace.as_deref().unwrap_or("default");
     ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default())
@@ -102,7 +102,7 @@ pub fn advertisement(
     convert().map_err(|fault: Fault| fault.of(Kind::Advertisement, metadata))
 }
 
-/// A Service; none if it is not of type `LoadBalancer`.
+/// A Service; `None` if it is not of type `LoadBalancer`.
 pub fn service(service: &core::Service, source: Source) -> Result<Option<Service>, Box<Invalid>> {
     let core::Service {
         metadata,
@@ -132,7 +132,7 @@ pub fn service(service: &core::Service, source: Source) -> Result<Option<Service
     }))
 }
 
-/// A slice of a Service's endpoints; none if it does not name the Service.
+/// A slice of a Service's endpoints; `None` if it does not name the Service.
 pub fn endpoints(slice: &EndpointSlice) -> Option<Endpoints> {
     let EndpointSlice {
         metadata,
@@ -175,11 +175,11 @@ pub fn node(node: &core::Node) -> Node {
     }
 }
 
-/// The addresses that a Service asks for, by annotation or field; empty if it does not ask.
+/// The addresses that a Service requests, by annotation or field; empty if it requests none.
 ///
 /// # Errors
 ///
-/// They cannot be parsed, or it asks in both ways.
+/// They cannot be parsed, or are requested in both ways.
 pub fn requested_addresses(service: &core::Service) -> Result<Vec<IpAddr>, Box<Invalid>> {
     let Some(spec) = &service.spec else {
         return Ok(Vec::new());
@@ -190,7 +190,7 @@ pub fn requested_addresses(service: &core::Service) -> Result<Vec<IpAddr>, Box<I
     }
 }
 
-/// What is wrong, but not yet in which object.
+/// What is wrong, without the object.
 struct Fault {
     field: FieldPath,
     reason: Reason,
@@ -216,7 +216,7 @@ impl Fault {
     }
 }
 
-/// The addresses that the Service asks for, if it does.
+/// The addresses that the Service requests, if any.
 fn requested(
     metadata: &ObjectMeta,
     spec: &core::ServiceSpec,
@@ -337,7 +337,7 @@ fn selector(of: &LabelSelector, at: &FieldPath) -> Result<Selector, Fault> {
     })
 }
 
-/// Converts the items of a list, of which no two may mean the same.
+/// Converts the items of a list; no two may mean the same.
 fn distinct<T, U: PartialEq>(
     list: &[T],
     at: &FieldPath,

@@ -1,4 +1,4 @@
-//! The definitions that the API server is given.
+//! The definitions for the API server.
 
 use expect_test::{Expect, expect};
 use kube::CustomResourceExt;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{ConfigurationState, IPAddressPool, L2Advertisement, ServiceL2Status};
 
-/// Names and columns, then one line for each field: its type, and whether it must be there.
+/// Names and columns, then one line for each field: its type, and whether it is required.
 #[track_caller]
 fn check<T: CustomResourceExt>(expect: Expect) {
     let crd = serde_json::to_value(T::crd()).unwrap();

@@ -30,8 +30,8 @@ pub(crate) async fn write(
         uid: uid.cloned(),
         ..ObjectReference::default()
     };
-    // A recorder that has published an event with this reason would only raise its count, and leave
-    // the note of the first.
+    // A recorder that has already published an event with this reason would only raise its count,
+    // and keep the first note.
     let recorder = Recorder::new(client.clone(), reporter);
     recorder.publish(&fitting(event), &about).await
 }

@@ -1,4 +1,4 @@
-//! Kubernetes objects: the types of the API, and what they mean.
+//! Kubernetes objects: the types of the API, and their meaning.
 //!
 //! An object that [`convert`] accepts is valid by itself; contradictions between objects are found
 //! by [`speaker_core::intent`]. Objects from files and from the API server go through the same

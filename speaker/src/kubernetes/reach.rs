@@ -1,7 +1,7 @@
 //! Whether the API server answers.
 //!
-//! A quiet watch says neither that it has failed nor that it works again. Its requests do: each
-//! ends within half a minute, and is followed by another.
+//! A quiet watch does not show whether it has failed or works again. Its requests do: each ends
+//! within half a minute, and is followed by another.
 
 use std::{
     error::Error,
@@ -22,7 +22,7 @@ pub struct Reach(Arc<Mutex<Option<Away>>>);
 /// The API server does not answer.
 #[derive(Clone, Debug)]
 pub struct Away {
-    /// When the first request failed since the last one that succeeded.
+    /// When the first request since the last success failed.
     pub since: Instant,
     /// Why the last one failed.
     pub why: String,
@@ -54,7 +54,7 @@ impl Reach {
     }
 }
 
-/// The root cause, which is what people can act on.
+/// The root cause, which people can act on.
 fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     while let Some(cause) = error.source() {
         error = cause;

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The content of a `ServiceL2Status` besides its metadata and status.
+/// The content of a `ServiceL2Status`, without its metadata and status.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource,
 )]

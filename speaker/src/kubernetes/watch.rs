@@ -16,9 +16,9 @@ use tracing::{info, warn};
 use super::watch_config;
 use crate::causes::causes;
 
-/// The events of a watch. Never ends: a watch that fails is started again after a while.
+/// The events of a watch. Never ends: a failed watch is restarted after a while.
 ///
-/// A failure is logged once, with `until_then`: what follows from it until the watch works again.
+/// A failure is logged once, with `until_then`: its consequence until the watch works again.
 pub(super) fn events<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -62,7 +62,8 @@ where
     })
 }
 
-/// An object, now and whenever it changes; none while there is none. Otherwise as [`events`].
+/// An object, now and whenever it changes; `None` while it does not exist. Otherwise like
+/// [`events`].
 pub(crate) fn object<K>(
     api: Api<K>,
     name: &str,

@@ -1,4 +1,4 @@
-//! The configuration in the directory, as a state that each look at it updates.
+//! The configuration in the directory, a state that each scan updates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,10 +45,10 @@ impl From<Found> for Change {
     }
 }
 
-/// What follows from a look at the directory.
+/// The result of a scan of the directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// What has changed, if anything has. The first look always has a change.
+    /// What has changed, if anything. The first scan always has a change.
     pub change: Option<Found>,
     /// Notes for the operator about new or changed files: where, and what.
     pub notes: Vec<(String, Note)>,
@@ -56,7 +56,7 @@ pub struct Update {
     pub last_good: BTreeMap<PathBuf, Option<String>>,
 }
 
-/// The files, and what of their contents is in force.
+/// The files, and which contents are in force.
 #[derive(Debug, Default)]
 pub struct Directory {
     path: PathBuf,
@@ -71,15 +71,15 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at this path, which only messages use, with the last good contents of its
-    /// files. They count until the files have been read.
+    /// The directory at this path (used only in messages), with the last good contents of its
+    /// files, which count until the files have been read.
     pub fn new(path: PathBuf, last_good: BTreeMap<PathBuf, String>) -> Self {
         let mut directory = Self {
             path,
             ..Self::default()
         };
         for (file, text) in last_good {
-            // A content that is no longer valid does not count.
+            // Content that is no longer valid does not count.
             if let Ok(contents) = read::read(&text) {
                 directory.contents.offer(file.clone(), contents);
             }
@@ -91,7 +91,7 @@ impl Directory {
         directory
     }
 
-    /// Takes the result of a look at the directory: all manifests by name, or an error.
+    /// Handles the result of a scan: all manifests by name, or an error.
     pub fn update(&mut self, found: Result<BTreeMap<PathBuf, Seen>, String>) -> Update {
         let mut update = Update::default();
         match found {

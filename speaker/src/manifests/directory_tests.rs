@@ -2,8 +2,8 @@ use expect_test::{Expect, expect};
 
 use super::*;
 
-/// Looks at a directory of these files, each step of which is `name = content`: a content is
-/// objects (see [`text`]), `bad`, `unreadable`, or nothing for a file that is gone.
+/// Scans a directory of these files. Each step is `name = content`, where the content is objects
+/// (see [`text`]), `bad`, `unreadable`, or nothing for a file that is gone.
 struct Given {
     directory: Directory,
     files: BTreeMap<PathBuf, Seen>,
@@ -45,7 +45,7 @@ impl Given {
 }
 
 /// Two lines for each object: `web` is a Service, `lan:10.0.0.0/24` a pool, `+peer` has no effect;
-/// `bad` alone is what it says.
+/// `bad` alone is invalid.
 fn text(words: &str) -> String {
     if words == "bad" {
         return words.to_owned();

@@ -52,7 +52,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, Malformed> {
     Ok(documents.into_iter().map(document).collect())
 }
 
-/// The line of a field in a document of a stream, or of the closest part around it that exists.
+/// The line of a field in a document of a stream, or of the closest enclosing part that exists.
 pub(super) fn locate(text: &str, document: usize, steps: &[Step]) -> Option<u64> {
     // Only errors need lines: parsing again then costs less than keeping the lines of all fields.
     let documents: Vec<Lines> = serde_saphyr::from_multiple_with_options(text, options()).ok()?;

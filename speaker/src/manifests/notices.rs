@@ -1,4 +1,4 @@
-//! The kernel's notices of changes.
+//! Change notifications from the kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +13,11 @@ use notify::{
 };
 use tracing::warn;
 
-/// Notices of changes of one directory: of its files, of the targets of links among them, and of
-/// the directory itself.
+/// Notifications of changes of one directory: its files, the targets of links among them, and the
+/// directory itself.
 pub(super) struct Notices {
     directory: PathBuf,
-    /// None if the kernel gives no notices.
+    /// `None` if the kernel sends no notifications.
     watcher: Option<RecommendedWatcher>,
     /// The watched directories, and their identities.
     asked: BTreeMap<PathBuf, Option<Identity>>,
@@ -45,12 +45,13 @@ impl Notices {
         }
     }
 
-    /// Whether nothing can change without notice.
+    /// Whether nothing can change without a notification.
     pub(super) const fn are_complete(&self) -> bool {
         self.are_complete
     }
 
-    /// Asks for notices about what exists now. `linked`: directories that files are links into.
+    /// Requests notifications about what exists now. `linked`: directories that files are links
+    /// into.
     pub(super) fn ask(&mut self, linked: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;

@@ -49,7 +49,7 @@ pub enum Note {
         /// The kind.
         kind: String,
     },
-    /// An object of MetalLB's that does something there, and nothing here.
+    /// A MetalLB object that has no effect here.
     NoEffect {
         /// The object.
         object: String,
@@ -66,7 +66,7 @@ pub enum Note {
 const OLD_PREFIX: &str = "metallb.universe.tf/";
 
 impl Note {
-    /// Whether the operator may expect something that will not happen.
+    /// Whether the operator may expect an effect that there is not.
     pub const fn is_warning(&self) -> bool {
         match self {
             Self::Ignored { .. } => false,
@@ -216,8 +216,8 @@ impl Contents {
     }
 }
 
-/// What to do about fields that do not exist: those of our own kinds are typing errors, those of
-/// a Service may be newer than this program.
+/// What to do about unknown fields: in our own kinds they are typing errors, in a Service they may
+/// be newer than this program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unknown {
     Ignored,
@@ -253,7 +253,7 @@ impl<'a> Raw<'a> {
             .map_or("", |(group, _)| group)
     }
 
-    /// As far as it has a name.
+    /// Its name, if any.
     fn name(&self) -> String {
         let metadata = self.value.get("metadata");
         let text = |field| {
@@ -320,7 +320,7 @@ impl<'a> Raw<'a> {
         Ok(metadata)
     }
 
-    /// A part of the object; where it is absent, what it is without any fields.
+    /// A part of the object; if absent, its value without any fields.
     fn part<T: DeserializeOwned>(&self, name: &str, unknown: Unknown) -> Result<T, Fault> {
         let empty = Value::Object(Map::new());
         let part = self.value.get(name).unwrap_or(&empty);

@@ -17,10 +17,10 @@ const MAX_FILE_BYTES: u64 = 128 << 20;
 /// clock for these is coarse.
 const UNSETTLED: Duration = Duration::from_millis(40);
 
-/// What a look at a file found.
+/// The result of scanning a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// The same as at the last look.
+    /// Unchanged since the last scan.
     Unchanged,
     /// New or changed.
     Text(String),
@@ -28,7 +28,7 @@ pub enum Seen {
     Unreadable(String),
 }
 
-/// Looks at a directory repeatedly, and reads only what has changed.
+/// Scans a directory repeatedly, and reads only what has changed.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     known: BTreeMap<PathBuf, Known>,
@@ -41,7 +41,7 @@ struct Known {
     hash: u64,
 }
 
-/// What changes when the content of a file does.
+/// What changes when the content of a file changes.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -91,7 +91,7 @@ impl Scanner {
     fn look(&mut self, name: &Path, path: &Path) -> Option<Seen> {
         match self.read_file(name, path) {
             Ok(seen) => seen,
-            // It is gone since the listing, unless it is a link to nowhere.
+            // It has gone since the listing, unless it is a dangling link.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => None,
             Err(error) => {
                 self.known.remove(name);

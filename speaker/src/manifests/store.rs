@@ -1,4 +1,4 @@
-//! The last good content of each file, kept in case the file is bad at the next start.
+//! The last good content of each file, stored in case the file is bad at the next start.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Names the directory that the contents come from: those of another one do not count.
+/// Names the directory that the contents come from: those of another directory do not count.
 const MARKER: &str = ".directory";
 
 /// Copies of files under the state directory.

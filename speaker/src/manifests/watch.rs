@@ -26,11 +26,11 @@ use super::{
 
 /// Changes closer together than this are handled as one.
 const QUIET: Duration = Duration::from_millis(50);
-/// The longest time for which changes are gathered.
+/// The longest time for which changes are collected.
 const BURST: Duration = Duration::from_millis(300);
-/// The time between two looks, in case a notice got lost.
+/// The interval between scans, in case a notification was lost.
 const REGULAR: Duration = Duration::from_secs(10);
-/// The time between two looks where the kernel gives no notice.
+/// The interval between scans if the kernel sends no notifications.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
 /// Sends the configuration in the directory, and then its changes, until the receiver is dropped.
@@ -105,7 +105,7 @@ impl Watcher {
     }
 
     fn look(mut self) -> (Self, Option<Found>, BTreeMap<PathBuf, Option<String>>) {
-        // Changes from here on give notice.
+        // Changes from here on cause notifications.
         self.notices.ask(self.scanner.linked());
         let found = self.scanner.list(&self.path).map(|names| {
             self.notices.ask(self.scanner.linked());
@@ -149,7 +149,7 @@ impl Watcher {
         }
     }
 
-    /// Writes what a restart needs. Returns when to look again at the latest.
+    /// Writes what a restart needs. Returns the latest time for the next scan.
     fn keep(mut self, last_good: BTreeMap<PathBuf, Option<String>>) -> (Self, Duration) {
         if let Some(store) = &self.store {
             let keep = |(name, text): (&PathBuf, &Option<String>)| match text {

@@ -51,7 +51,7 @@ impl Watched {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// What becomes different within a second: `+name` applied, `-name` deleted, and errors.
+    /// What changes within a second: `+name` applied, `-name` deleted, and errors.
     async fn change(&mut self) -> String {
         let change = time::timeout(Duration::from_secs(1), self.changes.recv());
         let Change {
@@ -155,8 +155,8 @@ async fn a_bad_file_is_refused_until_it_is_good_again_also_over_a_restart() {
     assert_eq!(watched.change().await, "", "gone while nobody watched");
 }
 
-/// Kubernetes mounts a ConfigMap so: files are links into `..data`, which is a link to a directory
-/// that is replaced as a whole.
+/// This is how Kubernetes mounts a ConfigMap: files are links into `..data`, which is a link to a
+/// directory that is replaced as a whole.
 #[tokio::test]
 async fn a_config_map_is_swapped_at_once() {
     let version = |directory: &Path, number: u32, files: &[(&str, &str)]| {

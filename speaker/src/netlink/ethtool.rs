@@ -1,8 +1,8 @@
 //! Whether a NIC strips VLAN tags off the frames it receives (`ethtool -k`: `rx-vlan-offload`), and
 //! how to turn that off.
 //!
-//! The flags of `SIOCETHTOOL` are as old as the feature, so that they work on all kernels.
-//! rtnetlink reports a change of them like any other change of the link.
+//! The flags of `SIOCETHTOOL` are as old as the feature, so they work on all kernels. rtnetlink
+//! reports their changes like any other change of the link.
 
 use std::{
     io,
@@ -33,8 +33,8 @@ pub(super) fn strips_vlan_tags(link: &str) -> io::Result<bool> {
     Ok(flags & STRIP_VLAN_TAGS != 0)
 }
 
-/// Turns the stripping of VLAN tags on or off. A frame or two may be lost while the driver sets up
-/// its rings again.
+/// Turns the stripping of VLAN tags on or off. A frame or two may be lost while the driver resets
+/// its rings.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::{
 use speaker_core::link::{Kind, Link, Xdp, XdpMode};
 
 /// Whether the message is about the link itself. Messages of other families are about one of its
-/// roles: `RTM_DELLINK` of a bridge's port, for example, means that it left the bridge.
+/// roles: `RTM_DELLINK` for a bridge port, for example, means that it left the bridge.
 pub(super) fn is_whole(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Unspec
 }
@@ -117,8 +117,8 @@ fn bond(info: &[LinkInfo]) -> Kind {
     Kind::Bond { active }
 }
 
-/// Whether the link is a standby member of a bond. In every mode that has such members, the kernel
-/// reports this of each, and each change of it.
+/// Whether the link is a standby member of a bond. In every mode with such members, the kernel
+/// reports this for each, and each change of it.
 fn stands_by(info: &[LinkInfo]) -> bool {
     info.iter().any(|part| match part {
         LinkInfo::PortData(InfoPortData::BondPort(properties)) => {
@@ -168,7 +168,7 @@ fn xdp_of(attributes: &[LinkXdp]) -> Option<Xdp> {
         XdpAttached::Driver => (XdpMode::Native, program.or(native)),
         XdpAttached::SocketBuffer => (XdpMode::Generic, program.or(generic)),
         XdpAttached::Hardware => (XdpMode::Offloaded, program.or(offloaded)),
-        // Offloaded beside one of the others, which sees a frame second.
+        // Offloaded next to one of the others, which sees a frame second.
         XdpAttached::Multiple if native.is_some() => (XdpMode::Native, native),
         XdpAttached::Multiple => (XdpMode::Generic, generic),
         _ => return None,

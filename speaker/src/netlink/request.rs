@@ -20,7 +20,7 @@ use speaker_core::link::{Link, XdpMode};
 
 use super::parse;
 
-/// Attach only where no program is (`XDP_FLAGS_UPDATE_IF_NOEXIST`, linux/if_link.h).
+/// Attach only where no program is attached (`XDP_FLAGS_UPDATE_IF_NOEXIST`, linux/if_link.h).
 const IF_NONE: u32 = 1;
 /// `XDP_FLAGS_SKB_MODE`.
 const GENERIC: u32 = 1 << 1;
@@ -43,7 +43,7 @@ pub(crate) fn link(index: u32) -> io::Result<Option<Link>> {
     }
 }
 
-/// Why the link refuses the program in this mode, in the driver's words if it has any.
+/// Why the link refuses the program in this mode, in the driver's words if it gives any.
 ///
 /// `bpf(2)` only returns a number; rtnetlink also returns the text. If the request succeeds after
 /// all, the program is detached again.
@@ -114,7 +114,7 @@ impl RouteSocket {
         }
     }
 
-    /// Lists everything of a kind.
+    /// Lists all entries of a kind.
     pub(crate) fn list(&self, kind: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.send(kind, NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut all = Vec::new();

@@ -52,8 +52,8 @@ impl Table {
         self.refresh(index)
     }
 
-    /// Removes an address. One that is not in the table was there all the same, and the table says
-    /// so first: the kernel reports a tentative address (RFC 4862 §5.4) only when it goes.
+    /// Removes an address. If it is not in the table, it existed all the same, and is first
+    /// reported as added: the kernel reports a tentative address (RFC 4862 §5.4) only when it goes.
     pub(super) fn remove_address(&mut self, index: u32, address: Address) -> Vec<LinkChange> {
         let added = self.add_address(index, address);
         self.addresses.entry(index).or_default().remove(&address);

@@ -43,13 +43,13 @@ pub struct Watch {
 
 type Message = NetlinkMessage<RouteNetlinkMessage>;
 
-/// How many changes may wait for the reader. Messages behind them wait in the queue of netlink-proto,
-/// which has no bound.
+/// How many changes may wait for the reader. Messages behind them wait in netlink-proto's queue,
+/// which is unbounded.
 const CHANGES: usize = 256;
-/// How many bytes of messages may wait in the kernel, as far as its own limit allows.
+/// How many bytes of messages may wait in the kernel, up to its own limit.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// How often a dump is repeated because links changed during it. Changes that it still misses
-/// follow as messages.
+/// arrive as messages.
 const DUMP_ATTEMPTS: usize = 8;
 
 /// Lists the links and begins to follow them, in the network namespace of the calling thread,
@@ -68,7 +68,7 @@ pub async fn watch() -> Result<Watch, WatchError> {
     socket.set_rx_buf_sz(libc::c_int::try_from(RECEIVE_BUFFER).expect("a small number"))?;
     tokio::spawn(connection);
 
-    // Announcements have been waiting since before the listing: none is missed in between.
+    // Messages have been queued since before the listing: none is missed in between.
     let mut watcher = Watcher {
         handle,
         messages,
@@ -143,8 +143,8 @@ impl Watcher {
     /// Lists everything after messages were lost, and returns what has changed.
     ///
     /// The kernel reports a loss before the messages that it had kept. These are older than the
-    /// list, and would undo it: they are dropped once the answer to a list has come, which is after
-    /// them, and then everything is listed again.
+    /// list, and would undo it: they are dropped once the answer to a listing has arrived, which
+    /// follows them, and then everything is listed again.
     async fn catch_up(&mut self) -> Result<Vec<LinkChange>, rtnetlink::Error> {
         let mut changes = Vec::new();
         let mut lost = true;

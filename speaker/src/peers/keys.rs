@@ -10,17 +10,16 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use speaker_common::{layout::PROBE_KEYS, probe};
 
-/// Bytes of the nonce in front of a sealed message. It is random, which makes a secret good for 2³²
+/// Bytes of the nonce in front of a sealed message. It is random, so a secret is good for 2³²
 /// messages (NIST SP 800-38D §8.3 on random nonces of 96 bits): 16 months at 100 per second.
 const NONCE: usize = 12;
 /// The shortest line that is accepted as a secret.
 const SHORTEST: usize = 16;
-/// Makes a key file that only its owner may read.
+/// Creates a key file that only its owner can read.
 pub const MAKE_KEY: &str = "(umask 077; openssl rand -base64 32 > FILE)";
 
-/// The secrets of a key file: the first seals, all of them open. To change the secret of a running
-/// cluster, add the new one as the second line everywhere, then make it the first, then remove the
-/// old one.
+/// The secrets of a key file: the first seals, all open. To change the secret of a running cluster,
+/// add the new one as the second line everywhere, then make it the first, then remove the old one.
 #[derive(Clone)]
 pub struct Keys {
     sealers: Vec<ChaCha20Poly1305>,
@@ -33,7 +32,7 @@ pub enum KeyFileError {
     /// It cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// It has no line.
+    /// It is empty.
     #[error("is empty: make a key with `{MAKE_KEY}`, and copy it to all nodes")]
     Empty,
     /// A line is too short to be a secret.
@@ -60,7 +59,7 @@ impl Keys {
         Self::parse(&std::fs::read_to_string(path)?)
     }
 
-    /// Whether others than its owner may read a key file.
+    /// Whether users other than its owner can read a key file.
     ///
     /// # Errors
     ///
@@ -120,7 +119,7 @@ impl Keys {
         [nonce.as_slice(), &sealed].concat()
     }
 
-    /// Opens a datagram; none if none of the keys has sealed it.
+    /// Opens a datagram; `None` if it was sealed with none of the keys.
     pub fn open(&self, datagram: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = datagram.split_first_chunk::<NONCE>()?;
         let nonce = Nonce::from(*nonce);

@@ -21,7 +21,7 @@ const UNRESOLVED: Duration = Duration::from_secs(1);
 const UNMET: Duration = Duration::from_secs(5);
 const MET: Duration = Duration::from_secs(30);
 
-/// Another node, as the operator names it.
+/// Another node, as given by the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// By its address.
@@ -38,7 +38,7 @@ pub struct HostName {
 }
 
 impl HostName {
-    /// None if it is not a host name (RFC 1123 §2.1, and underscores, which resolvers accept).
+    /// `None` if it is not a host name (RFC 1123 §2.1, and underscores, which resolvers accept).
     pub fn new(host: &str, port: u16) -> Option<Self> {
         let is_label = |label: &str| {
             let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -185,7 +185,7 @@ impl Names {
         self.due = now + UNRESOLVED;
     }
 
-    /// Takes in an answer. Returns whether a peer's addresses have changed.
+    /// Handles an answer. Returns whether a peer's addresses have changed.
     pub fn learn(&mut self, Answer { index, result }: Answer) -> bool {
         let named = &mut self.named[index];
         named.is_pending = false;
@@ -241,7 +241,7 @@ impl Names {
 }
 
 impl Named {
-    /// When to look it up again; none: at once.
+    /// When to look it up again; `None`: at once.
     fn due(&self, members: &BTreeSet<SocketAddr>) -> Option<Instant> {
         let pause = if self.addresses.is_empty() || self.is_reported {
             UNRESOLVED
@@ -285,7 +285,7 @@ mod tests {
         addresses.iter().map(|it| it.parse().unwrap()).collect()
     }
 
-    /// A node at `OWN` that is told of these names.
+    /// A node at `OWN` with these names as peers.
     fn told(peers: &[&str]) -> Names {
         let named = |host: &&str| Peer::Name(HostName::new(host, 7946).unwrap());
         let mut names = Names::new(peers.iter().map(named).collect(), Instant::now());

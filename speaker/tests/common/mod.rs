@@ -1,4 +1,4 @@
-//! Shared by the tests of the kernel and of the links: namespaces of their own.
+//! Shared by the tests of the kernel and of the links: separate namespaces.
 
 use std::{env, future::Future, panic, path::Path, process::Command, thread};
 
@@ -9,7 +9,7 @@ use nix::{
 };
 
 /// Runs a test in its own network and mount namespaces, with the path of its own BPF file system.
-/// Everything goes when the test ends, however it ends.
+/// Everything is removed when the test ends for any reason.
 ///
 /// Needs root. Without it, the test is skipped and says so; in CI, it fails.
 pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
@@ -45,7 +45,7 @@ pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
     }
 }
 
-/// The same, for a test that waits for things.
+/// The same, for an async test.
 pub(crate) fn isolated_async<F: Future<Output = ()>>(
     test: impl FnOnce(Box<Path>) -> F + Send + 'static,
 ) {

@@ -83,7 +83,7 @@ fn kept_vips_are_found_through_a_new_filter() {
         let vip = Vip::new(Action::Answer, SLOT + 1);
         kernel.maps_mut().put_vip(&v6, &vip).unwrap();
         drop(kernel);
-        // A map of another size, or one that is missing.
+        // A map of a different size, or a missing one.
         for change in [
             (|bpffs| replace_with_other_size(bpffs, "filter")) as fn(&Path),
             |bpffs| std::fs::remove_file(bpffs.join("speaker/v2/filter")).unwrap(),

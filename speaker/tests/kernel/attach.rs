@@ -1,4 +1,4 @@
-//! Attaching the program to an interface: modes, and programs that are already there.
+//! Attaching the program to an interface: modes, and other programs.
 
 use std::{path::Path, process::Command};
 

@@ -58,8 +58,8 @@ impl Client {
         send(self.socket.as_raw_fd(), frame, MsgFlags::empty()).unwrap();
     }
 
-    /// Asks who has the address, and returns the MAC that the answer names, if one comes within
-    /// two seconds.
+    /// Asks who has the address, and returns the MAC in the answer, if one arrives within two
+    /// seconds.
     pub(crate) fn ask(&self, who_has: Ipv4Addr) -> Option<[u8; 6]> {
         self.send(&request(who_has));
         let deadline = Instant::now() + Duration::from_secs(2);

@@ -12,7 +12,7 @@ const KEY: Key = Key([1, 2]);
 const NUMBER: u64 = 11;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// A probe at the agent's socket does what it would have done in the program, with effect at once.
+/// A probe at the agent's socket does the same as in the program, with immediate effect.
 #[test]
 fn the_agent_answers_probes_as_the_program_does() {
     isolated(|bpffs| {
@@ -71,7 +71,7 @@ fn the_agent_answers_probes_as_the_program_does() {
     });
 }
 
-/// So it is when the host was suspended: the agent's own clock stood still.
+/// As after the host was suspended: the agent's own clock was stopped.
 #[test]
 fn a_lease_whose_deadline_has_passed_is_not_extended() {
     isolated(|bpffs| {

@@ -104,7 +104,7 @@ fn pinned(bpffs: &Path, ifindex: u32) -> (u32, u32) {
     (info.id(), info.program_id())
 }
 
-/// Replaces this map by one of another size, as another version of the program may have.
+/// Replaces this map by one of a different size, as another version of the program may have.
 fn replace_with_other_size(bpffs: &Path, map: &str) {
     let pin = bpffs.join("speaker/v2").join(map);
     let _ = std::fs::remove_file(&pin);

@@ -1,4 +1,4 @@
-//! What the maps refuse, and what is refused of their content.
+//! What the maps refuse, and which content is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// The ways that a fault closes. A storm closes none, but while it lasts nobody can tell.
+    /// The paths that a fault closes. A storm closes none, but while it lasts nobody can tell.
     fn ways(&self, index: usize) -> Vec<(usize, usize)> {
         let (_, fault) = &self.scenario.faults[index];
         let nodes = self.nodes.len();
@@ -231,7 +231,7 @@ impl World {
         node.trip = None;
     }
 
-    /// The agent said that it is done.
+    /// The agent reported that it is done.
     pub(super) fn ended(&mut self, at: usize) {
         let left = self.nodes[at].left;
         self.kill(at);
@@ -242,7 +242,7 @@ impl World {
 
     pub(super) fn resume(&mut self, at: usize) {
         let node = &mut self.nodes[at];
-        // What should have tripped it never came.
+        // The command that should have stopped it never came.
         if node.trip.is_some_and(|trip| !trip.kill) {
             node.trip = None;
         }
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// What was under way goes on, then what was waiting is seen to.
+    /// Pending commands continue, then waiting inputs are handled.
     fn catch_up(&mut self, at: usize) {
         let mut inputs = VecDeque::new();
         self.carry_out(at, &mut inputs);
@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    /// All nodes hear which of them there are by now.
+    /// Tells all nodes which nodes currently exist.
     fn configure(&mut self, nodes: &[usize], removed: bool) {
         for node in nodes {
             self.removed[*node] = removed;
@@ -313,7 +313,7 @@ impl World {
         }
     }
 
-    /// Tells all nodes of a VIP and of those that follow it, each in its own time.
+    /// Tells all nodes about a VIP and those that follow it, each at its own time.
     fn tell_all(&mut self, vip: usize) {
         let follows = self.scenario.follows.iter();
         let followers = follows.filter(|(_, leader)| **leader == vip);

@@ -1,40 +1,40 @@
-//! What can go wrong, and what users do.
+//! Faults, and actions of users.
 
 use std::fmt;
 
 use speaker_core::cluster::Settings;
 
-/// Something that happens to the cluster. Spans are in milliseconds.
+/// Something that happens to the cluster. Times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The host loses power, and boots again after a while.
     Crash { node: usize, back: Option<u64> },
-    /// The agent is killed in the middle of what it does, and started again.
+    /// The agent is killed in the middle of its commands, and restarted.
     Kill {
         node: usize,
         after: usize,
         back: u64,
     },
-    /// The agent stands still, in the middle of what it does.
+    /// The agent is frozen in the middle of its commands.
     Stop {
         node: usize,
         after: usize,
         span: u64,
     },
-    /// All agents stand still now and then: the CPUs are busy.
+    /// All agents stall now and then: the CPUs are busy.
     Busy { pause: u64, span: u64 },
-    /// The host stands still, with all that is on its way to it.
+    /// The host is paused, with everything on its way to it.
     Freeze { node: usize, span: u64 },
     /// The agent restarts as announced.
     Restart { node: usize, away: u64 },
-    /// The node's next agent is told other times.
+    /// The node's next agent has different times.
     Flags { node: usize, settings: Settings },
     /// The configuration no longer has these nodes, and then has them again.
     Remove {
         nodes: Vec<usize>,
         back: Option<u64>,
     },
-    /// The agent hands everything over and leaves; it comes back, or not.
+    /// The agent hands everything over and leaves; it may come back.
     Leave { node: usize, back: Option<u64> },
     /// No packet passes between these and the rest.
     Split { side: Vec<usize>, span: u64 },
@@ -50,14 +50,14 @@ pub enum Fault {
     /// Nothing reaches the node, not even a client's request or another's announcement; what it
     /// sends arrives.
     Deaf { node: usize, span: u64 },
-    /// What a node sends is lost, or what is sent to it.
+    /// Packets from a node are lost, or packets to it.
     Mute {
         node: usize,
         inbound: bool,
         span: u64,
     },
-    /// What a node's agent sends is lost, while its kernel answers probes: a filter or a full queue
-    /// on the way out.
+    /// Packets from a node's agent are lost, while its kernel answers probes: a filter or a full
+    /// queue on the way out.
     Choke { node: usize, span: u64 },
     /// Many packets are lost; the chance is in parts per million.
     Storm { loss: u32, span: u64 },
@@ -65,20 +65,20 @@ pub enum Fault {
     NoProbes { span: u64 },
     /// The node's link to the VIPs' subnet is down.
     LinkDown { node: usize, span: u64 },
-    /// Somebody drains the node, and undrains it.
+    /// The node is drained, and undrained.
     Drain { node: usize, span: u64 },
-    /// Somebody asks a node to move a VIP.
+    /// A node is asked to move a VIP.
     Move { asked: usize, vip: usize, to: usize },
-    /// Somebody asks for an even spread.
+    /// A rebalance is requested.
     Rebalance { asked: usize },
-    /// A VIP goes, and comes back.
+    /// A VIP is removed, and added again.
     Withdraw { vip: usize, span: u64 },
-    /// A VIP is not to be with the one that it follows, and then is again.
+    /// A VIP stops following its leader, and then follows it again.
     Separate { vip: usize, span: u64 },
 }
 
 impl Fault {
-    /// When it is over, after it began.
+    /// How long it lasts.
     pub fn span(&self) -> u64 {
         match *self {
             Self::Crash { back, .. } | Self::Leave { back, .. } | Self::Remove { back, .. } => {

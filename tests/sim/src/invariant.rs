@@ -11,22 +11,22 @@ use speaker_core::cluster::{Cause, DownReason, Life, Partition, Reason, VipState
 
 use super::{Scenario, fault::Fault, node::MS};
 
-/// What a run can break.
+/// The invariants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// At most one node answers for a VIP, of those that reach each other.
+    /// At most one node answers for a VIP among those that reach each other.
     OneAnswer,
     /// Exactly one node answers for each VIP that can be owned, after calm and whenever nothing has
-    /// changed for long.
+    /// changed for a while.
     Settled,
     /// No VIP moves without cause.
     CausedMove,
-    /// Each take-over is announced by the new owner, and each VIP again by the node that keeps it
-    /// when a split is healed.
+    /// The new owner announces each take-over, and the node that keeps a VIP announces it again
+    /// when a split heals.
     Announced,
-    /// No answer from a node that is drained, left, or held to be down.
+    /// No answer from a node that is drained, has left, or is considered down.
     Excluded,
-    /// After calm, VIPs that are to be together are.
+    /// After calm, VIPs that belong together are together.
     Together,
 }
 
@@ -37,7 +37,7 @@ pub struct Broken {
     pub invariant: Invariant,
     /// When, in nanoseconds.
     pub at: u64,
-    /// By whom, and how.
+    /// By which node, and how.
     pub how: String,
 }
 
@@ -48,8 +48,8 @@ impl fmt::Display for Broken {
     }
 }
 
-/// An announcement must follow within this time of the first answer: agents look at the kernel often
-/// while it does not answer, since nothing tells them that it does.
+/// An announcement must follow the first answer within this time: agents poll the kernel often
+/// while it does not answer, since nothing tells them when it does.
 const ANNOUNCE_WITHIN: u64 = 50 * MS;
 
 /// Two nodes that see each other's announcements settle who owns a VIP within this time.
@@ -59,14 +59,14 @@ const ON_THE_WIRE: u64 = 1_000 * MS;
 struct Due {
     /// Since when the node could have sent it.
     since: u64,
-    /// The node that answered too, on the other side of a split; none if this is a take-over.
+    /// The node that also answered, on the other side of a split; `None` for a take-over.
     beside: Option<usize>,
 }
 
-/// What has to be remembered to judge a moment.
+/// The history needed to check the invariants.
 pub(super) struct Watchdog {
     settle: u64,
-    /// Who last began to own each VIP, and when.
+    /// The last new owner of each VIP, and when.
     owners: Vec<Option<(usize, u64)>>,
     /// Announcements that are due, by node and VIP.
     unannounced: BTreeMap<(usize, usize), Due>,
@@ -76,26 +76,26 @@ pub(super) struct Watchdog {
     troubled: Vec<Option<u64>>,
     draining_since: Vec<Option<u64>>,
     left: Vec<bool>,
-    /// VIPs that were answered and are not any more, and since when.
+    /// VIPs that are no longer answered, and since when.
     lost: BTreeMap<usize, u64>,
     answered: BTreeSet<usize>,
     /// Which two nodes answer for which VIP.
     doubled: BTreeSet<(usize, usize, usize)>,
-    /// The same, of those that share a wire, and since when.
+    /// The same for nodes that share a wire, and since when.
     overlaps: BTreeMap<(usize, usize, usize), u64>,
-    /// When all VIPs are looked at again.
+    /// When all VIPs are next checked.
     next_look: u64,
     broken: Option<(Invariant, String)>,
     down: Vec<(usize, usize, Life, DownReason)>,
-    /// A node that is gone can cost the others their majority.
+    /// A missing node can cost the others their majority.
     majority: bool,
     /// When a fault last began or ended.
     last_change: u64,
-    /// The network itself was out of order last.
+    /// When the network itself was last faulty.
     stormy: Option<u64>,
-    /// Probes were lost last.
+    /// When probes were last lost.
     unprobed: Option<u64>,
-    /// When each node's agent was last halted, or went on.
+    /// When each node's agent was last stopped or resumed.
     halted: Vec<Option<u64>>,
 }
 
@@ -182,7 +182,7 @@ impl Watchdog {
         self.announced.insert((node, vip), now);
     }
 
-    /// Of two nodes that both answered for the VIP, one goes on.
+    /// Of two nodes that both answered for the VIP, one continues.
     fn kept(&mut self, vip: usize, answering: &[usize], now: u64) {
         let ended = self.doubled.extract_if(.., |(of, one, other)| {
             *of == vip && !(answering.contains(one) && answering.contains(other))
@@ -215,8 +215,7 @@ impl Watchdog {
         self.down.push((by, node, life, why));
     }
 
-    /// Two nodes that share a wire answer for the VIP; whether their agents have let it be for too
-    /// long.
+    /// Two nodes that share a wire answer for the VIP. Returns whether that has lasted too long.
     fn both(&mut self, (vip, one, other): (usize, usize, usize), run: bool, now: u64) -> bool {
         let since = self.overlaps.entry((vip, one, other)).or_insert(now);
         if !run {
@@ -225,7 +224,7 @@ impl Watchdog {
         now > *since + ON_THE_WIRE
     }
 
-    /// The VIP is answered, or not; how long it was not, if that has ended.
+    /// Notes whether the VIP is answered. Returns how long it was not, if that has ended.
     fn gap(&mut self, vip: usize, answered: bool, now: u64) -> u64 {
         if answered {
             self.answered.insert(vip);
@@ -237,7 +236,7 @@ impl Watchdog {
         0
     }
 
-    /// A node's map says from now on that it answers.
+    /// From now on, a node's map says that it answers.
     pub(super) fn took_over(&mut self, node: usize, vip: usize, state: &VipState, now: u64) {
         let last = self.owners[vip].replace((node, now));
         let due = Due {
@@ -251,8 +250,8 @@ impl Watchdog {
         let Some((last, since)) = last.filter(|(last, _)| *last != node) else {
             return;
         };
-        // Whoever starts late takes nothing; so a move has a reason that is younger than the last
-        // owner, or not much older.
+        // A node that starts late takes nothing, so a move has a cause that is younger than the
+        // last owner, or not much older.
         let recent = |at: Option<u64>| at.is_some_and(|at| at + self.settle >= since);
         let excused = match cause {
             Cause::HandedOver {

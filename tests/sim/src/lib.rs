@@ -1,4 +1,4 @@
-//! The simulator: many nodes running the shipped deciding code in virtual time, on a modelled
+//! The simulator: many nodes running the shipped decision code in virtual time, on a modelled
 //! network and modelled kernels, with faults. A run is a pure function of its seed and options.
 //!
 //! What is real: [`speaker_core::cluster`], and how a kernel answers probes
@@ -28,44 +28,44 @@ pub use scenario::{NEVER, Scenario};
 
 use world::{Trace, World};
 
-/// What a run is made of, besides its seed.
+/// The options of a run, in addition to its seed.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How many nodes; else the seed decides.
+    /// How many nodes; by default, the seed decides.
     pub nodes: Option<usize>,
-    /// Print everything that happens as it happens.
+    /// Print everything as it happens.
     pub trace: bool,
-    /// What is wrong with the model, to show that an invariant can fire.
+    /// A defect of the model, to show that an invariant can fail.
     pub sabotage: Option<Sabotage>,
 }
 
-/// A fault of the model that no correct code could make up for.
+/// A defect of the model that no correct code could compensate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Kernels go on answering when their lease has lapsed.
+    /// Kernels keep answering after their lease has lapsed.
     LeaseForgotten,
-    /// No map entry to answer is ever written.
+    /// No `Answer` entry is ever written.
     Mute,
     /// Announcements are not sent.
     Unannounced,
     /// A node answers for a VIP when its agent says that another one does.
     Usurper,
-    /// Commands to stop answering are not carried out on a node that is drained.
+    /// Commands to stop answering are not carried out on a drained node.
     DrainIgnored,
-    /// Owners are told to hand their VIPs to others, and nobody asked for it.
+    /// Owners are told to hand over VIPs although nobody requested it.
     Restless,
-    /// Nodes are not told which VIPs are to be together.
+    /// Nodes are not told which VIPs belong together.
     Apart,
 }
 
-/// What a run came to. Times are in nanoseconds.
+/// The result of a run. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Events handled.
     pub events: u64,
-    /// Times that a node began to own a VIP.
+    /// How often a node began to own a VIP.
     pub takeovers: u64,
-    /// The longest that a VIP, once answered, was answered by nobody.
+    /// The longest time that a VIP, once answered, went unanswered.
     pub longest_gap: u64,
     /// From the first fault to the last take-over.
     pub taken_over: u64,
@@ -73,7 +73,7 @@ pub struct Tally {
     pub settled: u64,
     /// Messages sent since the first fault.
     pub messages: u64,
-    /// Packets sent by all nodes in the last second, when nothing happened any more.
+    /// Packets sent by all nodes in the last second, when nothing happened.
     pub idle_packets: u64,
     /// The bytes of their frames.
     pub idle_bytes: u64,
@@ -84,9 +84,9 @@ pub struct Tally {
 pub struct Failure {
     /// What was broken, and when.
     pub broken: Broken,
-    /// What was being played.
+    /// The scenario.
     pub scenario: Scenario,
-    /// What happened last.
+    /// The end of the trace.
     pub trace: Vec<String>,
 }
 
@@ -100,12 +100,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Plays the scenario of one seed.
+/// Runs the scenario of one seed.
 pub fn run(seed: u64, options: &Options) -> Result<Tally, Box<Failure>> {
     play(Scenario::new(seed, options.nodes), options)
 }
 
-/// Plays a given scenario.
+/// Runs a given scenario.
 pub fn play(scenario: Scenario, options: &Options) -> Result<Tally, Box<Failure>> {
     let trace = if options.trace {
         Trace::Print
@@ -114,7 +114,7 @@ pub fn play(scenario: Scenario, options: &Options) -> Result<Tally, Box<Failure>
     };
     let world = World::new(scenario.clone(), options.sabotage, trace);
     world.play().map_err(|broken| {
-        // Lines are only written when somebody will read them: the same run once more.
+        // The trace is written only when needed: the same run is repeated.
         let traced = World::new(
             scenario.clone(),
             options.sabotage,

@@ -1,4 +1,4 @@
-//! Plays many seeds of the simulator, and prints the first that breaks an invariant.
+//! Runs many seeds of the simulator, and prints the first that breaks an invariant.
 
 use clap::Parser;
 use speaker_sim::{
@@ -6,25 +6,25 @@ use speaker_sim::{
     measure::{FailOver, MassFailOver, Traffic},
 };
 
-/// Plays the cluster's deciding code through faults, in virtual time.
+/// Runs the cluster's decision code through faults, in virtual time.
 #[derive(Parser)]
 struct Args {
-    /// How many seeds to play.
+    /// How many seeds to run.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 0)]
     start: u64,
-    /// How many nodes; else each seed decides.
+    /// How many nodes; by default, each seed decides.
     #[arg(long)]
     nodes: Option<usize>,
-    /// Print everything that happens as it happens.
+    /// Print everything as it happens.
     #[arg(long)]
     trace: bool,
-    /// Go on after a failure, and print only which seeds failed and how.
+    /// Continue after a failure, and print only which seeds failed and how.
     #[arg(long)]
     all: bool,
-    /// Measure fail-over and control traffic on the modelled network as well.
+    /// Also measure fail-over and control traffic on the modelled network.
     #[arg(long)]
     measure: bool,
 }

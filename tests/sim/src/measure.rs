@@ -1,4 +1,4 @@
-//! How fast the deciding code fails over, and what it costs, on the modelled network: a packet
+//! How fast the decision code fails over, and what it costs, on the modelled network: a packet
 //! takes 50 to 400 µs, and 1 in 1,000 is lost. Agents and kernels take no time themselves.
 
 use std::{fmt, time::Duration};
@@ -7,15 +7,15 @@ use fastrand::Rng;
 
 use super::{Failure, Fault, Options, Scenario, Tally, net::Weather, play};
 
-/// How long VIPs were answered by nobody after their node had crashed, in runs with one crash each.
+/// How long VIPs were unanswered after their node had crashed, in runs with one crash each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailOver {
     nodes: usize,
-    /// For each run the VIP that took longest, the shortest first.
+    /// For each run, the time of the slowest VIP; shortest first.
     gaps: Vec<Duration>,
 }
 
-/// What one node sends when nothing happens, as frames with all headers.
+/// What one node sends when idle, as frames with all headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     nodes: usize,
@@ -26,7 +26,7 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// What became of very many VIPs of one node that crashed.
+/// The fate of very many VIPs of one node that crashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MassFailOver {
     nodes: usize,
@@ -40,7 +40,7 @@ pub struct MassFailOver {
 }
 
 impl FailOver {
-    /// Crashes one of some nodes, again and again.
+    /// Crashes one of the nodes, again and again.
     pub fn measure(nodes: usize, runs: u64) -> Result<Self, Box<Failure>> {
         let mut gaps = Vec::new();
         for seed in 0..runs {
@@ -62,7 +62,7 @@ impl FailOver {
         Ok(Self { nodes, gaps })
     }
 
-    /// The gap that this share of the runs did not exceed.
+    /// The quantile: the gap that this share of the runs did not exceed.
     pub fn quantile(&self, share: f64) -> Duration {
         let last = self.gaps.len().saturating_sub(1);
         let at = (share * last as f64).ceil() as usize;
@@ -71,7 +71,7 @@ impl FailOver {
 }
 
 impl Traffic {
-    /// Lets nodes run until nothing happens any more.
+    /// Lets nodes run until nothing happens.
     pub fn measure(nodes: usize, vips: usize) -> Result<Self, Box<Failure>> {
         let Tally {
             idle_packets,

@@ -1,4 +1,4 @@
-//! The modelled network: which ways are open, and what becomes of a packet.
+//! The modelled network: which paths are open, and what happens to a packet.
 
 use fastrand::Rng;
 
@@ -6,7 +6,7 @@ use super::node::MS;
 
 const US: u64 = 1_000;
 
-/// What the network does to packets, in parts per million where it is a chance.
+/// What the network does to packets; chances are in parts per million.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weather {
     pub(super) loss: u32,
@@ -18,9 +18,9 @@ pub(super) struct Weather {
 pub(super) struct Net {
     nodes: usize,
     pub(super) weather: Weather,
-    /// Counts what closes each way, from row to column.
+    /// Counts what closes each path, from row to column.
     closed: Vec<u32>,
-    /// When each way was last closed.
+    /// When each path was last closed.
     last_closed: Vec<Option<u64>>,
     /// Probes are dropped everywhere; messages pass.
     pub(super) probes_blocked: bool,
@@ -53,7 +53,7 @@ impl Net {
         self.closed[from * self.nodes + to] == 0
     }
 
-    /// Whether both ways between two nodes have been open for this long.
+    /// Whether the paths between two nodes have been open both ways for this long.
     pub(super) fn connected(&self, one: usize, other: usize, now: u64, span: u64) -> bool {
         [(one, other), (other, one)].into_iter().all(|(from, to)| {
             self.is_open(from, to)

@@ -16,15 +16,15 @@ pub(super) const MS: u64 = 1_000_000;
 /// The cluster's probe key.
 pub(super) const KEY: Key = Key([0x5eed, 0xcafe]);
 
-/// Instants cannot be made from nothing; all of a run's are relative to this one, and nothing
-/// depends on which it is.
+/// Instants cannot be created from nothing; all of a run's are relative to this one, whose value
+/// does not matter.
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 #[derive(Debug)]
 pub(super) struct Clock {
-    /// What it shows at time zero.
+    /// Its reading at time zero.
     pub(super) offset: u64,
-    /// How much faster it runs than true, in parts per million.
+    /// How much faster it runs than true time, in parts per million.
     pub(super) ppm: i64,
 }
 
@@ -41,7 +41,7 @@ impl Clock {
         instant.saturating_duration_since(*ORIGIN).as_nanos() as u64
     }
 
-    /// The first moment at which it shows at least that.
+    /// The first true time at which it shows at least that.
     pub(super) fn when(&self, instant: Instant, now: u64) -> u64 {
         let wanted = Self::nanos(instant);
         let left = wanted.saturating_sub(self.reads(now));
@@ -54,12 +54,12 @@ impl Clock {
     }
 }
 
-/// What the kernel holds, agent or no agent.
+/// What the kernel holds, with or without an agent.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     pub(super) agent: AgentLease,
     pub(super) peers: PeersLease,
-    /// VIPs that are answered while the lease stands.
+    /// VIPs that are answered while the lease is valid.
     pub(super) answer: BTreeSet<usize>,
 }
 
@@ -107,42 +107,42 @@ pub(super) struct Node {
     pub(super) number: u64,
     pub(super) endpoints: Endpoints,
     pub(super) clock: Clock,
-    /// Powered on, since this many boots.
+    /// Whether it is powered on, and the number of boots.
     pub(super) up: bool,
     pub(super) boots: u64,
-    /// The whole host stands still, with what reached its network card.
+    /// The whole host is paused, with what reached its network card.
     pub(super) frozen: bool,
     pub(super) ring: VecDeque<Packet>,
     pub(super) kernel: Kernel,
     pub(super) agent: Option<Cluster>,
     /// Counts agents and their wake-ups: a timer of an older one is void.
     pub(super) timer: u64,
-    /// When the present one will wake it.
+    /// When the current timer fires.
     pub(super) wakes: Option<u64>,
-    /// The agent stands still, with what reached its sockets, and what it was about to do.
+    /// The agent is frozen, with what reached its sockets and its pending commands.
     pub(super) stopped: bool,
     pub(super) inbox: VecDeque<Input>,
     pub(super) held: VecDeque<Command>,
-    /// The agent will stand still, or end, in the middle of what it does next.
+    /// The agent will freeze, or end, in the middle of its next commands.
     pub(super) trip: Option<Trip>,
-    /// What is to be announced when the lease stands.
+    /// What to announce once the lease is valid.
     pub(super) unannounced: BTreeSet<usize>,
     /// What the agent keeps on disk.
     pub(super) draining: bool,
     pub(super) remembered: BTreeMap<NodeName, SocketAddr>,
     /// The links that VIPs are on are up.
     pub(super) linked: bool,
-    /// What keeps everything on the wire from it.
+    /// Counts what blocks everything on the wire to it.
     pub(super) deaf: u32,
     /// It has not heard all announcements.
     pub(super) missed: bool,
-    /// What keeps the agent's packets from leaving.
+    /// Counts what keeps the agent's packets from leaving.
     pub(super) chokes: u32,
-    /// When that last began or ended, and which life of which boot the kernel was in when it began.
+    /// When that last began or ended, and the kernel's life and boot when it began.
     pub(super) choked: Option<(u64, (u64, u64))>,
-    /// The kernel does not look at its lease.
+    /// The kernel ignores its lease.
     pub(super) forgetful: bool,
-    /// The agent was told to end, for whatever reason came first.
+    /// The agent was told to end; the first reason counts.
     pub(super) stopping: bool,
     /// The agent left for good.
     pub(super) left: bool,
@@ -205,7 +205,7 @@ impl Node {
         }
     }
 
-    /// Which life of which boot the kernel is in.
+    /// The kernel's current life and boot.
     pub(super) fn present_life(&self) -> (u64, u64) {
         (self.boots, self.kernel.agent.life)
     }
@@ -214,12 +214,12 @@ impl Node {
         self.forgetful || self.kernel.tenure(self.clock.reads(now)) == Tenure::Valid
     }
 
-    /// A client that asks for the VIP now is answered by this node.
+    /// Whether this node would answer a client that asks for the VIP now.
     pub(super) fn answers(&self, vip: usize, now: u64) -> bool {
         self.deaf == 0 && self.would_answer(vip, now)
     }
 
-    /// So it is if it hears the client.
+    /// The same, if it hears the client.
     pub(super) fn would_answer(&self, vip: usize, now: u64) -> bool {
         self.up && !self.frozen && self.kernel.answer.contains(&vip) && self.stands(now)
     }

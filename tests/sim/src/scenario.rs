@@ -1,4 +1,4 @@
-//! What one seed plays.
+//! The scenario of a seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,38 +11,38 @@ use speaker_core::cluster::{Failback, Partition, Settings};
 
 use super::{fault::Fault, net::Weather};
 
-/// The start of a node that does not start.
+/// The start time of a node that does not start.
 pub const NEVER: u64 = u64::MAX;
 
-/// A cluster, its weather, and what happens to it.
+/// A cluster, its network, and what happens to it.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// Where it came from, and what is left to chance while it is played.
+    /// Its seed, also for random choices during the run.
     pub seed: u64,
     /// How many nodes there are.
     pub nodes: usize,
     /// How many VIPs.
     pub vips: usize,
-    /// For each VIP, each node's preference; none if it is no candidate.
+    /// For each VIP, each node's preference; `None` if it is not a candidate.
     pub candidates: Vec<Vec<Option<i64>>>,
-    /// VIPs that are to be with another one; then that one's candidates are theirs.
+    /// VIPs that follow another one, and share its candidates.
     pub follows: BTreeMap<usize, usize>,
-    /// What a split does.
+    /// The partition policy.
     pub partition: Partition,
-    /// Which nodes some are told of; the rest are told of all.
+    /// Which nodes some know at the start; the rest know all.
     pub told: BTreeMap<usize, BTreeSet<usize>>,
-    /// Nodes that do not run with the defaults.
+    /// Nodes with other than the default settings.
     pub settings: BTreeMap<usize, Settings>,
-    /// When VIPs go back.
+    /// The fail-back policy.
     pub failback: Failback,
-    /// How far each clock's rate is from true, in parts per million.
+    /// The drift of each clock, in parts per million.
     pub drift: Vec<i64>,
     /// When each node first starts, in milliseconds.
     pub starts: Vec<u64>,
-    /// Announcements reach all hosts, whatever becomes of probes and messages.
+    /// Announcements reach all hosts, even if probes and messages do not.
     pub wired: bool,
     pub(super) weather: Weather,
-    /// What happens when, in milliseconds.
+    /// The events, with their times in milliseconds.
     pub faults: Vec<(u64, Fault)>,
 }
 
@@ -86,7 +86,7 @@ impl Scenario {
             at += rng.u64(0..wait);
             scenario.faults.push((at, fault));
         }
-        // Drawn last: the rest of a seed is what it was without.
+        // Drawn last, so that the rest of a seed does not change.
         if rng.bool() {
             scenario.follows = follows(&mut rng, scenario.vips);
         }
@@ -109,7 +109,7 @@ impl Scenario {
         }
         if rng.u8(0..5) == 0 {
             scenario.told = (0..nodes).map(|node| (node, [0].into())).collect();
-            // Nodes that were never there together cannot know of each other.
+            // Nodes that never existed at the same time cannot know each other.
             scenario.starts[0] = 0;
         }
         if nodes > 1 && rng.u8(0..5) == 0 {
@@ -125,7 +125,7 @@ impl Scenario {
         scenario
     }
 
-    /// Three nodes or so, one VIP, and nothing happens.
+    /// A few nodes, one VIP, and no faults.
     pub fn quiet(seed: u64, nodes: usize) -> Self {
         Self {
             seed,
@@ -145,14 +145,14 @@ impl Scenario {
         }
     }
 
-    /// The same with this happening at that time, in milliseconds.
+    /// The same with this event at that time, in milliseconds.
     pub fn with(mut self, at: u64, fault: Fault) -> Self {
         self.faults.push((at, fault));
         self.faults.sort_by_key(|(at, _)| *at);
         self
     }
 
-    /// What a node's first agent is told.
+    /// The peers of a node's first agent.
     pub(super) fn settings_of(&self, node: usize) -> Settings {
         let other = self.settings.get(&node).cloned();
         other.unwrap_or_else(|| Settings::new(self.partition))
@@ -225,7 +225,7 @@ fn candidates(rng: &mut Rng, nodes: usize) -> Vec<Option<i64>> {
         .collect()
 }
 
-/// Slower times than the defaults, as few of them as a user may set.
+/// Slower times than the defaults, set as a user might set only some.
 fn settings(rng: &mut Rng, partition: Partition) -> Settings {
     let defaults = Settings::new(partition);
     let longer = Duration::from_millis(rng.u64(0..2_000));
@@ -247,7 +247,7 @@ fn follows(rng: &mut Rng, vips: usize) -> BTreeMap<usize, usize> {
     follows
 }
 
-/// Some pairs of nodes, each of which loses what goes one way or both.
+/// Some pairs of nodes that lose packets one way or both.
 fn holes(rng: &mut Rng, nodes: usize) -> Vec<(usize, usize)> {
     let mut ways = Vec::new();
     for _ in 0..rng.usize(1..=nodes) {

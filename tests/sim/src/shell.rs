@@ -1,4 +1,4 @@
-//! What a host does with packets, and the shell with the agent's commands.
+//! How a host handles packets, and the shell the agent's commands.
 
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
@@ -14,9 +14,9 @@ use super::{
     world::{What, World, address_of, vip_at},
 };
 
-/// Inputs that an agent's sockets hold while it stands still.
+/// Inputs that an agent's sockets hold while it is frozen.
 const SOCKET: usize = 3_000;
-/// Frames that a network card holds while its host stands still.
+/// Frames that a network card holds while its host is paused.
 const RING: usize = 64;
 
 impl World {
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// Gives the agent an input, and does what it wants.
+    /// Passes an input to the agent, and carries out its commands.
     pub(super) fn feed(&mut self, at: usize, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -222,7 +222,7 @@ impl World {
         }
     }
 
-    /// The shell announces what waits for it, if the lease stands.
+    /// The shell sends pending announcements, if the lease is valid.
     fn announce(&mut self, at: usize) {
         if !self.nodes[at].stands(self.now) || self.sabotage == Some(Sabotage::Unannounced) {
             return;
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    /// Everybody's XDP program sees the announcement of a VIP that it answers for itself.
+    /// Every XDP program sees announcements of VIPs that it answers for itself.
     pub(super) fn spread_announcement(&mut self, at: usize, vip: usize) {
         if !self.scenario.wired || !self.nodes[at].would_answer(vip, self.now) {
             return;
@@ -301,7 +301,7 @@ impl World {
         }
     }
 
-    /// The nodes that this one is told of.
+    /// The nodes that this one knows at its start.
     pub(super) fn peers_of(&self, at: usize) -> Configured {
         let told = |other: &usize| match self.scenario.told.get(&at) {
             Some(told) => told.contains(other),
@@ -311,12 +311,12 @@ impl World {
         Configured::at(others.map(|other| self.nodes[other].endpoints.messages))
     }
 
-    /// Starts an agent where none runs, and the host if it is off.
+    /// Starts an agent if none runs, and the host if it is off.
     pub(super) fn start(&mut self, at: usize) {
         let kernel = self.read_kernel(at);
         let peers = Some(self.peers_of(at));
         let seed = self.rng.u64(..);
-        // Now and then a host comes up with a clock that is far behind.
+        // Now and then, a host boots with a clock that is far behind.
         let life = Life(if self.rng.u8(0..8) == 0 {
             1
         } else {
@@ -390,13 +390,13 @@ impl World {
         self.set_timer(at);
     }
 
-    /// The node's intent for a VIP is as the model has it, within so many milliseconds.
+    /// Updates the node's intent for a VIP to the model's, within this many milliseconds.
     pub(super) fn tell_intent(&mut self, at: usize, vip: usize, within: u64) {
         let delay = self.rng.u64(0..within) * MS;
         self.at(self.now + delay, What::Intent { node: at, vip });
     }
 
-    /// The VIP that this one is to be with now.
+    /// The VIP that this one should currently follow.
     pub(super) fn leader(&self, vip: usize) -> Option<usize> {
         let leader = self.scenario.follows.get(&vip).copied()?;
         (!self.separate[vip] && !self.withdrawn[leader]).then_some(leader)

@@ -17,7 +17,7 @@ use super::{
     scenario::NEVER,
 };
 
-/// Lines of the trace that are kept.
+/// Trace lines to keep.
 const TRACE: usize = 400;
 pub(super) enum What {
     Packet {
@@ -29,12 +29,12 @@ pub(super) enum What {
         node: usize,
         timer: u64,
     },
-    /// The announcement is repeated, if it is still true.
+    /// The announcement is repeated, if it still applies.
     Announce {
         node: usize,
         vip: usize,
     },
-    /// The agent learns what its intent for a VIP is by then.
+    /// The agent learns its current intent for a VIP.
     Intent {
         node: usize,
         vip: usize,
@@ -49,7 +49,7 @@ pub(super) enum What {
     End(usize),
     Start(usize),
     Resume(usize),
-    /// All agents stand still now and then, for up to `pause`, until then.
+    /// Until then, all agents stall now and then, for up to `pause`.
     Busy {
         pause: u64,
         until: u64,
@@ -64,7 +64,7 @@ pub(super) struct World {
     pub(super) trouble: u64,
     /// The last fault is over.
     pub(super) calm: u64,
-    /// Nothing happens any more from here on.
+    /// Nothing happens from here on.
     pub(super) idle: u64,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
     pending: Vec<Option<What>>,
@@ -78,24 +78,24 @@ pub(super) struct World {
     /// Nodes that the configuration no longer has.
     pub(super) removed: Vec<bool>,
     pub(super) withdrawn: Vec<bool>,
-    /// VIPs that follow none for now.
+    /// VIPs that currently follow none.
     pub(super) separate: Vec<bool>,
-    /// What each node's next agent is told.
+    /// The settings of each node's next agent.
     pub(super) timings: Vec<Timing>,
-    /// What the slowest takes to settle.
+    /// The settling time of the slowest node.
     settle: u64,
     pub(super) watchdog: Watchdog,
     pub(super) tally: Tally,
-    /// Nodes whose answers may be others than they were.
+    /// Nodes whose answers may have changed.
     pub(super) touched: BTreeSet<usize>,
     trace: Trace,
 }
 
-/// What becomes of the lines that say what happens.
+/// What happens to trace lines.
 pub(super) enum Trace {
     Off,
     Print,
-    /// The last ones are kept.
+    /// The last lines are kept.
     Keep(VecDeque<String>),
 }
 
@@ -246,7 +246,7 @@ pub(super) fn timing(settings: Settings) -> Timing {
     Timing::new(settings).expect("scenarios only have what a user could set")
 }
 
-/// How long the slowest node that there ever is takes to settle.
+/// The settling time of the slowest node that ever exists.
 fn settle(scenario: &Scenario) -> u64 {
     let nodes = scenario.nodes;
     let later = scenario.faults.iter().filter_map(|(_, fault)| match fault {

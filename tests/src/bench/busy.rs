@@ -1,4 +1,4 @@
-//! Whether an owner is taken for dead while every core of its host has more to do than it can.
+//! Whether an owner is declared dead while every core of its host is overloaded.
 
 use std::{
     net::{IpAddr, Ipv4Addr},

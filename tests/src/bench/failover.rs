@@ -1,4 +1,4 @@
-//! How long a VIP is unanswered when its owner fails, on the wire, by a client's capture.
+//! How long a VIP is unanswered when its owner fails, measured on the wire by a client's capture.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -18,24 +18,24 @@ use crate::{
 };
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
-/// How often the client asks: how exactly the times are known.
+/// The interval between the client's requests, and so the resolution of the times.
 const EVERY: Duration = Duration::from_millis(2);
-/// After which nothing of what was announced before holds an announcement back.
+/// After this time, earlier announcements no longer delay the next.
 const CALM: Duration = Duration::from_millis(1_200);
-/// What is promised at the 99th percentile. The default times give it, whatever the machine:
+/// What is promised at the 99th percentile. The default times guarantee it on any machine:
 /// `speaker_core::cluster::Timing::fail_over`.
 const PROMISE: Duration = Duration::from_millis(500);
-/// For how long an agent stands still that is missed.
+/// How long an agent is frozen so that it is missed.
 const STANDS_STILL: Duration = Duration::from_secs(5);
 
 /// A way in which an owner fails, and comes back.
 struct Fault {
     name: &'static str,
-    /// In clusters of these sizes, and how often.
+    /// The cluster sizes, and how often.
     sizes: &'static [u8],
     runs: usize,
-    /// Whether the promise is of it. An owner whose agent is missed answers until its kernel has
-    /// stopped: then it counts from there.
+    /// Whether the promise applies. An owner whose agent is missed answers until its kernel stops:
+    /// the time counts from there.
     is_held: bool,
     begin: fn(&mut Node) -> Result<()>,
     end: fn(&mut Node) -> Result<()>,
@@ -104,9 +104,9 @@ const FAULTS: [Fault; 6] = [
 
 /// One failure of an owner.
 struct Failure {
-    /// From its last answer to the first of the new owner.
+    /// From its last answer to the new owner's first.
     answered: Duration,
-    /// From its last answer to the first announcement of the new owner.
+    /// From its last answer to the new owner's first announcement.
     announced: Duration,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Lets the owner fail over and over.
+/// Makes the owner fail repeatedly.
 fn measure(cluster: &mut Cluster, fault: &Fault) -> Result<Vec<Failure>> {
     let mut failures = Vec::new();
     for _ in 0..fault.runs {
@@ -183,7 +183,7 @@ fn summary(case: &str, is_held: bool, failures: &[Failure]) -> Vec<Row> {
             Row::new(case, ms(times[at]), "ms")
         };
         rows.push(row("median", last / 2));
-        // By nearest rank: of fewer than a hundred, that is the longest.
+        // By nearest rank: with fewer than a hundred values, that is the longest.
         rows.push(held(row("p99", (99 * times.len()).div_ceil(100) - 1)));
         rows.push(row("max", last));
     }

@@ -1,8 +1,8 @@
 //! Nanoseconds per frame, by `BPF_PROG_TEST_RUN`.
 //!
 //! The program `fresh` writes a request over the frame before each run and hands over to the
-//! program under test by a tail call. What that and the test run itself cost is in all figures
-//! alike and is taken off: a figure is what a program costs beyond the bare pass program.
+//! program under test by a tail call. All figures include the cost of that and of the test run
+//! itself, which is subtracted: a figure is a program's cost beyond the bare pass program.
 
 use anyhow::Result;
 use speaker_common::{
@@ -24,17 +24,18 @@ const STRANGER: Host = Host::number(3);
 const MANY: u32 = 50_000;
 /// The number of a VIP that is another node's.
 const THEIRS: u32 = 60_000;
-/// VIPs of a large table that are asked for in turn: few enough to stay in the processor's cache, as
-/// one VIP does, and enough for an average. How many others share a VIP's bucket is a matter of luck.
+/// VIPs of a large table that are requested in turn: few enough to stay in the processor's cache,
+/// as one VIP does, and enough for an average. How many others share a VIP's bucket is a matter of
+/// luck.
 const SOME: u32 = 16;
 /// Requests for different VIPs, in no order.
 const REQUESTS: u32 = 1 << 16;
 
-/// What frames that are none of ours may cost more than the bare pass program.
+/// What irrelevant frames may cost beyond the bare pass program.
 const PASS: Option<Limit> = Some(Limit::Above(15.0));
 const ARP_ANSWER: Option<Limit> = Some(Limit::Above(60.0));
 const ND_ANSWER: Option<Limit> = Some(Limit::Above(120.0));
-/// What a large table may cost.
+/// What a large table may cost, relative to one VIP.
 const AS_ONE: Option<Limit> = Some(Limit::Times(1.1));
 
 pub(super) fn run() -> Result<Vec<Row>> {
@@ -85,8 +86,8 @@ pub(super) fn run() -> Result<Vec<Row>> {
     ];
     rows.extend([one_arp, one_ns]);
     rows.extend(many);
-    // No limit: it is the computer's memory that is measured then, which no look-up in a table of
-    // this size can do without.
+    // No limit: this measures the computer's memory, which any look-up in a table of this size
+    // needs.
     let arps: Vec<_> = turns(REQUESTS).map(arp).collect();
     let case = "ARP answer, 50,000 VIPs in turn (memory)";
     rows.push(answers(&mut stand, case, &arps, None)?);
@@ -157,7 +158,7 @@ fn tcp_v4() -> Vec<u8> {
     Ethernet::new(NODE.mac, CLIENT.mac).frame(0x0800, &packet)
 }
 
-/// As long as a probe, to another port.
+/// The length of a probe, to another port.
 fn udp_v4() -> Vec<u8> {
     const DISCARD: u16 = 9;
     Datagram::v4(&CLIENT, &NODE, [DISCARD; 2], &[0; probe::LENGTH]).bytes()

@@ -19,31 +19,31 @@ use crate::{
     wait::wait_until,
 };
 
-/// VIPs, each of a Service of its own.
+/// VIPs, each of its own Service.
 const VIPS: u32 = 10_000;
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 0);
-/// Owners that are cut off, each in a lab of its own.
+/// Owners that are cut off, each in its own lab.
 const RUNS: usize = 3;
-/// How many requests the client sends at once, and how often: all VIPs are asked for in 0.6 s, and
-/// the fewer are left the more often.
+/// How many requests the client sends at once, and how often: all VIPs are requested within 0.6 s,
+/// and the fewer are left, the more often.
 const BURST: usize = 32;
 const EVERY: Duration = Duration::from_millis(2);
-/// After this long without an announcement, all that was to be announced has been.
+/// After this long without an announcement, all announcements have been sent.
 const QUIET: Duration = Duration::from_secs(3);
-/// More than anything here takes, on a machine that has much else to do.
+/// More than anything here takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What became of an owner's VIPs, in milliseconds and MiB.
+/// The fate of an owner's VIPs, in milliseconds and MiB.
 struct Outcome {
-    /// From the last answer of the owner to the last of the first answers of others.
+    /// From the owner's last answer until every VIP has been answered by another node.
     answered: f64,
     /// The same, for half of them.
     half_answered: f64,
-    /// From the last answer of the owner to the last of the first announcements of others.
+    /// From the owner's last answer until every VIP has been announced by another node.
     announced: f64,
-    /// The memory of an agent with no VIP.
+    /// The memory of an agent without VIPs.
     without: f64,
-    /// The most that one of the others has, before and after.
+    /// The largest of the other agents, before and after.
     before: f64,
     after: f64,
 }
@@ -83,7 +83,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Has one of three nodes own all VIPs, and cuts it off.
+/// Lets one of three nodes own all VIPs, and cuts it off.
 fn fail() -> Result<Outcome> {
     let lab = Lab::new()?;
     let mut cluster = Cluster::new(&lab, 3, Mode::Native, &[])?;
@@ -141,7 +141,7 @@ fn fail() -> Result<Outcome> {
     })
 }
 
-/// The most memory of the agents but the first.
+/// The largest memory of the agents except the first.
 fn others(cluster: &mut Cluster) -> Result<f64> {
     let mut most: f64 = 0.0;
     for node in &mut cluster.nodes[1..] {
@@ -161,19 +161,19 @@ fn vip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST.to_bits() + number)
 }
 
-/// The MAC that each VIP was first said to be at, and when.
+/// The MAC first reported for each VIP, and when.
 type Seen = BTreeMap<Ipv4Addr, (Mac, SystemTime)>;
 
-/// Asks for all VIPs, and listens.
+/// Requests all VIPs, and listens.
 struct Client {
     socket: RawSocket,
     own: (Ipv4Addr, Mac),
     next: u32,
     answers: Seen,
     announced: Seen,
-    /// When each MAC was last said to be that of a VIP.
+    /// When each MAC was last reported for a VIP.
     last: BTreeMap<Mac, SystemTime>,
-    /// Who does not count.
+    /// The MAC that does not count.
     old: Option<Mac>,
 }
 
@@ -195,7 +195,7 @@ impl Client {
         self.announced.clear();
     }
 
-    /// Asks for each VIP until it is answered, and over again once all are.
+    /// Requests each VIP until it is answered, and starts over once all are.
     fn ask_until(&mut self, what: &str, so: impl Fn(&Self) -> bool) -> Result<()> {
         let end = Instant::now() + LIMIT;
         while !so(self) {
@@ -212,7 +212,7 @@ impl Client {
                 if self.answers.len() < VIPS as usize && self.answers.contains_key(&vip) {
                     continue;
                 }
-                // A full queue is a request that is sent the next time.
+                // If the queue is full, the request is sent next time.
                 let request = Message::arp_request(self.own, vip).frame(self.own.1, BROADCAST);
                 let _ = self.socket.send(&request);
                 asked += 1;
@@ -225,7 +225,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes note of what comes within this time.
+    /// Records what arrives within this time.
     fn listen(&mut self, within: Duration) {
         let (own, old) = (self.own, self.old);
         let (answers, announced) = (&mut self.answers, &mut self.announced);
@@ -248,7 +248,7 @@ impl Client {
             }
             false
         };
-        // That nothing was wanted is what is wanted.
+        // No frame ends the wait early: the time-out is no error.
         let _ = self.socket.receive_matching(within, note);
     }
 }

@@ -1,4 +1,4 @@
-//! Benchmarks: what is measured, against what, and the table and JSON that come of it.
+//! Benchmarks: what is measured, against what, and the resulting table and JSON.
 //!
 //! A group is a function that returns [`Row`]s; [`GROUPS`] names them all.
 
@@ -21,20 +21,20 @@ use anyhow::Result;
 
 /// A kind of benchmark.
 pub struct Group {
-    /// What `--group` calls it.
+    /// Its name in `--group`.
     pub name: &'static str,
-    /// What its rows are about.
+    /// What its rows measure.
     pub title: &'static str,
-    /// Whether it is left out where no group is named: it takes long, or needs more.
+    /// Whether it is skipped if no group is named: it takes long, or needs more.
     pub on_request: bool,
     /// Measures all its rows.
     pub run: fn(&Settings) -> Result<Vec<Row>>,
 }
 
-/// What a user may choose.
+/// The user's options.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long the group `soak` goes on.
+    /// How long the group `soak` runs.
     pub soak: Duration,
     /// How many Services the group `scale` has.
     pub services: usize,
@@ -91,7 +91,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The value that this share of some does not exceed.
+/// The quantile: the value that this share does not exceed.
 fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * share) as usize]

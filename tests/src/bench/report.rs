@@ -11,15 +11,15 @@ pub struct Row {
     pub case: String,
     /// The median.
     pub value: f64,
-    /// What the value counts: `ns`, `answers/s`, `ms`, `MiB`, `owners`.
+    /// The unit: `ns`, `answers/s`, `ms`, `MiB`, `owners`.
     pub unit: &'static str,
-    /// The same of what it is compared with.
+    /// The value of the baseline.
     pub baseline: Option<f64>,
     /// What it must not exceed or fall below.
     pub limit: Option<Limit>,
 }
 
-/// What a value is held to.
+/// The limit of a value.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
@@ -35,7 +35,7 @@ pub enum Limit {
 }
 
 impl Row {
-    /// A measurement without anything to compare it with.
+    /// A measurement without a baseline.
     pub fn new(case: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self {
             case: case.into(),
@@ -46,7 +46,7 @@ impl Row {
         }
     }
 
-    /// With what it is compared.
+    /// Sets the baseline.
     pub fn against(self, baseline: f64) -> Self {
         Self {
             baseline: Some(baseline),
@@ -54,7 +54,7 @@ impl Row {
         }
     }
 
-    /// What it must not break.
+    /// Sets the limit.
     pub fn within(self, limit: Limit) -> Self {
         Self {
             limit: Some(limit),
@@ -62,7 +62,7 @@ impl Row {
         }
     }
 
-    /// Whether the limit is kept; true where there is none.
+    /// Whether the limit is kept; true if there is none.
     pub fn met(&self) -> bool {
         match (&self.limit, self.baseline) {
             (Some(Limit::AtMost(most)), _) => self.value <= *most,
@@ -86,14 +86,14 @@ pub struct Report {
 pub struct Section {
     /// The group's name.
     pub name: &'static str,
-    /// What its rows are about.
+    /// What its rows measure.
     pub title: &'static str,
     /// Its rows.
     pub rows: Vec<Row>,
 }
 
 impl Report {
-    /// The rows that break a limit which does not depend on the machine.
+    /// The rows that break a machine-independent limit.
     pub fn broken(&self) -> impl Iterator<Item = &Row> {
         let rows = self.groups.iter().flat_map(|group| &group.rows);
         rows.filter(|row| !row.met() && !matches!(row.limit, Some(Limit::Above(_))))

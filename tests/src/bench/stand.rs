@@ -17,9 +17,9 @@ use crate::program::{self, Program, TEST_RUN_IFINDEX, action, object};
 
 /// Frames in one timed run.
 const REPEAT: u32 = 5_000;
-/// Turns of each program, of which the quieter half counts.
+/// Turns of each program; the quieter half counts.
 const ROUNDS: usize = 42;
-/// Bytes of a frame; shorter ones are padded to the one or the other.
+/// Bytes of a frame; shorter ones are padded to one of these.
 const SHORT_BYTES: usize = 86;
 const LONG_BYTES: usize = 110;
 /// Counter slots that VIPs use.
@@ -28,7 +28,7 @@ const SLOTS: u32 = 1 << 16;
 pub(super) const NODE: Host = Host::number(1);
 const PORT: u32 = 7;
 
-/// The node's number among those that probe each other.
+/// The node's number in probes.
 pub(super) const PROBED: u64 = 1;
 pub(super) const PROBE_PORT: u16 = 7_947;
 pub(super) const PROBE_KEY: Key = Key([1, 2]);
@@ -44,7 +44,7 @@ pub(super) enum Contender {
     Speaker,
 }
 
-/// The loaded program with its tables, and what it is compared with.
+/// The loaded program with its tables, and its yardsticks.
 pub(super) struct Stand {
     program: Program,
     yardstick: Ebpf,
@@ -102,9 +102,9 @@ impl Stand {
         )
     }
 
-    /// The nanoseconds that each contender takes for a frame beyond those of the bare pass
-    /// program. The requests, a power of two of them, take turns; each contender must come to its
-    /// action on all of them.
+    /// The nanoseconds that each contender takes for a frame beyond those of the bare pass program.
+    /// The requests, a power of two in number, take turns; each contender must return its action
+    /// for all of them.
     pub(super) fn time<const N: usize>(
         &mut self,
         requests: &[Vec<u8>],
@@ -122,7 +122,7 @@ impl Stand {
             rounds.push((pass, times));
         }
         self.ensure_handled(&contenders, before)?;
-        // Where the pass program was slow, the machine was busy with something else.
+        // If the pass program was slow, the machine was busy with something else.
         rounds.sort_by(|(one, _), (other, _)| one.total_cmp(other));
         rounds.truncate(ROUNDS / 2);
         Ok(std::array::from_fn(|contender| {
@@ -177,7 +177,7 @@ impl Stand {
         Ok(result.duration.as_nanos() as f64)
     }
 
-    /// An answer or a drop that is timed is one that is counted.
+    /// Every timed answer or drop must have been counted.
     fn ensure_handled(&self, contenders: &[(Contender, u32)], before: Handled) -> Result<()> {
         let after = self.handled()?;
         let mut expected = before;

@@ -1,4 +1,4 @@
-//! What a process takes of its machine.
+//! The resources that a process uses.
 
 use std::{fs, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::lab::Process;
 /// Ticks of `/proc/PID/stat` in a second, on every architecture that this runs on.
 const TICKS: u64 = 100;
 
-/// What a process has and has used at some moment.
+/// A process's memory and CPU time at some moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
     /// Resident memory, in MiB.
@@ -31,7 +31,7 @@ impl Usage {
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
             .context("no VmRSS in the status of a process")?;
         let stat = read("stat")?;
-        // The second field is a name, in parentheses, in which anything may be.
+        // The second field is a name in parentheses, which may contain anything.
         let (_, fields) = stat.rsplit_once(')').context("no name of a process")?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;

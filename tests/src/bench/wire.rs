@@ -1,7 +1,7 @@
-//! Answers over a virtual cable: how many a second, and how soon.
+//! Answers over a virtual cable: how many per second, and how quickly.
 //!
-//! Each contender has a lab of its own, a switch with one node and one client, and all take turns,
-//! so that whatever else the machine does hits all of them alike. Native XDP but for the last two.
+//! Each contender has its own lab, a switch with one node and one client, and all take turns, so
+//! that other load on the machine affects all alike. Native XDP except for the last two.
 
 use std::{
     any::Any,
@@ -29,14 +29,14 @@ const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
 /// Turns of each contender that are not counted, and those that are.
 const WARM: usize = 2;
 const ROUNDS: usize = 5;
-/// Of sending as fast as the client can, in each turn.
+/// How long the client sends as fast as it can, in each turn.
 const FLOOD: Duration = Duration::from_millis(400);
-/// Of requests one after the other, in each turn.
+/// How long the client sends one request after the other, in each turn.
 const DIALOGUE: Duration = Duration::from_millis(400);
-/// An answer that takes longer is none.
+/// A later answer does not count.
 const LATE: Duration = Duration::from_millis(10);
-/// Answers to a flood still come in for as long as none of them is further from the next, and
-/// are waited for no longer than the second.
+/// After a flood, answers are awaited until none has arrived for the first of these times, but no
+/// longer than the second.
 const QUIET: Duration = Duration::from_millis(20);
 const ECHO: Duration = Duration::from_secs(2);
 
@@ -101,7 +101,7 @@ const COLUMNS: [(&str, &str); 5] = [
     ("time to answer, p99", "µs"),
 ];
 
-/// Who answers, and what was measured of it since the last look.
+/// A responder, and its measurements since the last results.
 struct Contender {
     name: &'static str,
     client: Host,
@@ -111,7 +111,7 @@ struct Contender {
     share: Vec<f64>,
     microseconds: Vec<f64>,
     lost: usize,
-    /// What answers, and the host that it does so on.
+    /// The responder and its host.
     _node: Box<dyn Any>,
     _lab: Lab,
 }
@@ -162,8 +162,8 @@ impl Contender {
         Ok(Self {
             name,
             socket: client.raw("eth0")?,
-            // To the node alone: with the MACs of a broadcast swapped, its source would be a group,
-            // which no bridge forwards.
+            // Unicast to the node: a broadcast with swapped MACs would have a group address as its
+            // source, which no bridge forwards.
             request: Message::arp_request((client.eth0.ipv4, mac), target).frame(mac, asked),
             client,
             answers: Vec::new(),
@@ -186,11 +186,11 @@ impl Contender {
         let mut sent = 0_u64;
         while start.elapsed() < FLOOD {
             for _ in 0..64 {
-                // A full queue is a request not sent.
+                // If the queue is full, the request is not sent.
                 sent += u64::from(self.socket.send(&self.request).is_ok());
             }
         }
-        // What is answered later does not count here.
+        // Later answers do not count here.
         let answers = (self.received()? - before) as f64;
         self.answers.push(answers / start.elapsed().as_secs_f64());
         let end = Instant::now() + ECHO;
@@ -205,7 +205,7 @@ impl Contender {
         }
         let answers = (self.received()? - before) as f64;
         self.share.push(100.0 * (answers / sent as f64).min(1.0));
-        // Without the answers that nobody has read: a request is not to be answered by them.
+        // Drops unread answers, so that they are not taken for answers to later requests.
         self.socket = self.client.raw("eth0")?;
         Ok(())
     }
@@ -227,7 +227,7 @@ impl Contender {
         }
     }
 
-    /// Frames that have arrived at the client, by the kernel's count: a socket could not keep up.
+    /// Frames that have arrived at the client, counted by the kernel: a socket could not keep up.
     fn received(&self) -> Result<u64> {
         let path = "/sys/class/net/eth0/statistics/rx_packets";
         let text = self.client.run(|| fs::read_to_string(path))?;
@@ -260,7 +260,7 @@ impl Contender {
     }
 }
 
-/// Answers as a responder in user space does: receive, look, send.
+/// Answers as a user-space responder does: receive, check, send.
 struct Responder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -287,7 +287,7 @@ impl Responder {
                         sender: (VIP, mac),
                         target: sender,
                     };
-                    // A full queue loses the answer, as it would a real one.
+                    // If the queue is full, the answer is lost, as a real one would be.
                     let _ = socket.send(&reply.frame(mac, sender.1));
                 }
             }

@@ -1,5 +1,5 @@
-//! Runs the benchmarks, prints a table, and writes JSON. Fails if a limit is broken that does not
-//! depend on the machine.
+//! Runs the benchmarks, prints a table, and writes JSON. Fails if a machine-independent limit is
+//! broken.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ struct Options {
     /// Where to write the results as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only this group; may be given more than once. `scale` and `soak` run only if they are named.
+    /// Only this group; repeatable. `scale` and `soak` run only if named.
     #[arg(long, value_parser = GROUPS.iter().map(|group| group.name).collect::<Vec<_>>())]
     group: Vec<String>,
     /// How long the group `soak` goes on, such as `90s` or `1h`.

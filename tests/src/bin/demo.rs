@@ -1,4 +1,4 @@
-//! The demo: a switch, a node with the agent, a client that knows nothing of it, and what they see.
+//! The demo: a switch, a node with the agent, an ordinary client, and what they see.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -154,7 +154,7 @@ fn said(lines: &[String]) {
     }
 }
 
-/// Runs a command line in a host, and shows both what is run and what it says.
+/// Runs a command line in a host, and shows it with its output.
 fn show(host: &Host, line: &str) -> Result<()> {
     println!("{}$ {line}", host.name());
     let mut words = line.split_whitespace();

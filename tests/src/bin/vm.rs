@@ -1,4 +1,4 @@
-//! The checks of another kernel: `cargo xtask kernels` boots one and runs this in it.
+//! The checks on another kernel: `cargo xtask kernels` boots one and runs this in it.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ fn main() -> Result<ExitCode> {
     let names: Vec<String> = env::args().skip(1).collect();
     let chosen = |name: &str| names.is_empty() || names.iter().any(|part| name.contains(part));
 
-    // Some rules are about what was long ago. It takes no time: the machine's clock skips it.
+    // Some rules depend on events long ago. This takes no time: the machine's clock skips it.
     thread::sleep(Duration::from_nanos(INERT_AFTER_NS));
 
     let running = Release::running()?;
@@ -44,7 +44,7 @@ fn main() -> Result<ExitCode> {
             println!("FAILED {name}, {seconds:.1} s");
         }
     }
-    // The line that is looked for.
+    // The line that the caller looks for.
     println!("vm: {passed} passed, {failed} failed");
     Ok(if failed == 0 {
         ExitCode::SUCCESS

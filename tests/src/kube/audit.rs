@@ -1,4 +1,4 @@
-//! Who asked the API server for what: its audit log.
+//! Who requested what from the API server: its audit log.
 
 use std::{
     fs,
@@ -18,19 +18,19 @@ use super::{Kube, site::NAMESPACE};
 /// In the memory of the control plane's host.
 pub(super) const LOG: &str = "/run/audit.log";
 
-/// The HTTP status of what one has no right to.
+/// The HTTP status of a forbidden request.
 const FORBIDDEN: u16 = 403;
 
-/// A request of one of the accounts of deploy/, when it was over.
+/// A completed request of one of the accounts in deploy/.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The ServiceAccount, without its namespace.
     pub account: String,
-    /// Where it came from.
+    /// Its source.
     pub from: IpAddr,
     /// `get`, `list`, `watch`, `create`, `patch`, …
     pub verb: String,
-    /// What it was about, such as `services` or `services/status`.
+    /// Its resource, such as `services` or `services/status`.
     pub resource: String,
     /// The HTTP status; 0 if there was none.
     pub code: u16,
@@ -38,7 +38,7 @@ pub struct Request {
     pub at: SystemTime,
 }
 
-/// An entry of the log, as far as it is looked at.
+/// The relevant parts of a log entry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -72,7 +72,7 @@ struct ResponseStatus {
 }
 
 impl Kube {
-    /// All requests so far of the accounts of deploy/, in the order in which they ended.
+    /// All requests so far of the accounts in deploy/, in the order in which they ended.
     pub fn requests(&self) -> Result<Vec<Request>> {
         let log = self.host.run(|| fs::File::open(LOG)).context(LOG)?;
         let mut requests = Vec::new();
@@ -86,8 +86,8 @@ impl Kube {
         Ok(requests)
     }
 
-    /// Those that deploy/ gives no right to, apart from those to an API server that was yet to read
-    /// who has which.
+    /// Those that deploy/ does not permit, apart from those to an API server that had not loaded
+    /// the roles yet.
     pub(super) fn forbidden(&self) -> Result<Vec<Request>> {
         let mut requests = self.requests()?;
         requests.retain(|it| it.code == FORBIDDEN && !self.was_starting(it.at));
@@ -116,7 +116,7 @@ impl Entry {
     }
 }
 
-/// Writes what the API server is to log: each request of those accounts once, when it is over.
+/// Writes the audit policy: each request of those accounts once, when it is over.
 pub(super) fn write_policy(directory: &Path) -> Result<PathBuf> {
     let policy = json!({
         "apiVersion": "audit.k8s.io/v1",

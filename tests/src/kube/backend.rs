@@ -1,4 +1,4 @@
-//! What serves a Service: it tells where it is, and who asks.
+//! A backend of a Service: it says where it is, and who asks.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::Host;
 
-/// How long a client may take for its question.
+/// How long a client may take for its request.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves HTTP and UDP on all addresses of a host, of both families. The answer is the host's name
@@ -26,7 +26,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts to serve. When this returns, clients are answered.
+    /// Starts serving. When this returns, clients are answered.
     pub fn start(host: &Host, port: u16) -> Result<Self> {
         let address = (Ipv6Addr::UNSPECIFIED, port);
         let sockets = host.run(|| Ok((TcpListener::bind(address)?, UdpSocket::bind(address)?)));
@@ -53,7 +53,7 @@ impl Backend {
                     thread::spawn(move || serve(stream, &text));
                 }
                 if let Ok((_, client)) = udp.recv_from(&mut [0; 1]) {
-                    // As with any datagram, that it is lost is for the client to find out.
+                    // As with any datagram, the client has to notice the loss.
                     let _ = udp.send_to(answer(&name, client).as_bytes(), client);
                 }
             }
@@ -74,7 +74,7 @@ impl Drop for Backend {
     }
 }
 
-/// Answers one question, whatever it is. A client that goes away is its own affair.
+/// Answers any one request. A client that goes away is not an error.
 fn serve(mut stream: TcpStream, text: &str) -> Option<()> {
     stream.set_nonblocking(false).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;

@@ -12,14 +12,14 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
-/// Who everybody in the cluster trusts.
+/// The authority that everybody in the cluster trusts.
 #[derive(Debug)]
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     directory: PathBuf,
 }
 
-/// The files of a key, and of what everybody may see of it: a certificate, mostly.
+/// The files of a private key and its public part, usually a certificate.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) public: PathBuf,
@@ -27,7 +27,7 @@ pub(super) struct Pair {
 }
 
 impl Authority {
-    /// One whose files are in this directory.
+    /// A pair with its files in this directory.
     pub(super) fn new(directory: &Path) -> Result<Self> {
         let mut params = named("the lab's authority")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -47,7 +47,7 @@ impl Authority {
         self.directory.join("authority.crt")
     }
 
-    /// A certificate of a server that is reached under these addresses.
+    /// A certificate for a server with these addresses.
     pub(super) fn server(&self, addresses: &[IpAddr]) -> Result<Pair> {
         let mut params = named("kube-apiserver")?;
         let addresses = addresses.iter().copied().map(SanType::IpAddress);
@@ -58,7 +58,7 @@ impl Authority {
         self.issue("apiserver", &params)
     }
 
-    /// A certificate that tells the API server who its holder is, in files of this name.
+    /// A certificate that identifies its holder to the API server, in files of this name.
     pub(super) fn client(&self, file: &str, user: &str, group: &str) -> Result<Pair> {
         let mut params = named(user)?;
         params
@@ -68,7 +68,7 @@ impl Authority {
         self.issue(file, &params)
     }
 
-    /// What signs the tokens of ServiceAccounts, and what tells that they are signed by it.
+    /// The key pair that signs ServiceAccount tokens and verifies them.
     pub(super) fn tokens(&self) -> Result<Pair> {
         let key = KeyPair::generate()?;
         self.write("tokens", &key.public_key_pem(), &key)

@@ -15,10 +15,10 @@ use crate::{
     wait::wait_until,
 };
 
-/// More than they take to start, on a machine that has much else to do.
+/// More than they take to start, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Where Services get their cluster IPs from.
+/// The ranges of cluster IPs.
 const SERVICES: &str = "10.96.0.0/16,fd00:10:96::/112";
 
 /// The first cluster IPs: those of the API server itself.
@@ -27,7 +27,7 @@ const OWN_SERVICE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 1)),
 ];
 
-/// What later versions do without being asked.
+/// What later versions do by default.
 pub(super) const FEATURES: &str = "IPv6DualStack=true,\
     EndpointSliceNodeName=true,\
     EndpointSliceTerminatingCondition=true,\
@@ -40,7 +40,7 @@ pub(super) const STORE: &str = "http://127.0.0.1:2379";
 /// The processes of a control plane.
 #[derive(Debug)]
 pub(super) struct ControlPlane {
-    /// What the API server is told.
+    /// The arguments of the API server.
     arguments: Vec<String>,
     etcd: Process,
     api: Option<Process>,
@@ -49,7 +49,7 @@ pub(super) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts etcd, and readies everything for the API server.
+    /// Starts etcd, and prepares everything for the API server.
     pub(super) fn new(
         host: &Host,
         authority: &Authority,
@@ -80,7 +80,7 @@ impl ControlPlane {
         let path = |path: &Path| path.display().to_string();
         let flags = [
             ("etcd-servers", STORE.to_owned()),
-            // Added fields have no other form.
+            // The added fields exist only in JSON.
             ("storage-media-type", "application/json".to_owned()),
             ("bind-address", "::".to_owned()),
             ("secure-port", PORT.to_string()),
@@ -92,7 +92,7 @@ impl ControlPlane {
             ("tls-cert-file", path(&server.public)),
             ("tls-private-key-file", path(&server.key)),
             ("authorization-mode", "RBAC".to_owned()),
-            // It would refuse pods whose ServiceAccount no controller has given a token.
+            // It would refuse pods whose ServiceAccount has no token from a controller.
             ("disable-admission-plugins", "ServiceAccount".to_owned()),
             (
                 "service-account-issuer",
@@ -116,7 +116,7 @@ impl ControlPlane {
 }
 
 impl Kube {
-    /// Ends the API server without asking, as `kill -9` does. What it has stored stays.
+    /// Kills the API server, as `kill -9` does. What it has stored stays.
     pub fn kill_api(&mut self) -> Result<()> {
         self.api()?.kill()?;
         self.control_plane.api = None;
@@ -139,34 +139,34 @@ impl Kube {
         Ok(())
     }
 
-    /// Whether the API server was starting at a moment.
+    /// Whether the API server was starting at this time.
     pub(super) fn was_starting(&self, at: SystemTime) -> bool {
         let mut starts = self.control_plane.starts.iter();
         starts.any(|(started, ready)| (*started..*ready).contains(&at))
     }
 
-    /// Has the API server stand still: connections stay, and nothing comes.
+    /// Freezes the API server: connections stay open, and nothing arrives.
     pub fn freeze_api(&mut self) -> Result<()> {
         self.api()?.freeze()
     }
 
-    /// Lets the API server go on.
+    /// Resumes the API server.
     pub fn thaw_api(&mut self) -> Result<()> {
         self.api()?.thaw()
     }
 
-    /// Has etcd stand still: the API server answers from what it has in memory, or not at all.
+    /// Freezes etcd: the API server answers from memory, or not at all.
     pub fn freeze_etcd(&mut self) -> Result<()> {
         self.control_plane.etcd.freeze()
     }
 
-    /// Lets etcd go on.
+    /// Resumes etcd.
     pub fn thaw_etcd(&mut self) -> Result<()> {
         self.control_plane.etcd.thaw()
     }
 
-    /// Loses everything that the control plane sends to a host, without a sign: its connections
-    /// stay, and nothing comes. Between other hosts nothing changes.
+    /// Silently drops everything that the control plane sends to a host: its connections stay open,
+    /// and nothing arrives. Nothing changes between other hosts.
     pub fn cut(&self, host: &Host) -> Result<()> {
         self.route("add", host)
     }
@@ -185,7 +185,7 @@ impl Kube {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         let ready = wait_until("the API server", LIMIT, || {
-            // That it has ended is an error.
+            // An error if it has ended.
             self.api()?.thaw()?;
             let address = self.address();
             if self.host.run(|| TcpStream::connect(address)).is_err() {
@@ -197,7 +197,8 @@ impl Kube {
         ready.with_context(|| self.said())
     }
 
-    /// The last that etcd and the API server said: too much else for a failing test to print.
+    /// The last output of etcd and the API server: all of it is too much for a failing test to
+    /// print.
     fn said(&self) -> String {
         let ControlPlane { etcd, api, .. } = &self.control_plane;
         let processes = iter::once(etcd).chain(api);

@@ -1,4 +1,4 @@
-//! Everything that objects have ever been.
+//! The history of objects.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Kube, control_plane::STORE};
 
-/// More than etcd takes to tell what it has, on a machine that has much else to do.
+/// More than etcd takes to list its content, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// An object when it was written or deleted.
@@ -21,11 +21,11 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Revision {
     /// Its name.
     pub name: String,
-    /// What it was from then on; nothing, if it was deleted.
+    /// Its content from then on; `None` if it was deleted.
     pub object: Option<Value>,
 }
 
-/// A message of a watch, as far as it is looked at.
+/// The relevant parts of a watch message.
 #[derive(Deserialize)]
 struct Message {
     result: Events,
@@ -44,7 +44,7 @@ struct Event {
     kv: Stored,
 }
 
-/// What is deleted has no value.
+/// A deletion has no value.
 #[derive(Deserialize)]
 struct Stored {
     key: ByteString,
@@ -53,8 +53,8 @@ struct Stored {
 
 impl Kube {
     /// All revisions of the objects of a kind in a namespace, until one of this name was first
-    /// written, in the order in which they were stored. A watch of the API server leaves revisions out
-    /// when it breaks; this asks etcd, which keeps each for five minutes at least.
+    /// written, in the order in which they were stored. A watch of the API server misses revisions
+    /// when it breaks; this asks etcd, which keeps each for at least five minutes.
     pub fn history(&self, kind: &str, namespace: &str, until: &str) -> Result<Vec<Revision>> {
         let prefix = format!("/registry/{kind}/{namespace}/");
         // The next byte after a slash.
@@ -87,7 +87,7 @@ impl Kube {
         bail!("etcd told nothing of {prefix}{until}")
     }
 
-    /// The lines of what etcd answers, as they come.
+    /// The lines of etcd's response, as they arrive.
     fn ask_store(
         &self,
         path: &str,
@@ -96,7 +96,7 @@ impl Kube {
         let address = STORE.trim_start_matches("http://");
         let mut stream = self.host.run(|| TcpStream::connect(address))?;
         stream.set_read_timeout(Some(LIMIT))?;
-        // In the first version of HTTP nothing is chunked.
+        // HTTP/1.0 has no chunked encoding.
         write!(
             stream,
             "POST {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}",

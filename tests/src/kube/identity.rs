@@ -1,4 +1,4 @@
-//! Who somebody is to the API server, and what the API server lets them in by.
+//! Users of the API server, and their credentials.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
@@ -10,13 +10,13 @@ use crate::lab::Host;
 /// The API server's port.
 pub(super) const PORT: u16 = 6443;
 
-/// Where a pod finds what its ServiceAccount is let in by. `/run` is a host's own.
+/// Where a pod finds the credentials of its ServiceAccount. `/run` belongs to the host.
 const POD: &str = "/run/secrets/kubernetes.io/serviceaccount";
 
-/// Somebody who uses the API.
+/// A user of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// Who may do everything.
+    /// The administrator, who may do everything.
     Admin,
     /// A user in a group, by certificate.
     User(&'a str, &'a str),
@@ -25,7 +25,7 @@ pub enum Identity<'a> {
 }
 
 impl Kube {
-    /// A kubeconfig of somebody, for use on any host.
+    /// A user's kubeconfig, for use on any host.
     pub fn kubeconfig(&self, identity: Identity<'_>) -> Result<PathBuf> {
         let (name, credentials) = match identity {
             Identity::Admin => return Ok(self.admin()),
@@ -48,8 +48,8 @@ impl Kube {
         (self.host.eth0.ipv4, PORT).into()
     }
 
-    /// Has programs that run on a host find what a pod of a ServiceAccount finds: its token,
-    /// namespace and authority. The environment variables that a pod has are handed back.
+    /// Gives programs on a host what a pod of a ServiceAccount finds: token, namespace and
+    /// authority. Returns the environment variables of such a pod.
     pub fn make_pod(
         &self,
         host: &Host,
@@ -76,14 +76,14 @@ impl Kube {
         self.files.path().join("admin.kubeconfig")
     }
 
-    /// Writes the kubeconfig of who may do everything.
+    /// Writes the administrator's kubeconfig.
     pub(super) fn write_admin(&self) -> Result<()> {
         let credentials = self.by_certificate("admin", "admin", "system:masters")?;
         self.write_kubeconfig("admin", &credentials)?;
         Ok(())
     }
 
-    /// Has the API server sign a token, as the kubelet has it for a pod.
+    /// Has the API server sign a token, as the kubelet does for a pod.
     pub(super) fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let token = self
             .kubectl(["create", "token", account, "--namespace", namespace])

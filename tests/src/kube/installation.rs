@@ -1,4 +1,4 @@
-//! A cluster in which runs what deploy/ says, as deploy/ says it.
+//! A cluster that runs deploy/ exactly as written.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -15,30 +15,30 @@ use crate::{
     wait::{wait_for, wait_until},
 };
 
-/// More than anything here takes, on a machine that has much else to do.
+/// More than anything here takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Which addresses nodes and pods have.
+/// The address families of nodes and pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Of both families; IPv4 is what pods are told.
+    /// Both families; pods see IPv4.
     Ipv4,
     /// IPv6 only.
     Ipv6,
 }
 
-/// An installation: a control plane, controllers on hosts of their own, agents on nodes.
+/// An installation: a control plane, controllers on their own hosts, agents on nodes.
 ///
-/// Controllers of workloads are not here: the pods are made when it starts, and stay.
+/// There are no workload controllers: the pods are created at the start, and stay.
 #[derive(Debug)]
 pub struct Installation {
-    /// Who runs the controllers.
+    /// The controllers.
     pub controllers: Vec<Pod>,
     /// The agents, each on its node.
     pub agents: Vec<Pod>,
     /// The nodes: `node-a`, `node-b`, …
     pub nodes: Vec<Arc<Host>>,
-    /// A host that is none.
+    /// A host that is not a node.
     pub client: Host,
     /// The control plane.
     pub kube: Kube,
@@ -72,7 +72,7 @@ impl Installation {
         }
         this.nodes = hosts.split_off(2);
 
-        // The controllers make the Secret that the agents' pods wait for.
+        // The controllers create the Secret that the agents' pods wait for.
         for host in &hosts {
             let pod = this.run("deployment/speaker-controller", host)?;
             this.controllers.push(pod);
@@ -101,12 +101,12 @@ impl Installation {
         self.kube.run_pod(&self.named(workload), host, ip)
     }
 
-    /// An object of the installation's namespace, in kubectl's words.
+    /// An object of the installation's namespace, as named by kubectl.
     pub fn named(&self, object: &str) -> String {
         format!("{object} --namespace={}", self.namespace)
     }
 
-    /// Has a pool, an advertisement of it, and a Service: the address that it is given.
+    /// Creates a pool, its advertisement, and a Service. Returns the Service's address.
     pub fn serve(&self) -> Result<IpAddr> {
         let (kind, pool, node) = match self.family {
             Family::Ipv4 => ("IPv4", "10.9.9.0/24", false),
@@ -118,7 +118,7 @@ impl Installation {
                 self.configuration("L2Advertisement", json!({})),
             ]))
         };
-        // The webhooks are trusted as soon as a controller has written its certificate's authority.
+        // The webhooks are trusted once a controller has written its certificate authority.
         wait_until("the webhooks", LIMIT, || Ok(configure().is_ok())).or_else(|_| configure())?;
         let mut service = objects::service("web", &WEB);
         service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
@@ -149,7 +149,7 @@ impl Installation {
         }
     }
 
-    /// Has the webhooks' Service lead to the controllers, as the controller of endpoints does.
+    /// Points the webhooks' Service to the controllers, as the endpoints controller does.
     fn connect_webhooks(&self) -> Result<()> {
         let service = self.kube.get(&self.named("service/speaker-webhook"))?;
         let selector = service["spec"]["selector"].as_object().context("none")?;

@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use super::{Identity, Kube};
 use crate::lab::Command;
 
-/// More than kubectl takes, on a machine that has much else to do.
+/// More than kubectl takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 impl Kube {
-    /// kubectl with these arguments, of one who may do everything.
+    /// kubectl with these arguments, as administrator.
     pub fn kubectl(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
         self.kubectl_with(&self.admin(), arguments)
     }
 
-    /// kubectl with these arguments, of somebody else.
+    /// kubectl with these arguments, as another user.
     pub fn kubectl_as(
         &self,
         identity: Identity<'_>,
@@ -26,8 +26,8 @@ impl Kube {
         Ok(self.kubectl_with(&self.kubeconfig(identity)?, arguments))
     }
 
-    /// Applies manifests: YAML, or what [`objects`](super::objects) makes. Fields that the API does
-    /// not know are refused.
+    /// Applies manifests: YAML, or objects from [`objects`](super::objects). Unknown fields are
+    /// refused.
     pub fn apply(&self, manifests: &impl Display) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(self.files.path())?;
         write!(file, "{manifests}")?;
@@ -36,16 +36,16 @@ impl Kube {
         Ok(())
     }
 
-    /// Applies what `kubectl kustomize` makes of a directory. That includes definitions of custom
-    /// resources with CEL rules, a field that this API server does not know, so that here it drops
-    /// what it does not know.
+    /// Applies the output of `kubectl kustomize` for a directory. That includes definitions of
+    /// custom resources with CEL rules, which this API server does not know, so unknown fields are
+    /// dropped here.
     pub fn kustomize(&self, directory: &Path) -> Result<()> {
         let apply = self.kubectl(["apply", "--validate=false", "--kustomize"]);
         apply.arg(directory).unheard().run()?;
         Ok(())
     }
 
-    /// What `kubectl get` of these words shows: an object, or a list with `items`.
+    /// The result of `kubectl get` with these arguments: an object, or a list with `items`.
     pub fn get(&self, words: &str) -> Result<Value> {
         let get = self.kubectl(["get", "--output=json"]);
         let text = get.args(words.split_whitespace()).unheard().run()?;
@@ -61,7 +61,7 @@ impl Kube {
         Ok(())
     }
 
-    /// Gives a Service its addresses, as a controller does.
+    /// Assigns a Service its addresses, as a controller does.
     pub fn ingress(&self, service: &str, vips: &[IpAddr]) -> Result<()> {
         let (namespace, name) = service.split_once('/').context("namespace/name")?;
         let ingress: Vec<Value> = vips.iter().map(|vip| json!({ "ip": vip })).collect();

@@ -1,7 +1,7 @@
 //! A real Kubernetes in the lab: etcd, kube-apiserver and kube-proxy.
 //!
-//! [`Kube`] is a control plane on a host of its own; hosts become nodes by [`Kube::join`]. Nothing
-//! of it is mocked, and it goes with the lab.
+//! [`Kube`] is a control plane on its own host; hosts become nodes by [`Kube::join`]. Nothing is
+//! mocked, and it ends with the lab.
 //!
 //! ```no_run
 //! # use std::net::{IpAddr, Ipv4Addr};
@@ -27,20 +27,21 @@
 //! });
 //! ```
 //!
-//! It is Kubernetes 1.20.2, the last that Debian's packages have more of than kubectl, with
+//! It is Kubernetes 1.20.2, the last of which Debian packages more than kubectl, with
 //! `loadBalancerClass`, `ipMode`, `discovery.k8s.io/v1` and `policy/v1` of later versions:
 //! `xtask/src/kubernetes/later.patch`. kubectl and its kustomize are those of 1.32.
 //!
-//! - There are no controllers, and pods run only in an [`Installation`]: a test writes the endpoints
-//!   and conditions that they would write. Objects with owners, and namespaces, stay until all that
-//!   is in them is deleted by hand, and roles that are aggregated (`view`, `edit`, `admin`) are empty.
-//! - Rules in CEL are dropped from definitions of custom resources. Lists are not streamed.
-//! - Objects are kept as JSON, since the fields that were added have no other form: a client that
-//!   asks for protobuf does not see them.
-//! - kube-proxy runs in its iptables mode, and writes its rules by whatever iptables the machine
-//!   has: legacy or nf_tables. This version has no mode nftables yet.
+//! - There are no controllers, and pods run only in an [`Installation`]: a test writes the
+//!   endpoints and conditions that they would write. Objects with owners are not garbage collected,
+//!   namespaces stay until everything in them is deleted by hand, and aggregated roles (`view`,
+//!   `edit`, `admin`) are empty.
+//! - CEL rules are dropped from definitions of custom resources. Lists are not streamed.
+//! - Objects are stored as JSON, since the added fields exist only there: a client that requests
+//!   protobuf does not see them.
+//! - kube-proxy runs in iptables mode, and uses the machine's iptables: legacy or nf_tables. This
+//!   version has no nftables mode yet.
 //!
-//! A control plane takes some 4 s to start, and 300 MiB: let a test look at more than one thing.
+//! A control plane takes about 4 s to start, and 300 MiB: let a test check more than one thing.
 
 mod audit;
 mod backend;
@@ -76,10 +77,10 @@ use self::{certificates::Authority, control_plane::ControlPlane};
 use crate::lab::{Host, Lab, Missing};
 
 /// The environment variable that names the directory of `etcd`, `kube-apiserver`, `kube-proxy` and
-/// `kubectl`. Empty, it leaves the tests out that need them.
+/// `kubectl`. If empty, the tests that need them are skipped.
 pub const PROGRAMS: &str = "SPEAKER_KUBERNETES";
 
-/// A control plane, on a host of its own.
+/// A control plane, on its own host.
 #[derive(Debug)]
 pub struct Kube {
     /// The host of the control plane.
@@ -87,13 +88,13 @@ pub struct Kube {
     control_plane: ControlPlane,
     authority: Authority,
     programs: PathBuf,
-    /// Certificates, kubeconfigs, manifests: seen by all hosts.
+    /// Certificates, kubeconfigs and manifests, visible to all hosts.
     files: TempDir,
 }
 
 impl Kube {
-    /// Starts a control plane, and returns when it is ready. That the machine lacks Kubernetes is
-    /// told by [`Missing`].
+    /// Starts a control plane, and returns when it is ready. If the machine lacks Kubernetes, the
+    /// error is [`Missing`].
     pub fn start(lab: &Lab) -> Result<Self> {
         let programs = programs()?;
         let host = lab.host("control-plane")?;

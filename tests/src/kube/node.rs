@@ -11,14 +11,14 @@ use crate::{
     wait::wait_until,
 };
 
-/// More than kube-proxy takes to write its rules, on a machine that has much else to do.
+/// More than kube-proxy takes to write its rules, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// kube-proxy tells there whether it has written its rules.
+/// Where kube-proxy reports whether it has written its rules.
 const HEALTH: &str = "127.0.0.1:10256";
 
 impl Kube {
-    /// Makes a host a node that is ready, as its kubelet would.
+    /// Makes a host a ready node, as its kubelet would.
     pub fn join(&self, host: &Host, labels: &[(&str, &str)]) -> Result<()> {
         self.apply(&objects::node(host.name(), labels))?;
         let (v4, v6) = (host.eth0.ipv4, host.eth0.ipv6);
@@ -46,9 +46,9 @@ impl Kube {
             .args(["--hostname-override", host.name()])
             .args(["--feature-gates", FEATURES])
             .args(["--proxy-mode", "iptables"])
-            // A change is for the next moment, not for the next second.
+            // Apply changes at once, not after a second.
             .args(["--iptables-min-sync-period", "50ms"])
-            // Of the machine, and not for a test to change.
+            // These settings belong to the machine, and tests must not change them.
             .args(["--conntrack-max-per-core", "0"])
             .args(["--conntrack-tcp-timeout-established", "0"])
             .args(["--conntrack-tcp-timeout-close-wait", "0"])

@@ -1,4 +1,4 @@
-//! Objects as users and controllers write them, to be changed further where a test wants more:
+//! Objects as users and controllers write them; tests can change them further:
 //! `service["spec"]["externalTrafficPolicy"] = "Local".into()`.
 
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Host;
 
-/// A protocol, a Service's port, and the port that its endpoints have for it.
+/// A protocol, a Service's port, and the port of its endpoints.
 pub type Port<'a> = (&'a str, u16, u16);
 
 /// A Namespace.
@@ -28,8 +28,7 @@ pub fn node(name: &str, labels: &[(&str, &str)]) -> Value {
     node
 }
 
-/// A Service of type LoadBalancer for both families, in the namespace `default`, whose endpoints
-/// nobody looks for.
+/// A dual-stack Service of type LoadBalancer without a selector, in the namespace `default`.
 pub fn service(name: &str, ports: &[Port<'_>]) -> Value {
     let ports = ports.iter().map(|(protocol, port, target)| {
         json!({
@@ -86,29 +85,29 @@ pub fn endpoints(service: &str, addresses: &[IpAddr], ports: &[Port<'_>]) -> Val
     })
 }
 
-/// Several objects, to be applied at once.
+/// Several objects, to apply at once.
 pub fn list(objects: impl IntoIterator<Item = Value>) -> Value {
     let objects: Vec<_> = objects.into_iter().collect();
     json!({ "apiVersion": "v1", "kind": "List", "items": objects })
 }
 
-/// What serves a Service.
+/// An endpoint of a Service.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint<'a> {
     /// Where.
     pub address: IpAddr,
     /// The node that it is on.
     pub node: Option<&'a str>,
-    /// Whether it wants new connections.
+    /// Whether it is ready.
     pub ready: Option<bool>,
-    /// Whether it takes them, although it may be about to end.
+    /// Whether it is serving, even if terminating.
     pub serving: Option<bool>,
-    /// Whether it is about to end.
+    /// Whether it is terminating.
     pub terminating: Option<bool>,
 }
 
 impl<'a> Endpoint<'a> {
-    /// One that is ready, with a node's own address of one family.
+    /// A ready endpoint, with a node's own address of one family.
     pub fn on(node: &'a Host, is_ipv6: bool) -> Self {
         Self {
             address: match is_ipv6 {

@@ -1,4 +1,4 @@
-//! A cluster as its users have it: what deploy/ installs, and agents with no other rights.
+//! A cluster as users have it: what deploy/ installs, and agents with exactly those permissions.
 
 use std::{
     fs,
@@ -22,31 +22,31 @@ use crate::{
     wait::{wait_for, wait_until},
 };
 
-/// The namespace that deploy/ makes.
+/// The namespace that deploy/ creates.
 pub const NAMESPACE: &str = "speaker-system";
-/// More than anything here takes, on a machine that has much else to do.
+/// More than anything here takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// What the agents share.
+/// The agents' key.
 const KEY: &str = "the secret of the nodes in the lab\n";
 /// A web server on port 80.
 pub const WEB: [Port<'static>; 1] = [("TCP", 80, 8080)];
 
-/// A control plane with deploy/ applied, nodes, and a client that knows nothing of them.
+/// A control plane with deploy/ applied, nodes, and an ordinary client.
 #[derive(Debug)]
 pub struct Site {
     /// The control plane.
     pub kube: Kube,
     /// The nodes: `node-a`, `node-b`, …
     pub nodes: Vec<Node>,
-    /// A host that is none.
+    /// A host that is not a node.
     pub client: Host,
     key: NamedTempFile,
 }
 
-/// Every test asserts that agents and controllers ask for nothing that they have no right to.
+/// Every test asserts that agents and controllers request nothing that they are not permitted to.
 impl Drop for Site {
     fn drop(&mut self) {
-        // One that fails has its own reason.
+        // A failing test has its own reason.
         if !std::thread::panicking() {
             let forbidden = self.kube.forbidden().expect("the audit log can be read");
             assert!(
@@ -58,13 +58,12 @@ impl Drop for Site {
 }
 
 impl Site {
-    /// Some nodes whose agents are yet to be started, and no webhooks, since no controller runs
-    /// that would answer for them. There is a pool `lan` of all of 10.0.0.0/8
-    /// and fd00::/8, and an advertisement of it.
+    /// Nodes without running agents, and no webhooks, since no controller runs to serve them. There
+    /// is a pool `lan` of all of 10.0.0.0/8 and fd00::/8, and an advertisement of it.
     pub fn new(lab: &Lab, size: u8) -> Result<Self> {
         let kube = Kube::start(lab)?;
         kube.kustomize(&deploy())?;
-        // Until somebody asks for them, by `webhooks`.
+        // Until a test enables them with `webhooks`.
         let webhook = "delete validatingwebhookconfiguration speaker-webhook-configuration";
         kube.kubectl(webhook.split(' ')).unheard().run()?;
         let mut site = Self {
@@ -91,7 +90,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Some nodes whose agents have met.
+    /// Nodes whose agents have met.
     pub fn started(lab: &Lab, size: u8) -> Result<Self> {
         let mut site = Self::new(lab, size)?;
         for node in &mut site.nodes {
@@ -103,8 +102,8 @@ impl Site {
         Ok(site)
     }
 
-    /// Adds a node, with a pod for its agent as the DaemonSet's controller makes it. The agent is
-    /// yet to be started.
+    /// Adds a node, with a pod for its agent as the DaemonSet controller creates it, without
+    /// starting the agent.
     pub fn add_node(&mut self, lab: &Lab, name: &str) -> Result<usize> {
         let mut node = Node::new(lab, name, Mode::Generic)?;
         self.kube.join(&node.host, &[])?;
@@ -124,7 +123,7 @@ impl Site {
         Ok(number)
     }
 
-    /// Makes the pod of a node's agent, as the DaemonSet's controller and the kubelet do.
+    /// Creates the pod of a node's agent, as the DaemonSet controller and the kubelet do.
     pub fn add_pod(&self, number: usize) -> Result<()> {
         let host = &self.nodes[number].host;
         let (name, own) = (host.name(), host.eth0.ipv4);
@@ -142,8 +141,7 @@ impl Site {
         self.kube.kubectl(delete).unheard().run().map(drop)
     }
 
-    /// Waits until a node's agent has written down for a restart that there is a VIP: it does so every
-    /// few seconds.
+    /// Waits until a node's agent has saved a VIP for a restart, which it does every few seconds.
     pub fn remembers(&self, number: usize, vip: IpAddr) -> Result<()> {
         let host = &self.nodes[number].host;
         let written = || fs::read_to_string("/run/lab/state/last-known-objects.json");
@@ -154,12 +152,12 @@ impl Site {
         })
     }
 
-    /// Has the API server ask the webhooks, as soon as a controller has made it trust them.
+    /// Enables the webhooks, once a controller has made the API server trust them.
     pub fn webhooks(&self) -> Result<()> {
         self.kube.kustomize(&deploy())
     }
 
-    /// Has the webhooks' Service lead to these ports of the control plane's host.
+    /// Points the webhooks' Service to these ports of the control plane's host.
     pub fn webhooks_at(&self, ports: &[u16]) -> Result<()> {
         let address = self.kube.host.eth0.ipv4;
         let subsets = ports.iter().map(|port| {
@@ -192,7 +190,8 @@ impl Site {
         }))
     }
 
-    /// Has a Service, with endpoints on these nodes and with these addresses as from a controller.
+    /// Creates a Service with endpoints on these nodes, and with these addresses as from a
+    /// controller.
     pub fn serve(&self, service: &Value, on: &[usize], vips: &[IpAddr]) -> Result<()> {
         let name = service["metadata"]["name"].as_str().context("a name")?;
         self.kube.apply(service)?;
@@ -200,7 +199,7 @@ impl Site {
         self.kube.ingress(&format!("default/{name}"), vips)
     }
 
-    /// Has the endpoints of a Service of [`WEB`] be on these nodes.
+    /// Moves the endpoints of a Service of [`WEB`] to these nodes.
     pub fn endpoints(&self, service: &str, on: &[usize]) -> Result<()> {
         let of = |is_ipv6| {
             let hosts = on.iter().map(|number| &self.nodes[*number].host);
@@ -228,7 +227,7 @@ impl Site {
         })
     }
 
-    /// Waits until nobody answers for a VIP.
+    /// Waits until no node answers for a VIP.
     pub fn unanswered(&self, vip: IpAddr) -> Result<()> {
         wait_until(&format!("nobody to answer for {vip}"), LIMIT, || {
             let mut nodes = self.nodes.iter();
@@ -239,7 +238,7 @@ impl Site {
         })
     }
 
-    /// The nodes that the cluster says to announce a Service, with their interfaces.
+    /// The nodes that announce a Service according to the cluster, with their interfaces.
     pub fn announcers(&self, service: &str) -> Result<Vec<(String, Vec<String>)>> {
         let label = format!("--selector=metallb.io/service-name={service}");
         let list = self.kube.get(&format!(
@@ -257,7 +256,7 @@ impl Site {
             .collect())
     }
 
-    /// Waits until the cluster says that this node, and no other, announces a Service.
+    /// Waits until, according to the cluster, exactly this node announces a Service.
     pub fn announced_by(&self, service: &str, node: Option<usize>) -> Result<()> {
         let name = node.map(|number| self.nodes[number].host.name().to_owned());
         let mut said = Vec::new();
@@ -276,7 +275,7 @@ impl Site {
         })
     }
 
-    /// A controller on the host of the control plane, with no more rights than deploy/ gives it.
+    /// A controller on the host of the control plane, with exactly the permissions in deploy/.
     pub fn controller(&self, name: &str, arguments: &[&str]) -> Result<Command> {
         let account = Identity::ServiceAccount(NAMESPACE, "speaker-controller");
         let kubeconfig = self.kube.kubeconfig(account)?;
@@ -296,7 +295,7 @@ impl Site {
             .collect())
     }
 
-    /// Sets or, by `label-`, removes labels of an object.
+    /// Sets labels of an object, or removes them (`label-`).
     pub fn label(&self, object: &str, labels: &[&str]) -> Result<()> {
         let label = self.kube.kubectl(["label", "--overwrite"]);
         label
@@ -308,7 +307,7 @@ impl Site {
     }
 }
 
-/// What users install.
+/// The manifests that users install.
 pub(super) fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }

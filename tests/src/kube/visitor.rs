@@ -13,18 +13,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::Host;
 
-/// What a [`Backend`](super::Backend) has answered.
+/// The answer of a [`Backend`](super::Backend).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The node that it is on.
     pub node: String,
-    /// Who asked, in its eyes: the client, or a node that stands between them.
+    /// The client as the backend sees it: the client itself, or a node in between.
     pub client: IpAddr,
-    /// From before the connection was opened until the answer was there.
+    /// The time from opening the connection to the answer.
     pub took: Duration,
 }
 
-/// Visits over HTTP, by a connection of its own each.
+/// Sends a request over HTTP, each on its own connection.
 pub fn get(host: &Host, to: SocketAddr, limit: Duration) -> Result<Reply> {
     host.run(|| visit(to, limit))
         .with_context(|| format!("asking {to} from {}", host.name()))
@@ -40,7 +40,7 @@ pub fn get_udp(host: &Host, to: SocketAddr, limit: Duration) -> Result<Reply> {
             IpAddr::V4(v4) => SocketAddr::from((v4.to_ipv6_mapped(), to.port())),
             IpAddr::V6(_) => to,
         };
-        // Only of the one that was asked is an answer taken.
+        // An answer counts only from the host that was asked.
         socket.connect(to)?;
         socket.send(b"?")?;
         let mut answer = [0; 512];
@@ -50,14 +50,14 @@ pub fn get_udp(host: &Host, to: SocketAddr, limit: Duration) -> Result<Reply> {
     .with_context(|| format!("asking {to} by UDP from {}", host.name()))
 }
 
-/// Visits over HTTP again and again, without waiting for the visit before.
+/// Sends requests over HTTP repeatedly, without waiting for the previous ones.
 #[derive(Debug)]
 pub struct Visitor {
     stop: Option<io::PipeWriter>,
     thread: JoinHandle<Vec<JoinHandle<Visit>>>,
 }
 
-/// A visit, and what came of it.
+/// A visit and its outcome.
 #[derive(Clone, Debug)]
 pub struct Visit {
     /// When it began.
@@ -66,12 +66,12 @@ pub struct Visit {
     pub reply: Result<Reply, String>,
 }
 
-/// All visits of a [`Visitor`], the earliest first.
+/// All visits of a [`Visitor`], earliest first.
 #[derive(Clone, Debug)]
 pub struct Visits(pub Vec<Visit>);
 
 impl Visitor {
-    /// Begins to visit. A visit that takes longer than `limit` has failed.
+    /// Starts visiting. A visit that takes longer than `limit` has failed.
     pub fn start(client: &Host, to: SocketAddr, every: Duration, limit: Duration) -> Result<Self> {
         let (stopped, stop) = io::pipe()?;
         let every = PollTimeout::try_from(every).context("the time between two visits")?;
@@ -116,7 +116,7 @@ impl Visits {
         visits.filter(|visit| visit.reply.is_err()).collect()
     }
 
-    /// The nodes that answered, one after the other.
+    /// The nodes that answered, in order.
     pub fn nodes(&self) -> Vec<&str> {
         let replies = self.0.iter().filter_map(|visit| visit.reply.as_ref().ok());
         let mut nodes: Vec<&str> = replies.map(|reply| reply.node.as_str()).collect();
@@ -124,7 +124,7 @@ impl Visits {
         nodes
     }
 
-    /// The longest time in which no visit that began was answered.
+    /// The longest time in which no visit was answered.
     pub fn longest_gap(&self) -> Duration {
         let mut longest = Duration::ZERO;
         let mut since = None;
@@ -150,7 +150,7 @@ fn visit(to: SocketAddr, limit: Duration) -> Result<Reply> {
     reply(answer.as_bytes(), begin.elapsed())
 }
 
-/// The body of what an HTTP server answers, if that is a success.
+/// The body of an HTTP response, if it is a success.
 pub fn ask(to: SocketAddr, path: &str, limit: Duration) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, limit).context("connecting")?;
     stream.set_read_timeout(Some(limit))?;

@@ -46,13 +46,13 @@ impl Instruction {
     }
 }
 
-/// What an XDP program does with every frame.
+/// The verdict of an XDP program on every frame.
 #[derive(Clone, Copy, Debug)]
 #[repr(i32)]
 pub(super) enum Verdict {
     /// Leaves it to the kernel (`XDP_PASS`).
     Pass = 2,
-    /// Sends it back where it came from, as it is (`XDP_TX`).
+    /// Sends it back unchanged (`XDP_TX`).
     #[cfg(test)]
     Bounce = 3,
 }
@@ -151,7 +151,7 @@ fn load(kind: u32, instructions: &[Instruction]) -> io::Result<OwnedFd> {
     )
 }
 
-/// The name under which `bpftool prog` shows the programs of the labs of a process.
+/// The name under which `bpftool prog` shows the programs of a process's labs.
 fn program_name(process: u32) -> [u8; 16] {
     let mut name = [0; 16];
     let text = format!("lab_{process}");

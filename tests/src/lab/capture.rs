@@ -1,4 +1,4 @@
-//! Everything that passes an interface, recorded.
+//! Captures of everything that passes an interface.
 
 use std::{
     fs::File,
@@ -24,8 +24,8 @@ use super::{
 
 /// A recording of all frames that an interface sends and receives, until it is dropped.
 ///
-/// A program that answers by `XDP_TX` does so below the place where frames are recorded: its
-/// answers are to be seen at the other end of the wire only (`host.eth0.port.capture()`).
+/// A program that answers by `XDP_TX` does so below the point where frames are recorded: its
+/// answers are visible only at the other end of the wire (`host.eth0.port.capture()`).
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -74,13 +74,13 @@ impl Capture {
     ///
     /// # Panics
     ///
-    /// If frames came faster than they could be read: a recording with holes proves nothing.
+    /// If frames arrived faster than they could be read: a recording with gaps proves nothing.
     pub fn frames(&self) -> Vec<Frame> {
         self.shared.up_to_now().frames.clone()
     }
 
-    /// The first frame, past ones included, that `wanted` picks, or an error after `limit` that
-    /// lists the last frames there were.
+    /// The first frame, past ones included, that `wanted` accepts, or an error after `limit` that
+    /// lists the last frames.
     ///
     /// # Panics
     ///
@@ -142,7 +142,7 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // A recorder that panicked has left a poisoned record; its holes are counted.
+            // A recorder that panicked leaves a poisoned record; its gaps are counted.
             let _ = thread.join();
         }
     }
@@ -175,7 +175,7 @@ impl Shared {
         record
     }
 
-    /// Adds what waits in the socket. A socket whose interface is gone has nothing more to tell.
+    /// Adds what waits in the socket. A socket whose interface is gone has nothing more.
     fn read(&self, record: &mut Record) {
         while let Ok(Some((frame, _))) = self.socket.try_receive(&mut record.room) {
             record.frames.push(frame);

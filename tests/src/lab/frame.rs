@@ -2,15 +2,15 @@
 
 use std::{fmt, time::SystemTime};
 
-/// A frame, and when and which way it passed.
+/// A frame, with its time and direction.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     /// When the kernel saw it. Comparable between all hosts of all labs of one machine.
     pub at: SystemTime,
-    /// Whether the side that watches sent it; received otherwise.
+    /// Whether the watching side sent it; otherwise it received it.
     pub sent: bool,
-    /// From the Ethernet destination on, without frame check sequence. VLAN tags are where they
-    /// are on the wire, also if the kernel had taken the outer one off.
+    /// From the Ethernet destination on, without frame check sequence. VLAN tags are where they are
+    /// on the wire, even if the kernel stripped the outer one.
     pub bytes: Vec<u8>,
 }
 
@@ -34,7 +34,7 @@ impl Frame {
         self.array(6)
     }
 
-    /// The tags, the outer one first.
+    /// The tags, outermost first.
     pub fn tags(&self) -> Vec<Tag> {
         let mut tags = Vec::new();
         while let protocol @ (0x8100 | 0x88a8) = self.word(12 + 4 * tags.len()) {

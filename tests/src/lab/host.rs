@@ -35,13 +35,13 @@ const STATE_DIRECTORY: &str = "/run/lab/state";
 /// A host's own `/etc/hosts`, under its own `/run`.
 const HOSTS: &str = "/run/lab/hosts";
 
-/// A host in namespaces of its own: network, mounts, host name and processes.
+/// A host in its own namespaces: network, mounts, host name and processes.
 ///
 /// `/sys`, `/sys/fs/bpf` and `/run` are its own, the latter two empty at first; all other files are
-/// the machine's. That goes for `/proc` too: a process finds itself there as `/proc/self`, not
-/// under the number that `getpid` gives it.
+/// the machine's. That includes `/proc`: a process finds itself there as `/proc/self`, not under
+/// the number that `getpid` returns.
 ///
-/// Dropping a host switches it off: its processes are killed, its cables pulled out.
+/// Dropping a host switches it off: its processes are killed, its cables unplugged.
 #[derive(Debug)]
 pub struct Host {
     /// Its interface in LAN 0.
@@ -55,7 +55,7 @@ pub struct Host {
 impl Host {
     pub(super) fn new(name: &str, switch: Arc<Switch>, journal: Journal) -> Result<Self> {
         let namespace = Namespace::new(name)?;
-        // Addresses are usable at once, and nobody asks for routers that are not there.
+        // Addresses are usable at once, and there are no router solicitations.
         for setting in ["accept_dad", "accept_ra", "router_solicitations"] {
             namespace.sysctl(&format!("net.ipv6.conf.default.{setting}"), "0")?;
         }
@@ -68,17 +68,17 @@ impl Host {
         })
     }
 
-    /// What it was called.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its first process: `nsenter --all --target` of it is a way in while a test stands still.
+    /// Its first process: `nsenter --all --target` with it is a way in while a test is paused.
     pub fn init(&self) -> i32 {
         self.namespace.init().as_raw()
     }
 
-    /// Gives it another interface, plugged into a LAN; each LAN is a network of its own.
+    /// Adds another interface, plugged into a LAN; each LAN is a separate network.
     pub fn extra_link(&self, name: &str, lan: u8) -> Result<Link> {
         self.switch
             .plug(&self.namespace, name, lan)
@@ -92,7 +92,7 @@ impl Host {
         self.namespace.run(job)
     }
 
-    /// A program to be run in the host.
+    /// A program to run in the host.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         Command::new(
             program,
@@ -102,18 +102,18 @@ impl Host {
         )
     }
 
-    /// Runs `ip` with these arguments, separated by spaces, and hands back what it prints.
+    /// Runs `ip` with these arguments, separated by spaces, and returns its output.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         self.command("ip").args(arguments.split_whitespace()).run()
     }
 
-    /// Writes a setting, by the name that `sysctl` knows or by its path below `/proc/sys`.
+    /// Writes a setting, by its `sysctl` name or its path below `/proc/sys`.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
         self.namespace.sysctl(name, value)
     }
 
-    /// A command line of `speaker`: the program that `SPEAKER_BIN` names, else the one that cargo
-    /// has built beside the running test.
+    /// A command line of `speaker`: the program that `SPEAKER_BIN` names, or the one that cargo
+    /// built next to the running test.
     pub fn speaker(&self) -> Result<Command> {
         Ok(self.command(speaker_program()?))
     }
@@ -141,8 +141,8 @@ impl Host {
         .with_context(|| format!("attaching an XDP program to {interface} of {}", self.name))
     }
 
-    /// Sends one echo request, and says how long the answer took; none within `limit` is an error.
-    /// A link-local address is looked for on `eth0`.
+    /// Sends one echo request, and returns how long the answer took; no answer within `limit` is an
+    /// error. A link-local address is looked up on `eth0`.
     pub fn ping(&self, address: impl Into<IpAddr>, limit: Duration) -> Result<Duration> {
         let address = address.into();
         self.run(|| {
@@ -158,7 +158,7 @@ impl Host {
         .with_context(|| format!("pinging from {}", self.name))
     }
 
-    /// Replaces `/etc/hosts` by one of the host's own.
+    /// Replaces `/etc/hosts` on this host only.
     pub fn name_hosts(&self, lines: &str) -> Result<()> {
         let none: Option<&str> = None;
         self.run(|| -> Result<()> {
@@ -197,7 +197,7 @@ pub fn speaker_program() -> Result<PathBuf> {
     if let Some(path) = env::var_os("SPEAKER_BIN") {
         return Ok(path.into());
     }
-    // Tests lie in a directory below that of the programs.
+    // Tests are in a directory below that of the programs.
     let this = env::current_exe()?;
     match this
         .ancestors()

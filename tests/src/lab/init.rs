@@ -1,8 +1,8 @@
 //! The first process of a host's PID namespace: while it lives, the host does.
 //!
-//! When it dies the kernel kills every process of the namespace, also those that forked away from
-//! their parents. It dies as soon as its pipe to the process that made the lab closes,
-//! which no death of that process can prevent.
+//! When it dies, the kernel kills every process of the namespace, including those that forked away
+//! from their parents. It dies as soon as its pipe to the process that made the lab closes, which
+//! no death of that process can prevent.
 
 use std::{
     ffi::CString,
@@ -31,7 +31,7 @@ pub(super) struct Init {
 impl Init {
     /// Forks the init of the PID namespace that the calling thread has just unshared.
     ///
-    /// `name` is what `ps` shows: `nsenter --all --target` of it is a way into the host.
+    /// `name` is what `ps` shows: `nsenter --all --target` with it is a way into the host.
     pub(super) fn start(name: &str) -> Result<Self> {
         let (closes, alive) = pipe2(OFlag::O_CLOEXEC).context("making a pipe")?;
         let name = CString::new(name).context("the name of a host")?;
@@ -53,7 +53,7 @@ impl Init {
 
     /// Kills every process of the host, without waiting for the last to end.
     pub(super) fn kill(&self) {
-        // The only error is that it has ended before, which is what is wanted.
+        // The only possible error is that it has already ended, as intended.
         let _ = kill(self.pid, Signal::SIGKILL);
     }
 }
@@ -65,7 +65,7 @@ impl Drop for Init {
     }
 }
 
-/// The life of an init: children that nobody else waits for are reaped, the end of the pipe ends it.
+/// The main loop of an init: it reaps orphans, and ends with the pipe.
 fn wait_for_the_end(name: &CString, closes: RawFd) -> ! {
     // SAFETY: system calls on descriptors and buffers of this process. Every inherited descriptor
     // but the pipe is closed: they would keep other hosts, and this pipe's own other end, open.

@@ -1,4 +1,4 @@
-//! What processes say: each one's lines, and those of a whole lab in the order they came.
+//! The output of processes: each one's lines, and those of a whole lab in order of arrival.
 
 use std::{
     fmt::{self, Write as _},
@@ -28,7 +28,7 @@ impl Journal {
         }))
     }
 
-    /// Adds a line that `who` said, with the time since the lab was made.
+    /// Adds a line from `who`, with the time since the lab was created.
     pub(super) fn add(&self, who: &str, line: &str) {
         let entry = format!(
             "{:8.3} {who}: {line}",
@@ -55,7 +55,7 @@ pub(super) enum Stream {
     Error,
 }
 
-/// What one process said.
+/// The output of one process.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
     said: Mutex<Said>,
@@ -69,7 +69,7 @@ struct Said {
 }
 
 impl Transcript {
-    /// Writes a stream down, on a thread, until it ends.
+    /// Records a stream, on a thread, until it ends.
     pub(super) fn follow(
         self: &Arc<Self>,
         stream: Stream,
@@ -84,7 +84,7 @@ impl Transcript {
             .spawn(move || {
                 let mut source = BufReader::new(source);
                 let mut line = Vec::new();
-                // A stream that cannot be read any more has ended.
+                // A stream that can no longer be read has ended.
                 while source
                     .read_until(b'\n', &mut line)
                     .is_ok_and(|length| length > 0)
@@ -104,8 +104,8 @@ impl Transcript {
         Ok(())
     }
 
-    /// The first line of either stream that has `text` in it. `None` after `limit`, or as soon as
-    /// both streams have ended without it.
+    /// The first line of either stream that contains `text`. `None` after `limit`, or once both
+    /// streams have ended without it.
     pub(super) fn wait_for_line(&self, text: &str, limit: Duration) -> Option<String> {
         let said = self.wait(limit, |said| {
             said.open_streams == 0 || said.lines.iter().any(|(_, line)| line.contains(text))
@@ -136,7 +136,7 @@ impl Transcript {
 }
 
 impl fmt::Display for Transcript {
-    /// All lines of both streams, as they came.
+    /// All lines of both streams, in order of arrival.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         for (_, line) in &lock(&self.said).lines {
@@ -146,7 +146,7 @@ impl fmt::Display for Transcript {
     }
 }
 
-/// Nothing here is left half changed by a panic.
+/// A panic leaves nothing here half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
 //! Hosts and a switch on one machine, for tests, the demo and benchmarks.
 //!
 //! A [`Lab`] is a switch and the [`Host`]s plugged into it: Linux namespaces, joined by veth pairs
-//! and bridges. Nothing of it has a name outside of the process that made it. It goes when it is
-//! dropped, and also when the process ends in any other way: panic, ctrl-C or kill -9 leave no
-//! process, namespace, interface, mount, pin or file behind. Any number of labs live side by side.
+//! and bridges. Nothing of it has a name outside the process that created it. It disappears when it
+//! is dropped, and when the process ends in any way: panic, ctrl-C or kill -9 leave no process,
+//! namespace, interface, mount, pin or file behind. Any number of labs can exist at the same time.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -21,14 +21,14 @@
 //! });
 //! ```
 //!
-//! It needs root, and of the kernel (5.10 or later) veth, bridges, packet sockets and BPF; for
-//! lossy cables also the `clsact` queueing discipline and BPF classifiers (modules `sch_ingress`
-//! and `cls_bpf`). Of programs it needs none but those that a test runs.
+//! It needs root and a kernel (5.10 or later) with veth, bridges, packet sockets and BPF; for lossy
+//! cables also the `clsact` queueing discipline and BPF classifiers (modules `sch_ingress` and
+//! `cls_bpf`). It needs no programs except those that a test runs.
 //!
-//! Frames between hosts are as the kernel makes them on veth: the checksums of TCP and UDP, and
-//! the cutting of large TCP segments, are left to a network card that is not there. ARP, ND and
-//! ICMP are complete. The kernel queues `net.core.netdev_max_backlog` frames per processor, 1000
-//! by default, for all hosts of all labs together: a flood in one can lose frames of another.
+//! Frames between hosts are as the kernel makes them on veth: TCP and UDP checksums, and the
+//! segmentation of large TCP packets, are left to a network card that does not exist. ARP, ND and
+//! ICMP are complete. The kernel queues `net.core.netdev_max_backlog` frames per processor, 1000 by
+//! default, for all hosts of all labs together: a flood in one can lose frames of another.
 
 mod bpf;
 mod capture;
@@ -71,7 +71,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes a lab without hosts. That the machine cannot have one is told by [`Missing`].
+    /// Creates a lab without hosts. If the machine cannot have one, the error is [`Missing`].
     pub fn new() -> Result<Self> {
         let switch = Switch::new()?;
         timestamps::enable(&switch.namespace)?;
@@ -86,8 +86,8 @@ impl Lab {
         Host::new(name, Arc::clone(&self.switch), self.journal.clone())
     }
 
-    /// Has the switch snoop on MLD, in LANs that have no host yet: it delivers IPv6 multicast to those
-    /// who asked for it. It asks them itself, each second, and forgets after three.
+    /// Enables MLD snooping, in LANs that have no host yet: the switch delivers IPv6 multicast only
+    /// to members. It queries them itself every second, and forgets them after three.
     pub fn snoop(&self) {
         self.switch.snoop();
     }
@@ -98,7 +98,7 @@ impl Lab {
         self.switch.knows(kind)
     }
 
-    /// Asks for a kind of network device: the error that it is missing skips a [`test`].
+    /// Requires a kind of network device: if it is missing, the error skips a [`test`].
     pub fn needs(&self, kind: &str) -> Result<(), Missing> {
         match self.has(kind) {
             true => Ok(()),
@@ -108,7 +108,7 @@ impl Lab {
 }
 
 impl Drop for Lab {
-    /// Prints what processes said if a test is failing.
+    /// Prints the processes' output if a test is failing.
     fn drop(&mut self) {
         if thread::panicking() {
             eprint!("{}", self.journal);
@@ -116,8 +116,8 @@ impl Drop for Lab {
     }
 }
 
-/// Runs a test in a lab of its own. An error fails it, but for [`Missing`], which skips it loudly;
-/// a test that fails prints what the lab's processes said.
+/// Runs a test in its own lab. An error fails it, except [`Missing`], which skips it loudly; a
+/// failing test prints the output of the lab's processes.
 ///
 /// # Panics
 ///
@@ -125,7 +125,7 @@ impl Drop for Lab {
 pub fn test(body: impl FnOnce(&Lab) -> Result<()>) {
     let outcome = Lab::new().and_then(|lab| {
         let outcome = body(&lab);
-        // Here, where the lab is still there to print what its processes said.
+        // Here, while the lab still exists to print its processes' output.
         if let Err(error) = &outcome
             && error.downcast_ref::<Missing>().is_none()
         {

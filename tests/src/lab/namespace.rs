@@ -1,7 +1,7 @@
 //! The namespaces of a host or switch, held by nothing but file descriptors of this process.
 //!
 //! They have no name in the file system and no thread of their own: whatever ends this process
-//! closes the descriptors and ends the [`Init`], and the kernel takes the rest down.
+//! closes the descriptors and ends the [`Init`], and the kernel removes the rest.
 
 use std::{
     env, fs,
@@ -36,7 +36,7 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespaces; `name` is also the host name within.
+    /// Creates the namespaces; `name` is also the host name inside.
     pub(super) fn new(name: &str) -> Result<Self> {
         // A thread that has left its process's namespaces cannot be put back into all of them.
         in_thread(name, || Self::unshare(name))
@@ -72,8 +72,8 @@ impl Namespace {
         })
     }
 
-    /// Runs `job` in the namespaces, on a thread of its own, and hands back what it returns or
-    /// the panic it ended with. Sockets and files that it opens work anywhere afterwards.
+    /// Runs `job` in the namespaces, on its own thread, and returns its result or passes on its
+    /// panic. Sockets and files that it opens work anywhere afterwards.
     pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         in_thread(&self.name, || {
             self.enter()
@@ -130,7 +130,7 @@ impl AsFd for Namespace {
     }
 }
 
-/// Waits until a file, of `/sys` or `/proc` mostly, says what is wanted.
+/// Waits until a file, usually in `/sys` or `/proc`, has the wanted content.
 pub(super) fn wait_for_file(path: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
     const LIMIT: Duration = Duration::from_secs(5);
 
@@ -147,7 +147,7 @@ pub(super) fn wait_for_file(path: &str, wanted: impl Fn(&str) -> bool) -> Result
     }
 }
 
-/// Runs `job` on a thread that ends with it, so that what the job does to its thread is forgotten.
+/// Runs `job` on a thread that ends with it, so that changes to the thread do not outlast the job.
 fn in_thread<T: Send>(name: &str, job: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         thread::Builder::new()

@@ -27,7 +27,7 @@ use rtnetlink::{
 
 use super::{Missing, namespace::wait_for_file};
 
-/// Where on an interface a classifier sees frames.
+/// Where a classifier sees frames on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hook {
     /// Frames that the interface receives.
@@ -66,7 +66,7 @@ pub(super) fn delete_link(link: LinkMessage) -> io::Result<()> {
     request(RouteNetlinkMessage::DelLink(link), 0)
 }
 
-/// Waits until the kernel has noticed that an interface has its carrier, and sends through it.
+/// Waits until the kernel has noticed an interface's carrier, and sends through it.
 pub(super) fn wait_until_up(interface: &str) -> Result<()> {
     wait_for_file(&format!("/sys/class/net/{interface}/operstate"), |state| {
         state.trim() == "up"
@@ -97,7 +97,7 @@ pub(super) fn add_address(index: u32, address: IpAddr, prefix: u8) -> io::Result
     )
 }
 
-/// Has every frame at `hook` of an interface pass a classifier, in place of the one that is there.
+/// Sets the classifier for every frame at `hook` of an interface, replacing the present one.
 pub(super) fn set_classifier(index: u32, hook: Hook, program: BorrowedFd<'_>) -> Result<()> {
     add_classifier(index, hook, program).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT) => Missing::Kernel(
@@ -136,11 +136,11 @@ fn add_classifier(index: u32, hook: Hook, program: BorrowedFd<'_>) -> io::Result
     request(RouteNetlinkMessage::NewTrafficFilter(filter), NLM_F_CREATE)
 }
 
-/// Takes the classifier at `hook` of an interface away, if there is one.
+/// Removes the classifier at `hook` of an interface, if there is one.
 pub(super) fn remove_classifier(index: u32, hook: Hook) -> io::Result<()> {
     let message = RouteNetlinkMessage::DelTrafficFilter(classifier(index, hook));
     match request(message, 0).map_err(|error| error.raw_os_error()) {
-        // ENOENT: no classifier. EINVAL: none was ever set, so that there is nothing to hold one.
+        // ENOENT: no classifier. EINVAL: none was ever set, so there is no queueing discipline.
         Ok(()) | Err(Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
         Err(code) => Err(Errno::from_raw(code.unwrap_or(libc::EIO)).into()),
     }

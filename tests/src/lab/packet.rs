@@ -27,10 +27,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::frame::Frame;
 
-/// Room for a frame that segmentation offload has not cut yet.
+/// Room for a frame before segmentation offload.
 const LARGEST_FRAME: usize = 65_536 + 256;
 
-/// Memory that the kernel may use for frames that nobody has read yet: above 20,000 short ones.
+/// Memory that the kernel may use for unread frames: more than 20,000 short ones.
 const BUFFER_BYTES: usize = 32 << 20;
 
 /// A socket that sends and receives whole frames on one interface, and works from any thread.
@@ -55,16 +55,16 @@ impl Default for Room {
 /// What a socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To talk: what this side sends does not come back.
+    /// To talk: frames that this side sends are not received.
     Talk,
     /// To record both directions.
     Record,
-    /// To hand frames on as they are, with the checksums and segments that offloads leave to do.
+    /// To forward frames as they are, with checksums and segmentation still left to offloads.
     Relay,
 }
 
-/// What the kernel says about work on a frame that it leaves to the network card:
-/// `struct virtio_net_hdr`, in the host's byte order. Offsets count from the frame's beginning.
+/// The work on a frame that the kernel leaves to the network card: `struct virtio_net_hdr`, in the
+/// host's byte order. Offsets count from the frame's beginning.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Offload {
@@ -77,7 +77,7 @@ pub(super) struct Offload {
 }
 
 impl Offload {
-    /// The same work on a frame that has got `bytes` more in its Ethernet header.
+    /// The same work on a frame with `bytes` more in its Ethernet header.
     fn moved_back(self, bytes: u16) -> Self {
         // `VIRTIO_NET_HDR_F_NEEDS_CSUM`
         let checksum = if self.flags & 1 != 0 { bytes } else { 0 };
@@ -127,13 +127,13 @@ impl RawSocket {
             .with_context(|| format!("sending a frame of {} bytes", frame.len()))
     }
 
-    /// The next frame that somebody else sends, or an error after `limit`.
+    /// The next frame sent by another host, or an error after `limit`.
     pub fn receive(&self, limit: Duration) -> Result<Frame> {
         self.receive_matching(limit, |_| true)
     }
 
-    /// The next frame that somebody else sends and that `wanted` picks, or an error after `limit`.
-    /// Others are dropped.
+    /// The next frame sent by another host that `wanted` accepts, or an error after `limit`. Others
+    /// are dropped.
     pub fn receive_matching(
         &self,
         limit: Duration,
@@ -160,7 +160,7 @@ impl RawSocket {
         }
     }
 
-    /// A frame that is there already.
+    /// A frame that has already arrived.
     pub(super) fn try_receive(&self, room: &mut Room) -> io::Result<Option<(Frame, Offload)>> {
         let mut offload = Offload::default();
         let mut control = nix::cmsg_space!([u8; mem::size_of::<libc::tpacket_auxdata>()], TimeSpec);
@@ -178,7 +178,8 @@ impl RawSocket {
             Some(&mut control),
             MsgFlags::MSG_DONTWAIT,
         ) {
-            // ENETDOWN is told once when the link goes down; the socket works again when it is up.
+            // ENETDOWN is reported once when the link goes down; the socket works again when it is
+            // up.
             Err(Errno::EAGAIN | Errno::ENETDOWN) => return Ok(None),
             other => other?,
         };
@@ -214,7 +215,7 @@ impl RawSocket {
         Ok(Some((frame, offload)))
     }
 
-    /// Sends a frame whose checksum or segments are left to do.
+    /// Sends a frame whose checksum or segmentation is left to offloads.
     pub(super) fn send_with(&self, offload: &Offload, frame: &[u8]) -> io::Result<()> {
         let parts = [IoSlice::new(offload.as_bytes()), IoSlice::new(frame)];
         let parts = if self.offloads {
@@ -226,7 +227,7 @@ impl RawSocket {
         Ok(())
     }
 
-    /// How many frames found no room since this was last asked.
+    /// How many frames were dropped for lack of room since the last call.
     pub(super) fn overruns(&self) -> io::Result<u32> {
         let mut statistics = libc::tpacket_stats {
             tp_packets: 0,
@@ -293,7 +294,7 @@ impl AsFd for RawSocket {
     }
 }
 
-/// Waits until one of `sources` has something to tell, or, if there is one, for `limit`.
+/// Waits until one of `sources` is readable, or, if given, for `limit`.
 pub(super) fn wait(sources: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<()> {
     match ppoll(sources, limit.map(TimeSpec::from), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -301,7 +302,7 @@ pub(super) fn wait(sources: &mut [PollFd<'_>], limit: Option<Duration>) -> io::R
     }
 }
 
-/// The tag that the kernel has taken off a frame: it lies in `struct tpacket_auxdata`.
+/// The tag that the kernel has stripped from a frame: it is in `struct tpacket_auxdata`.
 fn tag_taken_off(control: &UnknownCmsg) -> Option<[u8; 4]> {
     const VLAN_CONTROL: usize = mem::offset_of!(libc::tpacket_auxdata, tp_vlan_tci);
     const VLAN_PROTOCOL: usize = mem::offset_of!(libc::tpacket_auxdata, tp_vlan_tpid);

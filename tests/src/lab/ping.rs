@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// What the two versions of ICMP call an echo, and where it lies in what a raw socket reads.
+/// The echo types of the two versions of ICMP, and their offset in what a raw socket reads.
 struct Echo {
     domain: Domain,
     protocol: Protocol,
@@ -36,7 +36,7 @@ const ECHO_V6: Echo = Echo {
     behind_header: false,
 };
 
-/// Sends one echo request from the calling thread's network namespace, and says how long the
+/// Sends one echo request from the calling thread's network namespace, and returns how long the
 /// answer took. `to` carries the scope of a link-local address.
 pub(super) fn ping(to: SocketAddr, limit: Duration) -> Result<Duration> {
     static LAST: AtomicU16 = AtomicU16::new(0);
@@ -77,8 +77,7 @@ pub(super) fn ping(to: SocketAddr, limit: Duration) -> Result<Duration> {
     }
 }
 
-/// An echo request with sequence number 0 and no data. The kernel puts ICMPv6's checksum in, over
-/// whatever is there.
+/// An echo request with sequence number 0 and no data. The kernel fills in ICMPv6's checksum.
 fn request(kind: u8, identifier: u16) -> [u8; 8] {
     let sum = u32::from(u16::from_be_bytes([kind, 0])) + u32::from(identifier);
     let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;

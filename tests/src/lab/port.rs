@@ -1,4 +1,4 @@
-//! A port of the switch: the end of a host's cable that faults are made at.
+//! A port of the switch: the end of a host's cable where faults are injected.
 
 use std::{
     fs, io,
@@ -25,19 +25,19 @@ use super::{
     switch::{Switch, bridge},
 };
 
-/// Which way frames go on a cable.
+/// The direction of frames on a cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// What the host sends.
+    /// Frames that the host sends.
     FromHost,
-    /// What the host receives.
+    /// Frames that the host receives.
     ToHost,
 }
 
 /// A port of the switch, with a host's interface at the other end of the cable.
 ///
-/// Frames are lost inside the switch: what the host sends has always left it, and is seen by
-/// [`capture`](Self::capture), whether it is lost behind the port or not.
+/// Frames are lost inside the switch: what the host sends has always left it, and
+/// [`capture`](Self::capture) sees it even if it is lost behind the port.
 #[derive(Debug)]
 pub struct Port {
     switch: Arc<Switch>,
@@ -68,13 +68,13 @@ impl Port {
         Ok(this)
     }
 
-    /// Loses every frame, both ways, without a sign: the carrier stays.
+    /// Silently loses every frame, both ways: the carrier stays.
     pub fn cut(&self) -> Result<()> {
         self.lose(1.0, Direction::FromHost)?;
         self.lose(1.0, Direction::ToHost)
     }
 
-    /// Loses each frame that goes one way with a probability, from 0 to 1.
+    /// Loses each frame in one direction with a probability from 0 to 1.
     pub fn lose(&self, probability: f64, direction: Direction) -> Result<()> {
         let mut state = self.state();
         match direction {
@@ -108,8 +108,8 @@ impl Port {
             .with_context(|| format!("plugging {} in", self.name))
     }
 
-    /// Plugs the cable into another LAN, until it is restored: the network falls apart into those who
-    /// are moved there and the rest. The host keeps its addresses and its carrier.
+    /// Plugs the cable into another LAN, until it is restored: the network splits into the hosts
+    /// moved there and the rest. The host keeps its addresses and its carrier.
     pub fn move_to(&self, lan: u8) -> Result<()> {
         self.switch.make_lan(lan)?;
         self.switch
@@ -118,11 +118,11 @@ impl Port {
             .with_context(|| format!("moving {} to LAN {lan}", self.name))
     }
 
-    /// Has every frame take this much longer, each way; zero takes the delay off again. Frames
-    /// under way are lost when the delay changes.
+    /// Delays every frame by this much, each way; zero removes the delay. Frames in flight are lost
+    /// when the delay changes.
     ///
-    /// Frames then pass through a thread of this process. It keeps their order, adds some tens of
-    /// microseconds of its own (milliseconds while every core is busy), and carries some ten
+    /// Frames then pass through a thread of this process. It keeps their order, adds tens of
+    /// microseconds of its own (milliseconds while every core is busy), and carries about ten
     /// thousand frames per second.
     pub fn delay(&self, delay: Duration) -> Result<()> {
         let mut state = self.state();
@@ -152,7 +152,7 @@ impl Port {
         self.apply_loss(&state, Direction::FromHost)
     }
 
-    /// Plugs the cable in where it belongs, and takes all loss and delay off it.
+    /// Plugs the cable in where it belongs, and removes all loss and delay.
     pub fn restore(&self) -> Result<()> {
         self.lose(0.0, Direction::FromHost)?;
         self.lose(0.0, Direction::ToHost)?;
@@ -164,9 +164,9 @@ impl Port {
     ///
     /// On a veth pair, a native program's `XDP_TX` puts the frame into the receive ring of the
     /// other end, and the kernel empties that ring only for an end that has an XDP program too.
-    /// Without one the frame is dropped, or lies there until something else comes by and then
-    /// comes out in a burst, depending on the kernel; receive offload at the other end is not
-    /// enough. So this attaches a program that passes every frame. Generic mode needs nothing.
+    /// Without one, depending on the kernel, the frame is dropped, or stays there until something
+    /// else arrives and then comes out in a burst; receive offload at the other end is not enough.
+    /// So this attaches a program that passes every frame. Generic mode needs nothing.
     pub fn enable_native_xdp(&self) -> Result<()> {
         let mut state = self.state();
         if state.native_xdp.is_none() {
@@ -183,10 +183,10 @@ impl Port {
         Ok(())
     }
 
-    /// Has VLAN tags lie in the frames that go to the host, as they do on a wire.
+    /// Keeps VLAN tags inside the frames that go to the host, as on a wire.
     ///
-    /// From one end of a veth pair to the other a tag otherwise travels beside the frame, where an
-    /// XDP program does not see it. Runs `ethtool`.
+    /// Otherwise a tag travels between the ends of a veth pair as metadata, where an XDP program
+    /// does not see it. Runs `ethtool`.
     pub fn put_tags_inline(&self) -> Result<()> {
         let mut ethtool = Command::new("ethtool");
         ethtool.arg("-K").arg(&self.name);
@@ -202,7 +202,7 @@ impl Port {
         Ok(())
     }
 
-    /// Records what passes the cable. [`Frame::sent`](super::Frame::sent) means: to the host.
+    /// Captures what passes the cable. [`Frame::sent`](super::Frame::sent) means: to the host.
     pub fn capture(&self) -> Result<Capture> {
         self.switch.namespace.run(|| Capture::start(&self.name))
     }
@@ -231,7 +231,7 @@ impl Port {
             .with_context(|| format!("losing {probability} of the frames of {interface}"))
     }
 
-    /// Puts a second cable between this port and the bridge, for a relay to bridge the gap.
+    /// Puts a second cable between this port and the bridge, with a relay in between.
     fn detour(&self) -> Result<()> {
         let bridge_end = LinkMessageBuilder::<LinkUnspec>::new()
             .name(self.beyond())
@@ -289,7 +289,7 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // Fails only if the interface has gone with its host, which is as good.
+        // Fails only if the interface has gone with its host, which is fine.
         let _ = self.unplug();
     }
 }

@@ -37,7 +37,7 @@ pub struct Command {
     limit: Duration,
 }
 
-/// What a program that has ended said.
+/// The output of a program that has ended.
 #[derive(Debug)]
 pub struct Output {
     /// How it ended.
@@ -62,7 +62,7 @@ impl Command {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // What a terminal sends on ctrl-C is for the process that made the lab.
+            // Ctrl-C from a terminal is for the process that created the lab.
             .process_group(0);
         Self {
             command,
@@ -91,13 +91,14 @@ impl Command {
         self
     }
 
-    /// How long [`output`](Self::output) and [`run`](Self::run) wait for its end: 10 s if not said.
+    /// How long [`output`](Self::output) and [`run`](Self::run) wait for its end; the default is 10
+    /// s.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Leaves what it says out of what a failing test prints.
+    /// Omits its output from what a failing test prints.
     pub fn unheard(mut self) -> Self {
         self.journal = Journal::new();
         self
@@ -117,7 +118,7 @@ impl Command {
             .with_context(|| format!("starting {}", self.title))?;
         let transcript = Arc::new(Transcript::default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        // From here on the guard sees to the process's end.
+        // From here on, the guard ends the process.
         let process = Process {
             child,
             title: self.title,
@@ -138,8 +139,8 @@ impl Command {
         Ok(process)
     }
 
-    /// Runs it to its end. An error is that it did not start, or did not end in time; what it said
-    /// and how it ended is for the caller to judge.
+    /// Runs it to completion. It is an error if it does not start, or does not end in time; the
+    /// caller judges its output and exit status.
     pub fn output(self) -> Result<Output> {
         let limit = self.limit;
         let mut process = self.spawn()?;
@@ -155,7 +156,7 @@ impl Command {
         })
     }
 
-    /// Runs it to its end and hands back its standard output; that it failed is an error.
+    /// Runs it to completion and returns its standard output; a failure is an error.
     pub fn run(self) -> Result<String> {
         let title = self.title.clone();
         let Output {
@@ -170,8 +171,8 @@ impl Command {
     }
 }
 
-/// A program that runs in a host. It is killed when this is dropped, with its process group, or at
-/// the latest, with everything it has started in whichever way, when the host is.
+/// A program that runs in a host. It is killed with its process group when this is dropped, and at
+/// the latest, with everything it has started, when the host is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -182,12 +183,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its number outside of the host.
+    /// Its process id outside the host.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The first line of its standard output or error, past ones included, that has `text` in it.
+    /// The first line of its standard output or error, past ones included, that contains `text`.
     pub fn wait_for_line(&self, text: &str, limit: Duration) -> Result<String> {
         self.transcript
             .wait_for_line(text, limit)
@@ -219,7 +220,7 @@ impl Process {
         }
     }
 
-    /// Stops it as it is (SIGSTOP); returns when it stands still.
+    /// Freezes it (SIGSTOP); returns once it is stopped.
     pub fn freeze(&mut self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
         let or_ended = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
@@ -227,18 +228,18 @@ impl Process {
         Ok(())
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub fn thaw(&mut self) -> Result<()> {
         self.signal(Signal::SIGCONT)
     }
 
-    /// Asks it to end (SIGTERM), and waits until it has.
+    /// Terminates it (SIGTERM), and waits until it has ended.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         self.wait(limit)
     }
 
-    /// Ends it without asking (SIGKILL), and waits until it has.
+    /// Kills it (SIGKILL), and waits until it has ended.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -251,7 +252,7 @@ impl Process {
         if let Some(status) = self.child.try_wait()? {
             return Err(self.complaint(&format!("has ended with {status}")));
         }
-        // It is not reaped, so that nobody else has its number.
+        // It has not been reaped, so no other process has its number.
         kill(self.pid(), signal).with_context(|| format!("sending {signal} to {}", self.title))
     }
 
@@ -259,8 +260,7 @@ impl Process {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// Waits for the lines it wrote before its end. Whoever it left its streams to may keep them
-    /// open for ever.
+    /// Waits for the lines it wrote before its end. Its children may keep its streams open forever.
     fn read_the_rest(&self) {
         self.transcript.wait_for_end(Duration::from_millis(500));
     }

@@ -1,7 +1,7 @@
-//! A wire that takes time.
+//! A wire with delay.
 //!
-//! No queueing discipline that delays is in every kernel the lab runs on, so frames go through this
-//! process: read from one interface, kept, and written to another.
+//! Not every kernel that the lab runs on has a queueing discipline that delays, so frames go
+//! through this process: read from one interface, held, and written to another.
 
 use std::{
     collections::VecDeque,
@@ -19,8 +19,8 @@ use super::{
     packet::{Offload, Purpose, RawSocket, Room, wait},
 };
 
-/// Hands frames on between two interfaces, each after the same time, until it is dropped. Frames
-/// that it holds then are lost.
+/// Forwards frames between two interfaces, each after the same time, until it is dropped. Frames
+/// held then are lost.
 #[derive(Debug)]
 pub(super) struct Relay {
     /// Closing it ends the thread.
@@ -70,7 +70,7 @@ struct Wire {
 
 struct Held {
     due: Instant,
-    /// Which of the ends it goes out of.
+    /// The end it leaves by.
     end: usize,
     frame: Frame,
     offload: Offload,
@@ -99,7 +99,7 @@ impl Wire {
         }
     }
 
-    /// Takes the frames that wait at both ends. An end whose interface is gone has none.
+    /// Takes the frames waiting at both ends. An end whose interface is gone has none.
     fn take(&mut self, room: &mut Room) {
         for (from, to) in [(0, 1), (1, 0)] {
             while let Ok(Some((frame, offload))) = self.ends[from].try_receive(room) {
@@ -113,8 +113,8 @@ impl Wire {
         }
     }
 
-    /// Sends the frames whose time has come. A frame that an interface refuses, because it is down
-    /// for instance, is lost, as on any wire.
+    /// Sends the frames that are due. A frame that an interface refuses, because it is down for
+    /// instance, is lost, as on any wire.
     fn hand_on(&mut self) {
         while self
             .held

@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-/// What a machine lacks to run a test.
+/// What a machine lacks for a test.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
-    /// The right to make namespaces.
+    /// Permission to create namespaces.
     #[error("the lab makes network namespaces: run as root")]
     Privilege,
     /// A part of the kernel.
     #[error("this kernel has no {0}")]
     Kernel(String),
-    /// A clock that shows more.
+    /// A clock that has run for longer.
     #[error(
         "this machine has been up for less than {0:?}; `cargo xtask kernels` tries it in machines \
          that have been up for longer"
@@ -26,14 +26,14 @@ pub enum Missing {
     /// A program.
     #[error("there is no program {0:?} on this machine")]
     Program(String),
-    /// The programs of Kubernetes.
+    /// The Kubernetes programs.
     #[error(
         "Kubernetes is missing: run `cargo xtask test`, or name in {} the directory that \
          `cargo xtask kubernetes` prints",
         crate::kube::PROGRAMS
     )]
     Kubernetes,
-    /// Kubernetes was not wanted.
+    /// Kubernetes was disabled.
     #[error("tests with Kubernetes were left out, as `--quick` does")]
     LeftOut,
 }

@@ -1,4 +1,4 @@
-//! The switch: one bridge per LAN, in namespaces of their own, and the cables to it.
+//! The switch: one bridge per LAN, in its own namespace, and the cables to it.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -25,20 +25,20 @@ use super::{
     port::Port,
 };
 
-/// Bridges that learn, and forward from the first moment: no spanning tree, no delay, and no
-/// snooping unless it is asked for. The switch itself is silent: it has no addresses, and no IPv6.
+/// Bridges that learn, and forward from the start: no spanning tree, no delay, and no snooping
+/// unless requested. The switch itself is silent: it has no addresses, and no IPv6.
 #[derive(Debug)]
 pub(super) struct Switch {
     pub(super) namespace: Namespace,
     snoops: AtomicBool,
-    /// How many interfaces were plugged into each LAN so far.
+    /// How many interfaces have been plugged into each LAN.
     lans: Mutex<BTreeMap<u8, u8>>,
 }
 
 /// An interface of a host, plugged into a LAN of the switch. Dropping it pulls the plug out.
 #[derive(Debug)]
 pub struct Link {
-    /// What the host calls it.
+    /// Its name in the host.
     pub name: String,
     /// 02:00:00:00:LAN:N, where N counts the interfaces in that LAN from 1.
     pub mac: [u8; 6],
@@ -57,7 +57,7 @@ impl Switch {
         let namespace = Namespace::new("switch")?;
         namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         for tables in ["iptables", "ip6tables", "arptables"] {
-            // The setting is there only if the kernel can filter on bridges at all.
+            // The setting exists only if the kernel can filter on bridges.
             let _ = namespace.sysctl(&format!("net.bridge.bridge-nf-call-{tables}"), "0");
         }
         Ok(Self {
@@ -67,7 +67,7 @@ impl Switch {
         })
     }
 
-    /// Has LANs made from now on snoop.
+    /// Enables snooping in LANs created from now on.
     pub(super) fn snoop(&self) {
         self.snoops.store(true, Ordering::Relaxed);
     }
@@ -111,12 +111,12 @@ impl Switch {
                 let probe = LinkUnspec::new_with_name("probe").build();
                 netlink::delete_link(probe).is_ok()
             }
-            // Any other error comes from a kind that is there and misses a parent, a peer, …
+            // Any other error comes from a kind that exists but lacks a parent, a peer, …
             Err(error) => error.raw_os_error() != Some(libc::EOPNOTSUPP),
         })
     }
 
-    /// The number of the next interface in a LAN, which is made with its first.
+    /// The number of the next interface in a LAN, which is created with its first.
     fn next_in(&self, lan: u8) -> Result<u8> {
         self.make_lan(lan)?;
         let mut lans = self.lans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +127,7 @@ impl Switch {
         Ok(*number)
     }
 
-    /// Makes a LAN, if there is none of that number.
+    /// Creates a LAN, if there is none with that number.
     pub(super) fn make_lan(&self, lan: u8) -> Result<()> {
         let mut lans = self.lans.lock().unwrap_or_else(PoisonError::into_inner);
         let Entry::Vacant(vacant) = lans.entry(lan) else {
@@ -152,8 +152,8 @@ impl Switch {
         Ok(())
     }
 
-    /// Has a bridge ask who is in which group: from an address, and only now that its intervals are
-    /// set, since it delivers everything to everybody until the first of them is over.
+    /// Makes a bridge query group members: from an address, and only after its intervals are set,
+    /// since it floods everything until the first interval is over.
     fn ask_for_members(&self, bridge: &str) -> Result<()> {
         for (setting, value) in [("accept_dad", "0"), ("disable_ipv6", "0")] {
             let setting = format!("net.ipv6.conf.{bridge}.{setting}");
@@ -182,7 +182,7 @@ impl Switch {
     }
 }
 
-/// Waits for what the kernel does in its own time after an interface has got its carrier.
+/// Waits for what the kernel does asynchronously after an interface has gained carrier.
 fn wait_until_usable(interface: &str, link_local: Ipv6Addr) -> Result<()> {
     netlink::wait_until_up(interface)?;
     let bits = format!("{:032x}", link_local.to_bits());
@@ -191,7 +191,7 @@ fn wait_until_usable(interface: &str, link_local: Ipv6Addr) -> Result<()> {
     })
 }
 
-/// Asks each second who is in which group, and forgets those that have not said so for three.
+/// Queries group members every second, and forgets those that have not reported for three.
 fn with_short_memory(bridge: LinkMessageBuilder<LinkBridge>) -> LinkMessageBuilder<LinkBridge> {
     /// The kernel counts hundredths of a second.
     const SECOND: u64 = 100;
@@ -207,7 +207,7 @@ pub(super) fn bridge(lan: u8) -> String {
     format!("lan{lan}")
 }
 
-/// Tells a kind of device that the kernel lacks from other reasons to fail.
+/// Distinguishes a device kind that the kernel lacks from other failures.
 fn missing(kind: &str, error: std::io::Error) -> anyhow::Error {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => Missing::device(kind).into(),

@@ -1,8 +1,8 @@
 //! Kernel timestamps from the first frame on.
 //!
-//! The kernel stamps frames only while some socket asks for it, and begins a moment after the
-//! first one does. A frame that it has not stamped gets the time at which it is read, which may be
-//! later than the stamp of the next one.
+//! The kernel stamps frames only while some socket requests it, and begins a moment after the first
+//! one does. A frame that it has not stamped gets the time at which it is read, which may be later
+//! than the stamp of the next one.
 
 use std::{
     io::IoSliceMut,
@@ -27,10 +27,10 @@ use nix::{
 
 use super::{namespace::Namespace, packet::wait};
 
-/// Has the kernel stamp frames until this process ends, and waits until it does. Any namespace
-/// will do for the wait: the stamping is the machine's.
+/// Makes the kernel stamp frames until this process ends, and waits until it does. Any namespace
+/// will do for the wait: stamping is machine-wide.
 pub(super) fn enable(namespace: &Namespace) -> Result<()> {
-    /// A socket of this process's own namespace, which nothing arrives at: it asks for stamps, and
+    /// A socket in this process's own namespace that receives nothing: it requests stamps, and
     /// keeps no lab alive.
     static ASKING: OnceLock<OwnedFd> = OnceLock::new();
 
@@ -42,7 +42,7 @@ pub(super) fn enable(namespace: &Namespace) -> Result<()> {
             None,
         )?;
         setsockopt(&asking, ReceiveTimestampns, &true)?;
-        // Another lab may have been quicker: one socket is as good as two.
+        // Another lab may have been faster: one socket is as good as two.
         let _ = ASKING.set(asking);
     }
     namespace
@@ -59,7 +59,7 @@ fn wait_for_stamps() -> Result<()> {
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
         sender.send_to(b"?", receiver.local_addr()?)?;
-        // Not by a peek, which would stamp it.
+        // Not by a peek, which would stamp the frame.
         wait(
             &mut [PollFd::new(receiver.as_fd(), PollFlags::POLLIN)],
             Some(LIMIT),

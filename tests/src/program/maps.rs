@@ -1,4 +1,4 @@
-//! The program's maps, typed as [`speaker_common::layout`] has them.
+//! The program's maps, with the types of [`speaker_common::layout`].
 
 use std::{collections::BTreeSet, io::ErrorKind};
 
@@ -73,8 +73,8 @@ impl Maps {
         })
     }
 
-    /// Makes the maps what they were when the program was loaded, except for the links, and for
-    /// `filter`, where bits stay.
+    /// Resets the maps to their state when the program was loaded, except for the links, and for
+    /// `filter`, whose bits stay.
     pub(super) fn clear(&mut self) -> Result<()> {
         for key in self.vips_v4.keys().collect::<Result<Vec<_>, _>>()? {
             self.vips_v4.remove(&key)?;

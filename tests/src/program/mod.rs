@@ -14,20 +14,20 @@ use aya::{
 };
 use speaker_common::{respond::Verdict, testing::Outcome};
 
-/// The interface that the frames of a test run come in on: the loopback of the network namespace.
+/// The interface on which the frames of a test run arrive: the loopback of the network namespace.
 pub const TEST_RUN_IFINDEX: u32 = 1;
 
 /// Numbers of `enum xdp_action`.
 pub mod action {
-    /// The frame ends here.
+    /// The frame is dropped.
     pub const DROP: u32 = 1;
-    /// The frame goes on to the kernel.
+    /// The frame is passed to the kernel.
     pub const PASS: u32 = 2;
-    /// The frame goes back out.
+    /// The frame is sent back out.
     pub const TX: u32 = 3;
 }
 
-/// The program with maps of its own, pinned nowhere and gone when dropped.
+/// The program with its own maps, not pinned, and gone when dropped.
 pub struct Program {
     ebpf: Ebpf,
     /// Its maps.
@@ -42,8 +42,7 @@ impl Program {
         Ok(Self { ebpf, maps })
     }
 
-    /// Makes its maps what they were when it was loaded, for another rule of the wire: loading it
-    /// takes much longer.
+    /// Resets its maps for another wire rule: loading it again would take much longer.
     pub fn clear(&mut self) -> Result<()> {
         self.maps.set_link(TEST_RUN_IFINDEX, None)?;
         self.maps.clear()
@@ -54,7 +53,7 @@ impl Program {
         xdp(&self.ebpf, "speaker")
     }
 
-    /// What the kernel says of it.
+    /// The kernel's information about it.
     pub fn info(&self) -> Result<ProgramInfo> {
         Ok(self.xdp()?.info()?)
     }
@@ -86,8 +85,8 @@ impl Program {
     }
 }
 
-/// Loads an object and all programs in it: for frames in fragments too, where the kernel knows of
-/// them (5.18 and later).
+/// Loads an object and all programs in it, with support for fragmented frames if the kernel has it
+/// (5.18 and later).
 pub fn load(object: &str) -> Result<Ebpf> {
     let bytes = object::bytes(object)?;
     load_bytes(&bytes)
@@ -114,8 +113,8 @@ pub fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
     Ok(program.try_into()?)
 }
 
-/// Puts a program of an object onto an interface of this network namespace, in its driver, for as
-/// long as the result is kept.
+/// Attaches a program of an object to an interface of this network namespace in native mode, for as
+/// long as the result lives.
 pub fn attach(object: &str, name: &str, interface: &str) -> Result<Ebpf> {
     let mut ebpf = load(object)?;
     let program: &mut Xdp = ebpf

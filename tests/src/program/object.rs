@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, bail};
 pub const SPEAKER: &str = "speaker";
 /// The same program with aya-log.
 pub const TRACED: &str = "speaker-traced";
-/// What the benchmarks compare with.
+/// The yardsticks of the benchmarks.
 pub const YARDSTICK: &str = "speaker-yardstick";
 
-/// What an object is made from, from the workspace's root.
+/// The sources of an object, relative to the workspace's root.
 const SOURCES: [&str; 4] = [
     "speaker-common/src",
     "speaker-ebpf/src",
@@ -23,7 +23,7 @@ const SOURCES: [&str; 4] = [
     "speaker-ebpf/Cargo.toml",
 ];
 
-/// Names the program's object where there are no sources: in a virtual machine.
+/// Names the program's object when there are no sources, as in a virtual machine.
 const ELSEWHERE: &str = "SPEAKER_OBJECT";
 
 /// The path of an object that is not older than its sources.
@@ -75,7 +75,7 @@ pub(super) fn without_fragments(mut object: Vec<u8>) -> Vec<u8> {
     object
 }
 
-/// The object of this name that was built last, whichever profile it was built for.
+/// The most recently built object of this name, in any profile.
 fn newest(target: &Path, name: &str) -> Result<Option<(SystemTime, PathBuf)>> {
     let mut newest = None;
     for profile in children(target)? {

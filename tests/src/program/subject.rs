@@ -1,4 +1,4 @@
-//! The loaded program as a subject of the rules of the wire.
+//! The loaded program as a subject of the wire rules.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The agent in the lab, asked by clients that nobody here wrote.
+//! The agent in the lab, with independent clients.
 
 use anyhow::{Result, ensure};
 
@@ -14,7 +14,7 @@ pub(super) fn veth_generic(lab: &Lab) -> Result<()> {
     is_answered(&scene, Mode::Generic, VETH)
 }
 
-/// Without its agent the kernel goes on, and the next agent adopts what it finds.
+/// Without its agent, the kernel keeps answering, and the next agent adopts what it finds.
 pub(super) fn veth_native_killed(lab: &Lab) -> Result<()> {
     let scene = Scene::on_veth(lab)?;
     scene.node.eth0.port.enable_native_xdp()?;

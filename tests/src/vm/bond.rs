@@ -1,4 +1,4 @@
-//! VIPs on a bond: answered once, with its MAC, through whichever members it uses.
+//! VIPs on a bond: answered once, with its MAC, through any members it uses.
 
 use std::{net::IpAddr, os::fd::OwnedFd};
 
@@ -26,7 +26,7 @@ const BOND: Wire = Wire {
     ..VETH
 };
 
-/// The plug of the member that it sends through is pulled.
+/// The member that it sends through is unplugged.
 pub(super) fn veth(lab: &Lab) -> Result<()> {
     let scene = Scene::on_veth(lab)?;
     let second = scene.node.extra_link("eth1", 0)?;
@@ -57,8 +57,8 @@ pub(super) fn veth(lab: &Lab) -> Result<()> {
     are_answered(&scene, &VIPS, wire)
 }
 
-/// In the members' drivers, which take VLAN tags off until the agent tells them to leave them. Linux
-/// ignores what the member receives that stands by, and so must the program.
+/// In the members' drivers, which strip VLAN tags until the agent stops them. Linux ignores what
+/// the standby member receives, and so must the program.
 pub(super) fn vmxnet3_native(lab: &Lab) -> Result<()> {
     let wire = Wire {
         node: "bond0",
@@ -130,7 +130,7 @@ fn xor(lab: &Lab, mode: Mode) -> Result<()> {
     Ok(())
 }
 
-/// Two switches that are no stack: LACP has the node use the links to one of them. Broadcasts come
+/// Two independent switches: with LACP, the node uses the links to one of them. Broadcasts come
 /// from both.
 fn lacp(lab: &Lab, mode: Mode) -> Result<()> {
     const LACP: &str = "mode 802.3ad miimon 100 lacp_rate fast";
@@ -149,14 +149,14 @@ fn lacp(lab: &Lab, mode: Mode) -> Result<()> {
     are_answered(&scene, &VIPS, BOND)
 }
 
-/// What is between the node and the client: a bridge of link aggregation groups to the node.
+/// Between node and client: a bridge with link aggregation groups to the node.
 struct Fabric {
     _host: Host,
     _programs: Vec<OwnedFd>,
 }
 
 impl Fabric {
-    /// Makes both ends of the groups, which have these names here and these members at the node.
+    /// Creates both ends of the groups, with these names here and these members at the node.
     fn new(lab: &Lab, scene: &Scene, options: &str, lags: &[(&str, &[&str])]) -> Result<Self> {
         let (node, fabric) = (&scene.node, lab.host("fabric")?);
         node.ip("link set eth0 down")?;
@@ -168,7 +168,8 @@ impl Fabric {
             let ports: Vec<String> = members.iter().map(|it| format!("to-{it}")).collect();
             for (member, port) in members.iter().zip(&ports) {
                 connect((node, member), (&fabric, port))?;
-                // What the driver of a veth sends arrives only where one runs at the other end.
+                // Frames that a veth driver sends by XDP arrive only if the other end has a program
+                // too.
                 programs.push(fabric.occupy_xdp(port)?);
             }
             bond(&fabric, lag, options, &ports)?;
@@ -189,7 +190,7 @@ impl Fabric {
     }
 }
 
-/// Makes a bond of two interfaces of the node, of which the first is the one that it sends through.
+/// Creates a bond of two interfaces of the node; it sends through the first.
 fn active_backup(scene: &Scene, members: [&str; 2]) -> Result<()> {
     let node = &scene.node;
     bond(node, BOND.node, "mode active-backup miimon 100", &members)?;
@@ -234,7 +235,7 @@ fn are_answered(scene: &Scene, vips: &[&str], wire: Wire) -> Result<()> {
     vips.iter().try_for_each(|vip| scene.is_answered(vip, wire))
 }
 
-/// How many frames told everybody that a VIP is at the node.
+/// How many frames announced to all that a VIP is at the node.
 fn announcements(scene: &Scene, seen: &Capture, vip: &str, wire: Wire) -> Result<usize> {
     let vip: IpAddr = vip.parse().context("a VIP")?;
     let mac = mac(&scene.node, wire.node)?;

@@ -1,5 +1,6 @@
-//! In IPVS mode, kube-proxy adds every VIP to `kube-ipvs0` on every node. Two nodes are set up as it
-//! would do without `strictARP`: both kernels answer for the VIPs, until agents leave that to one.
+//! In IPVS mode, kube-proxy adds every VIP to `kube-ipvs0` on every node. Two nodes are set up as
+//! it would without `strictARP`: both kernels answer for the VIPs, until the agents leave that to
+//! one.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,7 @@ use crate::{
 
 const VIPS: [&str; 2] = ["10.0.0.240", "fd00::240"];
 
-/// An answer would have come.
+/// Longer than an answer takes.
 const MEANWHILE: Duration = Duration::from_millis(500);
 
 pub(super) fn one_node_answers(lab: &Lab) -> Result<()> {
@@ -59,7 +60,7 @@ pub(super) fn one_node_answers(lab: &Lab) -> Result<()> {
     is_taken_over(&cluster, second, &vips)?;
     serves(&cluster, second, &vips)?;
 
-    // With its agent dead, a node that holds the VIP is as silent.
+    // With its agent dead, a node that holds the VIP stays silent too.
     cluster.nodes[first].ask("undrain")?;
     cluster.nodes[second].agent().kill()?;
     is_taken_over(&cluster, first, &vips)?;
@@ -76,11 +77,11 @@ fn is_taken_over(cluster: &Cluster, by: usize, vips: &[IpAddr]) -> Result<()> {
     })
 }
 
-/// What a node has besides its agent.
+/// A node's equipment apart from its agent.
 struct Site {
     /// Another interface in the clients' network.
     second: Link,
-    /// The cable to its pod, by both ends.
+    /// The two ends of the cable to its pod.
     _cable: [Link; 2],
     _pod: Host,
     _backend: Backend,
@@ -92,7 +93,7 @@ impl Site {
         let second = node.extra_link("eth1", 0)?;
         let pods = node.extra_link("pods", lan)?;
         let pod = lab.host(&format!("pod-of-{}", node.name()))?;
-        // A pod has no way to clients but its node.
+        // A pod reaches clients only through its node.
         let inside = pod.extra_link("pod", lan)?;
         pod.ip("link set eth0 down")?;
         pod.ip(&format!("route add default via {}", pods.ipv4))?;
@@ -136,7 +137,7 @@ fn ipvsadm(node: &Host, arguments: &str) -> Result<()> {
     Ok(())
 }
 
-/// One node alone answers, with the MAC of the interface that VIPs are advertised on, and a
+/// Exactly one node answers, with the MAC of the interface on which VIPs are advertised, and a
 /// connection reaches its pod.
 fn serves(cluster: &Cluster, owner: usize, vips: &[IpAddr]) -> Result<()> {
     let node = &cluster.nodes[owner].host;

@@ -1,5 +1,5 @@
-//! What must be true on every kernel that is supported. It is run in virtual machines that have
-//! nothing else: no test harness, and few programs.
+//! What must hold on every supported kernel. Run in virtual machines with no test harness and few
+//! programs.
 
 mod agent;
 mod bond;
@@ -16,17 +16,17 @@ use anyhow::Result;
 pub use self::release::Release;
 use crate::{lab::Lab, program::Program};
 
-/// Something that must be true.
+/// Something that must hold.
 #[derive(Debug)]
 pub struct Check {
-    /// What it is about.
+    /// Its name.
     pub name: &'static str,
-    /// The first kernel on which it is.
+    /// The first kernel on which it holds.
     pub since: Release,
     subject: Subject,
 }
 
-/// What a check looks at, and the function that panics or fails where the check does not hold.
+/// What a check tests, and the function that panics or fails if the check does not hold.
 #[derive(Debug)]
 enum Subject {
     /// The loaded program.
@@ -36,7 +36,8 @@ enum Subject {
 }
 
 impl Check {
-    /// Whether it is true. Standard error tells why it is not, and what processes of the lab said.
+    /// Whether it holds. If not, standard error has the reason and the output of the lab's
+    /// processes.
     pub fn holds(&self) -> bool {
         let held = catch_unwind(|| match self.subject {
             Subject::Program(rule) => verdicts::holds(rule),
@@ -51,7 +52,7 @@ impl Check {
     }
 }
 
-/// The oldest kernel that is supported.
+/// The oldest supported kernel.
 const ALL: Release = Release(5, 10);
 
 /// The driver vmxnet3 runs XDP programs.
@@ -61,10 +62,10 @@ const VMXNET3_XDP: Release = Release(6, 6);
 const BOND_XDP: Release = Release(5, 15);
 
 /// The two ends of an 802.3ad bond come up in a virtual machine. Under its clock, Linux 6.1 never
-/// gets that far, with no agent there.
+/// gets that far, even without an agent.
 const LACP: Release = Release(6, 6);
 
-/// All checks, the quickest first.
+/// All checks, fastest first.
 pub fn checks() -> impl Iterator<Item = &'static Check> {
     verdicts::RULES.iter().chain(AGENTS)
 }

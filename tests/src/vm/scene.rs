@@ -1,4 +1,4 @@
-//! A node and a client on one wire, and what the client's programs are told.
+//! A node and a client on one wire, and what the client's programs see.
 
 use std::{fs, net::IpAddr, process, thread, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 /// The verifier may take its time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A second answer would come within this.
+/// A second answer would arrive within this time.
 const MEANWHILE: Duration = Duration::from_millis(300);
 
 /// Two ends of a wire: the node's interface, and the client's.
@@ -24,13 +24,13 @@ pub(super) struct Wire {
     pub(super) client: &'static str,
 }
 
-/// Hosts of the lab have it.
+/// Part of the lab's hosts.
 pub(super) const VETH: Wire = Wire {
     node: "eth0",
     client: "eth0",
 };
 
-/// Of the virtual machine, all on one wire.
+/// Network cards of the virtual machine, all on one wire.
 pub(super) const VIRTIO: Wire = Wire {
     node: "virtio0",
     client: "virtio1",
@@ -46,7 +46,7 @@ pub(super) const VMXNET3: Wire = Wire {
 pub(super) struct Scene {
     pub(super) node: Host,
     pub(super) client: Host,
-    /// What the node's agents read: a pool of all that hosts have addresses of, advertised on all
+    /// The manifests of the node's agents: a pool of all networks of the hosts, advertised on all
     /// interfaces (`pools.yaml`), and Services.
     pub(super) manifests: Manifests,
 }
@@ -70,7 +70,7 @@ impl Scene {
         let scene = Self::on_veth(lab)?;
         for (number, (host, card)) in (1..).zip(scene.ends(wire)) {
             take_card(host, card)?;
-            // The hosts' own wire is not to be asked.
+            // The hosts' own wire must not be used.
             host.ip("link set eth0 down")?;
             host.ip(&format!("link set {card} up"))?;
             give_addresses(host, card, "10.0.0", "fd00:", number)?;
@@ -82,7 +82,7 @@ impl Scene {
     pub(super) fn add_vlan(&self, wire: Wire) -> Result<()> {
         for (number, (host, end)) in (1..).zip(self.ends(wire)) {
             let vlan = format!("{end}.100");
-            // It is made after the card, as the kernel numbers them where neither has moved.
+            // It is created after the card, as the kernel numbers them if neither has moved.
             host.ip(&format!(
                 "link add link {end} name {vlan} index 100 type vlan id 100"
             ))?;
@@ -92,7 +92,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Has the node's agent answer for these VIPs.
+    /// Makes the node's agent answer for these VIPs.
     pub(super) fn serve(&self, service: &str, vips: &[&str]) -> Result<()> {
         let text = manifest::service(service, vips);
         self.manifests.write(&format!("{service}.yaml"), &text)
@@ -116,8 +116,8 @@ impl Scene {
         self.node.speaker()?.args(status).limit(PATIENCE).run()
     }
 
-    /// The program runs on this interface in this mode, in the kernel's own words, and answers for the
-    /// VIPs in the agent's.
+    /// The program runs on this interface in this mode, according to the kernel, and answers for
+    /// the VIPs, according to the agent.
     pub(super) fn runs_on(&self, interface: &str, mode: Mode, vips: &[&str]) -> Result<()> {
         let shown = self.node.ip(&format!("link show dev {interface}"))?;
         let word = match mode {
@@ -152,7 +152,7 @@ impl Scene {
         Ok(())
     }
 
-    /// The client's programs are told the MAC of the node's end, once for each time that they ask.
+    /// The client's programs get the MAC of the node's end, once per request.
     pub(super) fn is_answered(&self, vip: &str, wire: Wire) -> Result<()> {
         let mac = mac(&self.node, wire.node)?;
         let asked = self.ask(vip, wire.client, "20")?;
@@ -167,7 +167,7 @@ impl Scene {
         Ok(())
     }
 
-    /// The client is told nothing.
+    /// The client gets no answer.
     pub(super) fn is_not_answered(&self, vip: &str, client_end: &str) -> Result<()> {
         let asked = self.ask(vip, client_end, "1")?;
         ensure!(
@@ -177,7 +177,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Has arping or ndisc6 ask for a VIP, for so many seconds or until it is answered.
+    /// Runs arping or ndisc6 for a VIP, for this many seconds or until it is answered.
     fn ask(&self, vip: &str, client_end: &str, seconds: &str) -> Result<Asked> {
         let address: IpAddr = vip.parse()?;
         let program = match address {
@@ -202,7 +202,7 @@ impl Scene {
             if frame.sent && asks_for(&message, address) {
                 requests += 1;
             }
-            // Announcements are to all.
+            // Announcements are broadcast.
             let to_client = !frame.sent && text(frame.destination()) == client;
             if to_client && message.says(address, frame.source()) {
                 answers += 1;
@@ -220,10 +220,10 @@ impl Scene {
     }
 }
 
-/// What came of asking.
+/// The result of asking.
 #[derive(Debug)]
 struct Asked {
-    /// In the program's words.
+    /// The program's output.
     told: String,
     /// Sent by it.
     requests: usize,
@@ -246,9 +246,9 @@ pub(super) fn mac(host: &Host, interface: &str) -> Result<String> {
     Ok(mac.trim().to_owned())
 }
 
-/// Gives a host a card of the virtual machine, for as long as it lives.
+/// Gives a host a card of the virtual machine for its lifetime.
 pub(super) fn take_card(host: &Host, card: &str) -> Result<()> {
-    // Out of a namespace that has just ended, it comes back some time later.
+    // From a namespace that has just ended, it comes back some time later.
     let path = format!("/sys/class/net/{card}");
     for _ in 0..100 {
         if fs::exists(&path)? {
@@ -259,7 +259,7 @@ pub(super) fn take_card(host: &Host, card: &str) -> Result<()> {
     bail!("the virtual machine has no network card {card}")
 }
 
-/// Connects two hosts by a cable of their own, with an interface of this name at either end.
+/// Connects two hosts by a separate cable, with an interface of this name at either end.
 pub(super) fn connect(one: (&Host, &str), other: (&Host, &str)) -> Result<()> {
     let end = |(host, name): (&Host, &str)| format!("name {name} netns {}", host.init());
     let (one, other) = (end(one), end(other));

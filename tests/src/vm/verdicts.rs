@@ -1,4 +1,4 @@
-//! The rules of the wire, on the loaded program: all of them, by name.
+//! All wire rules by name, on the loaded program.
 
 use std::cell::RefCell;
 
@@ -21,13 +21,13 @@ macro_rules! checks {
 pub(super) const RULES: &[Check] = speaker_common::wire_rows!(checks);
 
 thread_local! {
-    /// Loaded once: in a virtual machine the verifier takes longer than all rules together.
+    /// Loaded once: in a virtual machine, the verifier takes longer than all rules together.
     static PROGRAM: RefCell<Program> = RefCell::new(
         Program::load(object::SPEAKER).expect("the kernel takes the program"),
     );
 }
 
-/// Tries a rule, which panics where it does not hold, on the program with empty maps.
+/// Tests a rule, which panics if it does not hold, on the program with empty maps.
 pub(super) fn holds(rule: fn(&mut Program)) {
     PROGRAM.with_borrow_mut(|program| {
         program.clear().expect("maps can be cleared");

@@ -1,4 +1,4 @@
-//! VIPs of a VLAN: answered in it, and nowhere else.
+//! VIPs of a VLAN: answered in it and nowhere else.
 
 use anyhow::Result;
 
@@ -21,8 +21,8 @@ macro_rules! vlan_of {
     };
 }
 
-/// veth hands a tag over beside the frame, where the program does not see it: the program runs on the
-/// VLAN device.
+/// veth passes a tag as metadata, where the program does not see it: the program runs on the VLAN
+/// device.
 pub(super) fn veth(lab: &Lab) -> Result<()> {
     let vlan = vlan_of!("eth0", "eth0");
     let scene = Scene::on_veth(lab)?;
@@ -36,7 +36,7 @@ pub(super) fn veth(lab: &Lab) -> Result<()> {
         scene.is_not_answered(vip, VETH.client)?;
     }
 
-    // For the same reason VIPs of the untagged network are refused.
+    // For the same reason, VIPs of the untagged network are refused.
     let pool = manifest::pool("all", &["10.0.0.0/8", "fd00::/8"]);
     let advertisement = manifest::advertisement("all", &["all"], &[VETH.node]);
     scene
@@ -52,7 +52,7 @@ pub(super) fn virtio_native(lab: &Lab) -> Result<()> {
     on_cards(lab, VIRTIO, vlan_of!("virtio0", "virtio1"))
 }
 
-/// This card takes tags off, until the agent tells it to leave them.
+/// This card strips tags, until the agent stops it.
 pub(super) fn vmxnet3_native(lab: &Lab) -> Result<()> {
     on_cards(lab, VMXNET3, vlan_of!("vmxnet0", "virtio1"))
 }
@@ -66,7 +66,7 @@ fn on_cards(lab: &Lab, wire: Wire, vlan: Wire) -> Result<()> {
     for vip in TAGGED {
         scene.is_answered(vip, vlan)?;
     }
-    // The untagged network comes later, where the VLAN device may have a program by then.
+    // The untagged network is added later, when the VLAN device may have a program already.
     scene.serve("web", &UNTAGGED)?;
     let all = [UNTAGGED, TAGGED].concat();
     let on_card = || scene.runs_on(wire.node, Mode::Native, &all);

@@ -1,4 +1,4 @@
-//! What the agent sends without being asked: when, in which form, and what it changes.
+//! What the agent announces: when, in which form, and with which effect.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -37,7 +37,7 @@ fn a_take_over_is_announced_four_times_in_all_forms() {
             assert_eq!(times.len(), SCHEDULE.len(), "{expected:?}: {times:?}");
             for (time, due) in times.iter().zip(SCHEDULE.map(Duration::from_millis)) {
                 let after = time.duration_since(times[0])?;
-                // No earlier, for Linux may ignore what comes within a second.
+                // No earlier, because Linux may ignore what arrives within a second.
                 assert!(after + Duration::from_millis(20) >= due, "{times:?}");
                 assert!(after < due + SLACK, "{times:?}");
             }
@@ -127,8 +127,8 @@ fn a_new_mac_of_the_link_is_answered_and_announced() {
     });
 }
 
-/// Refreshes keep switches from forgetting, and do not disturb: a restart that nobody noticed is
-/// not announced, and many VIPs are not refreshed at once.
+/// Refreshes keep switches from forgetting, without disturbing: an unnoticed restart is not
+/// announced, and many VIPs are not refreshed at once.
 #[test]
 fn a_restart_in_time_announces_nothing_but_the_refreshes_which_are_spread_evenly() {
     lab::test(|lab| {
@@ -163,7 +163,7 @@ fn a_restart_in_time_announces_nothing_but_the_refreshes_which_are_spread_evenly
                 periods.iter().any(|it| it.abs_diff(apart) < SLACK),
                 "{vip}: {times:?}"
             );
-            // It may have come before this test noticed that the agent was ready.
+            // It may have arrived before this test noticed that the agent was ready.
             let after = times[0].duration_since(started).unwrap_or_default();
             in_first_half += usize::from(after < PERIOD / 2);
         }
@@ -187,7 +187,7 @@ fn without_refreshes_a_restart_in_time_is_silent() {
     });
 }
 
-/// The hosts behind a link learn of its IPv6 VIPs' groups, or no switch that listens would forward
+/// The groups of IPv6 VIPs are reported on the link; otherwise, snooping switches would not forward
 /// solicitations to it (RFC 4541, RFC 3810).
 #[test]
 fn the_groups_of_ipv6_vips_are_joined_and_left() {
@@ -237,7 +237,7 @@ fn is_announcement(frame: &Frame) -> bool {
     }
 }
 
-/// When a message was seen, from a moment on.
+/// When a message was seen, from a given time on.
 fn times(wire: &Capture, message: &Message, from: SystemTime) -> Vec<SystemTime> {
     let frames = wire.frames().into_iter();
     frames

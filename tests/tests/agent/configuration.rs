@@ -1,4 +1,4 @@
-//! What the manifests say is what is answered, soon, and wherever the links go.
+//! VIPs follow the manifests quickly, and the links wherever they go.
 
 use std::{
     thread,
@@ -15,7 +15,7 @@ use speaker_tests::{
 
 use crate::{VIP_V4, VIPS, answer, wait_until};
 
-/// An agent is to need a second at most; a busy machine may add something.
+/// An agent may need a second at most; a busy machine may add something.
 const A_SECOND: Duration = Duration::from_millis(1_000);
 const SLACK: Duration = Duration::from_millis(500);
 
@@ -277,7 +277,7 @@ impl TwoLinks {
     }
 }
 
-/// A link with a smaller MTU than 1280 has no IPv6, and the kernel forgets its groups.
+/// A link with an MTU below 1280 has no IPv6, and the kernel forgets its groups.
 #[test]
 fn a_small_mtu_takes_ipv6_vips_off_and_a_larger_one_brings_them_back() {
     lab::test(|lab| {
@@ -300,7 +300,7 @@ fn a_small_mtu_takes_ipv6_vips_off_and_a_larger_one_brings_them_back() {
         node.host.ip("link set eth0 mtu 1500")?;
         wait_until("it is answered again", || Ok(is_answering(&node, VIPS[1])))?;
         assert!(joined()?);
-        // Too short a time to see it.
+        // Too short to notice.
         node.host.ip("link set eth0 mtu 1000")?;
         node.host.ip("link set eth0 mtu 1500")?;
         wait_until("the group is joined again", joined)

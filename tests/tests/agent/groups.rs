@@ -107,7 +107,7 @@ pub(crate) fn is_member(host: &Host, link: &str) -> Result<bool> {
     Ok(groups.contains(&message::solicited_node(VIP_V6).to_string()))
 }
 
-/// Whether this is an MLD Done (RFC 2710 §3.1) for the group of the IPv6 VIP, behind the options
+/// Whether this is an MLD Done (RFC 2710 §3.1) for the group of the IPv6 VIP, after the options
 /// that such messages have.
 fn leaves(frame: &Frame) -> bool {
     const TYPE: usize = 40 + 8;

@@ -17,18 +17,18 @@ use speaker_tests::{
 
 use crate::{SOON, VIP_V4, VIP_V6, VIPS, answer, in_each_mode, neighbor, send_to, wait_until};
 
-/// For how long the kernel goes on without an agent, and how old the lease may be when the agent
-/// dies: it is renewed every half second.
+/// How long the kernel keeps answering without an agent, and how old the lease may be when the
+/// agent dies: it is renewed every half second.
 const GRACE: Duration = Duration::from_secs(3);
 const AT_LEAST: Duration = Duration::from_millis(2_500);
 
 /// How often clients ask.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// What takes seconds takes less, on a machine that has much else to do.
+/// What takes seconds takes less than this, even on a busy machine.
 const A_WHILE: Duration = Duration::from_secs(60);
 
-/// From a clock that ticks between the events and their notes.
+/// For a clock that ticks between the events and their timestamps.
 const SLACK: Duration = Duration::from_millis(100);
 
 in_each_mode! {
@@ -84,7 +84,7 @@ fn an_agent_that_is_killed_and_started_again_leaves_no_gap(lab: &Lab, mode: Mode
     without_a_gap(lab, &mut node, |node| {
         node.agent().kill()?;
         node.start()?;
-        // And beyond the deadline of the one that was killed.
+        // And beyond the deadline of the killed one.
         thread::sleep(GRACE);
         ensure!(node.status()?.node.is_some());
         Ok(())
@@ -99,7 +99,7 @@ fn a_change_of_the_program_leaves_no_gap_and_the_traced_build_logs(
     without_a_gap(lab, &mut node, |node| {
         let mut last = program_id(node)?;
         let mut check = |node: &mut Node, logs: bool| {
-            // Lines that were written before come a little later.
+            // Lines written earlier arrive a little later.
             wait_until("the program logs, or not", || {
                 let before = node.log(": answered").len();
                 thread::sleep(Duration::from_millis(100));
@@ -123,7 +123,7 @@ fn a_change_of_the_program_leaves_no_gap_and_the_traced_build_logs(
     })
 }
 
-/// The kernel's number of the program on the node's link.
+/// The kernel's id of the program on the node's link.
 fn program_id(node: &Node) -> Result<String> {
     let link = node.host.ip("-details link show dev eth0")?;
     let mut words = link.split_whitespace().skip_while(|it| *it != "prog/xdp");
@@ -131,7 +131,7 @@ fn program_id(node: &Node) -> Result<String> {
     id.with_context(|| format!("eth0 has no program: {link}"))
 }
 
-/// As by another version.
+/// As another version would.
 fn maps_of_another_layout_are_replaced_without_a_gap(lab: &Lab, mode: Mode) -> Result<()> {
     let mut node = Node::serving(lab, mode, &VIPS)?;
     without_a_gap(lab, &mut node, |node| {
@@ -180,7 +180,7 @@ fn what_cannot_be_removed_of_an_earlier_agent_is_told_once_and_tried_again() {
     });
 }
 
-/// Also if it has hardly started, as when two roll-outs follow each other.
+/// Even if it has hardly started, as when two roll-outs follow each other.
 #[test]
 fn an_orderly_stop_leaves_a_minute_for_the_next_agent() {
     lab::test(|lab| {

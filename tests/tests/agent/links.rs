@@ -1,4 +1,4 @@
-//! Kinds of links that VIPs are answered on, besides cards and VLANs.
+//! Kinds of links that VIPs are answered on, other than cards and VLANs.
 
 use std::{fs, net::IpAddr, thread};
 
@@ -11,14 +11,14 @@ use speaker_tests::{
 
 use crate::{MEANWHILE, VIPS, answer, groups::is_member, wait_until};
 
-/// Of networks that only the macvlan is in; they share no group with those of `eth0`.
+/// In networks of the macvlan only; they share no group with those of `eth0`.
 const ABOVE: [&str; 2] = ["10.0.100.241", "fd00:100::241"];
 
 fn above() -> [IpAddr; 2] {
     ABOVE.map(|vip| vip.parse().expect("it is written down here"))
 }
 
-/// Whose frames are the ports' too.
+/// Its frames are the ports' too.
 #[test]
 fn a_vip_on_a_bridge_is_answered_once() {
     lab::test(|lab| {
@@ -62,7 +62,7 @@ fn vips_on_a_macvlan_and_on_the_card_below_are_answered_each_by_its_own() {
         let own = mac(&node.host, "mv0")?;
         are_answered_once(&client, &above(), own)?;
 
-        // The program on the macvlan makes way for that on the card, and its groups stay.
+        // The program on the macvlan makes way for the one on the card, and its groups stay.
         node.serve("web", &VIPS)?;
         for vip in VIPS.into_iter().chain(above()) {
             wait_until("it is answered", || {
@@ -78,7 +78,7 @@ fn vips_on_a_macvlan_and_on_the_card_below_are_answered_each_by_its_own() {
     });
 }
 
-/// Asks for each VIP once, and waits for more answers than one.
+/// Asks for each VIP once, and waits for more than one answer.
 fn are_answered_once(client: &Host, vips: &[IpAddr], by: Mac) -> Result<()> {
     for &vip in vips {
         let seen = client.capture("eth0")?;

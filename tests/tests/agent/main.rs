@@ -1,5 +1,4 @@
-//! The agent, end to end: real processes on the hosts of a lab, asked by clients that nobody here
-//! wrote.
+//! The agent, end to end: real processes on the hosts of a lab, with independent clients.
 
 mod announcements;
 mod configuration;
@@ -32,13 +31,13 @@ const VIP_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 240);
 const VIP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x240);
 const VIPS: [IpAddr; 2] = [IpAddr::V4(VIP_V4), IpAddr::V6(VIP_V6)];
 
-/// What is to happen takes less, on a machine that has much else to do.
+/// What should happen takes less, even on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
-/// What is not to happen would have within this.
+/// What should not happen would have happened within this time.
 const MEANWHILE: Duration = Duration::from_millis(300);
 
-/// Makes a test in generic mode and one in native mode of each function.
+/// Makes each function a test in generic mode and one in native mode.
 macro_rules! in_each_mode {
     ($($rule:ident,)+) => {$(
         mod $rule {
@@ -58,7 +57,7 @@ macro_rules! in_each_mode {
 }
 use in_each_mode;
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 fn wait_until(what: &str, so: impl FnMut() -> Result<bool>) -> Result<()> {
     wait::wait_until(what, SOON, so)
 }
@@ -68,7 +67,7 @@ fn wait_for<T>(what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T>
     wait::wait_for(what, SOON, look)
 }
 
-/// Sends a datagram, to whomever it may be.
+/// Sends a datagram.
 fn send_to(client: &Host, address: IpAddr) -> Result<()> {
     client.run(|| {
         let any: IpAddr = match address {
@@ -81,7 +80,7 @@ fn send_to(client: &Host, address: IpAddr) -> Result<()> {
     })
 }
 
-/// What the client's kernel knows of an address on `eth0`: state and MAC.
+/// The client's neighbour entry for an address on `eth0`: state and MAC.
 fn neighbor(client: &Host, address: IpAddr) -> Result<Option<(String, String)>> {
     let text = client.ip(&format!("-json neigh show {address} dev eth0"))?;
     let known: Value = serde_json::from_str(&text)?;
@@ -108,7 +107,7 @@ fn answer(client: &Host, link: &Link, vip: IpAddr) -> Result<Option<Mac>> {
         let message = Message::of(frame);
         frame.destination() == link.mac && message.is_some_and(|it| it.says(vip, frame.source()))
     };
-    // No answer is an answer too.
+    // No answer is a valid result.
     let reply = socket.receive_matching(MEANWHILE, answers).ok();
     Ok(reply.map(|frame| frame.source()))
 }

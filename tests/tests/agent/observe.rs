@@ -1,4 +1,4 @@
-//! What operators see: the status, the frames, conflicts, and what monitoring asks for.
+//! What operators see: status, frames, conflicts, and metrics.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,7 +84,7 @@ fn the_status_tells_what_is_answered_where_and_how_often() {
     });
 }
 
-/// What the driver answers, tcpdump on the node does not see.
+/// tcpdump on the node does not see what the driver answers.
 #[test]
 fn watch_shows_every_frame_and_its_reply_and_writes_them_for_tshark() {
     lab::test(|lab| {
@@ -160,7 +160,7 @@ fn watch_shows_every_frame_and_its_reply_and_writes_them_for_tshark() {
     });
 }
 
-/// The ring holds some thousand frames while the agent stands still.
+/// The ring holds about a thousand frames while the agent is frozen.
 #[test]
 fn watch_tells_how_many_frames_it_does_not_show() {
     lab::test(|lab| {
@@ -197,7 +197,7 @@ fn watch_tells_how_many_frames_it_does_not_show() {
     });
 }
 
-/// Nobody pays for what nobody watches.
+/// Without watchers, there is no cost.
 #[test]
 fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
     lab::test(|lab| {
@@ -232,7 +232,7 @@ fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
 fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered() {
     lab::test(|lab| {
         const INTERVAL: Duration = Duration::from_secs(10);
-        // Started a second time, it announces nothing of its own accord.
+        // Started a second time, it announces nothing by itself.
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         node.wait_until_announced(&VIPS)?;
         node.stop()?;
@@ -269,7 +269,7 @@ fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered()
         };
 
         claim()?;
-        // All of them have been defended against by now, or are in a moment.
+        // All have been defended against by now, or will be in a moment.
         let defended = SystemTime::now();
         claim()?;
         for vip in VIPS {
@@ -318,7 +318,7 @@ fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered()
     });
 }
 
-/// What one of them announces reaches the other.
+/// What one announces reaches the other.
 #[test]
 fn two_interfaces_in_one_network_do_not_claim_each_others_vips() {
     lab::test(|lab| {
@@ -393,10 +393,11 @@ fn monitoring_is_told_by_http() {
     });
 }
 
-/// That the exposition has each metric that an alert or the dashboard asks an agent for.
+/// Asserts that the exposition has each metric that an alert or the dashboard queries from an
+/// agent.
 fn assert_names_what_is_asked_for(exposition: &str) -> Result<()> {
-    /// From the controller, and from agents that follow an API server: unit tests beside them have
-    /// these names.
+    /// From the controller, and from agents that follow an API server: their unit tests check these
+    /// names.
     const ELSEWHERE: [&str; 6] = [
         "metallb_allocator_ipv4_addresses_in_use_total",
         "metallb_allocator_ipv4_addresses_total",

@@ -1,4 +1,4 @@
-//! Liveness probes, asked by a socket of another host, while the agent stands still.
+//! Liveness probes from a socket of another host, while the agent is frozen.
 
 use std::{
     net::{IpAddr, UdpSocket},
@@ -60,7 +60,7 @@ fn a_probe_is_answered_while_the_agent_is_frozen(lab: &Lab, mode: Mode) -> Resul
     Ok(())
 }
 
-/// Asks how the node is, by a socket of the client's own kernel.
+/// Probes the node from a socket of the client's kernel.
 fn ask(client: &Host, address: IpAddr, sequence: u64) -> Result<Probe> {
     let request = Probe {
         kind: Kind::Request,
@@ -88,7 +88,7 @@ fn ask(client: &Host, address: IpAddr, sequence: u64) -> Result<Probe> {
             socket.send(&request.seal(&KEY))?;
             match socket.recv(&mut bytes) {
                 Ok(_) => break,
-                // The first one may be lost while the client's kernel looks for the way.
+                // The first one may be lost while the client's kernel resolves the node.
                 Err(_) if std::time::Instant::now() < end => {}
                 Err(error) => return Err(error).context("a probe is not answered"),
             }

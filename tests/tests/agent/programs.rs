@@ -1,4 +1,4 @@
-//! Other programs on the interfaces, and people who take ours off.
+//! Other programs on the interfaces, and people who detach ours.
 
 use std::{net::IpAddr, thread, time::Duration};
 
@@ -23,7 +23,7 @@ fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
             "eth0 already runs an XDP program in native mode".to_owned(),
             format!("\"lab_{myself}\""),
             "leave eth0 to it and announce on other interfaces".to_owned(),
-            // Found out meanwhile, and said when it has been tried again.
+            // Found out meanwhile, and reported at the next attempt.
             format!("(pid {myself})"),
         ] {
             node.agent().wait_for_line(&part, 2 * SOON)?;
@@ -34,7 +34,7 @@ fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
         assert!(told.is_empty(), "nobody answers, but {told:?}");
 
         drop(foreign);
-        // It is tried again every five seconds.
+        // It is retried every five seconds.
         thread::sleep(SOON);
         wait_until("it answers", || Ok(node.state(VIPS[0])? == "answering"))
     });
@@ -59,7 +59,7 @@ fn a_vip_on_a_macvlan_is_answered_all_along_while_the_card_below_is_somebody_els
         node.start()?;
         wait_until("it answers", || Ok(node.state(above)? == "answering"))?;
         let asker = Asker::start(&client, above, Duration::from_millis(5))?;
-        // The card is tried again every five seconds.
+        // The card is retried every five seconds.
         thread::sleep(Duration::from_secs(12));
         let asked = asker.stop()?;
         asked.assert_all_answered(1_000, [2, 0, 0, 0, 5, 1]);

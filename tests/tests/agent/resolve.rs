@@ -1,4 +1,4 @@
-//! Clients of all kinds find a VIP, keep it, and do not take it.
+//! Clients of all kinds resolve a VIP, keep it, and do not take it.
 
 use std::{
     net::IpAddr,
@@ -67,8 +67,8 @@ fn linux_resolves_a_vip_and_is_answered_by_unicast(lab: &Lab, mode: Mode) -> Res
     Ok(())
 }
 
-/// Neighbor unreachability detection (RFC 4861 §7.3), and what Linux does alike for ARP: a
-/// connection that has gone on for a while asks the neighbor itself.
+/// Neighbor unreachability detection (RFC 4861 §7.3), and the same in Linux for ARP: a long-lived
+/// connection probes the neighbor directly.
 fn linux_keeps_a_vip_reachable_by_unicast_probes(lab: &Lab, mode: Mode) -> Result<()> {
     let node = Node::serving(lab, mode, &VIPS)?;
     let client = lab.host("client")?;
@@ -113,7 +113,7 @@ fn linux_keeps_a_vip_reachable_by_unicast_probes(lab: &Lab, mode: Mode) -> Resul
     Ok(())
 }
 
-/// What routers send that leave the option out where RFC 4861 §4.3 lets them.
+/// From routers that omit the option where RFC 4861 §4.3 allows it.
 fn a_unicast_solicitation_without_link_layer_address_is_answered(
     lab: &Lab,
     mode: Mode,
@@ -206,7 +206,7 @@ fn smoltcp_resolves_a_vip_and_is_answered_from_behind_it(lab: &Lab, mode: Mode) 
     let client = lab.host("client")?;
     serve_pings(&node)?;
     let wire = client.capture("eth0")?;
-    // As other hosts, it answers a solicitation of a link-local address from its own.
+    // Like other hosts, it answers a solicitation from a link-local address from its own.
     for (vip, own) in [
         (VIPS[0], &["10.0.0.99/24"][..]),
         (VIPS[1], &["fd00::99/64", "fe80::99/64"]),
@@ -223,7 +223,7 @@ fn smoltcp_resolves_a_vip_and_is_answered_from_behind_it(lab: &Lab, mode: Mode) 
     Ok(())
 }
 
-/// Its decoder knows lengths, checksums, addresses that two hosts claim, and much more.
+/// Its decoder checks lengths, checksums, duplicate addresses, and much more.
 fn tshark_finds_no_fault_with_any_reply(lab: &Lab, mode: Mode) -> Result<()> {
     let mut node = Node::new(lab, "node-a", mode)?;
     let client = lab.host("client")?;
@@ -246,7 +246,7 @@ fn tshark_finds_no_fault_with_any_reply(lab: &Lab, mode: Mode) -> Result<()> {
     socket.send(&duplicate_address_detection.frame(its, group))?;
     let probe = Message::arp_request(([0; 4].into(), its), VIP_V4);
     socket.send(&probe.frame(its, message::BROADCAST))?;
-    // Padded, as it comes from other than virtual links.
+    // Padded, as on links that are not virtual.
     let mut padded = Message::arp_request((client.eth0.ipv4, its), VIP_V4).frame(its, ours);
     padded.resize(60, 0);
     socket.send(&padded)?;
@@ -277,7 +277,7 @@ fn tshark_finds_no_fault_with_any_reply(lab: &Lab, mode: Mode) -> Result<()> {
     Ok(())
 }
 
-/// The frames of a file that a display filter picks, one line each.
+/// The frames of a file that match a display filter, one line each.
 fn tshark(host: &Host, file: &std::path::Path, filter: &str) -> Result<Vec<String>> {
     let output = host
         .command("tshark")
@@ -290,7 +290,7 @@ fn tshark(host: &Host, file: &std::path::Path, filter: &str) -> Result<Vec<Strin
     Ok(output.stdout.lines().map(str::to_owned).collect())
 }
 
-/// Has the node answer echo requests to the VIPs, as if a Service stood behind them.
+/// Makes the node answer echo requests to the VIPs, as if there were a Service behind them.
 fn serve_pings(node: &Node) -> Result<()> {
     node.host.ip(&format!("address add {VIP_V4}/32 dev lo"))?;
     node.host.ip(&format!("address add {VIP_V6}/128 dev lo"))?;

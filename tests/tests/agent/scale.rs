@@ -29,7 +29,7 @@ fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_with
         let client = lab.host("client")?;
         let askers = VIPS.map(|vip| Asker::start(&client, vip, Duration::from_millis(10)));
 
-        // One more than there is room for, with those that are there.
+        // One more than fits, together with the existing ones.
         let services = manifest::services((0..FULL).map(|n| vips(n).to_vec()));
         let started = Instant::now();
         node.manifests.write("many.json", &services)?;
@@ -68,7 +68,7 @@ fn is_answered(client: &Host, vip: IpAddr, mac: Mac) -> Result<bool> {
     Ok(answer(client, &client.eth0, vip)? == Some(mac))
 }
 
-/// The solicited-node groups are 256: the kernel searches its list of them for each that is joined.
+/// There are only 256 solicited-node groups: the kernel searches its list for each that is joined.
 fn vips(number: u32) -> [IpAddr; 2] {
     let v4 = Ipv4Addr::new(10, 1, 0, 0).to_bits() + number;
     let [_, _, high, low] = number.to_be_bytes().map(u16::from);

@@ -1,5 +1,5 @@
-//! smoltcp as a host of its own behind the cable of a lab host, with a MAC and addresses that no
-//! kernel has.
+//! smoltcp as a separate host on the cable of a lab host, with a MAC and addresses that no kernel
+//! has.
 
 use std::{
     net::IpAddr,
@@ -28,7 +28,7 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Plugs it in beside the kernel of a host, with these addresses and their networks.
+    /// Plugs it in next to the kernel of a host, with these addresses and their networks.
     pub(crate) fn new(host: &Host, addresses: &[&str]) -> Result<Self> {
         let mut wire = Wire(host.raw("eth0")?);
         let config = Config::new(EthernetAddress(MAC).into());
@@ -107,7 +107,7 @@ impl Device for Wire {
     type TxToken<'a> = Send<'a>;
 
     fn receive(&mut self, _: time::Instant) -> Option<(Received, Send<'_>)> {
-        // Not getting a frame is the usual case, and needs no report.
+        // Receiving no frame is the usual case, and needs no report.
         let frame = self.0.receive(Duration::from_millis(1)).ok()?;
         Some((Received(frame.bytes), Send(&self.0)))
     }

@@ -24,7 +24,7 @@ fn an_untagged_vip_is_not_answered_behind_a_tag(lab: &Lab, mode: Mode) -> Result
     let client = lab.host("client")?;
     node.host.eth0.port.put_tags_inline()?;
     assert_eq!(replies(&node, &client, &[])?, [[0_u16; 0]]);
-    // A priority and no VLAN (IEEE 802.1Q §9.6).
+    // A priority without a VLAN (IEEE 802.1Q §9.6).
     assert_eq!(replies(&node, &client, &[0])?, [[0]]);
     for vlans in [&[100][..], &[4094], &[100, 200], &[0, 100]] {
         assert!(
@@ -35,7 +35,7 @@ fn an_untagged_vip_is_not_answered_behind_a_tag(lab: &Lab, mode: Mode) -> Result
     Ok(())
 }
 
-/// VLAN devices are how an agent gets such an entry; here the map itself is told, for kernels
+/// An agent makes such an entry for VLAN devices; here the map is written directly, for kernels
 /// without them.
 fn a_vip_of_a_vlan_is_answered_behind_its_tag_alone(lab: &Lab, mode: Mode) -> Result<()> {
     let node = Node::serving(lab, mode, &VIPS)?;
@@ -117,7 +117,7 @@ fn a_vlan_device_answers_in_its_vlan_alone() {
     });
 }
 
-/// Asks for the IPv4 VIP behind these tags, and returns the tags of each answer.
+/// Asks for the IPv4 VIP with these tags, and returns the tags of each answer.
 fn replies(node: &Node, client: &Host, vlans: &[u16]) -> Result<Vec<Vec<u16>>> {
     let socket = client.raw("eth0")?;
     let its = client.eth0.mac;

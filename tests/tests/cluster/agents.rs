@@ -109,8 +109,8 @@ fn an_agent_that_stands_still_for_a_second_is_not_missed() {
     });
 }
 
-/// While its agent stands still for longer than its grace, the kernel stops, and then another
-/// node takes over.
+/// While its agent is frozen for longer than its grace, the kernel stops, and then another node
+/// takes over.
 fn stands_still_for(span: Duration) {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;

@@ -1,4 +1,4 @@
-//! A machine that has more to do than it can.
+//! An overloaded machine.
 
 use std::time::Duration;
 

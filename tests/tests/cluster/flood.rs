@@ -1,4 +1,4 @@
-//! What a host that is no node can do to the nodes.
+//! What a host outside the cluster can do to the nodes.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -19,12 +19,12 @@ use crate::{VIP, VIPS, asked};
 /// A VIP that is configured during the flood.
 const NEW: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 241));
 
-/// Sends what no key opens to the port of messages, as fast as it can.
+/// Floods the message port with what no key opens.
 fn blast(to: &[IpAddr], done: &AtomicBool) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("any port will do");
     while !done.load(Ordering::Relaxed) {
         for ip in to {
-            // What does not fit the queue is lost, as anywhere.
+            // What does not fit the queue is lost, as usual.
             let _ = socket.send_to(b"garbage", SocketAddr::new(*ip, 7946));
         }
     }

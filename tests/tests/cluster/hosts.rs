@@ -17,7 +17,7 @@ use speaker_tests::{
 
 use crate::{FAIL_OVER, VIP, VIPS, asked, brief};
 
-/// Has a host send nothing to these UDP ports.
+/// Keeps a host from sending to these UDP ports.
 fn mute(host: &Host, ports: &str) -> Result<()> {
     let rules = format!(
         "table inet mute {{ chain output {{ type filter hook output priority 0; \
@@ -27,7 +27,7 @@ fn mute(host: &Host, ports: &str) -> Result<()> {
     Ok(())
 }
 
-/// Ends it. A host that would not have sent anything proves nothing.
+/// Ends it, and fails if nothing was blocked: that would prove nothing.
 fn unmute(host: &Host) -> Result<()> {
     let rules = host.command("nft").arg("list table inet mute").run()?;
     let mut words = rules.split_whitespace().skip_while(|it| *it != "packets");
@@ -63,7 +63,7 @@ fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
     });
 }
 
-/// It hears everything, and nobody hears it: what it would answer is seen on its cable.
+/// It receives everything, but nobody hears it: its answers are captured on its cable.
 #[test]
 fn a_node_that_nobody_hears_has_stopped_before_it_is_succeeded() {
     use speaker_tests::{lab::Direction, message::Message};
@@ -93,8 +93,8 @@ fn a_node_that_nobody_hears_has_stopped_before_it_is_succeeded() {
     });
 }
 
-/// While the others claim them, they have a great many messages for each other, and have to renew each
-/// other's lease all the same.
+/// While the others claim them, they exchange a great many messages, and must still renew each
+/// other's lease.
 #[test]
 fn thousands_of_vips_are_taken_over_without_a_lapse() {
     lab::test(|lab| {
@@ -169,8 +169,8 @@ fn a_vip_goes_where_its_subnet_is() {
     });
 }
 
-/// One of them has yet to hear of a Service that shares an address, by which more belongs together
-/// and to another node.
+/// One of them has yet to hear of a Service that shares an address, so that more VIPs belong
+/// together, on another node.
 #[test]
 fn nodes_that_know_of_different_services_leave_one_answer() {
     lab::test(|lab| {
@@ -192,7 +192,7 @@ fn nodes_that_know_of_different_services_leave_one_answer() {
             Ok(())
         })?;
         asked.assert_all_answered(200, cluster.mac(owner));
-        // When it has heard of it, all are at one node.
+        // Once it has heard of it, all are on one node.
         cluster.nodes[owner].serve("web-1", &[new, shared])?;
         wait_until("all at one node", FAIL_OVER, || {
             let owners = [shown, shared, new].map(|vip| cluster.owner(vip));
@@ -222,7 +222,7 @@ fn a_node_that_joins_takes_nothing() {
     });
 }
 
-/// Each believes itself alone, and takes the VIP: on the wire they hear of each other.
+/// Each believes itself alone, and takes the VIP: they see each other only on the wire.
 #[test]
 fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
     lab::test(|lab| {
@@ -230,7 +230,7 @@ fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
         for node in &cluster.nodes {
             mute(&node.host, "7946, 7947")?;
         }
-        // They take each other for down, take the VIP, and settle it within a second.
+        // They consider each other down, take the VIP, and settle it within a second.
         sleep(Duration::from_secs(3));
         for vip in VIPS {
             let (asked, ()) = asked(&mut cluster, vip, |_| {
@@ -251,7 +251,7 @@ fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
     });
 }
 
-/// A firewall that lets no probe out: the agents ask by message, and nothing is taken for dead.
+/// A firewall that blocks probes: the agents probe by message, and no node is declared dead.
 #[test]
 fn nodes_whose_probes_are_blocked_ask_by_message() {
     lab::test(|lab| {
@@ -275,7 +275,7 @@ fn nodes_whose_probes_are_blocked_ask_by_message() {
     });
 }
 
-/// What its agent sends is lost; its kernel, which the others ask, replies.
+/// What its agent sends is lost; its kernel still replies to probes.
 #[test]
 fn a_node_that_is_heard_takes_nothing_when_it_hears_no_replies() {
     lab::test(|lab| {

@@ -1,5 +1,5 @@
 //! Nodes that share VIPs: what clients see while nodes, agents and links fail. Each answer on the
-//! wire is counted: one that comes twice fails the test that saw it.
+//! wire is counted: a duplicate fails the test that saw it.
 
 mod agents;
 mod busy;
@@ -33,18 +33,19 @@ const VIPS: [IpAddr; 2] = [VIP, IpAddr::V6(VIP_V6)];
 /// How often the client asks.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// Far more than a fail-over takes, which benchmarks measure: on a machine that has much else to
-/// do, the test must not fail for that.
+/// Far more than a fail-over takes (benchmarks measure that): the test must not fail because the
+/// machine is busy.
 const FAIL_OVER: Duration = Duration::from_secs(5);
 
-/// A planned move takes milliseconds: one that takes as long as the shortest fail-over was none.
+/// A planned move takes milliseconds: one that takes as long as the shortest fail-over was not
+/// planned.
 const HAND_OVER: Duration = Duration::from_millis(250);
 
-/// A LAN for those who are cut off from the others.
+/// A LAN for nodes that are cut off from the others.
 const ASIDE: u8 = 9;
 
-/// Does something until clients are left without an answer for less than this: on a machine that
-/// has much else to do, one time of three is enough.
+/// Repeats a step until clients go unanswered for less than this: on a busy machine, one success in
+/// three is enough.
 fn brief<T>(limit: Duration, mut act: impl FnMut() -> Result<(Asked, T)>) -> Result<T> {
     let mut outages = Vec::new();
     for _ in 0..3 {
@@ -59,7 +60,7 @@ fn brief<T>(limit: Duration, mut act: impl FnMut() -> Result<(Asked, T)>) -> Res
     bail!("clients had no answer for {outages:?}, and never for less than {limit:?}")
 }
 
-/// That the table of `speaker status` has this state of a VIP.
+/// Asserts that the table of `speaker status` shows this state of a VIP.
 fn assert_status_says(node: &Node, vip: IpAddr, state: &str) -> Result<()> {
     let status = node.speaker("status")?.run()?;
     let mut rows = status.lines().map(|row| row.split("  ").map(str::trim));
@@ -70,7 +71,7 @@ fn assert_status_says(node: &Node, vip: IpAddr, state: &str) -> Result<()> {
     Ok(())
 }
 
-/// The client asks for the VIP while something is done.
+/// The client asks for the VIP during a step.
 fn asked<T>(
     cluster: &mut Cluster,
     vip: IpAddr,

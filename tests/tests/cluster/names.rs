@@ -1,4 +1,4 @@
-//! Peers that are given by host name.
+//! Peers given by host name.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use speaker_tests::{agent::Mode, cluster::Cluster, lab};
 
 use crate::{FAIL_OVER, VIP, VIPS, asked};
 
-/// The name of the other node is all that the first one is told, and the other one is told of nobody.
+/// The first node knows only the name of the other, and the other knows nobody.
 #[test]
 fn a_peer_is_found_by_its_name_and_again_at_another_address() {
     lab::test(|lab| {
@@ -71,7 +71,7 @@ fn a_name_that_is_never_resolved_is_told_of_once_and_keeps_no_vip_from_being_ans
         let told = node.log("cannot resolve nowhere.invalid (--peer): ");
         assert_eq!(told.len(), 1, "{told:?}");
 
-        // Without any address there is no telling which of its own the others know.
+        // Without any address, it cannot know which of its own addresses the others use.
         node.agent().kill()?;
         let key = node.arguments[1].clone();
         node.host

@@ -1,5 +1,5 @@
 //! A client that only ever pings the VIP: its kernel resolves it, believes announcements, and sends
-//! to whichever MAC it knows.
+//! to the MAC it knows.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -12,7 +12,7 @@ use speaker_tests::{agent::Mode, cluster::Cluster, lab};
 
 use crate::{VIP, VIPS};
 
-/// A client that believed no announcement would ask again after many seconds.
+/// A client that ignored announcements would resolve again only after many seconds.
 const OUTAGE: Duration = Duration::from_secs(2);
 
 /// Pings the VIP until it is done; when each ping was answered.

@@ -1,4 +1,4 @@
-//! What operators may choose: when a VIP goes back, and which side of a split goes on.
+//! The operator's policies: when a VIP moves back, and which side of a split keeps answering.
 
 use std::{
     thread::sleep,
@@ -17,7 +17,7 @@ use speaker_tests::{
 
 use crate::{ASIDE, EVERY, FAIL_OVER, HAND_OVER, VIP, VIPS, asked, assert_status_says, brief};
 
-/// Three nodes, all told this.
+/// Three nodes, all with these arguments.
 fn told(lab: &Lab, argument: &str) -> Result<Cluster> {
     let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
     for node in &mut cluster.nodes {
@@ -100,7 +100,8 @@ fn with_on_stop_handover_an_agent_that_is_stopped_leaves_its_vips_to_another_fir
     });
 }
 
-/// Of three nodes, `node-c` is the first in line and goes on when it is cut off; the others do not.
+/// Of three nodes, `node-c` is the best candidate and keeps answering when it is cut off; the
+/// others do not.
 #[test]
 fn nodes_with_different_policies_agree_and_each_keeps_to_its_own_when_it_is_cut_off() {
     lab::test(|lab| {
@@ -135,7 +136,7 @@ fn nodes_with_different_policies_agree_and_each_keeps_to_its_own_when_it_is_cut_
     });
 }
 
-/// A host that is paused as a whole hears and does nothing, and may come back in the middle of
+/// A host that is paused as a whole hears and does nothing, and may resume in the middle of
 /// anything.
 #[test]
 fn a_host_that_stood_still_as_a_whole_answers_nothing_when_it_is_back() {
@@ -183,7 +184,7 @@ fn with_partition_majority_the_side_with_fewer_nodes_falls_silent() {
         println!("silent {early:?} before it was succeeded");
         let state = "silent: this node does not reach more than half of the nodes";
         assert_status_says(&cluster.nodes[owner], VIP, state)?;
-        // Two of three are left; when one more goes, the last is no majority.
+        // Two of three are left; when one more goes, the last is not a majority.
         let last = others.iter().copied().find(|it| *it != next);
         let last = last.expect("there are three");
         cluster.nodes[next].host.eth0.port.cut()?;

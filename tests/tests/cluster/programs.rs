@@ -1,4 +1,4 @@
-//! Where the program runs, and what follows where it cannot.
+//! Where the program runs, and the consequences where it cannot.
 
 use std::{net::IpAddr, thread::sleep, time::Duration};
 
@@ -50,7 +50,7 @@ impl TwoLans {
         self.eth1[node].mac
     }
 
-    /// The client asks for the VIP while something is done.
+    /// The client asks for the VIP during a step.
     fn asked<T>(&mut self, act: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<(Asked, T)> {
         let asker = Asker::on(&self.cluster.client, &self.client, VIP_OF_LAN1, EVERY)?;
         sleep(Duration::from_millis(200));
@@ -139,7 +139,7 @@ fn an_agent_answers_probes_itself_where_the_program_cannot() {
     });
 }
 
-/// `node-c` is the first in line.
+/// `node-c` is the best candidate.
 #[test]
 fn a_node_whose_link_runs_another_program_leaves_its_vips_to_the_next_until_that_has_gone() {
     lab::test(|lab| {

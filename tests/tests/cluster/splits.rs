@@ -1,4 +1,4 @@
-//! Networks that fall apart, or carry frames one way only.
+//! Networks that split, or carry frames one way only.
 
 use std::{
     thread::sleep,
@@ -14,11 +14,10 @@ use speaker_tests::{
 
 use crate::{ASIDE, EVERY, FAIL_OVER, VIP, VIPS, asked};
 
-/// For how long both sides of a split may answer after it has ended, on a machine that has much else
-/// to do.
+/// How long both sides of a split may answer after it has ended, even on a busy machine.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// The owner is on the smaller side, with a client of its own.
+/// The owner is on the smaller side, with its own client.
 #[test]
 fn when_five_nodes_fall_apart_each_side_answers_its_clients_and_one_does_when_they_meet_again() {
     lab::test(|lab| {
@@ -67,7 +66,7 @@ fn when_five_nodes_fall_apart_each_side_answers_its_clients_and_one_does_when_th
     });
 }
 
-/// It hears nothing, and so believes itself alone after a while; what it announces is heard by all.
+/// It hears nothing, and so believes itself alone after a while; all hear its announcements.
 #[test]
 fn a_node_that_hears_nothing_is_succeeded_and_takes_no_client_away() {
     lab::test(|lab| {

@@ -1,4 +1,4 @@
-//! The capabilities that the manifests grant the agent: all of them are needed, and no other.
+//! The capabilities that the manifests grant the agent: all are needed, and no others.
 
 use std::{net::IpAddr, thread, time::Duration};
 
@@ -19,7 +19,7 @@ const VIPS: [IpAddr; 2] = [
 const EVERY: Duration = Duration::from_millis(5);
 const SOON: Duration = Duration::from_secs(20);
 
-/// What `deploy/base/agent.yaml` adds, in the kernel's words: `bpf`.
+/// What `deploy/base/agent.yaml` adds, by the kernel's names: `bpf`.
 fn granted() -> Result<Vec<String>> {
     added("deploy/base/agent.yaml", "containers")
 }
@@ -37,7 +37,8 @@ fn added(file: &str, containers: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// An agent as a container runtime starts it: root, with these capabilities and no way to more.
+/// An agent as a container runtime starts it: root, with these capabilities and no way to gain
+/// more.
 fn agent(node: &Node, capabilities: &[String]) -> Result<Process> {
     confined(node, capabilities)?
         .args(["agent", "--node-name", node.host.name()])

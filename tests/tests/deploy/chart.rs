@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::objects::{by_name, chart, kustomize, test};
 
-/// The chart's objects without what only Helm's have.
+/// The chart's objects, without Helm's additions.
 fn without_helms(objects: Vec<Value>) -> BTreeMap<String, Value> {
     let mut named = by_name(objects);
     for object in named.values_mut() {
@@ -155,7 +155,7 @@ fn values_reach_both_programs() {
     });
 }
 
-/// A values file of MetalLB's, where it says what its chart's own values say.
+/// A values file for MetalLB with its chart's default values.
 #[test]
 fn what_metallbs_values_leave_out_has_a_default() {
     test(|| {
@@ -179,7 +179,7 @@ fn what_metallbs_values_leave_out_has_a_default() {
     });
 }
 
-/// MetalLB's chart lets the Secret of the key be named.
+/// MetalLB's chart lets users name the Secret of the key.
 #[test]
 fn agents_mount_the_secret_that_the_controller_makes() {
     test(|| {

@@ -38,7 +38,7 @@ fn every_behaviour_has_a_test_that_exists() -> Result<()> {
                 let source = fs::read_to_string(repository().join(file));
                 sources.insert(file, source.with_context(|| file.to_owned())?);
             }
-            // What is defined and not run is refused by the compiler.
+            // The compiler refuses tests that are defined but not run.
             let is_there = sources[file].contains(&format!("fn {name}("));
             ensure!(is_there, "{behaviour}: {file} has no {name}");
         }

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 9, 9));
 const SOON: Duration = Duration::from_secs(20);
 
-/// An image as a container runtime lays it out.
+/// An image as unpacked by a container runtime.
 struct Image {
     root: TempDir,
     config: Value,

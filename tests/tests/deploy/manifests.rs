@@ -1,4 +1,4 @@
-//! The manifests fit together.
+//! The manifests are consistent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ fn of_kind<'a>(objects: &'a BTreeMap<String, Value>, kind: &str) -> Vec<&'a Valu
     objects.values().filter(|it| it["kind"] == kind).collect()
 }
 
-/// What `app.kubernetes.io/…` labels select pods by.
+/// The `app.kubernetes.io/…` labels that select pods.
 fn component(labels: &Value) -> (&str, &str) {
     let label = |name: &str| {
         labels[format!("app.kubernetes.io/{name}")]
@@ -40,7 +40,7 @@ fn component(labels: &Value) -> (&str, &str) {
     (label("name"), label("component"))
 }
 
-/// Everything that names another object names one that is there, in either namespace.
+/// Every reference names an existing object, in either namespace.
 #[test]
 fn what_is_referred_to_is_there() {
     test(|| {
@@ -115,7 +115,7 @@ fn what_is_referred_to_is_there() {
     });
 }
 
-/// What docs/install.md has people write beside a checkout.
+/// The file that docs/install.md asks users to write next to a checkout.
 #[test]
 fn the_guides_kustomization_changes_what_it_says() {
     test(|| {
@@ -174,7 +174,7 @@ fn variables_are_defined_before_they_are_referred_to() {
     });
 }
 
-/// MetalLB's speakers hold theirs while both run.
+/// MetalLB's speakers hold their ports while both run.
 #[test]
 fn beside_metallb_all_ports_are_others() {
     test(|| {
@@ -205,7 +205,7 @@ fn beside_metallb_all_ports_are_others() {
     });
 }
 
-/// Nobody may write or read what the programs have no business with.
+/// Permissions are limited to what the programs need.
 #[test]
 fn rights_are_few() {
     test(|| {
@@ -214,7 +214,7 @@ fn rights_are_few() {
         for role in roles {
             let is_cluster = role["kind"] == "ClusterRole";
             let rules = role["rules"].as_array().context("no rules")?;
-            // What may be changed by name only, by its kind.
+            // The kinds that may be changed by name only.
             let named: BTreeMap<_, _> = rules
                 .iter()
                 .filter(|it| strings(&it["verbs"]).contains("patch"))
@@ -251,7 +251,7 @@ fn rights_are_few() {
     });
 }
 
-/// As the policy `restricted` of Pod Security asks, of the one that can be held to it.
+/// As the Pod Security policy `restricted` requires, for the program that can meet it.
 #[test]
 fn the_controller_is_confined() {
     test(|| {
@@ -277,8 +277,8 @@ fn the_controller_is_confined() {
     });
 }
 
-/// What an API server demands of the definitions, from 1.20 on: a structural schema without rules
-/// of a later one.
+/// What API servers from 1.20 on require of the definitions: a structural schema without later
+/// rules.
 #[test]
 fn definitions_are_structural_and_free_of_later_rules() {
     fn check(path: &str, schema: &Value) {

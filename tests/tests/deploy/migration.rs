@@ -1,5 +1,5 @@
-//! MetalLB's speakers answer from packet sockets, and go on doing so while these agents start
-//! beside them: what clients see of that.
+//! MetalLB's speakers answer from packet sockets, and continue while these agents start next to
+//! them: what clients see.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -23,10 +23,10 @@ use speaker_tests::{
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 const VIP: IpAddr = IpAddr::V4(ADDRESS);
 const EVERY: Duration = Duration::from_millis(5);
-/// What a fail-over takes at most, and what requests are apart.
+/// The maximum duration of a fail-over, and the interval between requests.
 const FAIL_OVER: Duration = Duration::from_millis(500);
 
-/// Answers as a speaker of MetalLB does, until it is dropped.
+/// Answers like a MetalLB speaker, until it is dropped.
 struct Speaker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -69,7 +69,7 @@ impl Drop for Speaker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A test that fails has something else to say.
+            // A failing test has its own message.
             let _ = thread.join();
         }
     }
@@ -88,7 +88,7 @@ fn answers(frame: &Frame) -> bool {
     )
 }
 
-/// Among these moments, the longest time from one to the next.
+/// The longest gap between these times.
 fn longest(mut moments: Vec<SystemTime>) -> Duration {
     moments.sort();
     let pairs = moments.windows(2);
@@ -96,7 +96,7 @@ fn longest(mut moments: Vec<SystemTime>) -> Duration {
     apart.max().unwrap_or_default()
 }
 
-/// Agents that start one this long after the other.
+/// Agents that start this long after one another.
 fn takes_over(lab: &Lab, mode: Mode, apart: Duration) -> Result<()> {
     let mut cluster = Cluster::new(lab, 2, mode, &[&[VIP]])?;
     let mut speakers = vec![Speaker::start(&cluster.nodes[0].host)?];
@@ -122,7 +122,7 @@ fn takes_over(lab: &Lab, mode: Mode, apart: Duration) -> Result<()> {
     );
     assert!(gap < FAIL_OVER, "{mode:?}: unanswered for {gap:?}");
 
-    // From then on it does not matter who of them believes to own the VIP.
+    // From then on, it does not matter which of them believes it owns the VIP.
     speakers.push(Speaker::start(&cluster.nodes[1].host)?);
     let asker = Asker::start(&cluster.client, VIP, EVERY)?;
     thread::sleep(Duration::from_secs(1));

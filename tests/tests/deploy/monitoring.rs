@@ -40,7 +40,7 @@ fn each_alert_is_tested() -> Result<()> {
     Ok(())
 }
 
-/// A Prometheus without the operator reads this.
+/// For a Prometheus without the operator.
 fn alerts() -> Result<Value> {
     let objects = read("deploy/monitoring/alerts.yaml")?;
     Ok(objects[0]["spec"].clone())

@@ -1,4 +1,4 @@
-//! Manifests as the objects that they make.
+//! Manifests as objects.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use speaker_tests::lab::{self, Missing};
 
-/// Runs a test with the programs that read deploy/ as users' programs do; where they are missing,
-/// it is skipped loudly.
+/// Runs a test with the programs that read deploy/ as users' programs do; if they are missing, it
+/// is skipped loudly.
 pub(crate) fn test(body: impl FnOnce() -> Result<()>) {
     if let Err(error) = body() {
         match error.downcast_ref::<Missing>() {
@@ -74,7 +74,7 @@ pub(crate) fn by_name(objects: Vec<Value>) -> BTreeMap<String, Value> {
     named
 }
 
-/// Runs one of the programs that `cargo xtask test` provides, and hands back what it prints.
+/// Runs one of the programs that `cargo xtask test` provides, and returns its output.
 pub(crate) fn run(program: &str, arguments: &[&Path]) -> Result<String> {
     let provided = env::var_os("SPEAKER_DEPLOY_TOOLS")
         .map(|tools| PathBuf::from(tools).join("usr/bin").join(program));

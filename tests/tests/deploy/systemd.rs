@@ -8,7 +8,7 @@ use crate::objects::repository;
 
 const UNIT: &str = "deploy/systemd/speaker.service";
 
-/// What a section of the unit has for a setting.
+/// The value of a setting in a section of the unit.
 fn values(section: &str, setting: &str) -> Result<Vec<String>> {
     let unit = fs::read_to_string(repository().join(UNIT)).context(UNIT)?;
     let head = format!("[{section}]");
@@ -20,8 +20,8 @@ fn values(section: &str, setting: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// What keeps an agent from starting, such as an address that is yet to come, may last longer than
-/// systemd's patience.
+/// What keeps an agent from starting, such as a missing address, may last longer than systemd's
+/// patience.
 #[test]
 fn systemd_starts_the_agent_again_however_often_it_fails() -> Result<()> {
     assert_eq!(values("Service", "Restart")?, ["always"]);

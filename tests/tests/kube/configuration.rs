@@ -1,4 +1,4 @@
-//! What agents and controllers say of the configuration.
+//! What agents and controllers report about the configuration.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +19,12 @@ use crate::{
     delete,
 };
 
-/// Who has read the configuration, and what of it is wrong in their eyes.
+/// Who has read the configuration, and what they report as wrong.
 type States = BTreeMap<String, (String, String)>;
 
 const AGENT: &str = "speaker-node-a";
 const CONTROLLER: &str = "controller";
-/// Where the agent tells its metrics, and the controller.
+/// Where the agent and the controller serve their metrics.
 const METRICS: [(&str, &str); 2] = [(AGENT, "127.0.0.1:9100"), (CONTROLLER, "127.0.0.1:7472")];
 
 #[test]
@@ -39,7 +39,7 @@ fn everybody_tells_what_they_refuse_and_what_is_elsewhere_concerns_nobody() {
         states_are(&site, &[])?;
         the_state_is_invalid_only_where_it_is(&site)?;
         objects_of_other_namespaces_have_no_effect(&site)?;
-        // Whoever leads next says it in the same place.
+        // The next leader reports it in the same place.
         controller.terminate(SOON)?;
         site.apply_pool("other", &["10.0.0.0/24"])?;
         let _next = crate::controller::controller(&site, "second", 7472)?;
@@ -102,7 +102,7 @@ fn objects_of_other_namespaces_have_no_effect(site: &Site) -> Result<()> {
             .any(|it| it.contains("no IPAddressPool holds 192.0.2.7")))
     })?;
     assert!(addresses(site, "abroad")?.is_empty());
-    // Nor does an advertisement announce anything from there.
+    // Nor does an advertisement there announce anything.
     delete(site, "l2advertisement all")?;
     wait_until("the Service not to be announced", SOON, || {
         let reason = site.nodes[0].vip("10.0.0.7".parse()?)?.reason;
@@ -111,7 +111,7 @@ fn objects_of_other_namespaces_have_no_effect(site: &Site) -> Result<()> {
     states_are(site, &[])
 }
 
-/// Waits until these, and none else, say that something is wrong, and their metrics too.
+/// Waits until exactly these report that something is wrong, in their metrics too.
 fn states_are(site: &Site, invalid: &[(&str, &str)]) -> Result<()> {
     let mut last = (States::new(), Vec::new());
     let so = wait_until("the states", SOON, || {
@@ -148,7 +148,7 @@ fn states(site: &Site) -> Result<States> {
     Ok(items.map(state).collect())
 }
 
-/// Since when a state has been as it is.
+/// When a state last changed.
 fn transition(site: &Site, name: &str) -> Result<Value> {
     let state = format!("configurationstate {name} --namespace={NAMESPACE}");
     let status = site.kube.get(&state)?["status"].take();
@@ -161,7 +161,7 @@ fn is_stale(site: &Site, name: &str) -> Result<bool> {
         _ => &site.nodes[0].host,
     };
     let to = address_of(name).parse()?;
-    // A controller may be on its way.
+    // A controller's write may be in flight.
     let told = host.run(|| ask(to, "/metrics", SOON)).unwrap_or_default();
     Ok(told.contains("metallb_k8s_client_config_stale_bool 1"))
 }

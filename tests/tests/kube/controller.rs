@@ -1,4 +1,4 @@
-//! Controllers that give Services their addresses.
+//! Controllers that assign addresses to Services.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -45,7 +45,7 @@ pub(crate) fn addresses(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
     ingress.into_iter().flatten().map(parse).collect()
 }
 
-/// The addresses that a Service is given.
+/// Waits for the addresses of a Service.
 pub(crate) fn assigned(site: &Site, service: &str) -> Result<Vec<IpAddr>> {
     wait_for(&format!("addresses of {service}"), SOON, || {
         let addresses = addresses(site, service)?;
@@ -92,7 +92,7 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
             "the lowest that are free, of both families"
         );
         wait_until("a pool in use", SOON, || Ok(in_use(&site) == Some(2)))?;
-        // The other has no configuration, and is not to be alerted about.
+        // The other has no configuration, and must not cause an alert.
         for (series, expected) in [
             ("speaker_controller_leading", &[0, 1][..]),
             ("metallb_k8s_client_config_loaded_bool", &[1]),
@@ -112,7 +112,7 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
             Ok(events == [r#"Assigned IP ["10.0.0.240" "fd00::240"]"#])
         })?;
 
-        // The pool is full for a third, until the first goes.
+        // The pool has no room for a third, until the first is deleted.
         for name in ["more", "waits"] {
             let mut service = objects::service(name, &WEB);
             service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
@@ -125,7 +125,7 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
         })?;
         let more = [addresses(&site, "more")?, addresses(&site, "waits")?].concat();
         assert_eq!(more, ["10.0.0.241".parse::<IpAddr>()?]);
-        // Whoever leads is gone without a word.
+        // The leader dies without notice.
         let lease = site
             .kube
             .get(&format!("lease speaker-controller --namespace={NAMESPACE}"))?;
@@ -184,8 +184,8 @@ fn pools_and_annotations_decide_as_with_metallb() {
             })
         };
 
-        // A priority comes first, a namespace that is not this one does not count, and what is not
-        // assigned by itself is for those who ask.
+        // Priorities come first, pools for another namespace do not count, and pools without
+        // autoAssign are for Services that request them.
         let priority = |number: u8, namespace: &str| json!({ "serviceAllocation": { "priority": number, "namespaces": [namespace] } });
         site.kube.apply(&objects::list([
             pool("plain", "10.0.0.0/28", json!({})),
@@ -214,7 +214,7 @@ fn pools_and_annotations_decide_as_with_metallb() {
         foreign["spec"]["loadBalancerClass"] = json!("example.com/other");
         site.kube.apply(&foreign)?;
 
-        // Two Services of one key share an address, and the node that announces it.
+        // Two Services with one key share an address, and the node that announces it.
         let key = json!({
             "metallb.io/allow-shared-ip": "key",
             "metallb.io/loadBalancerIPs": "10.0.0.9",
@@ -233,7 +233,7 @@ fn pools_and_annotations_decide_as_with_metallb() {
         site.announced_by("shared-a", Some(owner))?;
         site.announced_by("shared-b", Some(owner))?;
 
-        // The counters are the controller's, whoever writes them.
+        // The counters belong to the controller, even if somebody else writes them.
         let counters = |expected: (i64, i64)| {
             wait_until("the counters", SOON, || {
                 let pool = site
@@ -265,7 +265,7 @@ fn pools_and_annotations_decide_as_with_metallb() {
         ] {
             is(name, &[has])?;
         }
-        // A pool that goes takes its addresses along.
+        // A deleted pool takes its addresses with it.
         delete_pool("sooner")?;
         is("web", &["10.0.1.0"])?;
         for name in ["later", "plain"] {

@@ -1,4 +1,4 @@
-//! What users install is accepted by a real API server, again and again, and goes as it came.
+//! A real API server accepts what users install, repeatedly, and it can be removed completely.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use speaker_tests::{
     lab::{self, Output},
 };
 
-/// Objects as MetalLB's users have them, with every field that they can have.
+/// Objects as MetalLB's users have them, with every possible field.
 const METALLB: &str = "\
 apiVersion: metallb.io/v1beta1
 kind: IPAddressPool
@@ -125,7 +125,7 @@ fn what_metallb_users_have_passes_unchanged() {
         let kube = Kube::start(lab)?;
         apply(&kube, &path("deploy/crds"))?;
         kube.apply(&objects::namespace("metallb-system"))?;
-        // Fields that the definitions do not know are refused.
+        // Unknown fields are refused.
         kube.apply(&METALLB)?;
 
         let pool = kube.get("ipaddresspool lan --namespace=metallb-system")?;
@@ -178,7 +178,7 @@ fn what_metallb_users_have_passes_unchanged() {
     });
 }
 
-/// Beyond what tests with the programs show, which is that they get along with it.
+/// In addition to the tests with the programs, which show that the permissions suffice.
 #[test]
 fn nobody_has_rights_that_they_have_no_use_for() {
     const DENIED: [(&str, &str); 20] = [

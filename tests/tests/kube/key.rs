@@ -1,4 +1,4 @@
-//! The key of the agents, and what becomes of it when its Secret is deleted.
+//! The agents' key, and what happens when its Secret is deleted.
 
 use std::{thread::sleep, time::Duration};
 
@@ -22,7 +22,7 @@ fn a_key_that_is_deleted_is_restored_and_no_agent_is_given_another() {
         delete(&site, "secret speaker-memberlist")?;
         let mut first = controller(&site, "first", 7472)?;
         assert!(key(&site)?["secretkey"].is_string());
-        // What it was last, also where that is not what the controller has made.
+        // Its last content, even if the controller did not create it.
         let keys = json!({ "stringData": { "secretkey": "two keys\nin two lines" } });
         let patch = ["patch", "--patch", &keys.to_string()].map(str::to_owned);
         let patch = site.kube.kubectl(patch).args(secret().split(' '));
@@ -32,7 +32,7 @@ fn a_key_that_is_deleted_is_restored_and_no_agent_is_given_another() {
         assert_eq!(key(&site)?, changed);
         first.wait_for_line("is restored with the same key", SOON)?;
 
-        // Nobody who knows it is there when it is deleted, but the agents.
+        // When it is deleted, only the agents know it.
         first.terminate(SOON)?;
         delete(&site, "secret speaker-memberlist")?;
         let agent = pod("node-a");
@@ -46,7 +46,7 @@ fn a_key_that_is_deleted_is_restored_and_no_agent_is_given_another() {
         second.wait_for_line("Secret speaker-memberlist is missing", SOON)?;
         sleep(Duration::from_secs(6));
         assert!(site.kube.get(&secret()).is_err(), "agents have another key");
-        // As those wait that have none.
+        // Like pods that wait for the Secret.
         phase("Pending")?;
         assert_ne!(key(&site)?, changed);
         Ok(())
@@ -57,7 +57,7 @@ fn secret() -> String {
     format!("secret speaker-memberlist --namespace={NAMESPACE}")
 }
 
-/// What the Secret holds, as soon as it is there.
+/// The content of the Secret, as soon as it exists.
 fn key(site: &Site) -> Result<Value> {
     wait_for("the key", SOON, || {
         let secret = site.kube.get(&secret());

@@ -1,5 +1,5 @@
-//! With a real Kubernetes: what users apply, what clients get, and what happens to both while its
-//! parts fail.
+//! With a real Kubernetes: what users apply, what clients get, and what happens to both while parts
+//! of it fail.
 
 mod agent;
 mod configuration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Result;
 use speaker_tests::kube::{Site, site::NAMESPACE};
 
-/// Nothing here takes that long, on a machine that has much else to do.
+/// Nothing here takes that long, even on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Deletes an object of the installation.

@@ -1,4 +1,4 @@
-//! Beside MetalLB, whose speakers write objects of the same kinds.
+//! Next to MetalLB, whose speakers write objects of the same kinds.
 
 use std::{
     iter,
@@ -20,9 +20,10 @@ use speaker_tests::{
 
 use crate::SOON;
 
-/// Where MetalLB's speaker is that announces everything.
+/// The node of the MetalLB speaker that announces everything.
 const NODE: &str = "node-a";
-/// Whoever writes what others undo does so several times in this time, also if less and less often.
+/// A writer whose changes are undone would write several times within this time, even if less and
+/// less often.
 const WATCHED: Duration = Duration::from_secs(12);
 
 #[test]
@@ -40,7 +41,7 @@ fn nobody_fights_with_metallb_over_statuses_and_all_are_written_when_it_is_gone(
         }
         nobody_writes_again_and_again(&site, services)?;
 
-        // As when its pods are gone, and with them what they own.
+        // As when its pods are gone, with everything they own.
         let all = ["servicel2statuses", "--all", &in_namespace()].map(str::to_owned);
         site.kube.kubectl(["delete"]).args(all).unheard().run()?;
         for (owner, service) in services.into_iter().enumerate() {
@@ -65,10 +66,10 @@ fn nobody_writes_again_and_again(site: &Site, services: [&str; 2]) -> Result<()>
         }
         sleep(Duration::from_millis(200));
     }
-    // A status of its own node it makes its own. The other one it deletes, perhaps once more before
-    // it has made one, which takes two steps.
+    // It adopts a status of its own node. It deletes the other one, perhaps once more before it has
+    // created its own, which takes two steps.
     assert!(theirs.len() <= 5, "MetalLB's: {theirs:?}");
-    // Each time that it deletes one, its agent may write it, in two requests, before it hears of
+    // Each time it deletes one, its agent may write it again, in two requests, before it sees
     // MetalLB's.
     let ours = written_since(site, from)?;
     assert!(ours.len() <= 4, "ours: {ours:?}");
@@ -79,7 +80,7 @@ fn nobody_writes_again_and_again(site: &Site, services: [&str; 2]) -> Result<()>
     Ok(())
 }
 
-/// Also after anybody else has deleted it. It goes with its node.
+/// Even after somebody else has deleted it. It is removed with its node.
 fn the_state_is_left_to_metallb_and_is_back_when_it_is_gone(site: &Site) -> Result<()> {
     let state = format!("configurationstate speaker-{NODE} {}", in_namespace());
     let node = site.kube.get(&format!("node {NODE}"))?;
@@ -112,9 +113,9 @@ fn the_state_is_left_to_metallb_and_is_back_when_it_is_gone(site: &Site) -> Resu
     is_written()
 }
 
-/// What the reconciler of MetalLB's speaker on [`NODE`] does for a Service that this announces on all
-/// interfaces: of several statuses it keeps one of its own node, and creates one without a status,
-/// which it writes when it sees it next. How often it writes.
+/// What the reconciler of MetalLB's speaker on [`NODE`] does for a Service that this announces on
+/// all interfaces: of several statuses it keeps one of its own node, and creates one without a
+/// status, which it writes when it sees it next. Returns how often it writes.
 fn metallb_reconciles(site: &Site, service: &str) -> Result<usize> {
     let label = format!("--selector=metallb.io/service-name={service}");
     let list = format!("servicel2statuses {} {label}", in_namespace());
@@ -125,7 +126,7 @@ fn metallb_reconciles(site: &Site, service: &str) -> Result<usize> {
     let mut writes = 0;
     for item in items.iter().filter(|item| Some(*item) != kept) {
         let delete = site.kube.kubectl(["delete"]).args(words(item)?);
-        // Its agent may have been quicker.
+        // Its agent may have been faster.
         delete.unheard().output()?;
         writes += 1;
     }
@@ -149,7 +150,7 @@ fn metallb_reconciles(site: &Site, service: &str) -> Result<usize> {
     Ok(writes + 1)
 }
 
-/// An object of the installation in kubectl's words.
+/// An object of the installation, as named by kubectl.
 fn words(object: &Value) -> Result<[String; 3]> {
     let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
     let (kind, name) = (text(&object["kind"])?, text(&object["metadata"]["name"])?);
@@ -178,7 +179,7 @@ fn metallbs(service: &str) -> Value {
     status
 }
 
-/// What makes something an object of MetalLB's pod.
+/// Marks an object as owned by MetalLB's pod.
 fn owned() -> Value {
     let uid = "5f0c44e2-8a0f-4a2e-9a86-4f6f0f1d2b3c";
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "name": "speaker-x7k2p", "uid": uid });

@@ -28,13 +28,13 @@ use crate::{SOON, controller::controller};
 
 /// Changes what is tried; a failure says which it was.
 const SEED: &str = "SPEAKER_TEST_SEED";
-/// How many Services there are at most, with four addresses of each family.
+/// The maximum number of Services, with four addresses of each family.
 const SERVICES: u8 = 9;
-/// The one that is made last.
+/// The one created last.
 const END: &str = "end";
 
-/// Who stands still, and for how many seconds: for a moment, or for longer than the Lease lasts or
-/// than the controller waits for an answer, so that what it has asked for is done after all.
+/// Who is frozen, and for how many seconds: for a moment, or for longer than the Lease lasts or the
+/// controller waits for an answer, so that its request is carried out after all.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Leader(u64),
@@ -62,7 +62,7 @@ fn no_address_is_ever_on_two_services_that_may_not_share_it() {
         random.shuffle(&mut troubles);
         for trouble in troubles {
             change(&site, &mut random)?;
-            // While what follows from it is under way.
+            // While its consequences are under way.
             befall(trouble, &mut site, &mut controllers, &mut random)
                 .with_context(|| format!("{SEED}={seed}: {trouble:?}"))?;
         }
@@ -77,11 +77,11 @@ fn no_address_is_ever_on_two_services_that_may_not_share_it() {
     });
 }
 
-/// For a moment, users make, change and delete Services.
+/// For a moment, users create, change and delete Services.
 fn change(site: &Site, random: &mut Rng) -> Result<()> {
     let mut number = 0;
     let changes = iter::repeat_with(|| {
-        // The same one again while the controller is at it, or another one.
+        // The same one again while the controller handles it, or another one.
         if random.bool() {
             number = random.u8(0..SERVICES);
         }
@@ -107,7 +107,7 @@ fn change(site: &Site, random: &mut Rng) -> Result<()> {
                 }
             };
             match changed {
-                // It is gone, or somebody else was quicker: so be it.
+                // It is gone, or somebody else was faster: fine.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => (),
                 changed => changed?,
             }
@@ -123,7 +123,7 @@ fn name(number: u8) -> String {
 
 fn service(number: u8, random: &mut Rng) -> Value {
     let mut service = objects::service(&name(number), &[("TCP", random.u16(80..83), 8080)]);
-    // The API server does not let go of a family.
+    // The API server does not remove a family.
     let families = ["SingleStack", "PreferDualStack", "RequireDualStack"];
     service["spec"]["ipFamilyPolicy"] = json!(families[usize::from(number % 3)]);
     service["spec"]["externalTrafficPolicy"] = json!(["Cluster", "Local"][random.usize(0..2)]);
@@ -182,14 +182,14 @@ fn until_it_answers(site: &Site) -> Result<()> {
     })
 }
 
-/// A Service, as far as it matters here.
+/// The relevant parts of a Service.
 #[derive(Clone, Debug)]
 struct State {
     addresses: BTreeSet<String>,
     shape: Shape,
 }
 
-/// What decides with whom a Service may share.
+/// What determines whether Services may share.
 #[derive(Clone, Debug)]
 struct Shape {
     key: Option<String>,
@@ -218,7 +218,7 @@ impl State {
 }
 
 impl Shape {
-    /// None of these Services has a selector, so that all those of policy Local are alike.
+    /// None of these Services has a selector, so all with policy Local are alike.
     fn may_share(&self, other: &Self) -> bool {
         self.key.is_some()
             && self.key == other.key
@@ -227,7 +227,7 @@ impl Shape {
     }
 }
 
-/// What users have changed last is heeded: no two Services have an address together that may not.
+/// The users' last changes are respected: no two Services share an address that may not.
 fn all_is_well_in_the_end(site: &Site) -> Result<()> {
     let mut services = Vec::new();
     let so = wait_until("nobody to share what may not be shared", SOON, || {
@@ -245,18 +245,18 @@ fn all_is_well_in_the_end(site: &Site) -> Result<()> {
     so.with_context(|| format!("{services:#?}"))
 }
 
-/// How many addresses were given, and how many of them another Service had too.
+/// How many addresses were assigned, and how many of them were shared.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     given: usize,
     shared: usize,
 }
 
-/// Judges each revision that has an address which the one before it had not.
+/// Checks each revision that has an address which its predecessor lacked.
 ///
-/// The controller writes on condition that the Service is as it knows it. Another Service that has
-/// the address may be changed by its user at that very moment: any shape of it will do that it had
-/// since it has addresses.
+/// The controller writes on condition that the Service is unchanged. Another Service with the
+/// address may be changed by its user at the same moment: any of its versions since it has
+/// addresses will do.
 fn judge(revisions: &[Revision]) -> Result<Tally> {
     let mut now: BTreeMap<&str, (State, Vec<Shape>)> = BTreeMap::new();
     let mut tally = Tally::default();

@@ -1,4 +1,4 @@
-//! Controllers that are replaced, and a cluster whose memory is slow.
+//! Controllers that are replaced, and an etcd that stalls.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -60,7 +60,7 @@ fn nobody_notices_that_the_controller_is_replaced_or_that_etcd_stands_still_agai
     });
 }
 
-/// As a Deployment does it: the next one is there before the last one goes.
+/// As a Deployment does: the next one is there before the last one goes.
 fn a_controller_that_is_replaced_loses_no_service(
     site: &Site,
     mut first: Process,
@@ -84,7 +84,7 @@ fn a_controller_that_is_replaced_loses_no_service(
     Ok(next)
 }
 
-/// For half a minute, it runs for a second now and then.
+/// For half a minute, it runs only for a second now and then.
 fn while_etcd_stands_still_services_wait_and_then_are_served(site: &mut Site) -> Result<()> {
     let mut is_created = false;
     for round in 0..6 {
@@ -92,7 +92,7 @@ fn while_etcd_stands_still_services_wait_and_then_are_served(site: &mut Site) ->
         sleep(Duration::from_secs(4));
         site.kube.thaw_etcd()?;
         if round == 2 {
-            // The API server may have no patience.
+            // The API server may time out.
             is_created = create(site, "late").is_ok();
         }
         sleep(Duration::from_secs(1));

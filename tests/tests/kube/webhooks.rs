@@ -1,4 +1,4 @@
-//! The API server asks the controllers whether pools and advertisements can be.
+//! The API server asks the controllers whether pools and advertisements are valid.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -24,7 +24,7 @@ use speaker_tests::{
 
 use crate::{SOON, controller::controller_with};
 
-/// Some questions, and what the API server takes to hear of other endpoints.
+/// Some requests, and the time for the API server to learn of other endpoints.
 const A_WHILE: Duration = Duration::from_secs(1);
 const CONFIGURATION: &str = "validatingwebhookconfiguration speaker-webhook-configuration";
 
@@ -88,7 +88,7 @@ fn what_is_invalid_is_refused_with_its_reason(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// `overlapping` cannot be, but is.
+/// `overlapping` is invalid but exists.
 fn what_is_there_can_be_changed_for_the_better_and_deleted(site: &Site) -> Result<()> {
     let worse = try_out(site, &pool("overlapping", "10.0.0.0/25"))?;
     assert!(worse.is_some_and(|it| it.contains("overlaps")));
@@ -107,7 +107,7 @@ fn what_is_there_can_be_changed_for_the_better_and_deleted(site: &Site) -> Resul
     Ok(())
 }
 
-/// One controller makes the new certificate while another goes on with the old one for a while.
+/// One controller creates the new certificate while another still uses the old one for a while.
 fn a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(
     site: &Site,
     first: &mut Process,
@@ -125,7 +125,7 @@ fn a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(
     thread::scope(|scope| -> Result<()> {
         let asking = scope.spawn(|| ask_until(site, &is_over));
         let renewed = (|| {
-            // The way of a Deployment: the next one is asked when it is ready.
+            // As with a Deployment: the next one gets requests when it is ready.
             let second = serve(site, 2)?;
             let now = wait_for("the API server to trust another authority", SOON, || {
                 let now = trusted(site)?;
@@ -164,7 +164,7 @@ fn a_controller_that_is_started_anew_is_asked_again(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Tries a pool out again and again, which is to be taken each time: how often.
+/// Dry-runs a pool repeatedly, which must be accepted each time. Returns how often.
 fn ask_until(site: &Site, is_over: &AtomicBool) -> Result<usize> {
     let good: DynamicObject = serde_json::from_value(pool("good", "192.0.2.0/24"))?;
     let kind = GroupVersionKind::gvk("metallb.io", "v1beta1", "IPAddressPool");
@@ -207,7 +207,7 @@ fn pool(name: &str, addresses: &str) -> Value {
     })
 }
 
-/// Applies an object without any effect but what is said to it: why it is refused.
+/// Dry-runs an object, and returns why it is refused.
 fn try_out(site: &Site, object: &Value) -> Result<Option<String>> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(&file, object.to_string())?;
@@ -217,7 +217,7 @@ fn try_out(site: &Site, object: &Value) -> Result<Option<String>> {
     Ok((!tried.status.success()).then_some(tried.stderr))
 }
 
-/// Whom the API server trusts, as PEM.
+/// The authorities that the API server trusts, as PEM.
 fn trusted(site: &Site) -> Result<String> {
     let template = "go-template={{(index .webhooks 0).clientConfig.caBundle | base64decode}}";
     let get = site.kube.kubectl(["get", "--output", template]);

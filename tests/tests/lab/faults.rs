@@ -1,4 +1,4 @@
-//! What a port does to the frames that pass it.
+//! Faults at a port, and the frames that pass it.
 
 use std::{
     fs,
@@ -157,7 +157,7 @@ fn a_delayed_cable_has_the_other_faults_too() {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let port = &a.eth0.port;
         for (lost, arriving) in [(Direction::FromHost, (0, 5)), (Direction::ToHost, (5, 0))] {
-            // Loss that is there before the delay stays, and the other way round.
+            // Loss set before the delay stays, and vice versa.
             port.lose(1.0, lost)?;
             port.delay(Duration::from_millis(2))?;
             let seen = (count_arriving(&a, &b, 5)?, count_arriving(&b, &a, 5)?);
@@ -257,7 +257,7 @@ fn count_arriving(from: &Host, to: &Host, count: usize) -> Result<usize> {
     Ok(arrived)
 }
 
-/// Of a few, so that a busy machine does not count as a slow cable.
+/// The best of a few, so that a busy machine does not count as a slow cable.
 fn quickest_ping(from: &Host, to: &Host) -> Result<Duration> {
     let mut quickest = SOON;
     for _ in 0..5 {

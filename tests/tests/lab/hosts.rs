@@ -113,7 +113,7 @@ fn a_panic_in_a_host_is_passed_on() {
     let outcome = Lab::new().and_then(|lab| lab.host("a"));
     match outcome {
         Ok(host) => host.run(|| panic!("as the closure said")),
-        // Nothing to be seen where there is no lab.
+        // Nothing is visible outside the lab.
         Err(error) => panic!("as the closure said, but {error:?}"),
     }
 }
@@ -160,7 +160,7 @@ fn three_nodes_and_a_client_are_up_within_a_second() {
             Ok(started.elapsed())
         };
         let mut times = Vec::new();
-        // Once without other tests in the way is enough.
+        // Once without interference from other tests is enough.
         for _ in 0..5 {
             let time = build()?;
             if time < Duration::from_secs(1) {

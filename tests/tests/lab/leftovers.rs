@@ -1,4 +1,4 @@
-//! What is left when the process that holds a lab ends: nothing.
+//! Nothing is left when the process that holds a lab ends.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use speaker_tests::lab::{self, Direction};
 
 use super::{SOON, half, network_of, processes, processes_in, wait_until};
 
-/// Runs as a process of its own: a lab with everything in it, until it is killed.
+/// Runs as a separate process: a lab with everything in it, until it is killed.
 #[test]
 #[ignore = "the other half of kill_9_leaves_nothing"]
 fn hold_a_lab() {
@@ -105,7 +105,7 @@ fn children_of(parent: u32) -> Vec<u32> {
 fn programs_of(process: u32) -> usize {
     let name = format!("lab_{process}");
     aya::programs::loaded_programs()
-        // One that goes while it is listed is not left behind.
+        // One that disappears while it is listed is not left behind.
         .filter_map(Result::ok)
         .filter(|program| program.name_as_str() == Some(&name))
         .count()

@@ -1,4 +1,4 @@
-//! The lab keeps its word: about wires and faults, frames, processes, and leaving nothing behind.
+//! The lab does what it promises: wires and faults, frames, processes, and leaving nothing behind.
 
 mod faults;
 mod frames;
@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-/// What is to happen takes less.
+/// What should happen takes less.
 const SOON: Duration = Duration::from_secs(2);
 
 /// What is not to happen would have within this.
@@ -31,7 +31,7 @@ fn frame(destination: [u8; 6], source: [u8; 6], payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A test of this program, in a process of its own.
+/// A test of this program, in a separate process.
 fn half(test: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("a test knows its file"));
     command.args([test, "--exact", "--ignored", "--nocapture"]);
@@ -46,7 +46,7 @@ fn processes() -> Vec<u32> {
         .collect()
 }
 
-/// The network namespace of a process that is still there.
+/// The network namespace of a process that still exists.
 fn network_of(process: u32) -> Option<PathBuf> {
     let process = Path::new("/proc").join(process.to_string());
     fs::read_link(process.join("ns/net")).ok()

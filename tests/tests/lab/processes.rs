@@ -1,4 +1,4 @@
-//! Processes in hosts are followed, steered and ended.
+//! Processes in hosts: their output, control and end.
 
 use std::{collections::BTreeSet, fs, thread, time::Instant};
 

@@ -8,7 +8,7 @@ use speaker_tests::lab;
 
 use super::{SOON, half};
 
-/// Runs as a process of its own: a test without privilege.
+/// Runs as a separate process: a test without privileges.
 #[test]
 #[ignore = "the other half of a_test_without_privilege_is_skipped_loudly"]
 fn lack_privilege() {
@@ -45,7 +45,7 @@ fn a_test_without_privilege_is_skipped_loudly() -> Result<()> {
     Ok(())
 }
 
-/// Runs as a process of its own: a test that fails while a process runs.
+/// Runs as a separate process: a test that fails while a process runs.
 #[test]
 #[ignore = "the other half of a_failing_test_shows_what_processes_said"]
 fn fail() {

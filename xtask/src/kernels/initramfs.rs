@@ -74,7 +74,7 @@ pub(crate) fn payload(built: &Built) -> Result<NamedTempFile> {
     root.program(&built.speaker, "usr/bin/speaker")?;
     root.program(built.binary("vm")?, "usr/bin/vm")?;
     for binary in ["usr/bin/speaker", "usr/bin/vm"] {
-        // The machine unpacks all of it, at a tenth of this computer's speed.
+        // The virtual machine unpacks all of it, at a tenth of this computer's speed.
         shell::read(
             shell::command("strip")
                 .arg("--strip-debug")
@@ -118,8 +118,8 @@ fn needed(kernel: &Kernel) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The order in which to load modules. A line of `modules.dep` is `file: dependencies`, of which
-/// the deepest comes last.
+/// The order in which to load modules. A line of `modules.dep` is `file: dependencies`, the deepest
+/// last.
 fn loading_order<'a>(modules_dep: &'a str, wanted: &[&str]) -> Vec<&'a str> {
     let by_name: HashMap<&str, (&str, &str)> = modules_dep
         .lines()

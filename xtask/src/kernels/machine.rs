@@ -68,8 +68,8 @@ pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Resu
 
 fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
     let mut qemu = shell::command("qemu-system-x86_64");
-    // One processor: under this clock, Linux 5.10 waits for a second one for ever. QEMU 7.2 gets
-    // the flags wrong after cmpxchg16b, and kernels that use it trip.
+    // One processor: under this clock, Linux 5.10 waits forever for a second one. QEMU 7.2 gets the
+    // flags wrong after cmpxchg16b, and kernels that use it trip.
     qemu.args(["-accel", "tcg", "-cpu", "max,cx16=off"])
         .args(["-icount", CLOCK])
         .args(["-m", "1G"])
@@ -80,8 +80,8 @@ fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
         .arg("-initrd")
         .arg(initramfs)
         .arg("-append")
-        // A kernel that trips is a failure, seen at once: it would reboot, and the machine ends.
-        // Nobody attacks it. What comes last goes to the first process.
+        // A kernel panic is a failure, noticed at once: it reboots, which ends the machine. Nobody
+        // attacks it. What follows `--` goes to the first process.
         .arg(format!(
             "console=ttyS0 quiet mitigations=off oops=panic panic=-1 -- {}",
             checks.join(" ")
@@ -109,7 +109,7 @@ impl Machine {
             .stdout(serial)
             .spawn()
             .context(spoken)?;
-        // The command goes, and with it our end of the pipe that the machine writes to.
+        // Dropping the command closes our end of the pipe that the machine writes to.
         Ok((Self(child), console))
     }
 }

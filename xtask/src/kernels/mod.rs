@@ -127,7 +127,7 @@ fn check(kernel: &Kernel, payload: &Path, checks: &[String]) -> Tally {
     }
 }
 
-/// Does the work on all items, `width` at a time. The results are in no order.
+/// Processes all items, `width` at a time. The results are in no order.
 fn abreast<T: Sync, R: Send>(width: usize, items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let taken = AtomicUsize::new(0);
     let next = || items.get(taken.fetch_add(1, Ordering::Relaxed));

@@ -62,7 +62,7 @@ impl Kernel {
     fn unpacked(directory: &Path) -> Result<Self> {
         let lib = directory.join("lib");
         if !lib.exists() {
-            // Newer packages have their modules under /usr, but depmod looks into /lib.
+            // Newer packages have their modules under /usr, but depmod looks in /lib.
             symlink("usr/lib", &lib)?;
         }
         let modules = only_entry(&lib.join("modules"))?;

@@ -1,4 +1,4 @@
-//! Builds the parts of Kubernetes that no package has, as its own Makefile would.
+//! Builds the parts of Kubernetes that no package has, as its Makefile would.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use crate::shell;
 /// Where Go without modules expects the sources.
 pub(super) const SOURCES: &str = "go/src/k8s.io/kubernetes";
 
-/// The version of these steps, to be raised when they change.
+/// The version of these steps; raise it when they change.
 pub(super) const RECIPE: (u32, &str) = (1, PATCH);
 
 /// Adds fields and an API version of later releases.
@@ -45,7 +45,7 @@ pub(super) fn build(work: &Path, tools: &Path, programs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The sources, and what builds them.
+/// The sources, and their toolchain.
 struct Tree<'a> {
     sources: PathBuf,
     work: &'a Path,

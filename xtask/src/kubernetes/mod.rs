@@ -36,7 +36,7 @@ const TOOLS: [Wanted; 3] = [
 /// Programs from packages, and their paths there.
 const PROGRAMS: [(Wanted, &str); 2] = [
     (("etcd-server", "3.4."), "usr/bin/etcd"),
-    // Its kustomize is years ahead of the one in the sources.
+    // Its kustomize is years newer than the one in the sources.
     (("kubectl", "1.32."), "usr/bin/kubectl"),
 ];
 
@@ -59,7 +59,7 @@ pub(crate) fn obtain() -> Result<PathBuf> {
         return Ok(finished);
     }
     fs::create_dir_all(&shelf)?;
-    // Released when this process ends, however it ends.
+    // Released when this process ends for any reason.
     let lock = File::create(shelf.join("lock"))?;
     match lock.try_lock() {
         Ok(()) => {}

@@ -1,4 +1,4 @@
-//! The programs that read deploy/ as users' own do: kustomize, promtool, and Helm's template
+//! The programs that read deploy/ as users' programs do: kustomize, promtool, and Helm's template
 //! engine.
 
 use std::{

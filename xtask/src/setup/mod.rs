@@ -18,7 +18,7 @@ pub(crate) enum Need {
     Object,
     /// To run the tests.
     Tests,
-    /// To make networks in namespaces and look into them.
+    /// To create networks in namespaces and inspect them.
     Lab,
     /// To boot other kernels.
     Kernels,
@@ -67,7 +67,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     packages::ensure(&programs)
 }
 
-/// The directory of the programs that read deploy/ as users' own do, installed if need be.
+/// The directory of the programs that read deploy/ as users' programs do, installed if needed.
 pub(crate) fn deploy_tools() -> Result<PathBuf> {
     deploy::ensure()
 }

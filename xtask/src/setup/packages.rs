@@ -9,7 +9,7 @@ use crate::shell;
 /// A program, and its Debian package.
 type Program = (&'static str, &'static str);
 
-/// To make networks in namespaces and look into them.
+/// To create networks in namespaces and inspect them.
 pub(super) const LAB: [Program; 9] = [
     ("arping", "iputils-arping"),
     ("bpftool", "bpftool"),

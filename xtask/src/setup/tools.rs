@@ -27,17 +27,17 @@ pub(super) const CARGO_NEXTEST: Tool = Tool {
     options: &QUICKLY_BUILT,
 };
 
-/// For programs that have little to do themselves: optimising them takes minutes.
+/// For programs that do little themselves: optimising them takes minutes.
 const QUICKLY_BUILT: [&str; 3] = [
     "--no-default-features",
     "--debug",
     "--config=profile.dev.debug=false",
 ];
 
-/// A package whose binary has its name.
+/// A package with a binary of the same name.
 pub(super) struct Tool {
     name: &'static str,
-    /// The version to install. A later one on the machine is kept.
+    /// The version to install. A newer one on the machine is kept.
     version: Version,
     options: &'static [&'static str],
 }
@@ -71,7 +71,7 @@ impl Tool {
         Ok(())
     }
 
-    /// The version on the machine; none if it does not run.
+    /// The version on the machine; `None` if it does not run.
     fn installed(&self) -> Option<Version> {
         let said = shell::read(shell::command(self.name).arg("--version")).ok()?;
         said.split_whitespace()

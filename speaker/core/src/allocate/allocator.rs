@@ -28,7 +28,7 @@ pub struct Allocator {
     refused: BTreeMap<ObjectName, String>,
     pools: Pools,
     holdings: Holdings,
-    /// Services that changes since the last [`Self::settle`] may concern.
+    /// Services that changes since the last [`Self::settle`] may affect.
     touched: BTreeSet<Rank>,
     /// Services that lack addresses, and get them as soon as there are more.
     waiting: BTreeSet<Rank>,
@@ -44,10 +44,10 @@ pub(super) type Rank = (i64, ObjectName);
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) service: Service,
-    /// Addresses that pending writes may yet put into the status.
+    /// Addresses that pending writes may still put into the status.
     pub(super) pending: Vec<Vec<IpAddr>>,
     pub(super) outcome: Outcome,
-    /// All addresses that it has, may get by pending writes, or is to have.
+    /// All addresses that it has, may get from pending writes, or has been assigned.
     pub(super) held: BTreeSet<IpAddr>,
 }
 
@@ -84,13 +84,13 @@ impl Allocator {
         self.insert(entry);
     }
 
-    /// Removes a Service, which is gone or not of type `LoadBalancer` any more.
+    /// Removes a Service that is gone or no longer of type `LoadBalancer`.
     pub fn delete(&mut self, name: &ObjectName) {
         self.remove(name);
         self.changed.insert(name.clone());
     }
 
-    /// Holds the addresses that pending writes may yet put into a Service's status: no other
+    /// Reserves the addresses that pending writes may still put into a Service's status: no other
     /// Service gets them.
     pub fn hold(&mut self, name: &ObjectName, pending: Vec<Vec<IpAddr>>) {
         if let Some(entry) = self.services.get_mut(name)
@@ -114,8 +114,8 @@ impl Allocator {
         }
     }
 
-    /// A pool has become invalid, for this reason. Its last valid version stays in force; if there
-    /// is none, no Service loses an address because no pool contains it.
+    /// A pool has become invalid, for this reason. Its last valid version stays in force; if it had
+    /// none, no Service loses an address for lack of a pool that contains it.
     pub fn refuse_pool(&mut self, name: ObjectName, why: String) {
         self.admission.retract(&name);
         self.refused.insert(name, why);
@@ -144,7 +144,7 @@ impl Allocator {
         }
     }
 
-    /// Decides about all Services that changes concern.
+    /// Decides about all affected Services.
     pub fn settle(&mut self) {
         if mem::take(&mut self.are_pools_new) {
             self.settle_pools();
@@ -231,7 +231,7 @@ impl Allocator {
         self.touch_losers(name);
     }
 
-    /// Marks Services that have an address of this one and may not keep it.
+    /// Marks Services that share an address with this one and may not keep it.
     fn touch_losers(&mut self, name: &ObjectName) {
         let entry = &self.services[name];
         let rank = entry.rank();
@@ -299,7 +299,8 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// Holds all addresses that the Service has, may get by pending writes, or is to have.
+    /// Records all addresses that the Service has, may get from pending writes, or has been
+    /// assigned.
     fn hold(&mut self, entry: &mut Entry) {
         let Entry {
             service,
@@ -337,7 +338,7 @@ impl Holdings {
         }
     }
 
-    /// Changes a Service, and updates what it holds. Whether it gives up an address.
+    /// Changes a Service, and updates the addresses it holds. Returns whether it gives one up.
     fn change(&mut self, entry: &mut Entry, change: impl FnOnce(&mut Entry)) -> bool {
         self.release(entry);
         change(entry);

@@ -75,7 +75,7 @@ impl Judge<'_> {
     }
 
     /// The lowest address of the pool, in the order of its ranges, that the Service may have; an
-    /// address that is being given to it already comes first.
+    /// address already being assigned to it comes first.
     pub(super) fn find(&self, pool: &Pool, family: Family) -> Option<IpAddr> {
         let may_have = |address: &IpAddr| {
             Family::of(*address) == family

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::intent::{Labels, ObjectName, Pool};
 
-/// Everything that decides about one Service.
+/// Everything that determines the outcome of one Service.
 pub(super) struct Judge<'a> {
     pub(super) pools: &'a Pools,
-    /// Some pool is not in force because it is invalid: an address without a pool may belong to it.
+    /// Some pool is invalid and so not in force: an address without a pool may belong to it.
     pub(super) is_doubtful: bool,
     pub(super) used: &'a Used,
     pub(super) keyed: &'a Keyed,
@@ -83,7 +83,7 @@ impl<'a> Judge<'a> {
         let service = &self.entry.service;
         let requested = match &service.requested {
             Ok(requested) => requested.as_slice(),
-            // A request that cannot be read takes no address away.
+            // An unreadable request takes no address away.
             Err(_) => &[],
         };
         if !requested.is_empty() && !same_addresses(requested, addresses) {
@@ -128,7 +128,7 @@ impl<'a> Judge<'a> {
         Ok(fit)
     }
 
-    /// The family that these addresses of a dual-stack Service lack.
+    /// The family missing from these addresses of a dual-stack Service.
     fn other_family(&self, addresses: &[IpAddr]) -> Option<Family> {
         let service = &self.entry.service;
         let [address] = addresses else { return None };
@@ -217,8 +217,8 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Whether the Service may keep an address: of Services that may not share it, the oldest keeps
-    /// it.
+    /// Whether the Service may keep an address. Among Services that may not share it, the oldest
+    /// keeps it.
     fn check_contest(&self, address: IpAddr) -> Result<(), Failure> {
         let before_us = |it: &&Entry| {
             it.service.is_ours

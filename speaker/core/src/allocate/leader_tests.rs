@@ -5,7 +5,7 @@ use crate::allocate::{
 };
 use std::time::Duration;
 
-/// A controller that leads, and the API server at its other end.
+/// A controller that leads, and its API server.
 struct Scene {
     leader: Leader,
     now: Instant,
@@ -47,7 +47,7 @@ impl Scene {
         self.change(Change::Service(Box::new(service)))
     }
 
-    /// Leads, with what it found in the Lease and one pool.
+    /// Leads, with the given entries in the Lease and one pool.
     fn leading(pending: Vec<Pending>) -> Self {
         let mut scene = Self::new();
         assert_eq!(scene.tell(Input::Tick), [Command::Read]);

@@ -1,12 +1,12 @@
 //! Which addresses Services get.
 //!
 //! [`Allocator`] is an index: its inputs are new, changed and deleted objects, and its output is an
-//! [`Outcome`] for every Service, with the reason. [`Leader`] turns outcomes into writes. No two of
-//! these can ever give the same address to two Services, whatever happens to controllers and to
+//! [`Outcome`] for every Service, with the reason. [`Leader`] turns outcomes into writes. No two
+//! leaders can ever give the same address to two Services, whatever happens to controllers and
 //! their requests.
 //!
-//! **Invariant**: a Service keeps its addresses as long as they are valid, even if there are better
-//! ones by now. Apart from that, outcomes depend only on the objects, not on their order.
+//! **Invariant**: a Service keeps its addresses as long as they are valid, even if better ones
+//! become available. Apart from that, outcomes depend only on the objects, not on their order.
 
 mod allocator;
 mod choose;

@@ -1,4 +1,4 @@
-//! Random changes, against rules that are written down without an index.
+//! Random changes, checked against the rules without an index.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,9 @@ enum Step {
     Delete(u8),
     Pool(u8, Option<Pool>),
     Namespace(u8, bool),
-    /// All that was decided is in the statuses, and is seen there.
+    /// All decisions have been written to the statuses, and are seen there.
     Write,
-    /// The controller starts anew, and reads what there is in another order.
+    /// The controller restarts, and reads all objects in another order.
     Restart,
 }
 
@@ -130,7 +130,7 @@ fn a_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// All objects, and the index that is told of them.
+/// All objects, and the index under test.
 #[derive(Default)]
 struct Model {
     services: BTreeMap<ObjectName, Service>,
@@ -214,7 +214,7 @@ impl Model {
         self.index.service(&of.name).unwrap().1
     }
 
-    /// Who has an address, or is to have it, beside this Service.
+    /// The other Services that have this address, or have been assigned it.
     fn others(&self, of: &Service, address: IpAddr) -> impl Iterator<Item = &Service> {
         let has = move |it: &&Service| {
             it.shown.contains(&address) || self.outcome(it).addresses.contains(&address)
@@ -238,7 +238,7 @@ impl Model {
         ips(candidates).into_iter().filter(holds)
     }
 
-    /// Whether the Service may have these addresses as far as it and the pools are concerned.
+    /// Whether the Service may have these addresses, by itself and the pools alone.
     fn is_valid(&self, service: &Service, addresses: &[IpAddr]) -> bool {
         let families: Vec<_> = addresses.iter().map(|it| Family::of(*it)).collect();
         let wanted = &service.families;
@@ -318,13 +318,13 @@ impl Model {
                         let shared = may_share(service, other);
                         prop_assert!(shared.is_ok(), "{} and {}", service.name, other.name);
                     } else if !service.shown.contains(&address) {
-                        // What another one still has is given to nobody.
+                        // An address that another Service still has goes to nobody.
                         prop_assert!(may_share(service, other).is_ok(), "{}", service.name);
                     }
                 }
             }
         }
-        // What was had and can stay stays, unless someone older has it too.
+        // An address that a Service had and may keep stays, unless an older Service has it too.
         for service in self.services.values().filter(|it| it.is_ours) {
             let Some(had) = before.get(&service.name).filter(|it| !it.is_empty()) else {
                 continue;
@@ -363,7 +363,7 @@ proptest! {
         }
     }
 
-    /// The order in which objects come does not count.
+    /// The order in which objects arrive does not matter.
     #[test]
     fn the_same_objects_have_the_same_outcome_in_any_order(
         services in vec(a_service(), 0..8),
@@ -373,7 +373,7 @@ proptest! {
         let build = |turn: usize| {
             let mut model = Model::default();
             let mut steps: Vec<_> = services.iter().cloned().map(Step::Service).collect();
-            // Namesakes follow one another: only the order of different ones is turned.
+            // Versions of one object stay in order: only different objects are reordered.
             steps.sort_by_key(|it| match it {
                 Step::Service(it) => it.name.clone(),
                 _ => unreachable!("there are only Services"),

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use super::Failure;
 
-/// The addresses that a Service is to have.
+/// The addresses that a Service should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The addresses, in the order of the status.
     pub addresses: Vec<IpAddr>,
     /// The name of the pool that contains all of them.
     pub pool: Option<String>,
-    /// Why there are none, or not those that the Service asks for.
+    /// Why there are none, or not the requested ones.
     pub missing: Option<Failure>,
     /// Why it may not keep all addresses that it had.
     pub lost: Option<Failure>,

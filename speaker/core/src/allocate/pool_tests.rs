@@ -195,7 +195,7 @@ fn an_invalid_pool_takes_nothing_away() {
     );
     check(&mut it, "a", "10.7.0.1 of broken");
     assert_eq!(it.refused().collect::<Vec<_>>(), ["no addresses"]);
-    // The pool is there after all, and overlaps with another: the same.
+    // The pool exists after all, and overlaps with another: the same.
     it.apply_pool(pool("broken", "10.7.0.0/24 10.0.0.9/32"));
     check(&mut it, "a", "10.7.0.1 of broken");
     assert!(it.is_stale());

@@ -118,12 +118,12 @@ pub(super) fn usage(pool: &Pool, used: &Used) -> Usage {
     usage
 }
 
-/// How many addresses of a range can be given.
+/// How many addresses of a range can be assigned.
 fn size(range: AddressRange, avoids_buggy: bool) -> u128 {
     match (range.first(), range.last()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
             let (first, last) = (u64::from(first.to_bits()), u64::from(last.to_bits()));
-            // How many addresses up to and without this one end in .0 or .255.
+            // How many addresses below this one end in .0 or .255.
             let buggy = |end: u64| end.div_ceil(256) + end / 256;
             let left_out = if avoids_buggy {
                 buggy(last + 1) - buggy(first)

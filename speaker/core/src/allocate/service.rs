@@ -1,4 +1,4 @@
-//! Services, with the fields that matter for addresses.
+//! Services, with the fields that affect their addresses.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
@@ -9,25 +9,26 @@ use crate::intent::{Labels, ObjectName};
 pub struct Service {
     /// Its name.
     pub name: ObjectName,
-    /// Its UID, which distinguishes it from former Services of that name.
+    /// Its UID, which distinguishes it from earlier Services of that name.
     pub uid: String,
     /// Its `resourceVersion`.
     pub version: String,
     /// When it was created, in seconds since the Unix epoch: older Services are served first.
     pub created: i64,
-    /// Whether this controller gives it addresses. If not, no other Service gets those that it has.
+    /// Whether this controller assigns its addresses. If not, no other Service gets those that it
+    /// has.
     pub is_ours: bool,
     /// Its labels, for the `serviceSelectors` of pools.
     pub labels: Labels,
-    /// Its families, the preferred one first; empty if they are not known yet.
+    /// Its families, the preferred one first; empty if not known yet.
     pub families: Vec<Family>,
     /// How many families it needs.
     pub policy: FamilyPolicy,
-    /// The pool that it asks for, by name.
+    /// The name of the pool that it requests.
     pub pool: Option<String>,
-    /// The addresses that it asks for, if any, or why they cannot be read.
+    /// The addresses that it requests, if any, or why the request cannot be read.
     pub requested: Result<Vec<IpAddr>, String>,
-    /// With which Services it may share addresses.
+    /// Which Services it may share addresses with.
     pub sharing: Sharing,
     /// The addresses in its status.
     pub shown: Vec<IpAddr>,
@@ -92,7 +93,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// What decides whether Services may share an address.
+/// What determines whether Services may share an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sharing {
     /// The annotation `allow-shared-ip`: only Services with the same key share. Empty: it shares
@@ -106,7 +107,7 @@ pub struct Sharing {
 }
 
 impl Service {
-    /// Whether everything that decides about its addresses is the same.
+    /// Whether everything that determines its addresses is the same.
     pub(super) fn wants_the_same(&self, other: &Self) -> bool {
         let Self {
             name,

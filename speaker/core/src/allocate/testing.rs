@@ -1,4 +1,4 @@
-//! What tests of this module speak in.
+//! The vocabulary of this module's tests.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -26,7 +26,7 @@ pub(super) fn labels(text: &str) -> Labels {
         .collect()
 }
 
-/// An IPv4 Service without wishes, on TCP/80.
+/// An IPv4 Service without requests, on TCP/80.
 pub(super) fn service(of: &str) -> Service {
     Service {
         name: name(of),
@@ -120,7 +120,7 @@ impl Allocator {
         allocator
     }
 
-    /// What became of a Service: `10.0.0.1 of lan`, or why it has nothing.
+    /// The outcome of a Service: `10.0.0.1 of lan`, or why it has none.
     pub(super) fn tell(&mut self, of: &str) -> String {
         self.settle();
         let Some((_, outcome)) = self.service(&name(of)) else {
@@ -139,7 +139,7 @@ impl Allocator {
         }
     }
 
-    /// The status is what was decided, as if all had been written and seen.
+    /// Sets the status to the outcome, as if it had been written and seen.
     pub(super) fn write_all(&mut self) {
         self.settle();
         for name in self.names().cloned().collect::<Vec<_>>() {

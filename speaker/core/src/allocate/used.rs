@@ -59,7 +59,7 @@ impl Used {
         }
     }
 
-    /// The Services that hold the address.
+    /// The Services that have the address.
     pub(super) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &ObjectName> {
         self.holders.get(&address).into_iter().flatten()
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a set that is searched one by one.
+        /// Compares with a plain set.
         #[test]
         fn the_lowest_free_address_is_the_lowest_that_nobody_has(
             steps in vec((0..32_u8, 0..3_u8, any::<bool>()), 0..80),

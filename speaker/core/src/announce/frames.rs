@@ -25,7 +25,7 @@ use crate::headers::bytes;
 const ARP_BYTES: usize = EthHdr::LEN + ArpHdr::LEN;
 const ND_BYTES: usize = EthHdr::LEN + Ipv6Hdr::LEN + ADVERTISEMENT_LENGTH as usize;
 
-/// The frames that tell a link's hosts the MAC of a VIP.
+/// The frames that tell the hosts on a link the MAC of a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frames {
     /// IPv4: both forms of gratuitous ARP, because some receivers accept only one of them.
@@ -72,8 +72,8 @@ impl Frames {
     }
 }
 
-/// The frame that asks a link's hosts whether one of them has `vip`, without giving an address of
-/// the asker: an ARP probe (RFC 5227 §2.1.1), or a solicitation as in duplicate address detection
+/// The frame that asks the hosts on a link whether one of them has `vip`, without claiming an
+/// address: an ARP probe (RFC 5227 §2.1.1), or a solicitation as in duplicate address detection
 /// (RFC 4862 §5.4.2).
 pub fn conflict_probe(vip: IpAddr, mac: Mac) -> Vec<u8> {
     match vip {

@@ -155,9 +155,9 @@ impl Announcer {
         }
     }
 
-    /// This node answers for `vip` on `link` from now on, or hosts may have heard otherwise:
-    /// announces it at 0, 1.1 and 2.2 s, and once more 5 s later. If the link is down, that waits
-    /// until it is up.
+    /// This node answers for `vip` on `link` from now on, or hosts may believe otherwise: announces
+    /// it at 0, 1.1 and 2.2 s, and once more 5 s later. If the link is down, that waits until it is
+    /// up.
     pub fn take_over(&mut self, vip: IpAddr, link: u32, now: Instant) {
         let key = Key { link, vip };
         let held = self.hold(key, now);
@@ -190,7 +190,7 @@ impl Announcer {
         }
     }
 
-    /// `link` has carrier and this MAC. If either is new, all its VIPs are announced as after a
+    /// `link` has carrier and this MAC. If either is new, announces all its VIPs as after a
     /// take-over.
     pub fn link_up(&mut self, link: u32, mac: Mac, now: Instant) {
         let before = self.links.insert(link, Link { mac, up: true });

@@ -43,7 +43,7 @@ enum Event {
         vip: usize,
         link: u32,
     },
-    /// Polls as told.
+    /// Polls when due.
     Run {
         milliseconds: u64,
     },
@@ -51,7 +51,7 @@ enum Event {
     Oversleep {
         milliseconds: u64,
     },
-    /// From now on, nothing can be sent on the link; or again.
+    /// From now on, frames cannot be sent on the link, or can again.
     Break {
         link: u32,
         broken: bool,
@@ -82,7 +82,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What a host on the wire heard of a VIP.
+/// What a host on the wire has heard about a VIP.
 #[derive(Default)]
 struct Heard {
     last: Option<Instant>,
@@ -95,7 +95,7 @@ struct World {
     now: Instant,
     links: BTreeMap<u32, Link>,
     broken: [bool; LINKS as usize],
-    /// What is held, and whether the wire has yet to hear of it.
+    /// What is announced, and whether the wire has yet to hear it.
     held: BTreeMap<Key, bool>,
     heard: BTreeMap<Key, Heard>,
 }
@@ -239,8 +239,8 @@ impl World {
         }
     }
 
-    /// Heals everything: within the longest wait, the wire has heard all that is new; and later,
-    /// nothing is remembered of what was given up.
+    /// Heals everything: within the longest wait, the wire has heard everything new; later, nothing
+    /// is remembered about withdrawn VIPs.
     fn calm(&mut self) {
         self.broken = [false; LINKS as usize];
         for link in 0..LINKS {

@@ -40,7 +40,7 @@ pub(super) const NO_REFRESH: Config = Config {
     interval: Duration::from_millis(10),
 };
 
-/// Polls an announcer when it wants to be, and keeps what it sends.
+/// Polls an announcer when due, and records what it sends.
 pub(super) struct Wire {
     pub(super) announcer: Announcer,
     /// When, in milliseconds, and what.
@@ -63,7 +63,7 @@ impl Wire {
         }
     }
 
-    /// Lets the time pass up to and with `end`, in milliseconds.
+    /// Advances time up to and including `end`, in milliseconds.
     pub(super) fn run(&mut self, end: u64) -> &mut Self {
         let mut polled = None;
         while let Some(next) = self

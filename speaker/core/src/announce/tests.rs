@@ -270,7 +270,7 @@ fn take_overs_go_before_repeats_and_refreshes() {
     assert!(wire.announcer.poll_timeout() <= Some(at(60 * SECOND + 100)));
     wire.announcer.take_over(v4(1_000), LINK, at(60 * SECOND));
     wire.run(60 * SECOND + 200);
-    // One turn may be the share of what is late.
+    // One turn may go to an overdue announcement.
     assert!(wire.log[..2].iter().any(|(_, sent)| sent.vip == v4(1_000)));
 }
 
@@ -285,7 +285,7 @@ fn refreshes_are_not_starved_by_take_overs() {
     let mut wire = Wire::new(&config);
     wire.announcer.take_over(v4(0), LINK, at(0));
     wire.run(10 * SECOND).sent();
-    // As many as can be sent, each withdrawn before it would be repeated.
+    // As many as can be sent, each withdrawn before its repetition.
     let mut last = 0;
     for tick in 100..2_000_u64 {
         let vip = v4(tick as u32);

@@ -8,7 +8,7 @@ use super::{
     refresh::{Phase, Refresh},
 };
 
-/// The least time between two announcements. Linux ignores a change of a neighbor within a second
+/// The minimum time between two announcements. Linux ignores a change of a neighbor within a second
 /// of the last one (`locktime`), and RFC 4861 §7.2.6 requires RetransTimer, one second, between two
 /// advertisements. The rest allows for variable delays.
 pub(super) const GAP: Duration = Duration::from_millis(1100);
@@ -170,7 +170,7 @@ impl Vip {
         }
     }
 
-    /// Plans no defence any more: the link is down.
+    /// Cancels the planned defence: the link is down.
     pub(super) const fn silence(&mut self) {
         self.defence = None;
     }

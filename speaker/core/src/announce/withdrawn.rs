@@ -7,7 +7,7 @@ use std::{
 
 use super::vip::Past;
 
-/// Past announcements of withdrawn VIPs, as long as they would limit those after another take-over.
+/// Past announcements of withdrawn VIPs, kept while they would limit those after another take-over.
 /// Bounded: entries stay for seconds, and come no faster than announcements are sent.
 #[derive(Debug)]
 pub(super) struct Withdrawn<K> {
@@ -38,7 +38,7 @@ impl<K: Copy + Ord> Withdrawn<K> {
         Some(past)
     }
 
-    /// Forgets announcements that limit nothing any more.
+    /// Forgets announcements that no longer limit anything.
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some((expiry, key)) = self.expiries.first().copied()
             && expiry <= now

@@ -20,7 +20,7 @@ use reach::{Reach, are_alike, reach_of, reach_through};
 pub struct Host<'a> {
     /// Its name.
     pub name: &'a NodeName,
-    /// What the intent asks of nodes with its outlook.
+    /// What the intent wants from nodes in its position.
     pub wanted: &'a Wanted,
     /// The links on which it can answer.
     pub links: &'a [LinkInfo],
@@ -28,10 +28,10 @@ pub struct Host<'a> {
 
 /// All VIPs, each with the nodes that may own it, and the VIP that it follows.
 ///
-/// A node may own a VIP if the intent asks the node for it, and the node has a link for it on which
-/// the program runs. If any such link has carrier, only nodes with one that has may; and if any of
-/// those is in the VIP's subnet, only nodes with one there. The VIPs of a group go to the nodes
-/// that may own all of them, or if there are none, to those that may own the most.
+/// A node may own a VIP if the intent allows it and the node has a suitable link on which the
+/// program runs. If any such link has carrier, only nodes with carrier qualify; and if any of those
+/// is in the VIP's subnet, only nodes with a link there. The VIPs of a group go to the nodes that
+/// may own all of them, or if there are none, to those that may own the most.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
     let hosts = Hosts::new(hosts);
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
@@ -91,21 +91,22 @@ pub enum Excluded {
     /// The kernel refuses the program on this interface, for this reason.
     #[error("its program could not be attached to {0}: {1}")]
     NotAttached(String, String),
-    /// Its link is down, and those of other nodes are not.
+    /// Its link is down, and other nodes have one that is up.
     #[error("its link has no carrier")]
     NoCarrier,
-    /// It would need a route, and other nodes do not.
+    /// It would need a route, and other nodes would not.
     #[error("none of its links is in the subnet of {0}, and other nodes have one there")]
     OtherSubnet(IpAddr),
 }
 
-/// A node judged as owner of the VIPs of a group.
+/// A node's suitability as owner of the VIPs of a group.
 struct Judged<'a> {
     host: Host<'a>,
     /// How many of the VIPs it may own.
     vips: usize,
     preference: u32,
-    /// The first VIP that it may not own, and how well the node would reach its clients, if at all.
+    /// The first VIP that it may not own, and how well it would reach that VIP's clients, if at
+    /// all.
     miss: Option<(IpAddr, Option<Reach>)>,
     is_candidate: bool,
 }
@@ -141,13 +142,13 @@ impl Judged<'_> {
     }
 }
 
-/// All nodes in the order of names. Even hundreds of nodes are of a few kinds, and expensive work
-/// is done once for each kind.
+/// All nodes by name. Even hundreds of nodes fall into a few kinds, and expensive work is done once
+/// per kind.
 struct Hosts<'a> {
     hosts: Vec<Host<'a>>,
     /// For each, the index of its kind.
     kind: Vec<usize>,
-    /// One node of each kind. Nodes of a kind are asked for the same, and have links in the same
+    /// One node of each kind. Nodes of a kind have the same wanted VIPs, and links in the same
     /// subnets.
     kinds: Vec<Host<'a>>,
 }

@@ -235,7 +235,7 @@ fn links() -> impl Strategy<Value = Vec<LinkInfo>> {
     prop::collection::vec(link, 0..3)
 }
 
-/// Two VIPs of a group and one of another, asked of some nodes.
+/// Two VIPs of one group and one of another, wanted from some nodes.
 fn wishes() -> impl Strategy<Value = Wanted> {
     let served = prop::option::of(prop::collection::btree_set("[a-e]", 0..4));
     let names = prop::collection::btree_set("eth[01]", 0..2).prop_map(Interfaces::Named);
@@ -257,7 +257,7 @@ fn wishes() -> impl Strategy<Value = Wanted> {
 }
 
 proptest! {
-    /// Each node that is alone in what it is asked for is a kind of its own.
+    /// Each node with a unique set of wanted VIPs is a kind of its own.
     #[test]
     fn nodes_that_are_alike_have_the_candidates_that_each_would_have(
         wishes in prop::collection::vec(wishes(), 1..3),

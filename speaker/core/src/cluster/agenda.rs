@@ -23,12 +23,12 @@ impl Agenda {
         self.later.insert((when, vip));
     }
 
-    /// Drops what is to be decided now.
+    /// Drops all pending decisions.
     pub(super) fn cancel(&mut self, vip: IpAddr) {
         self.now.remove(&vip);
     }
 
-    /// Takes the VIPs whose time has come, but no more than `most`.
+    /// Takes the VIPs that are due, at most `most`.
     pub(super) fn take(&mut self, most: usize, now: Instant) -> BTreeSet<IpAddr> {
         while let Some(&(at, vip)) = self.later.first().filter(|(at, _)| *at <= now) {
             self.later.remove(&(at, vip));

@@ -18,12 +18,12 @@ use super::{
 pub(super) struct PendingClaim {
     pub(super) vip: IpAddr,
     pub(super) cause: Cause,
-    /// The owner that hands it over, and is asked last.
+    /// The owner that hands it over; it is asked last.
     pub(super) from: Option<NodeName>,
 }
 
 impl Cluster {
-    /// Starts as few rounds as possible for the claims of one moment.
+    /// Starts as few rounds as possible for claims made at the same time.
     pub(super) fn flush_claims(&mut self, now: Instant) {
         let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<IpAddr, Epoch>> =
             BTreeMap::new();
@@ -58,8 +58,8 @@ impl Cluster {
         }
     }
 
-    /// A member whose agent restarts cannot be asked: it consents to every claim of what it does
-    /// not own. What it may own, a node that has met it knows.
+    /// A member whose agent restarts cannot be asked: it consents to every claim to a VIP that it
+    /// does not own. A node that has met it knows what it may own.
     fn may_be_held_by_the_paused(&self, vip: IpAddr) -> bool {
         let record = self.records.get(&vip);
         let mut paused = self.live().filter(|(_, peer)| peer.paused.is_some());
@@ -196,7 +196,7 @@ impl Cluster {
     }
 
     /// Tells all members that this node still owns a VIP that another one claimed: those that
-    /// consented to that claim take the other one for the owner.
+    /// consented to that claim believe the other to be the owner.
     pub(super) fn reassert(&mut self, vip: IpAddr, epoch: Epoch, now: Instant) {
         let record = self.record(vip, now);
         record.epoch = record.epoch.max(epoch) + 1;
@@ -245,7 +245,7 @@ impl Cluster {
         self.answered(from, id, now);
     }
 
-    /// Completes the claims to which all have consented, if the kernel has just said that it answers.
+    /// Completes the claims to which all have consented, if the kernel was just read and answers.
     pub(super) fn complete_claims(&mut self, now: Instant) {
         if !self.lease.is_valid(now) || !self.is_joined() || self.lease.restarting {
             return;
@@ -257,7 +257,7 @@ impl Cluster {
             .map(|(id, _)| *id)
             .collect();
         if !agreed.is_empty() && !self.lease.was_read(now) {
-            // A probe may have ended the time alone since the kernel was last read.
+            // A probe may have shown that the node is not alone since the kernel was last read.
             self.beat(now);
             return;
         }

@@ -15,7 +15,7 @@ pub struct Configured {
     unresolved: usize,
 }
 
-/// Known nodes by the address that they send from, with their links.
+/// Known nodes by the address they send from, with their links.
 pub(super) type Known<'a> = BTreeMap<SocketAddr, &'a [LinkInfo]>;
 
 impl FromIterator<BTreeSet<SocketAddr>> for Configured {
@@ -67,8 +67,8 @@ impl Configured {
         self.unresolved + nodes.sum::<usize>()
     }
 
-    /// An upper bound of [`unmet`](Self::unmet), whichever nodes are known besides the one at
-    /// `own`.
+    /// An upper bound of [`unmet`](Self::unmet), whichever nodes are known in addition to the one
+    /// at `own`.
     pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
         let addresses = self.nodes.iter().map(BTreeSet::len).sum::<usize>();
         self.unresolved + addresses - usize::from(self.contains(own))

@@ -16,14 +16,13 @@ use super::{
     timing::Timing,
 };
 
-/// The most VIPs that are decided about in one go: there may be as many as the maps hold, and this
-/// node's lease must be renewed in between.
+/// The most VIPs decided in one go: there may be as many as the maps hold, and this node's lease
+/// must be renewed in between.
 const AT_ONCE: usize = 512;
 
 impl Cluster {
     pub(super) fn decide_due(&mut self, now: Instant) {
-        // A decision may make another VIP's necessary at once, but none is decided about twice
-        // here.
+        // A decision may make another VIP due at once, but none is decided twice here.
         for vip in self.agenda.take(AT_ONCE, now) {
             self.decide(vip, now);
         }
@@ -135,8 +134,8 @@ impl Cluster {
         self.set_state(vip, VipState::Suppress { owner });
     }
 
-    /// The nodes that may take a vacant VIP, in the order of their turns: the owner of the VIPs
-    /// that it belongs with, its last owner, then the candidates, the best first.
+    /// The nodes that may take a vacant VIP, in order: the owner of the VIPs that it belongs with,
+    /// its last owner, then the candidates, best first.
     fn succession(&self, vip: IpAddr, seat: &Seat, last: Option<&NodeName>) -> Vec<NodeName> {
         let companion = self.companion(vip, seat);
         let mut first: Vec<&NodeName> = companion.iter().chain(last).collect();
@@ -168,8 +167,8 @@ impl Cluster {
         Some(owner.name.clone())
     }
 
-    /// The owner of the VIP that this one follows, if that is another node to which it can be
-    /// offered.
+    /// The owner of the VIP that this one follows, if it is another node that can be offered this
+    /// one.
     fn leaders_owner(&self, vip: IpAddr) -> Option<NodeName> {
         let leader = self.seats.get(&vip)?.follows?;
         self.owner(leader)
@@ -264,7 +263,7 @@ impl Cluster {
             return;
         };
         if seat.first_ip.is_none() {
-            // An earlier agent owned it, and the intent does not name it any more.
+            // An earlier agent owned it, and the intent no longer names it.
             self.release(&[vip], Silence::NoCandidate, now);
             self.seats.remove(&vip);
             return;

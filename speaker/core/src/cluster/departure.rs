@@ -1,4 +1,4 @@
-//! How members go: down, for good, or for the time of a restart.
+//! How members go: down, for good, or for a restart.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ impl Cluster {
         let life = peer.life;
         let address = peer.card.endpoints.messages;
         self.event(Event::MemberDown(name.clone(), life, why));
-        // It may hear though it is not heard, and believe itself alone.
+        // It may receive although it cannot be heard, and believe itself alone.
         self.probe_the_dead(address);
         self.remove_member(name, now);
     }
@@ -44,8 +44,8 @@ impl Cluster {
         self.drop_from_rounds(name, now);
     }
 
-    /// A member's agent said, at `said` or later, that it restarts. Until it says hello, it
-    /// consents to every claim of what it does not own, and renews nobody.
+    /// A member's agent announced, at `said` or later, that it restarts. Until it says hello, it
+    /// consents to every claim to a VIP that it does not own, and renews nobody.
     pub(super) fn on_pause(&mut self, name: &NodeName, said: Instant, now: Instant) {
         if let Some(peer) = self.peers.get_mut(name)
             && peer.paused.is_none()

@@ -1,4 +1,4 @@
-//! Looking for missing nodes: those that are known by address, and are no members there.
+//! Looking for missing nodes: known addresses without a member.
 //!
 //! They come from the configuration, from what an earlier agent of this node remembered, and from
 //! members that went down. They are tried one at a time, each with a hello to its agent and a probe
@@ -25,7 +25,7 @@ pub(super) struct Discovery {
     configured: Configured,
     /// The configuration names every node that exists.
     complete: bool,
-    /// Where an earlier agent knew nodes that this one has yet to meet.
+    /// Addresses of nodes that an earlier agent knew and this one has yet to meet.
     remembered: BTreeMap<NodeName, SocketAddr>,
     /// What the next agent will remember.
     written: BTreeMap<NodeName, SocketAddr>,
@@ -62,7 +62,7 @@ impl Discovery {
         self.last
     }
 
-    /// No more nodes than this are unmet, whichever are known besides the one at `own`.
+    /// An upper bound of the unmet nodes, whichever are known in addition to the one at `own`.
     pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
         self.configured.most_unmet(own) + self.remembered.len()
     }
@@ -172,7 +172,7 @@ impl Cluster {
         }
     }
 
-    /// All members try a missing node, so each does so the less often the more members there are.
+    /// All members try a missing node, so the more members there are, the less often each does.
     fn discovery_interval(&self) -> Duration {
         Timing::DISCOVERY.max(Timing::DISCOVERY / 5 * self.live().count() as u32)
     }

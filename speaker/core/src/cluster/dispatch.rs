@@ -1,4 +1,4 @@
-//! How messages come in and go out.
+//! Incoming and outgoing messages.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -36,7 +36,7 @@ impl Cluster {
         } = from;
         let life = *life;
         match body {
-            // These are taken from nodes that are no members, too.
+            // These are accepted from non-members too.
             Body::Hello(hello) => self.on_hello(from, hello, now),
             Body::Welcome(welcome) => self.on_welcome(from, welcome, now),
             Body::Over { life: over, side } => self.on_over(sender, life, over, &side, now),
@@ -105,7 +105,7 @@ impl Cluster {
         self.send(relay, Body::Relay { to, message });
     }
 
-    /// Answers the present message by the path that it took.
+    /// Replies to the current message along the path it took.
     pub(super) fn reply(&mut self, to: &NodeName, body: Body) {
         let address = self.peers.get(to).map(|peer| peer.card.endpoints.messages);
         self.reply_at(to, address, body);

@@ -14,7 +14,7 @@ use super::{
 /// What this node knows about a VIP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What this node does for it; none if its intent does not name the VIP.
+    /// What this node does for it; `None` if its intent does not name the VIP.
     pub state: Option<VipState>,
     /// The owner, if it is alive.
     pub owner: Option<NodeName>,
@@ -24,9 +24,9 @@ pub struct Explanation {
     pub since: Option<Instant>,
     /// Why the owner became one.
     pub cause: Option<Cause>,
-    /// Former owners, the last first, each with the reason why the next one followed.
+    /// Former owners, most recent first, each with the reason why the next one followed.
     pub history: Vec<(NodeName, Cause)>,
-    /// The candidates, the first in line first.
+    /// The candidates, best first.
     pub candidates: Vec<Candidate>,
     /// The last claim that somebody else made to the VIP on the wire.
     pub conflict: Option<(Claimant, Instant)>,
@@ -49,7 +49,7 @@ pub struct Candidate {
 pub enum CandidateStanding {
     /// It owns the VIP.
     Owner,
-    /// It would take the VIP if that were vacant and nobody came before it.
+    /// It would take the VIP if it were vacant and no better candidate existed.
     Ready,
     /// It is being drained.
     Draining,
@@ -61,7 +61,7 @@ pub enum CandidateStanding {
     Down,
     /// It left.
     Left,
-    /// It is no member, or not yet.
+    /// It is not a member, or not yet.
     #[serde(rename = "not a member")]
     NotMember,
 }
@@ -80,9 +80,9 @@ pub struct Member {
     pub name: NodeName,
     /// Its present life.
     pub life: Life,
-    /// Where it is reached.
+    /// Its addresses.
     pub endpoints: Endpoints,
-    /// Its links, as it told them.
+    /// Its links, as it reported them.
     pub links: Vec<LinkInfo>,
     /// Its standing, regardless of VIPs.
     pub standing: CandidateStanding,
@@ -102,7 +102,7 @@ impl Cluster {
         self.live_owner(self.records.get(&vip)?)
     }
 
-    /// What this node knows about a VIP. One that its intent does not name has neither state nor
+    /// What this node knows about a VIP. A VIP that its intent does not name has neither state nor
     /// candidates; if no member owns it either, there is no explanation.
     pub fn explain(&self, vip: IpAddr) -> Option<Explanation> {
         let seat = self.seats.get(&vip);

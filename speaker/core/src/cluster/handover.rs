@@ -23,7 +23,7 @@ impl Cluster {
         }
     }
 
-    /// Sends the offers of one moment in as few messages as possible.
+    /// Sends offers made at the same time in as few messages as possible.
     pub(super) fn flush_offers(&mut self, now: Instant) {
         for ((to, why), vips) in std::mem::take(&mut self.pending_offers) {
             for vips in vips.chunks(BATCH) {

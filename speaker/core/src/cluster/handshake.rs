@@ -62,8 +62,8 @@ impl Cluster {
         })
     }
 
-    /// Continues the handshake with members that lack this node's present life or card, or that
-    /// have not told everything yet.
+    /// Continues the handshake with members that lack this node's current life or card, or have not
+    /// sent everything yet.
     pub(super) fn handshakes_due(&mut self, now: Instant) {
         let mut due = Vec::new();
         for (name, peer) in &mut self.peers {
@@ -118,8 +118,8 @@ impl Cluster {
         if peer.is_over(*life) {
             let later = peer.life;
             match peer.is_live() {
-                // The cookie proves that the hello is not late: the node's clock was set back, and
-                // it began a life with a lower number.
+                // The cookie proves that the hello is not late: the node's clock was set back, so
+                // its new life has a lower number.
                 true if is_confirmed => self.tell_life_over(name, later, now),
                 true => self.welcome(from, address, stamp, false),
                 false => self.tell_over(name, now),
@@ -140,7 +140,7 @@ impl Cluster {
             self.meet_agent(name, *agent);
             self.compare_spans(name);
             if is_back {
-                // Claims that began while its agent was away have not been put to it.
+                // It has not been asked about claims that began while its agent was away.
                 self.ask_newcomer(name, now);
             }
             if changed || is_back {
@@ -154,8 +154,8 @@ impl Cluster {
         self.welcome(from, address, stamp, is_confirmed);
     }
 
-    /// Answers a hello that said that its sender is at this address: that may be news, and is not
-    /// believed before the hello is confirmed.
+    /// Answers a hello whose sender claims to be at this address: that may be news, and is not
+    /// believed until the hello is confirmed.
     fn welcome(&mut self, to: &Sender, address: SocketAddr, stamp: u64, accepted: bool) {
         let peer = &self.peers[&to.name];
         let body = Body::Welcome(Welcome {
@@ -224,8 +224,8 @@ impl Cluster {
         }
     }
 
-    /// Notes which agent speaks for a member. A new agent knows nothing of what its predecessor
-    /// said, so that is forgotten.
+    /// Notes which agent speaks for a member. A new agent does not know what its predecessor said,
+    /// so that is forgotten.
     fn meet_agent(&mut self, name: &NodeName, agent: u64) {
         if let Some(peer) = self.peers.get_mut(name)
             && peer.agent != agent
@@ -258,7 +258,7 @@ impl Cluster {
         peer.paused = None;
         peer.evidence = Evidence::default();
         peer.watch = None;
-        // It may have claimed VIPs in this life before this node heard of it.
+        // It may have claimed VIPs in this life before this node met it.
         peer.handshake.restart(now);
         self.forget_votes_of(name);
         self.ask_newcomer(name, now);
@@ -270,7 +270,8 @@ impl Cluster {
         }
     }
 
-    /// Whether the sender of a message is a member in this life. If not, it is told so, or greeted.
+    /// Whether the sender of a message is a member in this life. If not, tells it that its life is
+    /// over, or says hello.
     pub(super) fn is_member(&mut self, sender: &Sender, from: SocketAddr, now: Instant) -> bool {
         let Sender { name, life, agent } = sender;
         match self.peers.get_mut(name) {
@@ -295,8 +296,8 @@ impl Cluster {
                 .is_none_or(|peer| !peer.is_live() && !peer.is_over(life))
     }
 
-    /// Starts every handshake again in this node's new life. A newcomer does not know who is down
-    /// either.
+    /// Restarts every handshake in this node's new life. Like any newcomer, it does not know who is
+    /// down.
     pub(super) fn restart_handshakes(&mut self, newcomer: bool, now: Instant) {
         for peer in self.peers.values_mut() {
             peer.handshake.restart(now);

@@ -24,7 +24,7 @@ use super::{
 /// The shell hands in one input at a time, and carries out all its commands before the next.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The time of `poll_timeout` has come.
+    /// The time given by `poll_timeout` has come.
     Tick,
     /// A message from another agent, decrypted and authenticated with one of the cluster's keys.
     Message {
@@ -50,13 +50,13 @@ pub enum Input {
     Resolved(Configured),
     /// The keys of the probes: the first signs, each is accepted.
     Keys(Vec<Key>),
-    /// This node's links, to be told to the other nodes.
+    /// This node's links, to be sent to the other nodes.
     Links(Vec<LinkInfo>),
-    /// The placement of these VIPs has changed; none: the VIP is gone.
+    /// The placement of these VIPs has changed; `None`: the VIP is gone.
     Vips(Vec<(IpAddr, Option<Placement>)>),
     /// Links and intent have been loaded. Nothing is claimed before.
     Planned,
-    /// Hand all VIPs over and take none, or take part again.
+    /// Hand all VIPs over and take none (drain), or take part again.
     Drain(bool),
     /// Move a VIP to a node.
     Move {
@@ -74,14 +74,14 @@ pub enum Input {
         /// The host that claims it.
         by: Claimant,
     },
-    /// The outcome of [`Command::Check`]. One is enough for several checks of a VIP.
+    /// The result of [`Command::Check`]. One is enough for several checks of a VIP.
     Checked {
         /// The VIP.
         vip: IpAddr,
-        /// What the network said.
+        /// The result.
         occupancy: Occupancy,
     },
-    /// The agent is to stop.
+    /// The agent should stop.
     Stop(Stop),
 }
 
@@ -120,8 +120,8 @@ pub enum Command {
         /// What to do with requests for it.
         state: VipState,
     },
-    /// Announce a VIP, as after a take-over, as soon as the lease is valid; void once its state is
-    /// another. Whether an earlier agent has announced what it left is for the shell to know.
+    /// Announce a VIP, as after a take-over, as soon as the lease is valid; void once its state
+    /// changes. The shell knows whether an earlier agent has already announced what it left.
     Announce(IpAddr),
     /// Probe the network for hosts that answer for this VIP.
     Check(IpAddr),
@@ -186,7 +186,7 @@ pub struct AgentLease {
 pub enum Claimant {
     /// A node of this cluster, recognized by the MAC of a link.
     Node(NodeName),
-    /// A host outside of the cluster.
+    /// A host outside the cluster.
     Foreign(Mac),
 }
 
@@ -197,12 +197,12 @@ pub struct Placement {
     pub first_ip: IpAddr,
     /// The nodes that may own it by configuration, links and subnets, each with its preference.
     pub candidates: Vec<(NodeName, i64)>,
-    /// The VIP with which it shares an owner whenever possible: one with the same candidates that
-    /// follows no other.
+    /// The VIP with which it shares an owner if possible: one with the same candidates that follows
+    /// no other.
     pub follows: Option<IpAddr>,
 }
 
-/// A network interface, as the other nodes know it.
+/// A network interface, as other nodes see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkInfo {
     /// Its name.
@@ -232,20 +232,20 @@ pub enum VipState {
         /// The owner.
         owner: NodeName,
     },
-    /// This node does not answer, and knows no node that does.
+    /// This node does not answer, and knows of no node that does.
     Silent(Silence),
 }
 
-/// Why this node knows no node that answers.
+/// Why this node knows of no node that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Silence {
     /// No live candidate.
     NoCandidate,
-    /// Another candidate comes first and has not claimed it yet, or consent is being gathered.
+    /// A better candidate has not claimed it yet, or consent is being collected.
     Vacant,
     /// This node has not met the others yet, or its lease is not valid.
     Joining,
-    /// A host outside of the cluster, or a node that cannot be reached, answers for it.
+    /// A host outside the cluster, or an unreachable node, answers for it.
     InUse,
     /// Fewer than half of the known nodes can be reached.
     Minority,
@@ -260,7 +260,7 @@ pub enum Cause {
     Resumed,
     /// It owned it when this node met it, or said so later.
     Met,
-    /// It owned it before its agent restarted, and its kernel went on answering.
+    /// It owned it before its agent restarted, and its kernel kept answering.
     Adopted,
     /// The owner was down.
     Down(NodeName),
@@ -276,7 +276,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The most bytes that it takes in a message.
+    /// Its maximum length in a message, in bytes.
     pub(super) fn length(&self) -> usize {
         let name = match self {
             Self::First | Self::Resumed | Self::Met | Self::Adopted => "",
@@ -293,19 +293,19 @@ impl Cause {
 pub enum Reason {
     /// The owner is being drained, or stopped for good.
     Drain,
-    /// The owner is no candidate any more.
+    /// The owner is no longer a candidate.
     NotCandidate,
-    /// A better candidate came back, and the policy says so.
+    /// A better candidate came back, and the policy favours it.
     Failback,
     /// The move was requested.
     Move,
     /// An even spread was requested.
     Rebalance,
-    /// The VIP that it follows is at the other node.
+    /// The VIP that it follows is on the other node.
     Together,
 }
 
-/// Why a node is held to be down.
+/// Why a node is considered down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DownReason {
     /// It replied to nobody for `take_over_after`.
@@ -332,9 +332,9 @@ pub enum Event {
     LifeOver(LifeOver),
     /// Another node uses this node's name, from this address.
     NameTaken(SocketAddr),
-    /// A member runs with other spans than this node.
+    /// A member uses different timeouts than this node.
     TimesDiffer(NodeName, Spans),
-    /// A message from this address could not be decoded: the agent there has another version.
+    /// A message from this address could not be decoded: the agent there is a different version.
     Unreadable(SocketAddr),
     /// The VIP could not be moved to the node as requested.
     MoveRefused(IpAddr, NodeName),
@@ -347,13 +347,13 @@ pub enum Event {
 pub enum LifeOver {
     /// The kernel says so: no peer renewed it, or the agent was gone for too long.
     Lapsed,
-    /// The other nodes held this node to be down.
+    /// The other nodes considered this node down.
     Declared,
     /// Fewer than half of the known nodes can be reached.
     Minority,
 }
 
-/// When a VIP goes back to a better candidate.
+/// When a VIP moves back to a better candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failback {
     /// Only on request.
@@ -364,33 +364,32 @@ pub enum Failback {
     After(Duration),
 }
 
-/// What a [`Cluster`](super::Cluster) starts with.
+/// The initial state and configuration of a [`Cluster`](super::Cluster).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node.
     pub name: NodeName,
-    /// Where the others reach this node.
+    /// Where other nodes reach this one.
     pub endpoints: Endpoints,
-    /// A number above those of all former lives of this node. The wall clock in milliseconds will
-    /// do; if it was set back, the others say so.
+    /// A number above those of all earlier lives of this node. The wall clock in milliseconds will
+    /// do; if it was set back, other nodes say so.
     pub life: Life,
     /// What an earlier agent left in the kernel.
     pub adopted: Option<Adopted>,
     /// The keys of the probes: the first signs, each is accepted.
     pub keys: Vec<Key>,
-    /// Nodes to look for, from which the others are learnt. None: this node does not join before
-    /// [`Input::Peers`] names all nodes that exist.
+    /// Nodes to look for; others are learned from them. `None`: this node does not join before
+    /// [`Input::Peers`] names all nodes.
     pub peers: Option<Configured>,
-    /// Nodes that an earlier agent of this node knew, with their addresses: they are looked for
-    /// too.
+    /// Nodes that an earlier agent of this node knew, with their addresses, to look for too.
     pub remembered: BTreeMap<NodeName, SocketAddr>,
     /// Whether this node was drained before it restarted.
     pub draining: bool,
-    /// When a VIP goes back to a better candidate.
+    /// When a VIP moves back to a better candidate.
     pub failback: Failback,
     /// Check the wire before claiming a VIP that no node has owned yet.
     pub check_first: bool,
-    /// The seed of random choices and of numbers that must not repeat.
+    /// The seed for random choices and for numbers that must not repeat.
     pub seed: u64,
 }
 
@@ -404,7 +403,7 @@ pub struct Adopted {
     pub deadline: Instant,
     /// How long a renewal by a peer lasts.
     pub peers_lease: Duration,
-    /// The number of its present time alone; zero if it is not alone.
+    /// The number of its current period alone; zero if it is not alone.
     pub alone: u32,
     /// The VIPs that the kernel answers for while the lease is valid.
     pub vips: BTreeSet<IpAddr>,

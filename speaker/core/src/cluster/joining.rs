@@ -9,18 +9,18 @@ use super::{Cluster, io::Event, timing::Timing};
 #[derive(Debug)]
 pub(super) struct Joining {
     phase: Phase,
-    /// It knows no node of a former life, so it has to meet everybody. Otherwise any member that it
-    /// knew can tell it of the rest.
+    /// It knows no node from an earlier life, so it has to meet all. Otherwise any member that it
+    /// knew can name the rest.
     pub(super) newcomer: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It has yet to be told which nodes exist.
+    /// It does not know yet which nodes exist.
     Untold,
     /// It is meeting the others.
     Meeting {
-        /// Until when it listens for nodes that look for it, as long as it knows of none.
+        /// While it knows of no node, how long it listens for nodes that look for it.
         listens: Instant,
         /// Until when it waits for those that are missing.
         waits: Instant,
@@ -49,21 +49,21 @@ impl Joining {
         }
     }
 
-    /// The kernel still answers for an earlier agent: whoever looked for this node has found that.
+    /// The kernel still answers for an earlier agent: nodes that looked for this one have found it.
     pub(super) fn skip_listening(&mut self, now: Instant) {
         if let Phase::Meeting { listens, .. } = &mut self.phase {
             *listens = now;
         }
     }
 
-    /// Starts to look for the others, if the node has waited to be told which they are.
+    /// Starts to look for the others, if the node was waiting to learn which exist.
     pub(super) fn begin_once_told(&mut self, timing: &Timing, now: Instant) {
         if self.phase == Phase::Untold {
             self.phase = Phase::meeting(timing, now);
         }
     }
 
-    /// Joins again in another life, unless the node still waits to be told of the others.
+    /// Joins again in another life, unless the node is still waiting to learn which others exist.
     pub(super) fn begin_again(&mut self, timing: &Timing, now: Instant) {
         if self.phase != Phase::Untold {
             self.phase = Phase::meeting(timing, now);
@@ -80,11 +80,11 @@ impl Joining {
     }
 }
 
-/// A node that says hello is tried again within this time, unless very many are missing.
+/// A node that says hello is retried within this time, unless very many are missing.
 const GREETING: Duration = Duration::from_secs(1);
 
 impl Cluster {
-    /// Whether another node runs, and does not hear this one: it answers for what there is.
+    /// Whether another node runs without hearing this one: it answers for the existing VIPs.
     fn is_greeted(&self, now: Instant) -> bool {
         let mut unmet = self.peers.values().filter(|peer| !peer.is_live());
         unmet.any(|peer| peer.contact.is_some_and(|at| now < at + GREETING))
@@ -109,15 +109,15 @@ impl Cluster {
             .live()
             .all(|(_, peer)| peer.handshake.met || peer.paused.is_some());
         if !all_met {
-            // The rest takes long to find out where there are many nodes, and each sends several
-            // messages until it is met.
+            // The rest is expensive with many nodes, each of which sends several messages until it
+            // is met.
             return;
         }
         let any_met = self.live().any(|(_, peer)| peer.handshake.met);
         let told_by_one = !self.joining.newcomer && any_met;
         let is_lonely = !self.lease.is_heard(now) && !self.is_greeted(now);
         let waited = now >= waits && (any_met || is_lonely);
-        // While this node catches up, a node that left may have come back since.
+        // While this node catches up, a node that left may have come back.
         let nobody_missing = !self.is_catching_up(now)
             && self.is_nobody_missing()
             && (any_met || now >= listens || self.is_told_of_all());

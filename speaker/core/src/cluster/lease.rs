@@ -18,22 +18,22 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) life: Life,
-    /// Until when the kernel holds the agent to be alive.
+    /// Until when the kernel considers the agent alive.
     pub(super) deadline: Instant,
     /// When the next heartbeat is due.
     pub(super) heartbeat: Instant,
     /// When the members are next asked to watch this node, if that is needed.
     ask: Retry,
-    /// An earlier agent's peers' lease of another length, as long as it may be in force.
+    /// An earlier agent's peers' lease of a different length, while it may be in force.
     pub(super) former: Option<FormerLease>,
-    /// Numbers the times that the node has been alone.
+    /// Numbers the periods in which the node has been alone.
     times_alone: u32,
     pub(super) alone: bool,
     /// When it last became alone.
     alone_since: Instant,
-    /// The kernel's last word on this life, and when it was read.
+    /// The kernel's last state of this life, and when it was read.
     kernel: Option<(KernelLease, Instant)>,
-    /// That word is newer than the agent's last stall.
+    /// That state is newer than the agent's last stall.
     pub(super) confirmed: bool,
     /// The agent has announced that it restarts: nothing more happens.
     pub(super) restarting: bool,
@@ -68,7 +68,7 @@ impl Lease {
         }
     }
 
-    /// Whether the kernel answers for the VIPs that it is told to.
+    /// Whether the kernel answers for this node's VIPs.
     pub(super) fn is_valid(&self, now: Instant) -> bool {
         self.confirmed
             && self.kernel.is_some_and(|(kernel, _)| {
@@ -86,7 +86,7 @@ impl Lease {
         self.ask = Retry::now(now);
     }
 
-    /// Whether some member hears this node, and renews its lease.
+    /// Whether any member hears this node and renews its lease.
     pub(super) fn is_heard(&self, now: Instant) -> bool {
         self.renewed_until().is_some_and(|until| now < until)
     }
@@ -106,7 +106,7 @@ impl Cluster {
         self.write_lease();
     }
 
-    /// Writes the lease as it is. The next heartbeat comes no later for it: only that extends the
+    /// Writes the lease as it is. This does not delay the next heartbeat, which alone extends the
     /// deadline.
     pub(super) fn write_lease(&mut self) {
         self.commands.push_back(Command::Lease(AgentLease {
@@ -127,7 +127,7 @@ impl Cluster {
         if self.lease.restarting {
             return None;
         }
-        // A moment that passed without effect is looked at again at the next heartbeat.
+        // If nothing was due then, the next heartbeat looks again.
         let later = self
             .joining
             .wake()
@@ -179,8 +179,8 @@ impl Cluster {
             self.lease.times_alone = self.lease.times_alone.wrapping_add(1).max(1);
             self.write_lease();
         } else if self.lease.alone && !silent {
-            // The flag goes only once a member renews the lease. A renewal from before the node was
-            // alone does not show that: it is about to end.
+            // The flag is cleared only once a member renews the lease. A renewal from before the
+            // node was alone does not count: it is about to end.
             let before = self.lease.alone_since + self.peers_lease();
             if self
                 .lease
@@ -205,13 +205,13 @@ impl Cluster {
             .count();
         let known = self.peers.values().filter(|peer| match peer.state {
             State::Live => true,
-            // One that is down and has left the configuration has no vote.
+            // A node that is down and has left the configuration has no vote.
             State::Down(_) => self.may_exist(peer),
             State::Unmet | State::Left => false,
         });
         let known = known.count();
         let outweighs = |unmet: usize| 2 * (1 + replying) > 1 + known + unmet;
-        // This is asked for each probe, and counting the unmet takes long: mostly a bound will do.
+        // This runs for each probe, and counting the unmet is expensive: usually a bound is enough.
         let most = self.discovery.most_unmet(self.card.endpoints.messages);
         outweighs(most) || outweighs(self.unmet())
     }
@@ -225,8 +225,8 @@ impl Cluster {
         match kernel.tenure {
             Tenure::Over => self.end_life(LifeOver::Lapsed, self.lease.life, now),
             Tenure::Unarmed if self.lease.alone && self.is_silent(now) => {
-                // A probe ended the time alone, but its sender is no member, or is silent since:
-                // the next time alone has another number.
+                // A probe showed that the node was not alone, but its sender is not a member, or
+                // has been silent since: the next period alone has a new number.
                 self.lease.alone = false;
             }
             Tenure::Unarmed => self.ask_to_be_watched(now),
@@ -241,7 +241,7 @@ impl Cluster {
             Tenure::Valid => {}
         }
         if !self.lease.is_valid(now) {
-            // Claims and announcements wait for a renewal, of which nothing tells the agent.
+            // Claims and announcements wait for a renewal, which nothing reports to the agent.
             self.lease.heartbeat = self.lease.heartbeat.min(now + Timing::RETRY);
         }
     }

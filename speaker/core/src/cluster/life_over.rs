@@ -1,7 +1,7 @@
 //! Disagreement on whether a life is over.
 //!
-//! A node that others hold to be down may still run: the network was split, or the node stood still
-//! for long. Once they hear each other again, the side with fewer members begins new lives.
+//! A node that others consider down may still run: the network was split, or the node was paused.
+//! Once they hear each other again, the side with fewer members begins new lives.
 
 use std::{cmp::Ordering, time::Instant};
 
@@ -14,8 +14,8 @@ use super::{
 };
 
 impl Cluster {
-    /// Tells a node that is no member that the life it claims to be in is over. A member need not
-    /// be told about its former lives: messages from these are only late.
+    /// Tells a node that is not a member that its claimed life is over. A member need not be told
+    /// about its earlier lives: messages from these are merely late.
     pub(super) fn tell_over(&mut self, name: &NodeName, now: Instant) {
         if let Some(peer) = self.peers.get(name).filter(|peer| !peer.is_live()) {
             self.tell_life_over(name, peer.life, now);
@@ -47,7 +47,7 @@ impl Cluster {
         }
     }
 
-    /// A node in `its_life` holds this node's life `over` to be over.
+    /// A node in `its_life` considers this node's life `over` ended.
     pub(super) fn on_over(
         &mut self,
         from: &NodeName,
@@ -83,8 +83,8 @@ impl Cluster {
         }
     }
 
-    /// A node has become a member, or begun another life. Before, it may have answered for this
-    /// node's VIPs, on the other side of a split, and clients still send to it.
+    /// A node has become a member, or begun another life. Before, on the other side of a split, it
+    /// may have answered for this node's VIPs, and clients may still send to it.
     pub(super) fn announce_again(&mut self) {
         let owned: Vec<_> = self.owned().map(Command::Announce).collect();
         self.commands.extend(owned);

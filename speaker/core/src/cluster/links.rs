@@ -1,4 +1,4 @@
-//! How nodes tell each other about their links.
+//! How nodes exchange their links.
 //!
 //! A card carries only a hash of them: they may be longer than a message, and seldom change. A node
 //! that receives a hash that it does not know asks for the links, one part at a time.
@@ -45,10 +45,10 @@ pub(super) struct LinksPart {
 /// Another node's links, as far as they are known.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// The last that arrived in full.
+    /// The last complete links.
     known: Vec<LinkInfo>,
     hash: LinksHash,
-    /// Newer ones, of which the first bytes have arrived.
+    /// Newer links, received in part.
     arriving: Arriving,
 }
 
@@ -91,7 +91,7 @@ impl Links {
         if *of == hash { bytes.len() as u32 } else { 0 }
     }
 
-    /// Adds a part, if it is the next one. Whether it was.
+    /// Adds a part if it is the next one. Returns whether it was.
     fn add(&mut self, part: LinksPart) -> bool {
         let LinksPart {
             hash,

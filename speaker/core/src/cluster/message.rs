@@ -1,9 +1,10 @@
 //! The messages between agents: one envelope per datagram, a version byte followed by postcard.
 //!
 //! The shell encrypts each datagram as a whole (nonce in front, authentication tag behind), so
-//! nothing here is secret or signed in itself. Late and duplicate messages are harmless: rounds are
-//! identified by number, handshakes by cookie, and every statement about a node names the life that
-//! it is about. Only a request to move a VIP has none of these: at worst, it is moved once more.
+//! nothing here is encrypted or signed by itself. Late and duplicate messages are harmless: rounds
+//! are identified by number, handshakes by cookie, and every statement about a node names the life
+//! that it is about. Only a request to move a VIP has none of these: at worst, it is moved once
+//! more.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -32,7 +33,7 @@ pub(super) const ROOM: usize = 700;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Envelope {
     pub(super) from: Sender,
-    /// The member that passed the message on, and will pass the answer back.
+    /// The member that relayed the message, and will relay the answer.
     pub(super) via: Option<NodeName>,
     pub(super) body: Body,
 }
@@ -42,7 +43,7 @@ pub(super) struct Envelope {
 pub(super) struct Sender {
     pub(super) name: NodeName,
     pub(super) life: Life,
-    /// A random number for each run of the agent: what one said does not bind the next.
+    /// A random number for each run of the agent: the statements of one do not bind the next.
     pub(super) agent: u64,
 }
 
@@ -60,7 +61,7 @@ pub(super) enum Body {
         after: u32,
     },
     Links(LinksPart),
-    /// I hold this life of yours to be over.
+    /// I consider this life of yours over.
     Over {
         life: Life,
         side: Side,
@@ -80,7 +81,7 @@ pub(super) enum Body {
         round: u64,
         denied: Vec<Denial>,
     },
-    /// The answer to anything else that was asked: it is done.
+    /// The answer to any other request: it is done.
     Ack {
         round: u64,
     },
@@ -114,7 +115,7 @@ pub(super) enum Body {
     },
 }
 
-/// What every member is asked, or told, in a round.
+/// The content of a round: what every member is asked or told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Ask {
     /// I want to own these, for this reason.
@@ -124,7 +125,7 @@ pub(super) enum Ask {
     },
     /// I own these: all members consented.
     Owned(Vec<(IpAddr, Epoch)>),
-    /// I do not own these any more, and nobody does.
+    /// I no longer own these, and nobody does.
     Release(Vec<(IpAddr, Epoch)>),
     /// The node's kernel says that this life is over, and whether its agent is gone.
     Lapsed {
@@ -132,7 +133,7 @@ pub(super) enum Ask {
         life: Life,
         agentless: bool,
     },
-    /// I take back that I gave up that life.
+    /// I retract that I gave up that life.
     Retract {
         name: NodeName,
         life: Life,
@@ -186,7 +187,7 @@ impl From<ProbeBytes> for [u8; probe::LENGTH] {
     }
 }
 
-/// What a node tells about itself.
+/// What a node says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Card {
     /// Counts its changes.
@@ -197,15 +198,15 @@ pub(super) struct Card {
     pub(super) spans: Spans,
 }
 
-/// Where a page begins: after this entry, or with the first.
+/// Where a page begins: after this entry, or at the first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cursor {
     Members(Option<NodeName>),
     Vips(Option<IpAddr>),
 }
 
-/// A part of what a node knows: members, the VIPs that it owns, and those that it takes the reader
-/// to own.
+/// A part of what a node knows: members, the VIPs that it owns, and those that it believes the
+/// reader owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Page {
     pub(super) after: Cursor,
@@ -229,18 +230,19 @@ pub(super) struct KnownMember {
 }
 
 impl KnownMember {
-    /// The most bytes that all but the name take: a life, two IPv6 endpoints, the spans and a flag.
+    /// The maximum length of everything but the name, in bytes: a life, two IPv6 endpoints, the
+    /// spans and a flag.
     pub(super) const LENGTH_BESIDES_NAME: usize = 91;
 }
 
-/// What a page says of a VIP and its owner.
+/// A page's entry for a VIP and its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) vip: IpAddr,
     pub(super) epoch: Epoch,
     /// Index into [`Page::causes`].
     pub(super) cause: u8,
-    /// For how long the owner has had it, in milliseconds.
+    /// How long the owner has had it, in milliseconds.
     pub(super) age_ms: u64,
 }
 
@@ -249,7 +251,7 @@ impl Told {
     pub(super) const LENGTH: usize = 17 + 5 + 1 + 6;
 }
 
-/// One side of a split: the one with more weight remains, the other begins new lives.
+/// One side of a split: the heavier one remains, the other begins new lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Side {
     /// Live members, including the sender.
@@ -263,13 +265,13 @@ pub(super) struct Side {
 pub(super) struct GivenUp {
     pub(super) name: NodeName,
     pub(super) life: Life,
-    /// The sender probed it in vain for long enough. Otherwise it relies on others.
+    /// The sender's own probes went unanswered for long enough. Otherwise it relies on others.
     pub(super) probed: bool,
     /// How often the sender has retracted before.
     pub(super) retractions: u32,
 }
 
-/// A VIP to whose claim the sender does not consent.
+/// A claimed VIP that the sender does not consent to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Denial {
     pub(super) vip: IpAddr,

@@ -22,17 +22,17 @@
 //! *No agent has to notice anything in time.* The kernel stops by itself, and a claim that gathered
 //! consent before a freeze takes effect in a life that is over.
 //!
-//! *Each VIP has an owner of its own*, even where several belong together: nodes that disagree on
-//! which these are, because one has yet to hear of a change, still cannot both own one of them.
+//! *Each VIP has its own owner*, even where several belong together: nodes that disagree on which
+//! belong together, because one has yet to hear of a change, still cannot both own the same one.
 //! VIPs that belong together follow the first of them ([`Placement::follows`]): a vacant one goes
 //! to the owner of the first, and any other owner hands it to that node.
 //!
-//! After a split, each side holds the lives of the other to be over. When the sides meet, the nodes
-//! of the smaller one begin new lives and join the larger one as newcomers (`life_over`): there is
-//! nothing to reconcile, and nothing on the larger side moves.
+//! After a split, each side considers the other's lives over. When the sides meet, the nodes of the
+//! smaller one begin new lives and join the larger one as newcomers (`life_over`): there is nothing
+//! to reconcile, and nothing on the larger side moves.
 //!
 //! Membership is not gossiped. Consent requires every member to have met every other, and meeting
-//! tells all that gossip would: addresses, links, owners, other members. Steady traffic is the
+//! conveys all that gossip would: addresses, links, owners, other members. Steady traffic is the
 //! probes, a constant number per node.
 
 mod agenda;
@@ -129,9 +129,9 @@ pub struct Cluster {
     rng: Rng,
 
     // This node itself.
-    /// What the others are told of it.
+    /// What the others know about it.
     card: Card,
-    /// Its links, of which the card has the hash.
+    /// Its links; the card has their hash.
     links: Vec<LinkInfo>,
     lease: Lease,
     joining: Joining,
@@ -154,18 +154,18 @@ pub struct Cluster {
     // The VIPs.
     seats: BTreeMap<IpAddr, Seat>,
     records: BTreeMap<IpAddr, Record>,
-    /// The VIPs that follow another one, by the latter.
+    /// The VIPs that follow another one, by that one.
     followers: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
     agenda: Agenda,
     rounds: BTreeMap<u64, Round>,
-    /// Claims and offers of the present moment, sent together at its end.
+    /// Claims and offers of the current step, sent together at its end.
     pending_claims: Vec<PendingClaim>,
     pending_offers: BTreeMap<(NodeName, Reason), Vec<IpAddr>>,
     moves: Moves,
 
     // What goes out.
     commands: VecDeque<Command>,
-    /// The member that passed the present message on, and will pass the answer back.
+    /// The member that relayed the current message, and will relay the answer.
     reply_via: Option<NodeName>,
     throttle: Throttle,
     /// What `poll_timeout` returns.

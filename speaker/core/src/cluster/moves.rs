@@ -21,7 +21,7 @@ use super::{
 
 /// VIPs that a rebalancing moves at a time.
 const AT_ONCE: usize = 64;
-/// A move that takes longer than this is given up.
+/// A move that takes longer than this is abandoned.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
@@ -146,8 +146,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a node owns the VIP for certain. That it claims the VIP is not enough: the claim may
-    /// yet be refused.
+    /// Whether a node certainly owns the VIP. A claim is not enough: it may still be refused.
     fn is_sole_owner(&self, vip: IpAddr, name: &NodeName) -> bool {
         self.owner(vip).is_some_and(|owner| owner == *name)
             && self.records.get(&vip).is_some_and(|record| {
@@ -156,7 +155,7 @@ impl Cluster {
             })
     }
 
-    /// Whether the node takes no VIPs, and not only until a late message arrives.
+    /// Whether the node takes no VIPs, not just because a message is late.
     fn is_lost(&self, name: &NodeName) -> bool {
         let peer = self.peers.get(name);
         *name != self.name && peer.is_none_or(|peer| !peer.is_live() || peer.card.draining)

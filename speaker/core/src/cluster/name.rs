@@ -60,10 +60,10 @@ impl fmt::Debug for NodeName {
 )]
 pub struct Life(pub u64);
 
-/// Counts the owners of a VIP: a later one has a higher number.
+/// Counts the owners of a VIP: later owners have higher numbers.
 pub type Epoch = u64;
 
-/// Where a node is reached.
+/// The addresses of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Messages between agents.
@@ -73,8 +73,8 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Of a node that listens for messages at this address, and for probes on the next port. None if
-    /// there is no such port.
+    /// The endpoints of a node that listens for messages at this address, and for probes on the
+    /// next port. `None` if there is no such port.
     pub fn at(messages: SocketAddr) -> Option<Self> {
         let port = messages.port().checked_add(1)?;
         let probes = SocketAddr::new(messages.ip(), port);

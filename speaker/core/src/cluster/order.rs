@@ -20,7 +20,8 @@ pub fn metallb_order(first_ip: IpAddr, candidates: &[(NodeName, i64)]) -> Vec<(N
         .collect()
 }
 
-/// The hash by which candidates are ordered. Of two claims to a VIP, the one with the lower wins.
+/// The hash by which candidates are ordered. Of two claims to a VIP, the one with the lower hash
+/// wins.
 pub(super) fn weight(name: &NodeName, first_ip: IpAddr) -> [u8; 32] {
     Sha256::digest(format!("{name}#{first_ip}")).into()
 }

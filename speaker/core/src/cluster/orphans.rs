@@ -21,9 +21,9 @@ use super::{
     name::{Endpoints, Life},
 };
 
-/// The most probes whose replies are still accepted.
+/// The most probes to await replies for.
 const PENDING: usize = 512;
-/// An orphan is taken to hold its lease for this long after its last reply that said so.
+/// How long an orphan is assumed to hold its lease after its last reply that said so.
 const HOLDS: Duration = Duration::from_millis(1_500);
 /// The pause between two probes: losing a few replies in a row must not make this node forget an
 /// orphan.
@@ -96,7 +96,7 @@ impl Cluster {
             return false;
         };
         let life = Life(reply.life);
-        // A node in a life that is over is told so, and does not count.
+        // A node in a life that is over is told, and does not count.
         let known = self
             .peers
             .values()
@@ -110,8 +110,8 @@ impl Cluster {
         true
     }
 
-    /// A kernel that needs no renewal was out of reach when this node took its VIPs, and goes on
-    /// answering for as long as its agent announced that it would be away: ends its life.
+    /// A kernel that needs no renewal was unreachable when this node took its VIPs, and keeps
+    /// answering for as long as its agent announced to be away: ends its life.
     fn silence_rival(&mut self, reply: &Probe, address: SocketAddr) {
         let is_alone = reply.flags & FLAG_ALONE != 0;
         let owns = self.is_joined() && self.owned().next().is_some();

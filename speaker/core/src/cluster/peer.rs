@@ -1,4 +1,4 @@
-//! What this node knows of another one.
+//! What this node knows about another one.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,7 +16,7 @@ use super::{
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Known, but no member in its present life.
+    /// Known, but not a member in its current life.
     Unmet,
     /// A member: nothing that it might answer for is claimed without its consent.
     Live,
@@ -44,7 +44,7 @@ pub(super) struct Peer {
     pub(super) headless: bool,
     /// When it announced a restart.
     pub(super) paused: Option<Instant>,
-    /// Its spans, as last compared with this node's.
+    /// Its timeouts, as last compared with this node's.
     pub(super) compared: Option<Spans>,
     /// When it was last told that its life is over.
     pub(super) told_over: Option<Instant>,
@@ -55,8 +55,8 @@ pub(super) struct Peer {
 /// How far the handshake with a peer has come.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    /// Its hello must repeat this, which shows that it hears this node. It changes after each, so
-    /// that a late hello changes nothing.
+    /// Its hello must repeat this, which shows that it hears this node. It changes after each
+    /// hello, so that a late one has no effect.
     pub(super) cookie: u64,
     /// When its hello last repeated it.
     pub(super) confirmed: Instant,
@@ -64,7 +64,7 @@ pub(super) struct Handshake {
     pub(super) stamp: u64,
     /// The cookie that this node's hello must repeat.
     pub(super) its_cookie: u64,
-    /// It knows this node in its present life, and this node knows what it owns.
+    /// It knows this node in its current life, and this node knows what it owns.
     pub(super) met: bool,
     /// The version of this node's card that it last acknowledged.
     pub(super) acked_card: Option<u32>,
@@ -74,7 +74,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// The peer knows members that this node does not know: pulls them, unless that is under way.
+    /// The peer knows members that this node does not: pulls them, unless that is under way.
     pub(super) fn restart_if_met(&mut self, now: Instant) {
         if self.met {
             self.restart(now);
@@ -93,14 +93,14 @@ impl Handshake {
 /// The evidence that a member's life is over.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    /// When it last replied to a probe of this node, in its present life.
+    /// When it last replied to a probe of this node, in its current life.
     pub(super) heard: Option<Instant>,
-    /// It was seen not to be alone since this node's last stall: so it can be alone now only
-    /// because it was cut off.
+    /// It has been seen not alone since this node's last stall, so it can only be alone now because
+    /// it was cut off.
     pub(super) in_company: bool,
-    /// This node has given it up, and does not renew it any more in this life.
+    /// This node has given it up, and no longer renews it in this life.
     pub(super) gone: bool,
-    /// This node probed it in vain for long enough.
+    /// This node's own probes went unanswered for long enough.
     pub(super) probed: bool,
     /// It replies after all, and all members are being told to forget that this node gave it up.
     pub(super) retracting: bool,
@@ -112,10 +112,10 @@ pub(super) struct Evidence {
     pub(super) retracted: BTreeMap<NodeName, u32>,
 }
 
-/// Another member's word that it has given a member up.
+/// Another member's vote that it has given a member up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vote {
-    /// The voter probed in vain for long enough.
+    /// The voter's own probes went unanswered for long enough.
     pub(super) probed: bool,
     pub(super) retractions: u32,
 }
@@ -127,13 +127,13 @@ pub(super) struct Watch {
     pub(super) next: Instant,
     /// When the last reply arrived.
     pub(super) heard: Option<Instant>,
-    /// The time that the last reply told, by the clock of the peer's kernel.
+    /// The time in the last reply, by the clock of the peer's kernel.
     pub(super) echo: u64,
     /// When the last direct reply arrived.
     pub(super) direct: Option<Instant>,
     /// Requests without a reply: sequence number, and when they were sent.
     pub(super) pending: VecDeque<(u64, Instant)>,
-    /// When the watch ends; none if this node is a regular watcher.
+    /// When the watch ends; `None` if this node is a regular watcher.
     pub(super) until: Option<Instant>,
 }
 
@@ -232,7 +232,7 @@ impl Peer {
         self.state == State::Live
     }
 
-    /// Takes over the card that its agent sent, unless it is late. Whether it has changed.
+    /// Stores the card that its agent sent, unless it is late. Returns whether it has changed.
     pub(super) fn update_card(&mut self, card: Card, agent: u64) -> bool {
         let late = agent == self.agent && card.version < self.card.version;
         let changed = !late && self.card != card;
@@ -247,7 +247,7 @@ impl Peer {
         self.links.are(self.card.links)
     }
 
-    /// It lacks this node's present card, or this node has not learnt everything from it.
+    /// It lacks this node's current card, or this node has not learned everything from it.
     pub(super) fn is_handshake_open(&self, card: &Card) -> bool {
         !self.handshake.met
             || self.handshake.acked_card != Some(card.version)

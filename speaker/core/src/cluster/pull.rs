@@ -1,5 +1,5 @@
-//! Anti-entropy: a node that meets a member pulls, page by page, which members that one knows,
-//! what it owns, and what it takes the reader to own.
+//! Anti-entropy: a node that meets a member pulls, page by page, which members it knows, what it
+//! owns, and what it believes the reader owns.
 
 use std::{
     net::IpAddr,
@@ -34,7 +34,7 @@ impl Cluster {
         self.reply(from, Body::Page(page));
     }
 
-    /// Members in the order of names, without the reader.
+    /// Members by name, without the reader.
     fn fill_with_members(&self, reader: &NodeName, after: Option<&NodeName>, page: &mut Page) {
         let mut room = ROOM;
         page.next = Some(Cursor::Vips(None));
@@ -59,7 +59,7 @@ impl Cluster {
         }
     }
 
-    /// VIPs that this node owns or takes the reader to own, in the order of addresses.
+    /// VIPs that this node owns or believes the reader owns, by address.
     fn fill_with_vips(
         &self,
         reader: &NodeName,
@@ -124,14 +124,14 @@ impl Cluster {
             let origin = told.origin(&page.causes, now);
             self.learn_own(told.vip, told.epoch, origin, now);
         }
-        // Decisions that wait for every member to be met.
+        // Decisions that wait until every member has been met.
         if complete {
             self.decide_all();
         }
     }
 
-    /// Admits a node that another member counts as one: its consent is needed until its life is
-    /// over, met or not.
+    /// Admits a node that another member knows as a member: its consent is needed until its life is
+    /// over, even if it has not been met.
     fn introduce(&mut self, member: KnownMember, now: Instant) {
         let KnownMember {
             name,
@@ -158,8 +158,8 @@ impl Cluster {
             .peers
             .entry(name.clone())
             .or_insert_with(|| Peer::new(&name, card, life, cookie, now));
-        // A node that joins may itself have been cut off when it held the other one to be down. That
-        // one's kernel may still answer, while its agent restarts and cannot say so.
+        // A joining node may itself have been cut off when it considered the other one down. That
+        // node's kernel may still answer while its agent restarts and cannot say so.
         let was_out_of_reach =
             !joined && peer.life == life && peer.state == State::Down(DownReason::Unreachable);
         if peer.state != State::Live && (was_out_of_reach || !peer.is_over(life)) {
@@ -167,8 +167,8 @@ impl Cluster {
             self.admit(&name, life, now);
         }
         if is_unknown_rival {
-            // Each was on its own side of a split. What that one's kernel answers for, it can only
-            // say when its agent is back.
+            // Each was on its own side of a split. Only when that node's agent is back can it say
+            // what its kernel answers for.
             self.end_life(LifeOver::Declared, self.lease.life, now);
         }
     }

@@ -27,13 +27,14 @@ impl Cluster {
     }
 }
 
-/// Which nodes own which VIPs, and which could own them equally well. Nodes go by number.
+/// Which nodes own which VIPs, and which could own them equally well. Nodes are numbered.
 struct Spread {
     numbers: BTreeMap<NodeName, usize>,
     /// Classes of nodes that could own a VIP equally well: few, however many VIPs there are.
     classes: Vec<Vec<usize>>,
     class_numbers: BTreeMap<Vec<bool>, usize>,
-    /// The VIPs of each node, by class. Those that have moved come last, and move on first.
+    /// The VIPs of each node, by class. Those that have moved come last, and are the first to move
+    /// again.
     owned: Vec<BTreeMap<usize, Vec<Vip>>>,
     loads: Vec<usize>,
     /// How often a node was considered as the target of a move.
@@ -44,7 +45,7 @@ struct Spread {
 #[derive(Clone, Copy)]
 struct Vip {
     address: IpAddr,
-    /// Its owner before anything moves.
+    /// Its owner before any move.
     home: usize,
 }
 
@@ -71,7 +72,7 @@ impl Spread {
         }
     }
 
-    /// Adds a VIP, unless its owner is not one of the nodes, or no candidate.
+    /// Adds a VIP, unless its owner is not one of the nodes or not a candidate.
     fn place(&mut self, vip: IpAddr, owner: &NodeName, order: &[(NodeName, i64)]) {
         let Some(home) = self.numbers.get(owner).copied() else {
             return;
@@ -143,8 +144,8 @@ impl Spread {
         vip
     }
 
-    /// A chain of steps that relieves one of these nodes, which own equally many, of a VIP; the
-    /// last step first.
+    /// A chain of steps that relieves one of these equally loaded nodes of a VIP; the last step
+    /// first.
     fn chain(&mut self, fullest: &[usize]) -> Option<Vec<Step>> {
         let mut step_to: Vec<Option<Step>> = vec![None; self.loads.len()];
         let mut reached = vec![false; self.loads.len()];
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(moved.len(), 6_666);
         assert!(spread.looks < 10 * moved.len(), "{} looks", spread.looks);
     }
-    /// The sum of the squares of the loads: the smaller, the more even.
+    /// The sum of squared loads: the smaller, the more even.
     fn unevenness(owners: &[usize]) -> usize {
         let load = |node| owners.iter().filter(|owner| **owner == node).count();
         (0..NODES.len()).map(|node| load(node).pow(2)).sum()

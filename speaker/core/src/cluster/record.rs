@@ -21,17 +21,17 @@ pub(super) struct Holder {
     pub(super) life: Life,
 }
 
-/// What this node has heard of a VIP's owner.
+/// What this node has heard about a VIP's owner.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// The last owner; none after it released the VIP.
+    /// The last owner; `None` after it released the VIP.
     pub(super) owner: Option<Holder>,
     pub(super) epoch: Epoch,
     pub(super) origin: Origin,
-    /// All nodes that may own it: this node consented to them, or they said that they do, and they
-    /// have not said otherwise since.
+    /// All nodes that may own it: this node consented to their claims, or they said that they own
+    /// it, and they have not said otherwise since.
     pub(super) holders: BTreeSet<Holder>,
-    /// Former owners, the last first, each with the reason why the next one followed.
+    /// Former owners, most recent first, each with the reason why the next one followed.
     pub(super) history: VecDeque<(NodeName, Cause)>,
 }
 
@@ -55,7 +55,7 @@ impl Origin {
         matches!(self.cause, Cause::Met | Cause::Adopted)
     }
 
-    /// Adopts what another node knows better.
+    /// Adopts another node's better knowledge.
     fn refine(&mut self, other: Self) {
         if self.is_vague() && (!other.is_vague() || other.since < self.since) {
             *self = other;
@@ -108,7 +108,7 @@ impl Record {
         self.history.push_front((name, followed_for));
     }
 
-    /// Whether the node is the last owner that was heard of, in whatever life.
+    /// Whether the node is the last known owner, in any life.
     pub(super) fn is_owned_by(&self, name: &NodeName) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.name == *name)
     }
@@ -174,7 +174,7 @@ impl Cluster {
     ) {
         let seat = self.seats.get(&vip);
         let owned = seat.is_some_and(|seat| seat.mine.is_owned());
-        // A node that conceded the VIP on the wire guessed both the epoch and the owner.
+        // A node that conceded the VIP on the wire inferred both the epoch and the owner.
         let guessed = seat.is_some_and(|seat| seat.wire.conceded);
         let ours = self.records.get(&vip).map_or(0, |record| record.epoch);
         if owned && !self.yields(vip, ours, from, epoch) {
@@ -203,8 +203,8 @@ impl Cluster {
         self.agenda.add(vip);
     }
 
-    /// A member takes this node to own a VIP at this epoch, and may know better why. If it does
-    /// not, all members are told so.
+    /// A member believes that this node owns a VIP at this epoch, and may know better why. If this
+    /// node does not own it, tells all members.
     pub(super) fn learn_own(&mut self, vip: IpAddr, epoch: Epoch, origin: Origin, now: Instant) {
         let mine = self.seats.get(&vip).map_or(&Mine::No, |seat| &seat.mine);
         let (owned, claims) = (mine.is_owned(), matches!(mine, Mine::Claiming(_)));

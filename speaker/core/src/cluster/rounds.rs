@@ -1,4 +1,4 @@
-//! Rounds: a message to every member, repeated until each has answered or is no longer one.
+//! Rounds: a message to every member, repeated until each has answered or is no longer a member.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
@@ -18,7 +18,7 @@ pub(super) struct Round {
     pub(super) ask: Ask,
     /// Members that have not answered yet.
     waiting: BTreeSet<NodeName>,
-    /// The present owner, which stops answering for the VIPs when it consents: it is asked once all
+    /// The current owner, which stops answering for the VIPs when it consents: it is asked once all
     /// others have answered.
     last: Option<NodeName>,
     started: Instant,
@@ -31,7 +31,7 @@ impl Round {
         self.waiting.is_empty() && self.last.is_none()
     }
 
-    /// Members that have let this node wait for long.
+    /// Members that have kept this node waiting for long.
     pub(super) fn unanswered(&self, now: Instant) -> impl Iterator<Item = &NodeName> {
         let late = now >= self.started + Timing::UNANSWERED;
         self.waiting.iter().filter(move |_| late)
@@ -40,8 +40,8 @@ impl Round {
 
 impl Cluster {
     /// Starts a round with all members but those whose agents restart: these have consented to
-    /// every claim of what they cannot own (see `claim`), and learn everything else when they are
-    /// back.
+    /// every claim to a VIP that they cannot own (see `claim`), and learn everything else when they
+    /// are back.
     pub(super) fn start_round(&mut self, ask: Ask, last: Option<NodeName>, now: Instant) -> u64 {
         let waiting: BTreeSet<NodeName> = self
             .live()
@@ -71,7 +71,7 @@ impl Cluster {
             .min()
     }
 
-    /// Completes rounds that all have answered, and repeats the message in others.
+    /// Completes the rounds that all have answered, and resends the message in the others.
     pub(super) fn rounds_due(&mut self, now: Instant) {
         self.complete_claims(now);
         self.finish_rounds(now);
@@ -83,7 +83,7 @@ impl Cluster {
                 continue;
             }
             if let Ask::Owned(entries) = &mut round.ask {
-                // A VIP that was lost since has another owner, of which some may not know yet.
+                // A VIP lost since then has another owner, which some members may not know yet.
                 entries.retain(|(vip, _)| owned(vip));
                 if entries.is_empty() {
                     round.waiting.clear();
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// Does what a member asks, and answers.
+    /// Carries out a member's request, and answers.
     pub(super) fn on_ask(
         &mut self,
         from: &NodeName,
@@ -147,7 +147,7 @@ impl Cluster {
         self.answered(from, round, now);
     }
 
-    /// Notes a member's answer. Whether the round was waiting for it.
+    /// Notes a member's answer. Returns whether the round was waiting for it.
     pub(super) fn answered(&mut self, from: &NodeName, id: u64, now: Instant) -> bool {
         let Some(round) = self.rounds.get_mut(&id) else {
             return false;
@@ -162,7 +162,7 @@ impl Cluster {
         expected
     }
 
-    /// Claims under way need the consent of a new member too: it may have begun one of its own
+    /// Pending claims need the consent of a new member too: it may have begun one of its own
     /// without asking this node.
     pub(super) fn ask_newcomer(&mut self, name: &NodeName, now: Instant) {
         for round in self.rounds.values_mut() {
@@ -173,7 +173,7 @@ impl Cluster {
         }
     }
 
-    /// Stops waiting for a node that is no member any more, or has consented by pausing.
+    /// Stops waiting for a node that is no longer a member, or has consented by pausing.
     pub(super) fn drop_from_rounds(&mut self, name: &NodeName, now: Instant) {
         for round in self.rounds.values_mut() {
             round.waiting.remove(name);

@@ -1,4 +1,4 @@
-//! What this node itself does for each VIP.
+//! What this node does for each VIP.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
@@ -17,23 +17,23 @@ use super::{
 /// A VIP that this node's intent names, or that its kernel answers for.
 #[derive(Debug)]
 pub(super) struct Seat {
-    /// None while the intent does not name the VIP.
+    /// `None` while the intent does not name the VIP.
     pub(super) first_ip: Option<IpAddr>,
-    /// The candidates with their preferences, the best first.
+    /// The candidates with their preferences, best first.
     pub(super) order: Vec<(NodeName, i64)>,
-    /// The VIP that it is to share an owner with.
+    /// The VIP that it should share an owner with.
     pub(super) follows: Option<IpAddr>,
     pub(super) mine: Mine,
     /// The state that the shell was last given.
     pub(super) state: Option<VipState>,
     /// Since when it has had no owner.
     pub(super) vacant: Option<Instant>,
-    /// Since when its owner has been no candidate by this node's intent.
+    /// Since when its owner has not been a candidate by this node's intent.
     pub(super) doubt: Option<Instant>,
     /// The owner that offered it to this node, which will claim it.
     pub(super) offered: Option<(NodeName, Reason)>,
-    /// Nodes that did not take it when it was offered, and until when they are passed over: they
-    /// may have yet to learn that they are candidates.
+    /// Nodes that did not take it when offered, and until when to skip them: they may not have
+    /// learned yet that they are candidates.
     pub(super) tried: BTreeMap<NodeName, Instant>,
     pub(super) wire: Wire,
 }
@@ -42,7 +42,7 @@ pub(super) struct Seat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Mine {
     No,
-    /// It gathers consent in this round.
+    /// It collects consent in this round.
     Claiming(u64),
     Yes,
     /// It owns the VIP and has offered it to this node until then.
@@ -77,7 +77,7 @@ impl Seat {
 }
 
 impl Cluster {
-    /// This node in its present life.
+    /// This node in its current life.
     pub(super) fn own_holder(&self) -> Holder {
         Holder {
             name: self.name.clone(),
@@ -164,7 +164,7 @@ impl Cluster {
         }
     }
 
-    /// Gives the shell the state of a VIP, if it has changed.
+    /// Tells the shell the state of a VIP, if it has changed.
     pub(super) fn set_state(&mut self, vip: IpAddr, state: VipState) {
         if let Some(seat) = self.seats.get_mut(&vip)
             && seat.state.as_ref() != Some(&state)
@@ -190,7 +190,7 @@ impl Cluster {
             };
             let was = std::mem::replace(&mut seat.mine, Mine::No);
             seat.offered = None;
-            // Members that have consented to a claim hold this node to be the owner at its epoch.
+            // Members that have consented to a claim consider this node the owner at its epoch.
             let mut claimed = 0;
             if let Mine::Claiming(round) = was {
                 claimed = self.claimed_epoch(round, *vip).unwrap_or(0);
@@ -210,7 +210,7 @@ impl Cluster {
     }
 
     /// Drops all VIPs and rounds at the end of a life. Members need not be told: they know that it
-    /// is over, or will learn it.
+    /// is over, or will learn so.
     pub(super) fn drop_everything(&mut self) {
         let vips: Vec<IpAddr> = self.seats.keys().copied().collect();
         for vip in vips {

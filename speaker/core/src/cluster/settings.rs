@@ -1,24 +1,24 @@
-//! The time spans and the policy that a user can set.
+//! The timeouts and the policy that a user can set.
 
 use std::time::Duration;
 
 /// Who may own VIPs when the cluster is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Partition {
-    /// Each side goes on, for the clients that still reach it.
+    /// Each side keeps answering, for the clients that still reach it.
     Available,
-    /// Only the side with more than half of all known nodes goes on.
+    /// Only the side with more than half of all known nodes keeps answering.
     Majority,
 }
 
-/// The time spans and the policy of one node.
+/// The timeouts and the policy of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Who may own VIPs when the cluster is split.
     pub partition: Partition,
     /// The interval at which a watcher probes each node that it watches.
     pub probe_interval: Duration,
-    /// A node that has not replied for this long is suspect; one that hears nobody for this long
+    /// A node that has not replied for this long is suspect; a node that hears nobody for this long
     /// believes itself alone.
     pub suspect_after: Duration,
     /// The kernel answers for this long after the time of the last reply that a peer handed back.
@@ -108,7 +108,7 @@ pub enum TimingError {
         /// The longest interval.
         most: Duration,
     },
-    /// The grace of a restart is shorter than that of no restart, or beyond the limit.
+    /// The grace of an announced restart is shorter than the agent's grace, or beyond the limit.
     #[error(
         "a restart can be announced for between {least:?} (the agent's grace) and {most:?}, not \
          for {restart_grace:?}"

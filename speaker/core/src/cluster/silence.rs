@@ -1,14 +1,14 @@
 //! When a member's life is over.
 //!
 //! A node *gives up* a member (`gone`) when it has heard no reply from it for `take_over_after`, or
-//! never probed it and believes others: it will not renew that life any more, and tells all members
-//! so. The life of a set of members is over when every other member has given up each of them:
-//! nobody is left that could have renewed them. Each node judges this for itself from what all
-//! others say. At least one must have probed the lost member in vain, so that a member that is only
-//! slow is not taken for dead.
+//! never probed it and believes others: it will no longer renew that life, and tells all members
+//! so. The lives of a set of members are over when every other member has given up each of them:
+//! nobody is left that could have renewed them. Each node judges this for itself from the votes of
+//! all others. At least one must have probed the lost member without a reply, so that a member that
+//! is only slow is not taken for dead.
 //!
-//! A node whose lease is renewed is heard by a live member. If none of those other members replies to
-//! it, maybe only what it sends gets lost, and it holds nobody to be down.
+//! If a node's lease is renewed, a live member hears it. If none of the other members replies to
+//! it, perhaps only what it sends gets lost, so it considers nobody down.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -75,15 +75,15 @@ impl Cluster {
         }
     }
 
-    /// Whether the member has replied to this node of late.
+    /// Whether the member has replied to this node recently.
     fn hears(&self, name: &NodeName, now: Instant) -> bool {
         let watch = self.peers[name].watch.as_ref();
         let heard = watch.and_then(|watch| watch.heard);
         heard.is_some_and(|at| now < at + self.timing.settings().suspect_after)
     }
 
-    /// Gives up again, instead of retracting, members that have fallen silent since. Whether there
-    /// were any.
+    /// Gives up again, instead of retracting, members that have fallen silent since. Returns
+    /// whether there were any.
     fn give_up_again(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut again = BTreeSet::new();
@@ -103,8 +103,9 @@ impl Cluster {
         !again.is_empty()
     }
 
-    /// Finds the given-up members that this node has probed in vain for long enough; if a member
-    /// may have been alone, that is as long as a kernel can last alone. Whether there are new ones.
+    /// Finds the given-up members that have not replied to this node's probes for long enough; for
+    /// a member that may have been alone, that is as long as a kernel can last alone. Returns
+    /// whether there are new ones.
     fn note_probed_in_vain(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut more = false;
@@ -124,8 +125,8 @@ impl Cluster {
         more
     }
 
-    /// Members that this node does not watch and gives up on the word of two of their watchers: one
-    /// alone may itself be cut off. Without two, it probes them itself.
+    /// Members that this node does not watch, and gives up on the word of two of their watchers:
+    /// one alone may itself be cut off. Without two, this node probes them itself.
     fn given_up_by_watchers(&mut self, now: Instant) -> BTreeSet<NodeName> {
         let mut believed = BTreeSet::new();
         let regular = |watch: &Watch| watch.until.is_none();
@@ -243,8 +244,8 @@ impl Cluster {
         let waits = self.waits();
         let waits = self.live().map(|(_, peer)| waits.silence(peer));
         let longest = waits.max().unwrap_or_default();
-        // A member whose agent restarts renews nobody: after that time it counts as having given up
-        // all others.
+        // A member whose agent restarts renews nobody: after that time, it counts as having given
+        // up all others.
         let has_been_paused =
             |peer: &super::Peer| peer.paused.is_some_and(|paused| now >= paused + longest);
         loop {
@@ -274,9 +275,9 @@ impl Cluster {
         }
     }
 
-    /// Tells whom this node has given up: all members, or those that have not said the same.
-    /// Members whose giving-up is being retracted are told too: the retraction completes only once
-    /// the truly lost members are down.
+    /// Announces whom this node has given up, to all members or to those that have not said the
+    /// same. Members being retracted are told too: the retraction completes only once the truly
+    /// lost members are down.
     fn tell_gone(&mut self, all: bool) {
         let lives: Vec<GivenUp> = self
             .live()

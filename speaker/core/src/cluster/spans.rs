@@ -1,8 +1,8 @@
-//! Nodes with different time spans, as during a rolling change of a flag.
+//! Nodes with different timeouts, as during a rolling change of a flag.
 //!
-//! [`Timing`] makes the spans of one node safe. But a node that waits for another one to fall
-//! silent has to outlast the *other* node's lease. So each tells its spans on its card, and the
-//! longer wait holds.
+//! [`Timing`] makes the timeouts of one node safe. But a node that waits for another one to fall
+//! silent has to outlast the *other* node's lease. So each node puts its timeouts on its card, and
+//! the longer wait applies.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use super::{
     timing::Timing,
 };
 
-/// The spans of a node that others have to know, by its own clock.
+/// The timeouts of a node that others have to know, by its own clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spans {
     /// Its kernel answers for this long after the time of the last reply that a peer handed back.
     pub peers_lease: Duration,
     /// It may renew others for this long after it has lost the majority.
     pub notice: Duration,
-    /// Its kernel answers for this long after the agent's last sign of life.
+    /// Its kernel answers for this long after the agent's last heartbeat.
     pub agent_grace: Duration,
     /// How far a clock's rate may be off by its settings, in parts per million.
     pub drift_ppm: u32,
@@ -32,7 +32,7 @@ pub struct Spans {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waits {
     take_over_after: Duration,
-    /// The longest that any member renews others after it has lost the majority.
+    /// The longest time that any member renews others after it has lost the majority.
     notice: Duration,
     agent_grace: Duration,
     drift_ppm: u32,
@@ -66,7 +66,7 @@ impl Waits {
     }
 }
 
-/// A peers' lease of another length, which an earlier agent of this node left in force.
+/// A peers' lease of a different length, which an earlier agent of this node left in force.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FormerLease {
     peers_lease: Duration,
@@ -97,7 +97,7 @@ impl Cluster {
         }
     }
 
-    /// The spans that the others are told: while the lease changes, the longer length.
+    /// The timeouts to announce: while the lease length changes, the longer one.
     pub(super) fn told_spans(&self) -> Spans {
         let spans = self.timing.spans();
         let former = self
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// The length of a renewal that the kernel is told: while it changes, the shorter one.
+    /// The renewal length for the kernel: while it changes, the shorter one.
     pub(super) fn peers_lease(&self) -> Duration {
         let lease = self.timing.settings().peers_lease;
         let former = self.lease.former.map_or(lease, |it| it.peers_lease);
@@ -118,7 +118,7 @@ impl Cluster {
     }
 
     /// Changes to this agent's length. A longer lease is not used before all members wait for it,
-    /// and they wait for a shorter one only when no renewal of the longer can be in force any more.
+    /// and they wait for a shorter one only once no renewal of the longer can be in force.
     pub(super) fn former_lease_due(&mut self, now: Instant) {
         let known = |peer: &Peer| peer.handshake.acked_card == Some(self.card.version);
         if self.lease.former.is_none_or(|former| now < former.until)
@@ -136,7 +136,7 @@ impl Cluster {
         }
     }
 
-    /// Reports once that a node runs with other spans than this one.
+    /// Reports once that a node uses different timeouts.
     pub(super) fn compare_spans(&mut self, name: &NodeName) {
         let own = self.timing.spans();
         let Some(peer) = self.peers.get_mut(name) else {

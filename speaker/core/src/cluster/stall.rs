@@ -1,4 +1,4 @@
-//! Stalls: times in which the agent did not run though it should have.
+//! Stalls: times in which the agent should have run and did not.
 //!
 //! After a stall, this node has missed replies, and the messages that wait for it are old. So it
 //! accuses nobody for a while, and reads the kernel before it relies on its lease.
@@ -63,7 +63,7 @@ impl Cluster {
         self.stalls.over_since() + self.timing.settings().probe_interval
     }
 
-    /// Whether this node stalled a moment ago, so that what it hears may be old.
+    /// Whether this node stalled a moment ago, so what it hears may be old.
     pub(super) fn is_catching_up(&self, now: Instant) -> bool {
         self.stalls.any && !self.is_on_time(now)
     }

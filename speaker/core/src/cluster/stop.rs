@@ -21,7 +21,7 @@ const FAREWELL: Duration = Duration::from_millis(300);
 pub(super) enum Stopping {
     /// VIPs are being handed over until then.
     HandingOver(Instant),
-    /// This round tells that the agent restarts, or leaves; its end is awaited until then.
+    /// This round announces that the agent restarts, or leaves; its end is awaited until then.
     Telling {
         round: u64,
         until: Instant,

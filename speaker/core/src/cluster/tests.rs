@@ -1,4 +1,4 @@
-//! A few nodes on a network that loses messages at most, each with a kernel that does what the
+//! A few nodes on a network that at worst loses messages, each with a kernel that does what the
 //! program does.
 
 use std::{
@@ -99,7 +99,7 @@ fn placement(nodes: usize) -> Placement {
 }
 
 impl Lab {
-    /// Some nodes that know each other's addresses, all of whose intents name `VIP`.
+    /// Some nodes that know each other's addresses; their intents name `VIP`.
     fn new(nodes: usize) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an origin for virtual time")]
         let origin = Instant::now();
@@ -276,7 +276,7 @@ impl Lab {
         self.work();
     }
 
-    /// A new agent on a node, that is told of these.
+    /// A new agent on a node, with these peers.
     fn start(&mut self, node: usize, peers: Configured) {
         self.start_with(node, peers, Partition::Available);
     }
@@ -307,7 +307,7 @@ impl Lab {
             let Some((wake, at)) = next.filter(|(wake, _)| *wake < end) else {
                 break;
             };
-            // Due at once is due a moment later, or nothing else would ever happen.
+            // What is due at once is handled a moment later, or nothing else would ever happen.
             self.now = wake.max(self.now + Duration::from_micros(1));
             self.feed(at, Input::Tick);
         }

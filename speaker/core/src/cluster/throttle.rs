@@ -1,4 +1,4 @@
-//! Keeps events that every message of a peer would cause down to one a minute.
+//! Limits events that every message of a peer would cause to one per minute.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! All time spans on which the cluster's safety and speed rest.
+//! All timeouts on which the cluster's safety and speed rest.
 //!
 //! One inequality makes fail-over safe. A peer renews a node's lease only by handing back a time
-//! that the node itself told, and the lease ends [`peers_lease`](Settings::peers_lease) after that
-//! time *by the node's clock*. The peer cannot have received that time before it was told. So once
+//! that the node itself sent, and the lease ends [`peers_lease`](Settings::peers_lease) after that
+//! time *by the node's clock*. The peer cannot have received that time before it was sent. So once
 //! the peer has heard nothing for
 //!
 //! ```text
@@ -11,8 +11,8 @@
 //!
 //! *by its own clock*, nothing that it ever sent can still keep the node answering, however the
 //! network delays or duplicates packets, as long as no clock's rate is off by more than `drift`. A
-//! node is held to be down only when this is true of all its peers. If two nodes run with different
-//! spans, the peer waits as long as the node's own spans require (`spans`).
+//! node is considered down only when this is true of all its peers. If two nodes have different
+//! timeouts, the peer waits as long as the node's own timeouts require (`spans`).
 //!
 //! Under [`Partition::Majority`], a node on the smaller side may be renewed by another one there
 //! until that one notices that it has lost the majority, `suspect_after` later. So
@@ -33,10 +33,10 @@ use super::{
     spans::Spans,
 };
 
-/// The resolution that clocks and timers are trusted to have.
+/// The assumed resolution of clocks and timers.
 const GRANULARITY: Duration = Duration::from_millis(1);
 
-/// The least number of heartbeats within the agent's grace.
+/// The minimum number of heartbeats within the agent's grace.
 const HEARTBEATS: u32 = 10;
 
 /// Settings that are safe together.
@@ -52,21 +52,21 @@ impl Timing {
     pub(super) const RETRY: Duration = Duration::from_millis(20);
     /// The longest pause between two attempts.
     pub(super) const RETRY_MAX: Duration = Duration::from_millis(200);
-    /// A peer that leaves a message unanswered for this long is watched by the node that waits.
+    /// If a peer leaves a message unanswered for this long, the waiting node watches it.
     pub(super) const UNANSWERED: Duration = Duration::from_millis(100);
     /// The pause between attempts to reach missing nodes, one at a time.
     pub(super) const DISCOVERY: Duration = Duration::from_millis(100);
-    /// How long a node that knows of nobody else waits for one that looks for it: some attempts.
+    /// How long a node that knows no other waits for nodes that look for it: some attempts.
     pub(super) const LISTEN: Duration = Duration::from_millis(500);
-    /// How long each candidate for a vacant VIP has before it is the next one's turn.
+    /// How long each candidate for a vacant VIP has before the next one's turn.
     pub(super) const PATIENCE: Duration = Duration::from_millis(300);
     /// How long a successor has to take a VIP that it was offered.
     pub(super) const OFFER: Duration = Duration::from_millis(500);
-    /// A successor that did not take a VIP is offered it again after this long.
+    /// When a VIP is offered again to a successor that did not take it.
     pub(super) const OFFER_AGAIN: Duration = Duration::from_secs(1);
-    /// The longest that a stopping agent tries to hand its VIPs over.
+    /// How long a stopping agent tries to hand its VIPs over.
     pub(super) const STOP: Duration = Duration::from_secs(5);
-    /// An owner that is no candidate by this node's intent is asked for the VIP after this long.
+    /// An owner that is not a candidate by this node's intent is asked for the VIP after this long.
     pub(super) const DOUBT: Duration = Duration::from_secs(2);
     /// A foreign claim is answered at most this often (RFC 5227 §2.4, DEFEND_INTERVAL).
     pub(super) const DEFEND: Duration = Duration::from_secs(10);
@@ -151,7 +151,7 @@ impl Timing {
         Self::stretched(spans.peers_lease + spans.notice, spans.drift_ppm)
     }
 
-    /// The spans that other nodes have to know.
+    /// The timeouts that other nodes have to know.
     pub(super) fn spans(&self) -> Spans {
         let Settings {
             partition,
@@ -172,14 +172,14 @@ impl Timing {
         }
     }
 
-    /// The longest that a span by one node's clock can be by another's.
+    /// The longest that a time by one node's clock can be by another's.
     pub(super) fn stretched(span: Duration, drift_ppm: u32) -> Duration {
         let drift = f64::from(drift_ppm) / 1e6;
         span.mul_f64((1.0 + drift) / (1.0 - drift)) + GRANULARITY
     }
 
-    /// The interval at which a node with these spans is probed: this node's own, or a shorter one
-    /// if the other's lease requires it.
+    /// The interval at which a node with these timeouts is probed: this node's own, or a shorter
+    /// one if the other's lease requires it.
     pub(super) fn interval_for(&self, spans: &Spans) -> Duration {
         self.settings.probe_interval.min(spans.peers_lease / 3)
     }
@@ -196,14 +196,14 @@ impl Timing {
         age >= self.heartbeat() * 3 / 2 || reply.flags & FLAG_RESTARTING != 0
     }
 
-    /// A timer that fires this much too late shows that the agent was not running.
+    /// A timer that fires this late shows that the agent was not running.
     pub fn stall(&self) -> Duration {
         self.settings.probe_interval / 2
     }
 
-    /// The longest, by any clock, that a kernel which is alone can answer after its host stood
-    /// still or was cut off, unless its agent announced a longer restart. A starting node waits this
-    /// long for missing nodes.
+    /// The longest, by any clock, that a kernel that is alone can answer after its host was paused
+    /// or cut off, unless its agent announced a longer restart. A starting node waits this long for
+    /// missing nodes.
     pub(super) fn longest_alone(&self) -> Duration {
         Self::stretched(self.settings.agent_grace, self.settings.drift_ppm)
     }
@@ -330,9 +330,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted, and however the clocks run within the allowance, the peer's wait
-        /// is over only after the node's lease; where the majority counts, also after a third node,
-        /// cut off with it, has noticed that and renewed it for the last time.
+        /// Whatever settings are accepted, and however the clocks run within the allowance, the
+        /// peer's wait ends only after the node's lease; where the majority counts, also after a
+        /// third node, cut off with it, has noticed that and renewed it for the last time.
         #[test]
         fn what_is_accepted_is_safe(
             interval in 10_u64..2_000, suspect in 10_u64..5_000, lease in 10_u64..10_000,

@@ -2,7 +2,7 @@
 //!
 //! Each node is watched by a few others, chosen by rendezvous hash, so that the cost per node does
 //! not grow with the cluster. A watcher renews the lease of each node that it watches until it
-//! gives that node up. If direct probes go unanswered, it also probes by message, and through other
+//! gives that node up. If direct probes go unanswered, it also probes by message and through other
 //! members: a reply counts whichever path it took.
 
 use std::{collections::BTreeSet, time::Instant};
@@ -25,7 +25,7 @@ use super::{
 /// The number of regular watchers of a node.
 pub(super) const WATCHERS: usize = 4;
 
-/// The path by which a probe came.
+/// The path by which a probe arrived.
 pub(super) enum Path<'a> {
     Direct,
     /// In a message from this node: the target, or a relay.
@@ -46,8 +46,8 @@ impl Cluster {
         for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
             let weight = |watcher: u64| siphash(&Key([0, 0]), &[watcher, peer.number]);
             let mine = weight(own);
-            // Finding a few lighter watchers is enough to tell that a member is not this node's to
-            // watch.
+            // Finding a few watchers with lower hashes is enough to know that this node need not
+            // watch the member.
             let regular = everyone
                 || numbers
                     .iter()
@@ -181,7 +181,7 @@ impl Cluster {
     }
 
     /// Tells the kernel of a node that is down that its life is over: the node may be back without
-    /// having noticed that it was away.
+    /// having noticed its absence.
     pub(super) fn probe_the_dead(&mut self, address: std::net::SocketAddr) {
         let sequence = self.nonce();
         let dead = self.peers.values().find(|peer| {
@@ -315,7 +315,7 @@ impl Cluster {
             && self.has_majority(now)
     }
 
-    /// Renews a member's lease: hands back the time that its kernel told.
+    /// Renews a member's lease: hands back the time that its kernel sent.
     fn renew(&mut self, name: &NodeName, reply: &Probe, path: Path<'_>, now: Instant) {
         if !self.renews(name, now) {
             return;

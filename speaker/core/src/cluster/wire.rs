@@ -2,11 +2,11 @@
 //!
 //! Two nodes that can neither probe nor message each other may still share a wire and see each
 //! other's announcements. These carry no epoch, but it can be inferred: the node that took the VIP
-//! over while it held the other to be down has the higher one, and mostly both know which node that
-//! is. If both go on all the same, the lower hash wins.
+//! over while it considered the other down has the higher one, and usually both know which node
+//! that is. If both persist all the same, the lower hash wins.
 //!
-//! A node that receives nothing announces its VIPs like any other, and answers for none of them. So
-//! before a node concedes a VIP, it asks the wire whether the other one really answers.
+//! A node that receives nothing announces its VIPs like any other, but answers for none of them. So
+//! before a node concedes a VIP, it checks on the wire that the other one really answers.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -24,7 +24,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Wire {
     contest: Option<Contest>,
-    /// A node that cannot be reached owns it: it is not claimed before the wire is silent.
+    /// An unreachable node owns it: it is not claimed before the wire is silent.
     pub(super) conceded: bool,
     check: Check,
     /// The last foreign claim.
@@ -38,11 +38,11 @@ struct Contest {
     since: Instant,
     /// When this node last announced the VIP in response.
     answered: Option<Instant>,
-    /// It has done so after the time in which messages could have settled the contest.
+    /// That was after messages could have settled the contest.
     challenged: bool,
-    /// The wire is being asked whether the other node answers.
+    /// A check is under way whether the other node answers.
     asked: bool,
-    /// The wire could not be asked: when to judge again.
+    /// The check failed: when to judge again.
     again: Option<Instant>,
 }
 
@@ -60,9 +60,9 @@ enum Check {
     Unknown,
     Asked,
     Free,
-    /// Another host answered; ask again at this time.
+    /// Another host answered; check again at this time.
     InUse(Instant),
-    /// The network could not be asked; ask again at this time.
+    /// The check failed; check again at this time.
     Failed(Instant),
 }
 
@@ -70,14 +70,14 @@ impl Wire {
     pub(super) fn is_in_use(&self, now: Instant) -> bool {
         match self.check {
             Check::InUse(until) => now < until,
-            // Not known to be any more than it was.
+            // It may no longer be.
             Check::Failed(until) => self.conceded && now < until,
             Check::Asked => self.conceded,
             Check::Unknown | Check::Free => false,
         }
     }
 
-    /// Ends the contest, which a node had with a former ownership of this one.
+    /// Ends the contest, which was about an earlier ownership of this node.
     pub(super) fn forget_contest(&mut self) {
         self.contest = None;
     }
@@ -91,8 +91,7 @@ impl Wire {
 }
 
 impl Cluster {
-    /// Whether a vacant VIP may be claimed as far as the wire is concerned: it has been asked, or
-    /// need not be.
+    /// Whether the wire allows a vacant VIP to be claimed: it has been checked, or need not be.
     pub(super) fn is_checked(&mut self, vip: IpAddr, now: Instant) -> bool {
         let new = self
             .records
@@ -239,8 +238,8 @@ impl Cluster {
         }
     }
 
-    /// Whether an announcement is due in response to a frame: not for each, or two nodes would
-    /// answer each other endlessly.
+    /// Whether an announcement is due in response to a frame: not to every frame, or two nodes
+    /// would answer each other endlessly.
     fn may_answer_contest(&self, vip: IpAddr, now: Instant) -> bool {
         let contest = self
             .seats
@@ -263,7 +262,7 @@ impl Cluster {
     }
 
     /// Challenges a node that claims a VIP of this one, if no message has settled the contest in
-    /// time; judges a contest again about which the wire could not be asked.
+    /// time; judges contests again whose check failed.
     pub(super) fn contest_due(&mut self, vip: IpAddr, now: Instant) {
         let seat = self.seats.get_mut(&vip);
         let Some(contest) = seat.and_then(|seat| seat.wire.contest.as_mut()) else {

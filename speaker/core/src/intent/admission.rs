@@ -1,14 +1,13 @@
-//! Which sources of configuration are in force if they conflict.
+//! Which of several conflicting sources of configuration are in force.
 //!
 //! A source is judged as a whole: an object of a cluster, or a file with several. Two sources
 //! conflict if they define the same object, or pools with a common address. The rules, in order:
 //!
-//! 1. If all new contents are compatible, all come into force, in whatever order they came:
+//! 1. If all new contents are compatible, all come into force, in whatever order they arrived:
 //!    addresses may move from one pool to another, and pools may swap theirs.
 //! 2. Otherwise what is in force stays, and each new content that is compatible with it is
-//!    admitted, the oldest first: after a start that knows nothing of what was in force, the older
-//!    of two pools most likely was. The others wait, and are tried again whenever something
-//!    changes.
+//!    admitted, oldest first: at a start that does not know what was in force, the older of two
+//!    pools most likely was. The others wait, and are retried whenever something changes.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +18,10 @@ use std::{
 
 use super::{AddressRange, Key, Kind, Object, ObjectName, Pool};
 
-/// Something that no other source may have.
+/// Something that only one source may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// Where in the source it is made: a number that has a meaning for the caller only.
+    /// Its place in the source: a number that only the caller interprets.
     pub place: u64,
     /// The kind of the object.
     pub kind: Kind,
@@ -67,8 +66,7 @@ pub trait Claimant {
     /// All its claims.
     fn claims(&self) -> impl Iterator<Item = Claim<'_>>;
 
-    /// When it was created, as far as that is known. Equally old content is tried in the order of
-    /// its sources.
+    /// When it was created, if known. Equally old content is tried in the order of its sources.
     fn created(&self) -> i64 {
         0
     }
@@ -157,7 +155,7 @@ impl<S: Clone + Debug + Ord, T: Claimant> Admission<S, T> {
         self.newest.insert(source, Arc::new(content));
     }
 
-    /// Forgets new content that was not admitted.
+    /// Drops new content that was not admitted.
     pub fn retract(&mut self, source: &S) {
         match self.in_force.get(source) {
             Some(content) => self.newest.insert(source.clone(), Arc::clone(content)),
@@ -178,7 +176,7 @@ impl<S: Clone + Debug + Ord, T: Claimant> Admission<S, T> {
             .map(|(source, content)| (source, &**content))
     }
 
-    /// Admits what can be admitted, and returns why the rest is not.
+    /// Admits what can be admitted, and returns why the rest cannot.
     pub fn settle(&mut self) -> BTreeMap<S, Conflict<S>> {
         if Index::of(&self.newest).is_ok() {
             self.in_force.clone_from(&self.newest);

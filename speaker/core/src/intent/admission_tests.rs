@@ -37,8 +37,8 @@ fn named(name: &str) -> ObjectName {
     ObjectName::new("ns", name)
 }
 
-/// Offers `source = words`, or withdraws `source`, all steps of a line at once; after each line
-/// tells what is in force (`source: names`) and what conflicts.
+/// Offers `source = words`, or withdraws `source`, all steps of a line at once; after each line,
+/// says what is in force (`source: names`) and what conflicts.
 #[track_caller]
 fn check(lines: &[(&str, &str)]) {
     let mut admission = Admission::default();
@@ -104,7 +104,7 @@ fn at_first_the_oldest_pool_wins() {
     }
     let conflicts = admission.settle();
     assert_eq!(conflicts.keys().collect::<Vec<_>>(), [&"aaa", &"new"]);
-    // What is in force stays, also if something older comes.
+    // What is in force stays, even if something older arrives.
     admission.offer("old", pool("old", 0));
     assert!(admission.settle().contains_key("old"));
     admission.withdraw(&"lan");
@@ -176,7 +176,7 @@ fn what_was_retracted_does_not_come_back() {
     assert_eq!(in_force, [(&"b", &objects("db"))]);
 }
 
-/// Whether no two claims of all these contents stand against each other, by comparing them all.
+/// Whether no two claims of these contents conflict, by comparing all pairs.
 fn go_together<'a>(contents: impl IntoIterator<Item = &'a Vec<Object>>) -> bool {
     let claims: Vec<_> = contents.into_iter().flat_map(Claimant::claims).collect();
     claims.iter().enumerate().all(|(index, a)| {

@@ -6,7 +6,7 @@ use crate::{
     cluster::{LinkInfo, NodeName, metallb_order},
 };
 
-/// An index that is told of endpoints and nodes, as in a cluster.
+/// An index with endpoints and nodes, as in a cluster.
 fn cluster(lines: &str) -> Intent {
     let mut intent = Intent::new(Terms {
         needs_endpoints: true,
@@ -17,7 +17,7 @@ fn cluster(lines: &str) -> Intent {
     intent
 }
 
-/// What a node of this name is to announce.
+/// What the node of this name should announce.
 fn on(intent: &Intent, node: &str) -> String {
     render(&intent.wanted(&intent.node(node)))
 }
@@ -255,7 +255,7 @@ fn a_service_that_nothing_serves_does_not_silence_the_one_whose_address_it_share
     for lines in [
         "",
         "slice t-1 t -",
-        // Nobody could serve it, as nobody knows where its endpoints are.
+        // No node could serve it, as no node knows where its endpoints are.
         "slice t-1 t ?",
     ] {
         let mut intent = cluster(

@@ -23,12 +23,12 @@ pub(super) struct Slices {
 }
 
 impl Slices {
-    /// Where a Service is served; none if it is not.
+    /// Where a Service is served; `None` if it is not.
     pub(super) fn served(&self, service: &ObjectName) -> Option<&Served> {
         self.served.get(service)
     }
 
-    /// Adds or changes a slice. Whether that changes where a Service is served.
+    /// Adds or changes a slice. Returns whether that changes where a Service is served.
     pub(super) fn apply(&mut self, slice: Endpoints) -> bool {
         // A slice should not change its Service, but nothing prevents it.
         let moved = match self.owners.get(&slice.name) {
@@ -42,7 +42,7 @@ impl Slices {
         self.count(&service) || moved
     }
 
-    /// Removes a slice. Whether that changes where a Service is served.
+    /// Removes a slice. Returns whether that changes where a Service is served.
     pub(super) fn delete(&mut self, slice: &ObjectName) -> bool {
         let Some(service) = self.owners.remove(slice) else {
             return false;

@@ -56,7 +56,7 @@ mod tests {
     }
 
     proptest! {
-        /// Compares with the definition: what a walk along shared Services reaches.
+        /// Compares with the definition: whatever a walk along shared Services reaches.
         #[test]
         fn a_group_is_what_shared_services_connect(
             services in vec(vec(0..30_u8, 1..4), 0..20),

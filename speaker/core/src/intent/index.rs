@@ -10,7 +10,7 @@ use super::{
     endpoints::Slices, wanted,
 };
 
-/// Settings that come from no object.
+/// Settings that are not from objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
     /// The `loadBalancerClass` of the Services to serve; `None`: those without a class.
@@ -21,7 +21,7 @@ pub struct Terms {
     pub ignore_exclude_label: bool,
 }
 
-/// All objects, and what follows from them.
+/// All objects, and what is derived from them.
 #[derive(Clone, Debug, Default)]
 pub struct Intent {
     terms: Terms,
@@ -42,7 +42,7 @@ impl Intent {
         }
     }
 
-    /// Adds or changes an object. Whether what is wanted may have changed.
+    /// Adds or changes an object. Returns whether what is wanted may have changed.
     pub fn apply(&mut self, object: Object) -> bool {
         match object {
             Object::Service(service) => put(&mut self.services, service.name.clone(), service),
@@ -53,7 +53,7 @@ impl Intent {
         }
     }
 
-    /// Removes an object, which is gone or does not count any more. Whether what is wanted may have
+    /// Removes an object that is gone or no longer counts. Returns whether what is wanted may have
     /// changed.
     pub fn delete(&mut self, key: &Key) -> bool {
         match key.kind {
@@ -78,13 +78,13 @@ impl Intent {
         self.services.get(name)?.uid.as_ref()
     }
 
-    /// What distinguishes a node from others: nodes with the same outlook are asked for
-    /// [the same](super::WantedVip::alike).
+    /// What distinguishes a node from others: nodes with the same outlook want [the
+    /// same](super::WantedVip::alike).
     pub fn outlook(&self, node: &Node) -> Outlook {
         Outlook::of(node, &self.terms, self.advertisements.values())
     }
 
-    /// The VIPs that a node is to announce whenever it owns them.
+    /// The VIPs that a node should announce whenever it owns them.
     pub fn wanted(&self, node: &Node) -> Wanted {
         wanted::compute(&wanted::Configuration {
             terms: &self.terms,
@@ -98,7 +98,7 @@ impl Intent {
     }
 }
 
-/// Inserts a value. Whether that makes a difference.
+/// Inserts a value. Returns whether that makes a difference.
 fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
     match map.entry(key) {
         Entry::Occupied(held) if *held.get() == value => false,

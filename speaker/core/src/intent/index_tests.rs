@@ -8,14 +8,14 @@ use crate::intent::{Endpoints, Interfaces, Labels, Selector};
 #[path = "eligibility_tests.rs"]
 mod eligibility;
 
-/// Applies one object for each line; whether any of them makes a difference:
+/// Applies one object per line, and returns whether any makes a difference:
 ///
 /// ```text
 /// pool NAME RANGE,… [KEY=VALUE]…
 /// advertise NAME [pools:NAME,…] [pool:KEY=VALUE]… [node:KEY=VALUE]… [service:KEY=VALUE]… [on:NAME,…]
 ///     [WEIGHT:KEY=VALUE]…
 /// service NAME ADDRESS,… [class:NAME] [local] [KEY=VALUE]…
-/// slice NAME SERVICE NODE,…|- (a node `?` is one that is not named)
+/// slice NAME SERVICE NODE,…|- (the node `?` is an unnamed one)
 /// node NAME [unavailable] [KEY=VALUE]…
 /// delete pool|advertise|service|slice|node NAME
 /// ```
@@ -163,7 +163,7 @@ fn render(wanted: &Wanted) -> String {
     vips.chain(refused).map(|line| line + "\n").collect()
 }
 
-/// What a node with these labels is to announce.
+/// What a node with these labels should announce.
 #[track_caller]
 fn check_on(labels: &str, lines: &str, expect: Expect) {
     let mut intent = Intent::default();

@@ -4,7 +4,7 @@
 //! [`Intent::delete`], and whose output is [`Intent::wanted`]. Objects come from files or from a
 //! cluster. They arrive validated, each on its own and, by [`admission`], against each other.
 //!
-//! **Invariant**: the output depends on the objects, not on the order in which they came. If
+//! **Invariant**: the output depends on the objects, not on the order in which they arrived. If
 //! objects conflict, admission keeps those in force.
 
 pub mod admission;

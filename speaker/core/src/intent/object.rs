@@ -131,7 +131,7 @@ impl Object {
     }
 }
 
-/// The fields of a Service of type `LoadBalancer` that matter here.
+/// The relevant fields of a Service of type `LoadBalancer`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
@@ -148,7 +148,7 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The fields of an `EndpointSlice` that matter here.
+/// The relevant fields of an `EndpointSlice`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Its name.
@@ -183,8 +183,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that no API server describes. Its only label is `kubernetes.io/hostname`, which every
-    /// node of a cluster has.
+    /// A node without an API server. Its only label is `kubernetes.io/hostname`, which every node
+    /// of a cluster has.
     pub fn standalone(name: &str) -> Self {
         Self {
             name: ObjectName::new("", name),

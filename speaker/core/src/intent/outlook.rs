@@ -5,13 +5,12 @@ use super::{Advertisement, Node, NotAnnounced, Terms};
 /// The label of nodes that load balancers must not use (Kubernetes, well-known labels).
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-/// The properties of a node that matter for all VIPs.
+/// The properties of a node that affect all VIPs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outlook {
     /// It takes none.
     Unfit(Unfit),
-    /// For each advertisement in the order of names, whether it selects the node, and the
-    /// preference that it gives it.
+    /// For each advertisement by name, whether it selects the node, and the preference it gives.
     Fit(Vec<(bool, u32)>),
 }
 

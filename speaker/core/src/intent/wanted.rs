@@ -1,4 +1,4 @@
-//! What a node is to announce, and why it is not to announce the rest.
+//! What a node should announce, and why it should not announce the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -10,14 +10,14 @@ use super::{
     Terms, endpoints::Slices, group::Groups,
 };
 
-/// What the configuration asks of one node.
+/// What the configuration wants from one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The node.
     pub node: String,
     /// The VIPs of the cluster.
     pub vips: BTreeMap<IpAddr, WantedVip>,
-    /// Addresses that are no VIPs, by Service and in the order of its addresses.
+    /// Addresses that are not VIPs, by Service and in the order of its addresses.
     pub refused: Vec<Refusal>,
 }
 
@@ -45,9 +45,9 @@ pub struct WantedVip {
 pub struct Refusal {
     /// The Service.
     pub service: ObjectName,
-    /// The address; none if the reason holds for the whole Service.
+    /// The address; `None` if the reason applies to the whole Service.
     pub address: Option<IpAddr>,
-    /// Why, and what to do about it.
+    /// Why, and the remedy.
     pub reason: NotAnnounced,
 }
 
@@ -94,7 +94,7 @@ pub enum NotAnnounced {
         /// Those advertisements.
         advertisements: Vec<ObjectName>,
     },
-    /// The node is not to be used by load balancers.
+    /// Load balancers must not use the node.
     #[error(
         "{node} has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it \
          there, or start all agents with --ignore-exclude-lb"
@@ -129,7 +129,7 @@ pub enum NotAnnounced {
     EndpointsWithoutNode,
 }
 
-/// Everything from which [`Wanted`] follows.
+/// Everything from which [`Wanted`] is derived.
 pub(super) struct Configuration<'a> {
     pub(super) terms: &'a Terms,
     pub(super) services: &'a BTreeMap<ObjectName, Service>,
@@ -152,7 +152,7 @@ impl<'a> Configuration<'a> {
 pub(super) fn compute(configuration: &Configuration<'_>) -> Wanted {
     let pools = AdvertisedPools::new(configuration);
     let mut groups = Groups::default();
-    // Of all Services, whether this node announces them or not, so that all nodes form the same
+    // For all Services, whether or not this node announces them, so that all nodes form the same
     // groups.
     for service in configuration.own_services() {
         groups.join(&service.addresses);
@@ -223,7 +223,7 @@ impl WantedVip {
         self.alike.as_ref().ok().filter(|_| self.is_served_on(node))
     }
 
-    /// Whether a node may own it as far as endpoints are concerned.
+    /// Whether its endpoints allow a node to own it.
     pub fn is_served_on(&self, node: &str) -> bool {
         let nodes = self.served_by.as_ref();
         nodes.is_none_or(|nodes| nodes.contains(node))
@@ -290,8 +290,8 @@ fn alike(
         })
 }
 
-/// The nodes to which endpoints bind a Service. None if they bind it to no node: then [`alike`] says
-/// why, and a Service that shares the address is not held back.
+/// The nodes to which endpoints bind a Service. `None` if they bind it to no node: then [`alike`]
+/// says why, and a Service that shares the address is not held back.
 fn served_by(service: &Service, configuration: &Configuration<'_>) -> Option<BTreeSet<String>> {
     if !service.local || !configuration.terms.needs_endpoints {
         return None;

@@ -1,4 +1,4 @@
-//! Steps that the kernel refused: all are tried again together, and each is reported once.
+//! Steps that the kernel refused: all are retried together, and each is reported once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::plan::Entry;
 pub(super) enum Step {
     /// Write an entry of the VIP maps.
     Put(Entry),
-    /// Find room for an entry in its map. This is tried whenever anything changes.
+    /// Find room for an entry in its map. Retried whenever anything changes.
     Fit(Entry),
     /// Write an entry of `links`.
     SetLink(u32),
@@ -28,14 +28,14 @@ pub(super) enum Step {
 /// Refused steps, each with the reason.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    /// Refused since all were last tried again.
+    /// Refused since the last retry.
     now: BTreeMap<Step, String>,
     /// Refused before that.
     before: BTreeMap<Step, String>,
 }
 
 impl Failures {
-    /// Notes that a step failed. Whether that, or its reason, is new.
+    /// Notes that a step failed. Returns whether that, or its reason, is new.
     pub(super) fn note(&mut self, step: Step, reason: String) -> bool {
         let known = [&self.now, &self.before];
         let is_news = known.iter().all(|it| it.get(&step) != Some(&reason));
@@ -43,30 +43,30 @@ impl Failures {
         is_news
     }
 
-    /// Why a step failed, until it is tried again.
+    /// Why a step failed, until it is retried.
     pub(super) fn of(&self, step: &Step) -> Option<&str> {
         self.now.get(step).map(String::as_str)
     }
 
-    /// Why a step failed, also while it is being tried again. Only for steps of which success is
-    /// reported too.
+    /// Why a step failed, even while it is being retried. Only for steps whose success is reported
+    /// too.
     pub(super) fn last(&self, step: &Step) -> Option<&str> {
         let reason = self.now.get(step).or_else(|| self.before.get(step));
         reason.map(String::as_str)
     }
 
-    /// Forgets a step that has succeeded, or is not wanted any more.
+    /// Forgets a step that has succeeded or is no longer wanted.
     pub(super) fn forget(&mut self, step: &Step) {
         self.now.remove(step);
         self.before.remove(step);
     }
 
-    /// Has all steps tried again. One that fails for the same reason as before is not new.
+    /// Has all steps retried. One that fails for the same reason as before is not new.
     pub(super) fn try_again(&mut self) {
         self.before = mem::take(&mut self.now);
     }
 
-    /// Forgets entries that are not planned any more.
+    /// Forgets entries that are no longer planned.
     pub(super) fn retain_entries(&mut self, planned: &BTreeSet<Entry>) {
         for steps in [&mut self.now, &mut self.before] {
             steps.retain(|step, _| match step {

@@ -69,7 +69,7 @@ impl Node {
                 }
                 Some(after.index)
             }
-            // It may be any.
+            // It may be any link.
             LinkChange::Missed => None,
         };
         self.held

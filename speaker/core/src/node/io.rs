@@ -19,10 +19,10 @@ use crate::{intent::Wanted, link::LinkChange, links::Links, plan::Entry};
 pub enum Input {
     /// The content of an earlier agent's pins. Comes first, if at all.
     Adopted(Adopted),
-    /// The address at which other nodes probe this one. The program runs on its link even if no VIP
-    /// is there.
+    /// The address at which other nodes probe this one. The program runs on its link even without
+    /// VIPs.
     ProbedAt(IpAddr),
-    /// The VIPs that this node is to announce whenever it owns them.
+    /// The VIPs that this node should announce whenever it owns them.
     Wanted(Wanted),
     /// Answer for a VIP from now on, or keep this host from answering for it. The resulting
     /// commands come before all others.
@@ -52,7 +52,7 @@ pub enum Input {
     KeptTags {
         /// The interface.
         interface: u32,
-        /// Why tags do not stay, if they do not.
+        /// Why tags do not stay, if so.
         result: Result<(), String>,
     },
     /// Something else detached the program from an interface.
@@ -78,7 +78,7 @@ pub enum Input {
         /// Why.
         reason: String,
     },
-    /// A MAC that is none of this node's claims a VIP that it owns.
+    /// A foreign MAC claims a VIP that this node owns.
     Claimed {
         /// The VIP and where the claim was seen.
         entry: Entry,
@@ -107,7 +107,7 @@ pub struct Adopted {
     pub attached: BTreeSet<u32>,
     /// The groups that an earlier agent has joined.
     pub joined: BTreeSet<Membership>,
-    /// Whether the lease was still valid, so that the answers had no gap.
+    /// Whether the lease was still valid, so answers were not interrupted.
     pub in_time: bool,
 }
 
@@ -146,15 +146,15 @@ pub enum Command {
 pub enum Notice {
     /// This node answers for the VIP on the link.
     Announcing(IpAddr, String),
-    /// This node does not answer for it any more.
+    /// This node no longer answers for it.
     Withdrawn(IpAddr, String),
     /// This node cannot answer for the VIP, for this reason.
     NotAnnounced(IpAddr, String),
-    /// Something else detached the program from the link, and it is attached again.
+    /// Something else detached the program from the link; it is being reattached.
     TakenOff(String),
     /// Another MAC claims the VIP.
     Conflict(IpAddr, Mac),
-    /// The kernel refused something, as the reason says. It is tried again, and reported again if
-    /// the reason changes.
+    /// The kernel refused something, for this reason. It is retried, and reported again if the
+    /// reason changes.
     Refused(String),
 }

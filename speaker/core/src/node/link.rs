@@ -6,8 +6,8 @@ use super::Node;
 use crate::link::{Kind, Link, LinkChange};
 
 impl Node {
-    /// Notes a change of a link. Several may come before they are looked at together, unless that
-    /// would hide that a link with VIPs was down for a moment, or is another one of that index.
+    /// Notes a change of a link. Several may be handled together, unless that would hide that a
+    /// link with VIPs was down for a moment, or is another one with the same index.
     pub(super) fn link_changed(&mut self, change: LinkChange, now: Instant) {
         let news = match &change {
             LinkChange::Set(link) => Some((link.index, Some(link))),

@@ -1,8 +1,8 @@
 //! The node: what this agent should have in the kernel and on the wire, and the steps to get there.
 //!
 //! Inputs come in with the time, and commands go out in the order in which they must be carried
-//! out. There are no commands before both the intent and the links are known: until then the kernel
-//! goes on with what an earlier agent left there.
+//! out. There are no commands until both the intent and the links are known: until then, the kernel
+//! continues with what an earlier agent left there.
 
 mod failures;
 mod groups;
@@ -41,8 +41,7 @@ use failures::{Failures, Step};
 use programs::Attempt;
 use slots::Slots;
 
-/// How long to wait before refused steps are tried again, and before attached programs are checked
-/// again.
+/// The interval at which refused steps are retried and attached programs checked.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What this agent should have, and has, in the kernel and on the wire.
@@ -58,11 +57,11 @@ pub struct Node {
     settled: bool,
     links: Option<Links>,
     plan: Plan,
-    /// An input may have changed the plan: it is to be reconciled.
+    /// An input may have changed the plan, which must be reconciled.
     stale: bool,
     edition: u64,
 
-    /// What the kernel holds if all commands have succeeded.
+    /// What the kernel holds if all commands succeeded.
     held: Held,
     /// The places that are answered and announced now.
     live: BTreeMap<Place, Placed>,
@@ -70,17 +69,17 @@ pub struct Node {
     announced_links: BTreeSet<u32>,
     /// The announcements sent for each live place.
     announced: BTreeMap<Place, Sent>,
-    /// Steps that the kernel refused, until they are tried again.
+    /// Steps that the kernel refused, until they are retried.
     failures: Failures,
     retry_at: Option<Instant>,
     /// When to check that the program still runs where it should.
     check_at: Option<Instant>,
     conflicts: BTreeMap<Entry, Conflict>,
-    /// Entries that an earlier agent announced, and that have been answered without a break since:
-    /// they need no announcement.
+    /// Entries that an earlier agent announced, and that have been answered without interruption
+    /// since: they need no announcement.
     unbroken: BTreeSet<Entry>,
 
-    /// Commands that follow from ownership, which other owners rely on.
+    /// Commands that follow from ownership, on which other nodes rely.
     urgent: VecDeque<Command>,
     commands: VecDeque<Command>,
 }
@@ -187,7 +186,7 @@ impl Node {
         }
     }
 
-    /// The VIPs that this node is to announce whenever it owns them, once that is known.
+    /// The VIPs that this node should announce whenever it owns them, once known.
     pub fn wanted(&self) -> Option<&Wanted> {
         self.wanted.as_ref()
     }
@@ -287,13 +286,12 @@ impl Node {
         !(self.urgent.is_empty() && self.commands.is_empty())
     }
 
-    /// Whether there is work that waits for nothing: commands to carry out, or inputs for
-    /// [`poll`](Self::poll).
+    /// Whether work can proceed at once: commands to carry out, or inputs for [`poll`](Self::poll).
     pub fn is_behind(&self) -> bool {
         self.has_commands() || (self.stale && self.is_ready())
     }
 
-    /// The announcements that are due, the most urgent first. None while commands wait: what is
+    /// The announcements that are due, most urgent first. None while commands wait: what is
     /// announced must be answered.
     pub fn announcements(&mut self, now: Instant) -> Vec<Announcement> {
         if self.has_commands() {
@@ -325,8 +323,7 @@ impl Node {
         }
     }
 
-    /// Notes that the kernel refused a step: it is tried again later, and the operator is told
-    /// once.
+    /// Notes that the kernel refused a step: it is retried later, and reported once.
     fn failed(&mut self, step: Step, reason: String, notice: Notice, now: Instant) {
         if self.failures.note(step, reason) {
             self.commands.push_back(Command::Tell(notice));

@@ -1,4 +1,4 @@
-//! What a change of ownership entails: one write for each entry of the VIP, before anything else.
+//! Changes of ownership: one write for each entry of the VIP, before anything else.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -29,7 +29,7 @@ impl Node {
         }
     }
 
-    /// What the kernel is to do with requests that match an entry.
+    /// What the kernel should do with requests that match an entry.
     pub(super) fn action(&self, entry: &Entry) -> Action {
         let may = self.wanted.as_ref().is_none_or(|wanted| {
             let vip = wanted.vips.get(&entry.address);
@@ -97,7 +97,7 @@ impl Node {
         self.announcer.take_over(place.address, place.link, now);
     }
 
-    /// Notes in the kernel whether a VIP has been announced, for the next agent: this one may end
+    /// Records in the kernel whether a VIP has been announced, for the next agent: this one may end
     /// at any time.
     pub(super) fn mark_announced(&mut self, entry: Entry, announced: bool) {
         if let Some(vip) = self.held.vips.get_mut(&entry)

@@ -12,7 +12,7 @@ use crate::{
 /// A request to the kernel, and its last result.
 #[derive(Debug)]
 pub(super) struct Attempt<T> {
-    /// It is to be made, or repeated.
+    /// It must be made, or repeated.
     due: bool,
     /// A refusal remains until the request is granted.
     result: Option<Result<T, String>>,
@@ -48,7 +48,7 @@ impl<T> Attempt<T> {
         self.due |= self.refusal().is_some();
     }
 
-    /// Whether the request is to be made now; if so, it counts as made.
+    /// Whether to make the request now; if so, it counts as made.
     pub(super) fn take_due(&mut self) -> bool {
         std::mem::take(&mut self.due)
     }
@@ -59,12 +59,12 @@ impl<T> Attempt<T> {
     }
 }
 
-/// The most characters of a reason that other nodes are told: it must fit into a message, and the
+/// The most characters of a reason sent to other nodes: it must fit into a message, and the
 /// beginning matters most.
 const OBSTACLE: usize = 120;
 
 impl Node {
-    /// The links on which VIPs could be answered, as other nodes are told.
+    /// The links on which VIPs could be answered, as reported to other nodes.
     pub fn usable_links(&self) -> Vec<LinkInfo> {
         let Some(links) = &self.links else {
             return Vec::new();

@@ -56,7 +56,7 @@ impl Node {
     }
 
     /// An interface without VIPs keeps the program, since detaching it resets the rings of some
-    /// drivers. It is detached once the interface is gone or may not be used any more.
+    /// drivers. It is detached once the interface is gone or may no longer be used.
     fn set_links(&mut self) {
         let Some(links) = &self.links else {
             return;
@@ -94,7 +94,7 @@ impl Node {
         }
     }
 
-    /// What was announced of a port's VIPs is no longer true: it has another MAC.
+    /// The announcements of a port's VIPs are no longer true: it has another MAC.
     fn outdate_announcements(&mut self, port: u32) {
         let entries = self.held.vips.keys().copied();
         let entries: Vec<Entry> = entries.filter(|entry| entry.port == port).collect();

@@ -9,7 +9,7 @@ use speaker_common::layout::{MAX_SLOTS, MAX_VIPS, Vip};
 
 use crate::plan::Entry;
 
-/// The free slots: those above the highest that was ever taken, and those that were returned.
+/// The free slots: those above the highest ever taken, and those returned.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     next: u32,
@@ -43,8 +43,8 @@ impl Slots {
     }
 }
 
-/// How many more entries of each family fit. An entry that does not fit is not tried: it would hold
-/// a slot that the other family may need.
+/// How many more entries of each family fit. An entry that does not fit is not attempted: it would
+/// hold a slot that the other family may need.
 pub(super) struct Room {
     v4: usize,
     v6: usize,

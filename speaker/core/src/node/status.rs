@@ -28,7 +28,7 @@ pub struct Status {
     pub vips: Vec<VipStatus>,
     /// The interfaces on which the program runs, or should.
     pub links: Vec<LinkStatus>,
-    /// How other nodes' liveness probes are answered; none if there are no other nodes.
+    /// How other nodes' liveness probes are answered; `None` if there are no other nodes.
     pub probes: Option<ProbeStatus>,
 }
 
@@ -47,7 +47,7 @@ pub struct ProbeStatus {
 /// A VIP.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VipStatus {
-    /// The address; none if a Service has none to announce.
+    /// The address; `None` if a Service has none to announce.
     pub address: Option<IpAddr>,
     /// The Services that have it, as namespace/name.
     pub services: Vec<String>,
@@ -98,15 +98,15 @@ pub enum PlaceState {
     /// It would answer, but the link has no carrier.
     #[serde(rename = "no carrier")]
     NoCarrier,
-    /// The kernel is yet to be set up.
+    /// The kernel is not set up yet.
     Starting,
-    /// It does not answer, and knows no other node that does: the error says why; without one, it
-    /// owns the VIP, and its lease is not valid.
+    /// It does not answer, and knows of no other node that does: the error says why; without one,
+    /// it owns the VIP, but its lease is not valid.
     Silent,
     /// It would answer, but no program runs there.
     #[serde(rename = "not attached")]
     NotAttached,
-    /// The kernel refuses something that an answer needs.
+    /// The kernel refuses something that answering needs.
     Failed,
 }
 
@@ -227,7 +227,7 @@ impl Node {
         refusal.or_else(absent)
     }
 
-    /// What the kernel has refused of the things that an answer there needs.
+    /// What the kernel has refused of what answering there needs.
     pub(super) fn refusal(&self, place: &Place, placed: &Placed) -> Option<&str> {
         let entry = [Step::Put(placed.entry), Step::Fit(placed.entry)];
         let group = Membership::of(place).map(Step::Join);

@@ -21,16 +21,16 @@ const MAC: Mac = [2, 0, 0, 0, 0, 1];
 struct Bench {
     node: Node,
     now: Instant,
-    /// All commands since the last look, in words.
+    /// All commands since the last call, in words.
     log: Vec<String>,
     full: bool,
     refuses_program: bool,
     refuses_group: bool,
-    /// There is no room for this interface's entry.
+    /// This interface's entry does not fit.
     refuses_link: Option<u32>,
     /// Where the program runs.
     running: BTreeSet<u32>,
-    /// A device that takes no program while it runs on another, which is above.
+    /// A device that accepts no program while one runs on the device above it.
     above: Option<(u32, u32)>,
     /// VLAN tags cannot be kept.
     strips_on: bool,
@@ -64,7 +64,7 @@ impl Bench {
         bench
     }
 
-    /// The next agent of a node with this link, which does not know yet what is wanted.
+    /// The next agent of a node with this link, which does not know the intent yet.
     fn resuming(adopted: Input, link: Link) -> Self {
         let mut bench = Self::new();
         bench.handle(adopted).handle(links([link]));
@@ -95,7 +95,7 @@ impl Bench {
         self
     }
 
-    /// Lets what was announced last come to its end.
+    /// Lets the current announcements finish.
     fn quiet(&mut self) -> &mut Self {
         for _ in 0..20 {
             self.wait(1.0);

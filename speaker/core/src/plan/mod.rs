@@ -22,7 +22,7 @@ use crate::{
     links::Links,
 };
 
-/// A VIP on a link: the unit of announcements, and of what people are shown.
+/// A VIP on a link: the unit of announcements and of status output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The VIP.
@@ -57,21 +57,21 @@ pub struct Plan {
     /// Map entries on links where the VIP is not announced, and where the node's own kernel, which
     /// has the address too (kube-proxy in IPVS mode), must not answer.
     pub silent: BTreeSet<Entry>,
-    /// VIPs that this node may own and that have no place here, with the reason.
+    /// VIPs that this node may own but that have no place here, with the reason.
     pub absent: BTreeMap<IpAddr, Absent>,
     /// The interface on which the program answers other nodes' probes, or why it cannot; `None` if
     /// there are no other nodes.
     pub probed: Option<Result<u32, Unprobed>>,
 }
 
-/// What a plan depends on besides intent and links.
+/// What a plan depends on, apart from intent and links.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
     /// The links that VIPs may be on.
     pub choice: Choice,
     /// The address at which other nodes probe this one; `None` if there are no others.
     pub probed: Option<IpAddr>,
-    /// Interfaces whose hardware cannot be kept from removing VLAN tags, with the reason.
+    /// Interfaces whose hardware cannot be stopped from removing VLAN tags, with the reason.
     pub stripping: BTreeMap<u32, String>,
 }
 
@@ -92,7 +92,7 @@ pub struct Placed {
 /// Why a VIP has no place on this node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Absent {
-    /// The advertisement names interfaces, and this node has none of them.
+    /// The advertisement names interfaces, but this node has none of them.
     #[error("no interface {0} on this node")]
     NoSuchInterface(String),
     /// This node has the interfaces, but the agent may not use them.
@@ -124,8 +124,8 @@ pub enum Unprobed {
     Unsupported(String, Unsupported),
 }
 
-/// The links on which VIPs could be answered, as other nodes are told. `obstacle` returns why the
-/// program cannot run at an attachment, if it cannot.
+/// The links on which VIPs could be answered, as reported to other nodes. `obstacle` returns why
+/// the program cannot run at an attachment, if so.
 pub fn usable(
     links: &Links,
     site: &Site,
@@ -174,7 +174,7 @@ impl Plan {
     pub fn new(wanted: &Wanted, links: &Links, site: &Site) -> Self {
         let mut usable = BTreeMap::new();
         let mut unusable = BTreeMap::new();
-        // An interface in `stripping` is asked again, and may keep the tags this time.
+        // An interface in `stripping` is tried again, and may keep the tags this time.
         let mut stripping = BTreeSet::new();
         for link in links.iter().filter(|link| site.choice.admits(link, links)) {
             match site.attachment(link, links) {
@@ -315,8 +315,8 @@ fn in_subnet_or_all<'a>(address: IpAddr, links: &[&'a Link]) -> Vec<&'a Link> {
     near
 }
 
-/// Why a VIP is not placed on other links: the only link in its subnet is one on which its requests
-/// cannot be told from those of VLANs.
+/// Why a VIP is not placed on other links: the only link in its subnet cannot tell its requests
+/// from those of VLANs.
 fn hidden(
     address: IpAddr,
     near: &[&Link],

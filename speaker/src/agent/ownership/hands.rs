@@ -25,7 +25,7 @@ pub(in super::super) struct Hands {
 }
 
 impl Hands {
-    /// What an earlier agent left in the kernel; none if none has run.
+    /// What an earlier agent left in the kernel; `None` if none has run.
     pub(super) fn adopted(&mut self) -> Result<Option<Adopted>> {
         let lease = self.read_lease();
         let agent = self.shell.lease.agent();

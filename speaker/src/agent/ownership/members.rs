@@ -1,7 +1,7 @@
 //! The nodes that this one has met, kept on disk.
 //!
 //! A node need only be configured with one other, and learns of the rest when it joins. If that one
-//! is down at the next start, it looks for these.
+//! is down at the next start, the node looks for these.
 
 use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path, sync::mpsc, thread};
 
@@ -20,7 +20,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Opens the file. If it cannot be read, that is logged, and the start goes on without it.
+    /// Opens the file. If it cannot be read, logs that and starts without it.
     pub(super) fn open(state_dir: &Path) -> Result<(Self, Addresses)> {
         let path = state_dir.join(state::MEMBERS);
         let known = load(&path).unwrap_or_else(|error| {

@@ -40,28 +40,28 @@ use net::Net;
 /// How often the key file is reloaded.
 const KEYS: Duration = Duration::from_secs(2);
 
-/// Everything that can happen to ownership by itself.
+/// Everything that ownership itself waits for.
 #[derive(Debug)]
 pub(super) enum Happening {
     /// The cluster's timer has expired.
     Due,
-    /// A datagram has come in.
+    /// A datagram has arrived.
     Datagram(Datagram),
-    /// The key file is to be reloaded.
+    /// The key file is due to be reloaded.
     Keys,
-    /// Peers' names are to be looked up, or one has been looked up.
+    /// Peers' names are due to be looked up, or one has been.
     Names(Lookup),
-    /// It was checked whether another host uses a VIP.
+    /// The result of a check whether another host uses a VIP.
     Checked(IpAddr, Occupancy),
 }
 
 pub(super) struct Ownership {
     name: NodeName,
     cluster: Cluster,
-    /// None if this node is alone.
+    /// `None` if this node is alone.
     net: Option<Net>,
     names: Names,
-    /// None if the configuration names the nodes.
+    /// `None` if the configuration names the nodes.
     members: Option<Members>,
     drained: PathBuf,
     draining: bool,
@@ -71,9 +71,9 @@ pub(super) struct Ownership {
     edition: u64,
     /// [`Cluster::members_version`] as of the last planning.
     news: u64,
-    /// The links that the other nodes have been told of.
+    /// The links as last sent to the other nodes.
     links: Vec<LinkInfo>,
-    /// The VIPs as planned, as the cluster was told of them, and those where the two differ.
+    /// The VIPs as planned, as last passed to the cluster, and those where the two differ.
     vips: BTreeMap<IpAddr, cluster::Placement>,
     told: BTreeMap<IpAddr, cluster::Placement>,
     untold: VecDeque<IpAddr>,
@@ -102,9 +102,8 @@ impl Ownership {
         self.handle(Input::Peers(configured), hands);
     }
 
-    /// The next thing that happens by itself. After a burst of datagrams, everything else gets its
-    /// turn, here and in the agent's loop: anybody can send so many that there is always another
-    /// one.
+    /// The next event. After a burst of datagrams, everything else gets its turn, here and in the
+    /// agent's loop: anybody can send so many that there is always another one.
     pub(super) async fn next(&mut self) -> Happening {
         let due = self.cluster.poll_timeout();
         let keys = self.net.as_ref().map(|net| net.read + KEYS);
@@ -151,7 +150,7 @@ impl Ownership {
                     let net = self.net.as_ref().filter(|_| Instant::now() < end);
                     next = net.and_then(|net| net.sockets.try_next());
                 }
-                // The next turn belongs to others, so the timer has its own now.
+                // The next turn belongs to others, so the timer gets one now.
                 self.served = true;
                 let due = self.cluster.poll_timeout();
                 if due.is_some_and(|due| due <= Instant::now()) {
@@ -174,7 +173,7 @@ impl Ownership {
                 }
             },
             Datagram::Probe(from, probe) => match hands.shell.lease.answer(&probe) {
-                // No XDP program was on the way of the probe.
+                // No XDP program was on the path of the probe.
                 Some(reply) => {
                     net.sockets.send_probe(from, &reply);
                     return;
@@ -186,7 +185,7 @@ impl Ownership {
         self.handle(input, hands);
     }
 
-    /// Passes an input to the cluster, and carries out what follows.
+    /// Passes an input to the cluster, and carries out the commands.
     pub(super) fn handle(&mut self, input: Input, hands: &mut Hands) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -240,7 +239,7 @@ impl Ownership {
         }
     }
 
-    /// Another MAC claims a VIP. Returns whether it is none of the cluster's.
+    /// Another MAC claims a VIP. Returns whether it is foreign to the cluster.
     pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands) -> bool {
         if !self.told.contains_key(&vip) {
             return true;
@@ -301,8 +300,8 @@ impl Ownership {
     }
 }
 
-/// What comes first. After a turn of the urgent one, that waits until the rest, and whatever else
-/// the caller waits for, has been looked at.
+/// The next of two futures, the urgent one first; after its turn, it waits until the other, and
+/// whatever else the caller waits for, has been polled.
 async fn in_turn<T>(
     served: bool,
     urgent: impl Future<Output = T>,

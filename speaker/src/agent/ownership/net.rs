@@ -16,7 +16,7 @@ use crate::peers::{Keys, MAKE_KEY, Names, Sockets, endpoint};
 
 /// How long a start waits for peers' names if this node's own address depends on them.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
-/// An address that nobody has (RFC 5737 §3), reached by the default route.
+/// An address that no host has (RFC 5737 §3), reached by the default route.
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// How often one sender's unreadable messages are logged.
@@ -32,7 +32,7 @@ pub(super) struct Net {
     pub(super) read: Instant,
     /// Why it could not be read, which is logged once.
     failure: Option<String>,
-    /// How many datagrams no key decrypts, and when the last came from a node of the cluster.
+    /// How many datagrams no key decrypts, and when the last arrived from a node of the cluster.
     pub(super) unreadable: u64,
     last_unreadable: Option<Instant>,
     /// The configured addresses of the cluster's nodes.
@@ -97,7 +97,7 @@ impl Net {
         self.keys.probes().to_vec()
     }
 
-    /// Whether nodes of the cluster with other keys have been heard lately.
+    /// Whether nodes of the cluster with different keys have been heard recently.
     pub(super) fn hears_strangers(&self) -> bool {
         self.last_unreadable
             .is_some_and(|last| Instant::now() < last + TELL)
@@ -127,8 +127,8 @@ impl Net {
     }
 }
 
-/// Where the other nodes reach this one: the given address, or the one from which it would send to
-/// a peer.
+/// The address at which other nodes reach this one: the given one, or the one from which it would
+/// send to a peer.
 pub(super) async fn own_address(
     bind: Option<SocketAddr>,
     names: &mut Names,

@@ -32,15 +32,15 @@ use crate::{
 /// How this node takes part in the cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Other nodes; none: this node is alone, or `follow` is set.
+    /// Other nodes; empty: this node is alone, or `follow` is set.
     pub peers: Vec<Peer>,
     /// The configuration names the nodes ([`Ownership::set_peers`]).
     pub follow: bool,
-    /// Where the other nodes reach this one.
+    /// The address at which other nodes reach this one.
     pub bind: Option<SocketAddr>,
     /// The cluster's keys.
     pub key_file: Option<PathBuf>,
-    /// All time spans.
+    /// All timeouts.
     pub settings: Settings,
     /// When VIPs move back to a better candidate.
     pub failback: Failback,

@@ -1,4 +1,4 @@
-//! What the operator asks for.
+//! The operator's requests.
 
 use std::{io, net::IpAddr};
 
@@ -7,7 +7,7 @@ use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeN
 
 use super::{Ownership, hands::Hands};
 
-/// Why the agent does not do what the operator asks for.
+/// Why the agent refuses a request of the operator.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum Refused {
     #[error("{0} is not a VIP of this node's configuration")]
@@ -71,7 +71,7 @@ impl Ownership {
         Ok(())
     }
 
-    /// Who owns a VIP, and why; none if the configuration does not have it.
+    /// Who owns a VIP, and why; `None` if the configuration does not have it.
     pub(in super::super) fn explain(&self, vip: IpAddr) -> Option<Explanation> {
         self.told.get(&vip)?;
         self.cluster.explain(vip)

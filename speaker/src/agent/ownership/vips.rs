@@ -1,4 +1,4 @@
-//! What the cluster is told: this node's links, and the VIPs with the nodes that may own them.
+//! What is passed to the cluster: this node's links, and the VIPs with the nodes that may own them.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use speaker_core::{
 
 use super::{Ownership, hands::Hands, net::Net};
 
-/// A node that has been a member for this long has told which other nodes it knows.
+/// A node that has been a member for this long has said which other nodes it knows.
 const ACQUAINTED: Duration = Duration::from_secs(1);
 
 impl Ownership {
@@ -31,7 +31,7 @@ impl Ownership {
         std::mem::replace(&mut self.news, news) != news
     }
 
-    /// Finds out which nodes may own which VIPs, for [`tell_vips`](Self::tell_vips).
+    /// Determines which nodes may own which VIPs, for [`tell_vips`](Self::tell_vips).
     pub(in super::super) fn plan(&mut self, intent: &Intent, hands: &Hands) {
         let Some(vips) = self.of_hosts(intent, hands, candidates) else {
             return;
@@ -65,7 +65,7 @@ impl Ownership {
     ) -> Option<R> {
         let wanted = hands.node.wanted()?;
         let members: Vec<Member> = self.cluster.members().collect();
-        // Nodes with the same outlook want the same, which is computed once.
+        // Nodes with the same outlook want the same VIPs, which are computed once.
         let own = intent.outlook(&intent.node(self.name.as_str()));
         let mut alike = BTreeMap::from([(own, Cow::Borrowed(wanted))]);
         let outlooks: Vec<Outlook> = members
@@ -121,8 +121,8 @@ impl Ownership {
         }
     }
 
-    /// Whether this node owns all that it can own by itself: everything if it is alone; nothing if
-    /// the other nodes have to agree, which takes them a while.
+    /// Whether this node owns all that it can own without others: everything if it is alone;
+    /// nothing if other nodes have to agree, which takes a while.
     pub(in super::super) fn is_settled(&self) -> bool {
         let mine = || {
             let vips = self.told.values();

@@ -1,4 +1,4 @@
-//! Making certificates.
+//! Creating certificates.
 
 use anyhow::Result;
 use k8s_openapi::jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -18,19 +18,19 @@ pub(super) struct Bundle {
     pub(super) authorities: String,
     /// The key of the authority in force. PEM.
     pub(super) authority_key: String,
-    /// When the next authority is made: after two thirds of its validity.
+    /// When the next authority is created: after two thirds of its validity.
     pub(super) authority_until: Timestamp,
     /// The certificate and its key. PEM.
     pub(super) certificate: String,
     pub(super) key: String,
-    /// When the next certificate is made.
+    /// When the next certificate is created.
     pub(super) until: Timestamp,
     /// The name that the certificate is for.
     pub(super) host: String,
 }
 
 impl Bundle {
-    /// A new authority and a certificate of it.
+    /// A new authority and a certificate issued by it.
     pub(super) fn new(host: &str, now: Timestamp) -> Result<Self> {
         let key = KeyPair::generate()?;
         let authority = authority(now).self_signed(&key)?.pem();
@@ -46,7 +46,7 @@ impl Bundle {
         })
     }
 
-    /// The next bundle; none while this one is valid for the host.
+    /// The next bundle; `None` while this one is valid for the host.
     pub(super) fn renewed(&self, host: &str, now: Timestamp) -> Result<Option<Self>> {
         if now >= self.authority_until {
             let mut renewed = Self::new(host, now)?;

@@ -1,8 +1,8 @@
 //! The validating webhooks, which refuse invalid objects when they are applied.
 //!
-//! Their certificates are made here, and shared by all controllers through a Secret. A controller
-//! that finds none, or an old one, makes a new one; the API server's conditional writes make sure
-//! that all end up with the same.
+//! Their certificates are created here, and shared by all controllers through a Secret. A
+//! controller that finds none, or an old one, creates a new one; the API server's conditional
+//! writes make sure that all end up with the same.
 
 mod certificate;
 mod review;
@@ -43,8 +43,8 @@ const CONFIGURATION: &str = "speaker-webhook-configuration";
 const LOOK: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a stopping server goes on answering with `Connection: close`. The API server keeps
-/// connections open, and a request fails when one ends under it.
+/// How long a stopping server keeps answering with `Connection: close`. The API server keeps
+/// connections open, and a request fails if its connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The served webhooks.
@@ -54,7 +54,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Sends clients elsewhere for their next request.
+    /// Makes clients reconnect elsewhere for their next request.
     pub(super) async fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         sleep(FAREWELL).await;

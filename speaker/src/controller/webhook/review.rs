@@ -1,4 +1,4 @@
-//! The API server's questions, and the answers.
+//! The API server's admission reviews, and the answers.
 
 use axum::{
     Json, Router,
@@ -73,8 +73,8 @@ async fn advertisement(State(known): State<Known>, Json(review): Review) -> Resp
     answer(&request, judged)
 }
 
-/// The object to judge; none for a delete, which is always allowed. So are updates of an object
-/// that is being deleted: the last of them removes its finalizers.
+/// The object to validate; `None` for a delete, which is always allowed. So are updates of an
+/// object that is being deleted: the last of them removes its finalizers.
 fn object<T: DeserializeOwned>(
     request: &AdmissionRequest<DynamicObject>,
 ) -> Option<Result<T, String>> {

@@ -32,7 +32,7 @@ fn a_pool_that_overlaps_with_another_is_refused() {
              give each address to one pool only",
         ),
     );
-    // Its own earlier version is none of the others.
+    // Its own earlier version does not count as another pool.
     check(&pool_of("lan", "lb", "10.0.0.0/23"), &others, Ok(()));
 }
 

@@ -53,8 +53,8 @@ impl Store {
             },
             None => Bundle::new(&self.host, now)?,
         };
-        // With the version that was read: of two controllers, the second fails, and then reads what
-        // the first has written.
+        // With the version that was read: if two controllers write, the second fails, and then
+        // reads what the first has written.
         let secret = Secret {
             data: Some(data(&renewed)),
             ..secret

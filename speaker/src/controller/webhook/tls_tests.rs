@@ -9,7 +9,7 @@ use super::*;
 
 const HOST: &str = "speaker-webhook.speaker-system.svc";
 
-/// Whether the API server, which trusts these authorities, takes the certificate for that host.
+/// Whether the API server, which trusts these authorities, accepts the certificate for that host.
 async fn is_trusted(address: SocketAddr, authorities: &str, host: &'static str) -> bool {
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
@@ -58,7 +58,8 @@ async fn the_certificate_is_trusted_for_the_service_and_by_its_authority_alone()
     let stranger = Bundle::new(HOST, now).unwrap();
     assert!(!is_trusted(address, &stranger.authorities, HOST).await);
 
-    // A new certificate of the same authority: whoever trusted the old one trusts the new one.
+    // A new certificate from the same authority: clients that trusted the old one trust the new
+    // one.
     let second = first
         .renewed("speaker-webhook.other.svc", now)
         .unwrap()
@@ -66,7 +67,8 @@ async fn the_certificate_is_trusted_for_the_service_and_by_its_authority_alone()
     certificates.replace(&second).unwrap();
     assert!(is_trusted(address, &first.authorities, "speaker-webhook.other.svc").await);
 
-    // A new authority: while the API server knows it already and this one serves what was before.
+    // A new authority, which the API server already knows while the old certificate is still
+    // served.
     let later = now + SignedDuration::from_hours(24 * 3_000);
     let third = first.renewed(HOST, later).unwrap().unwrap();
     certificates.replace(&first).unwrap();

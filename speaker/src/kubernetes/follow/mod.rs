@@ -6,10 +6,10 @@
 //!                      └────────────── at the start ──────┘
 //! ```
 //!
-//! Nothing is passed on before every kind has been listed: half a configuration would withdraw
-//! VIPs. What was in force before a restart stays in force where the API server has nothing valid
-//! instead: for an object that is refused, for pools that overlap, and for everything while it is
-//! away.
+//! Nothing is passed on until every kind has been listed: half a configuration would withdraw VIPs.
+//! What was in force before a restart stays in force where the API server has nothing valid to
+//! replace it: for an object that is refused, for pools that overlap, and for everything while it
+//! is away.
 
 mod objects;
 mod store;
@@ -26,7 +26,7 @@ use crate::{source::Change, timer::until};
 use objects::{News, Objects};
 use store::Store;
 
-/// How long the API server has at the start before the last known configuration is used.
+/// How long to wait for the API server at the start before using the last known configuration.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The shortest time between two writes of what is in force.
 const KEEP: Duration = Duration::from_secs(5);
@@ -69,7 +69,7 @@ struct Follower {
     news: BoxStream<'static, News>,
     objects: Objects,
     store: Store,
-    /// When the recalled configuration was written, for people; none if there is none.
+    /// When the recalled configuration was written, for people; `None` if there is none.
     recalled: Option<String>,
     /// When to write what is in force.
     keep_at: Option<Instant>,
@@ -78,7 +78,7 @@ struct Follower {
 }
 
 impl Follower {
-    /// Waits for one thing to happen. False if the receiver was dropped.
+    /// Handles one event. False if the receiver was dropped.
     async fn step(&mut self, changes: &mpsc::Sender<Change>) -> bool {
         let has_change = self.objects.has_change();
         let due = self.keep_at.into_iter().chain(self.stand_in_at).min();

@@ -1,4 +1,4 @@
-//! What the watches have reported, and what of it the agent has not been told yet.
+//! What the watches have reported, and which of it the agent does not know yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,7 +51,7 @@ pub(super) enum What {
     Gone(ObjectName),
 }
 
-/// What an object means.
+/// The meaning of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// Something that counts.
@@ -83,11 +83,11 @@ pub(super) struct Objects {
     recalled: BTreeMap<(Resource, ObjectName), Valid>,
     /// What is recalled counts, although not everything has been listed.
     standing_in: bool,
-    /// Which pools are in force: of two that overlap, the one that was in force before, or else the
-    /// older one.
+    /// Which pools are in force: of two that overlap, the one in force before, or else the older
+    /// one.
     pools: Admission<ObjectName, Pool>,
     told_pools: BTreeMap<ObjectName, Pool>,
-    /// What the agent has been told of, and what has changed since.
+    /// What the agent knows, and what has changed since.
     told: BTreeSet<Key>,
     changed: BTreeSet<(Resource, ObjectName)>,
     told_refused: Option<BTreeMap<(Resource, ObjectName), String>>,
@@ -95,7 +95,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Takes in news. Returns a refusal that is new, for the log.
+    /// Handles news. Returns a new refusal, for the log.
     pub(super) fn hear(&mut self, News { of, what }: News) -> Option<String> {
         match what {
             What::ListBegins => drop(self.listing.insert(of, BTreeSet::new())),
@@ -203,7 +203,7 @@ impl Objects {
         self.pools.settle();
     }
 
-    /// Lets what is recalled stand in for what the API server has not reported.
+    /// Lets the recalled objects stand in for what the API server has not reported.
     pub(super) fn stand_in(&mut self) {
         for (key, it) in self.recalled.clone() {
             if !self.known.contains_key(&key) {
@@ -218,7 +218,7 @@ impl Objects {
         Resource::ALL.iter().all(|it| self.listed.contains(it))
     }
 
-    /// Whether there is something to tell.
+    /// Whether there is something to report.
     pub(super) fn has_change(&self) -> bool {
         let tells = self.is_synced() || self.standing_in;
         let first = self.told_refused.is_none();
@@ -300,7 +300,7 @@ impl Objects {
             .collect()
     }
 
-    /// Everything in force, to be kept.
+    /// Everything in force, to be stored.
     pub(super) fn in_force(&self) -> (Vec<Object>, BTreeSet<IpAddr>) {
         let others = self.known.values().filter_map(|item| match item {
             Valid::Object(Object::Pool(_)) | Valid::Agent(_) => None,

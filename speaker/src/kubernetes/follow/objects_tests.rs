@@ -3,7 +3,7 @@ use speaker_core::intent::{Labels, Node};
 
 use super::*;
 
-/// Hears one line each:
+/// Handles one line each:
 ///
 /// ```text
 /// list KIND NAME…        list-begins KIND        list-ends KIND
@@ -71,7 +71,7 @@ fn pool(name: &str, range: &str, created: i64) -> Object {
     Object::Pool(pool.with_created(created))
 }
 
-/// With everything listed, of which these.
+/// With everything listed, including these.
 fn synced(lines: &str) -> Objects {
     let mut objects = Objects::default();
     sync(&mut objects, lines);
@@ -325,7 +325,7 @@ fn of_two_pools_that_overlap_the_one_in_force_stays_also_over_a_restart() {
             peers {}
         "#]],
     );
-    // What waited has its turn when it goes together with the rest.
+    // What waited comes into force when it is compatible with the rest.
     hear(&mut objects, "there pools lan 10.2.0.0/16");
     check(
         &mut objects,

@@ -1,4 +1,4 @@
-//! The last known objects of the cluster, kept for a start without its API server.
+//! The last known objects of the cluster, stored for a start without its API server.
 
 use std::{
     collections::BTreeSet,
@@ -48,7 +48,7 @@ impl Store {
         }
     }
 
-    /// What was last kept; none if nothing was, or by another version.
+    /// What was last stored; `None` if nothing was, or by a different version.
     pub(super) async fn load(&self) -> Result<Option<Known>> {
         let path = self.path.clone();
         let load = move || {
@@ -71,7 +71,7 @@ impl Store {
         loaded.with_context(|| format!("cannot read {}", self.path.display()))
     }
 
-    /// Replaces what was kept, atomically.
+    /// Replaces what was stored, atomically.
     pub(super) async fn keep(&self, objects: Vec<Object>, peers: BTreeSet<IpAddr>) -> Result<()> {
         let path = self.path.clone();
         let keep = move || {

@@ -25,7 +25,7 @@ use crate::kubernetes::{
     watch,
 };
 
-/// Everything that an agent follows. Never ends: a watch that fails is started again after a while.
+/// Everything that an agent follows. Never ends: a failed watch is restarted after a while.
 pub(super) fn all(client: &Client, namespace: &str) -> impl Stream<Item = News> + Send + 'static {
     use Resource::{Advertisements, Agents, Endpoints, Nodes, Pools, Services};
     let config = watch_config();
@@ -99,7 +99,7 @@ fn invalid(reason: &Invalid) -> Item {
     Item::Invalid(reason.to_string())
 }
 
-/// What the watch of one kind tells. Its failures are for the log: what was known stays.
+/// The news from the watch of one kind. Its failures are only logged: what was known stays.
 fn news<K>(
     of: Resource,
     api: Api<K>,

@@ -8,7 +8,7 @@
 //!
 //! MetalLB's speakers write objects of the same kinds. While both run, theirs are left alone.
 //!
-//! Nothing waits for this. An API server that is away or slow gets the state of a later time.
+//! Nothing waits for this. An API server that is away or slow gets a later state.
 
 mod pace;
 mod state;
@@ -37,12 +37,12 @@ use statuses::Statuses;
 use steps::{Step, Told};
 use write::{Writer, outcome};
 
-/// Whose fields they are (server-side apply).
+/// The field manager (server-side apply).
 const MANAGER: &str = "speaker";
-/// How many requests are under way at a time.
+/// How many requests are in flight at a time.
 const AT_ONCE: usize = 8;
 
-/// What the cluster should be told.
+/// What to report to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publication {
     /// The Services that this node answers for, each with its links.
@@ -55,7 +55,7 @@ pub struct Publication {
     pub failed: BTreeMap<ObjectName, String>,
     /// The uids of these Services.
     pub uids: BTreeMap<ObjectName, String>,
-    /// The verdict on the configuration. None if the cluster has no such node: it would never be
+    /// The verdict on the configuration. `None` if the cluster has no such node: it would never be
     /// cleaned up.
     pub judgement: Option<Judgement>,
 }

@@ -24,7 +24,7 @@ pub(super) enum Outcome {
     Refused,
 }
 
-/// The steps carried out lately. One that is refused is tried less and less often, and so is one
+/// The steps carried out recently. A refused step is retried less and less often, and so is one
 /// that something else keeps undoing. No step waits for another.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -52,14 +52,14 @@ impl Pace {
         steps.into_iter().filter(is_due).collect()
     }
 
-    /// Notes the outcome of a step. Returns whether a failure is the first of its kind in a row.
+    /// Notes the outcome of a step. Returns whether a failure is the first of a series of its kind.
     pub(super) fn note(&mut self, step: Step, outcome: Outcome, now: Instant) -> bool {
         let before = self.recent.get(&step).copied();
         let next_wait = before.map(|it| it.next_wait);
         let (wait, next_wait) = match outcome {
             Outcome::Unanswered => (FIRST, FIRST),
             Outcome::Refused => next_wait.map_or((FIRST, FIRST * 2), |it| (it, it * 2)),
-            // Once more at once: a VIP that moved may move back.
+            // Allowed once more at once: a VIP that moved may move back.
             Outcome::Done => next_wait.map_or((Duration::ZERO, FIRST), |it| (it, it * 2)),
         };
         let recent = Recent {
@@ -88,7 +88,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Wants a step all the time, and lists the seconds at which it is carried out.
+    /// Needs a step all the time, and lists the seconds at which it is carried out.
     fn times(outcome: Outcome, seconds: u64) -> Vec<u64> {
         let start = Instant::now();
         let mut pace = Pace::default();

@@ -31,7 +31,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// The verdict that this is refused, and nothing else.
+    /// The verdict that only this is refused.
     pub(crate) fn new(refused: impl IntoIterator<Item = String>, node: Option<String>) -> Self {
         let refused: Vec<_> = refused.into_iter().collect();
         Self {
@@ -57,7 +57,7 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    /// Whether this is to be written.
+    /// Whether this must be written.
     pub(crate) fn lacks(&self, judgement: &Judgement) -> bool {
         match self {
             Self::Nothing => true,
@@ -105,7 +105,7 @@ impl State {
         }
     }
 
-    /// What it says, whenever that changes.
+    /// Its content, whenever that changes.
     pub(crate) fn watch(&self) -> impl Stream<Item = Said> + Send + use<> {
         let until_then = "nobody is told whether the configuration is accepted";
         let (labels, condition) = (self.labels.clone(), self.condition);
@@ -205,7 +205,7 @@ fn said(
     })
 }
 
-/// What is to be said after this has been said.
+/// The report that follows this one.
 fn status(
     condition: &str,
     refused: &str,
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(healed.error_summary, "");
     }
 
-    /// What an object says that was written here, and then changed.
+    /// The content of an object that was written here and then changed.
     #[track_caller]
     fn check(change: fn(&mut ConfigurationState), expect: &Said) {
         let labels = BTreeMap::from([("component", "speaker".to_owned())]);

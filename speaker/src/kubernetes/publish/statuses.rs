@@ -7,7 +7,7 @@ use kube::runtime::watcher::Event;
 use super::steps::Record;
 use crate::kubernetes::ServiceL2Status;
 
-/// The existing statuses. What has been written counts before the watch reports it.
+/// The existing statuses. Writes count before the watch reports them.
 #[derive(Debug, Default)]
 pub(super) struct Statuses {
     /// By the name of the object.
@@ -49,12 +49,13 @@ impl Statuses {
         }
     }
 
-    /// A claim of this node has given the object this version, and then another one.
+    /// A claim of this node gave the object this version, and then another one.
     pub(super) fn pass(&mut self, name: String, version: String) {
         self.passing.insert(name, version);
     }
 
-    /// Whether this is a claim of this node that was half written then, and is not any more.
+    /// Whether this is the state of a claim of this node when half written, while it is complete by
+    /// now.
     fn is_passing(&self, (name, record): &(String, Record)) -> bool {
         let passing = self.passing.get(name);
         passing.is_some() && passing == record.resource_version.as_ref()
@@ -112,7 +113,7 @@ mod tests {
         statuses
     }
 
-    /// What node `b` has to write if it answers for `web` on eth0.
+    /// What node `b` must write if it answers for `web` on eth0.
     fn todo(statuses: &Statuses) -> Vec<Step> {
         let publication = Publication {
             announced: BTreeMap::from([(web(), BTreeSet::from(["eth0".to_owned()]))]),

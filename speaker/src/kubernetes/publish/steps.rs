@@ -21,7 +21,7 @@ pub(super) struct Record {
     pub(super) service: ObjectName,
     /// The node that claims it.
     pub(super) node: String,
-    /// The claim was written to its end.
+    /// The claim was written completely.
     pub(super) is_complete: bool,
     pub(super) interfaces: BTreeSet<String>,
     /// Another object owns it: a pod of MetalLB's.
@@ -64,7 +64,7 @@ impl Record {
     }
 }
 
-/// What has been reported and cannot be read back.
+/// Reports that cannot be read back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub(super) failed: BTreeMap<ObjectName, String>,
@@ -83,7 +83,7 @@ pub(super) enum Step {
     Claim {
         service: ObjectName,
         interfaces: BTreeSet<String>,
-        /// It did not when the cluster was last told so.
+        /// According to the last report, it did not.
         is_news: bool,
     },
     /// Write the event that this node answers for the Service.
@@ -146,7 +146,7 @@ pub(super) fn steps(
     let uid = |service: &ObjectName| uids.get(service).cloned();
     let mut steps = Vec::new();
     // MetalLB's speakers patch or delete each other's statuses, and would do so with ours. As long
-    // as they keep one for a Service, it is left to them.
+    // as they keep one for a Service, it is left alone.
     let foreign: BTreeSet<_> = records
         .iter()
         .filter(|(name, record)| record.is_foreign(name))

@@ -151,7 +151,7 @@ fn a_service_that_metallb_keeps_a_status_of_is_left_alone() {
             expect![[""]],
         );
     }
-    // Its speaker has taken this one for its own.
+    // MetalLB's speaker has taken this one over.
     let mut adopted = record("web", "b");
     adopted.1.interfaces.clear();
     adopted.1.is_owned = true;

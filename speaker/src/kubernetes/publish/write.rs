@@ -171,7 +171,7 @@ impl Writer {
     }
 }
 
-/// Whether an error is final, and not one of rate limits, conflicts or an expired token.
+/// Whether an error is final, as opposed to rate limits, conflicts and an expired token.
 fn is_final(status: &Status) -> bool {
     (400..500).contains(&status.code) && !matches!(status.code, 401 | 408 | 409 | 429)
 }

@@ -8,7 +8,7 @@ use super::{ANNOUNCE_WITHIN, Broken, Invariant};
 use crate::{fault::Fault, node::MS, world::World};
 
 impl World {
-    /// Looks at everything; once settled, at more.
+    /// Checks everything; once settled, more.
     pub(crate) fn check(&mut self, settled: bool) -> Result<(), Broken> {
         let settled = settled && self.is_quorate();
         let broken = self
@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    /// Looks at all VIPs every millisecond (more seldom if there are very many, or nodes), and in between at
+    /// Checks all VIPs every millisecond (less often with very many VIPs or nodes), and in between
     /// those that a node may have begun to answer for.
     fn check_vips(&mut self, settled: bool) -> Option<(Invariant, String)> {
         let touched = std::mem::take(&mut self.touched);
@@ -84,16 +84,16 @@ impl World {
         None
     }
 
-    /// Whether probes between two nodes may have been lost of late. Where all are, the agents do what
-    /// else the kernels do, so they have to run.
+    /// Whether probes between two nodes may have been lost recently. If all are lost, the agents do
+    /// the kernels' work, so they have to run.
     fn apart(&self, one: usize, other: usize) -> bool {
         let (now, settle) = (self.now, self.watchdog.settle);
         let recent = |at: Option<u64>| at.is_some_and(|at| now < at + settle);
         let stormy = recent(self.watchdog.stormy) || self.net.weather.loss >= 100_000;
         let halted = |node: usize| recent(self.watchdog.halted[node]) || !self.nodes[node].runs();
         let unprobed = self.net.probes_blocked || recent(self.watchdog.unprobed);
-        // Whose agent is not heard is known by its kernel alone, if another agent asks that, and a
-        // new life of it not at all.
+        // A node whose agent is not heard is known only by its kernel, if another agent probes it,
+        // and a new life of it not at all.
         let unheard = |node: usize, by: usize| {
             let node = &self.nodes[node];
             node.choked.is_some_and(|(at, life)| {
@@ -101,8 +101,8 @@ impl World {
                 unknown && (node.chokes > 0 || recent(Some(at)))
             })
         };
-        // To a node that was cut off from a third one, a node that stood still is on the third one's
-        // side, and may have been renewed by it.
+        // For a node that was cut off from a third one, a paused node is on the third one's side,
+        // and may have been renewed by it.
         let froze = |node: usize| {
             let until = self.frozen_until[node];
             until > 0 && now < until + settle
@@ -133,7 +133,7 @@ impl World {
             .then(|| format!("node-{node} is drained and answers for VIP {vip}"))
     }
 
-    /// The nodes that run are enough to decide about VIPs.
+    /// The running nodes are enough to decide about VIPs.
     fn is_quorate(&self) -> bool {
         let there = |at: &usize| !self.removed[*at];
         let configured = (0..self.nodes.len()).filter(there).count();
@@ -142,7 +142,7 @@ impl World {
         self.scenario.partition == Partition::Available || 2 * running > configured
     }
 
-    /// The network is whole, and has been for long: only nodes and VIPs may be away.
+    /// The network has been intact for a while: only nodes and VIPs may be missing.
     fn is_quiet(&self) -> bool {
         let ongoing =
             |(at, fault): &&(u64, Fault)| (*at..at + fault.span()).contains(&(self.now / MS));
@@ -170,7 +170,7 @@ impl World {
                 })
     }
 
-    /// Why it cannot stay as it is, if so.
+    /// Why the situation cannot last, if so.
     fn unsettled(&self, vip: usize, answering: &[usize], settled: bool) -> Option<String> {
         // A kernel whose agent is away may answer while no other node can.
         let is_due = settled || answering.is_empty() && self.is_quiet();
@@ -197,8 +197,8 @@ impl World {
         unannounced.retain(|(node, vip), _| self.nodes[*node].kernel.answer.contains(vip));
         let mut missing = None;
         for ((node, vip), due) in &mut unannounced {
-            // Whoever is stopped in the middle of it goes on when it can. Nodes that were apart first
-            // have to meet.
+            // An agent stopped in the middle continues when it can. Nodes that were apart have to
+            // meet first.
             let (may, within) = match due.beside {
                 None => (true, ANNOUNCE_WITHIN),
                 Some(beside) => {
@@ -219,8 +219,8 @@ impl World {
         })
     }
 
-    /// A life that a node holds to be over must not be answering, unless it is on the other side of
-    /// a split.
+    /// A life that a node considers over must not be answering, unless it is on the other side of a
+    /// split.
     fn check_down(&mut self) -> Option<(Invariant, String)> {
         for (by, node, life, why) in std::mem::take(&mut self.watchdog.down) {
             let kernel = &self.nodes[node].kernel;

@@ -1,5 +1,5 @@
-//! The cluster's deciding code in the simulator: many seeds, a few faults played by hand, and the
-//! proof that each invariant can fire.
+//! The cluster's decision code in the simulator: many seeds, a few faults by hand, and the proof
+//! that each invariant check can fail.
 
 mod many;
 mod noticed;

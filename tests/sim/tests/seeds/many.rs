@@ -2,7 +2,7 @@
 
 use speaker_sim::Options;
 
-/// Parts of what is played in every run of the tests, side by side.
+/// Seeds per part; the parts run in parallel in every test run.
 const SEEDS: u64 = 400;
 
 fn many_seeds(part: u64) {
@@ -33,7 +33,7 @@ fn seeds_of_the_fourth_part() {
     many_seeds(3);
 }
 
-/// More nodes than a seed has by itself: each is watched by few of the others.
+/// More nodes than a seed would have: only a few of the others watch each.
 fn seeds_of(nodes: usize, seeds: std::ops::Range<u64>) {
     let options = Options {
         nodes: Some(nodes),

@@ -1,4 +1,4 @@
-//! Each invariant can fire.
+//! Each invariant check can fail.
 
 use speaker_sim::{Fault, Invariant, Options, Sabotage, Scenario};
 
@@ -57,7 +57,7 @@ fn a_move_without_cause_is_noticed() {
     );
 }
 
-/// Two VIPs that are to be together, of which somebody moves the first.
+/// Two VIPs that belong together; the first is moved.
 fn two_together() -> Scenario {
     let mut scenario = Scenario::quiet(1, 3);
     scenario.vips = 2;

@@ -1,4 +1,4 @@
-//! A few faults, played by hand.
+//! A few faults, by hand.
 
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ fn drained_vips_are_handed_over_in_a_moment() {
     assert!(gap(tally) < Duration::from_millis(2), "{:?}", gap(tally));
 }
 
-/// What somebody sets who fears for a slow network.
+/// Settings for a slow network.
 fn slow() -> Settings {
     Settings {
         peers_lease: Duration::from_secs(2),
@@ -179,7 +179,7 @@ fn nodes_with_other_times_are_waited_for_as_long_as_they_need() {
     }
 }
 
-/// Three nodes, of which the agent of the first is told other times when it restarts at 10.4 s.
+/// Three nodes; the agent of the first has different times when it restarts at 10.4 s.
 fn changing(seed: u64, before: Settings, after: Settings) -> Scenario {
     let node = 0;
     let mut scenario = several(seed, 3);
@@ -204,7 +204,7 @@ fn a_longer_lease_is_used_when_all_wait_for_it() {
     for seed in 0..30 {
         let scenario = changing(seed, Settings::new(Partition::Available), slow());
         let node = 0;
-        // Nobody hears of it in time.
+        // No other node hears of it in time.
         let choke = Fault::Choke { node, span: 500 };
         let freeze = Fault::Freeze { node, span: 1_000 };
         let at = 10_600 + seed;
@@ -214,7 +214,7 @@ fn a_longer_lease_is_used_when_all_wait_for_it() {
 
 #[test]
 fn a_kernel_without_an_agent_is_respected_however_many_others_are_away() {
-    // Of 20 nodes only one is up, and its agent away, when another one starts.
+    // Only one of 20 nodes is up, and its agent is away, when another one starts.
     let (nodes, first, second) = (20, 0, 1);
     let mut scenario = several(1, nodes);
     scenario.starts = vec![NEVER; nodes];
@@ -237,7 +237,7 @@ fn nodes_that_the_configuration_no_longer_has_cost_nobody_the_majority() {
     play(scenario.with(20_000, Fault::Remove { nodes, back }));
 }
 
-/// Three nodes, of which the others are only told of the first, which is lost for good.
+/// Three nodes; the others know only the first, which is lost for good.
 fn told_of_one() -> Scenario {
     let mut scenario = several(1, 3);
     scenario.told = (0..3).map(|node| (node, [0].into())).collect();
@@ -280,7 +280,7 @@ fn a_node_that_was_never_configured_is_looked_for_for_days() {
     play(scenario.with(60_000, Fault::Cut { one, other, span }));
 }
 
-/// It announces what it owns when it believes itself alone, and answers nobody. Of two nodes the
+/// It announces what it owns when it believes itself alone, and answers nobody. Of two nodes, the
 /// other has nobody left to renew its lease.
 #[test]
 fn a_node_that_hears_nothing_takes_no_vip_from_those_that_answer() {
@@ -296,7 +296,7 @@ fn a_node_that_hears_nothing_takes_no_vip_from_those_that_answer() {
 
 #[test]
 fn pairs_that_do_not_hear_each_other_move_nothing_while_each_is_heard_by_another() {
-    // What each sends to the one before it is lost.
+    // Packets from each to its predecessor are lost.
     let ways = (0..10).map(|from| (from, (from + 9) % 10)).collect();
     let span = 20_000;
     let tally = play(several(1, 10).with(10_000, Fault::Holes { ways, span }));

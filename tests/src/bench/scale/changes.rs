@@ -20,12 +20,12 @@ use crate::kube::{Identity, Site};
 
 /// Services that get an address, one after the other.
 const CHANGES: usize = 200;
-/// Between two looks at the maps.
+/// The interval between reads of the maps.
 const LOOK: Duration = Duration::from_micros(200);
 /// More than a change takes.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A VIP that is looked for, and who wants to know when it was found.
+/// A VIP to look for, and the channel for the time it was found.
 type Wanted = ([u8; 4], oneshot::Sender<Instant>);
 
 /// Measures all rows.
@@ -42,7 +42,7 @@ pub(super) fn measure(site: &Site, vips: &[Vips], services: usize) -> Result<Vec
             let services = Api::<Service>::default_namespaced(client);
             let (mut written, mut answered) = (Vec::new(), Vec::new());
             for number in numbers {
-                // Of the pool's end that the controller has not come to.
+                // From the end of the pool, which the controller has not reached.
                 let [.., high, low] = (number as u32).to_be_bytes();
                 let vip = [10, 33, high, low];
                 let (found, at) = oneshot::channel();
@@ -80,7 +80,7 @@ fn look(vips: &[Vips], wanted: &mpsc::Receiver<Wanted>) -> Result<()> {
             }
             thread::sleep(LOOK);
         }
-        // Whoever wanted to know has failed if it does not any more.
+        // If the receiver is gone, the measurement has failed.
         let _ = found.send(Instant::now());
     }
     Ok(())

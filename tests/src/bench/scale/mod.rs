@@ -1,8 +1,8 @@
 //! A large cluster: thousands of Services and 200 nodes on a real API server.
 //!
-//! Three nodes run agents. The others are all that the API server has of a node: its Node, the pod
-//! of its agent, endpoints. Their agents never answer, so the three keep asking
-//! them to join, as they would ask nodes that are down.
+//! Three nodes run agents. The others exist only at the API server: a Node, the pod of its agent,
+//! endpoints. Their agents never answer, so the three keep contacting them, as they would contact
+//! nodes that are down.
 
 mod changes;
 mod objects;
@@ -25,16 +25,16 @@ use crate::{
 };
 use vips::Vips;
 
-/// Nodes in all, and those of them that have agents.
+/// All nodes, and those with agents.
 const NODES: usize = 200;
 const AGENTS: u8 = 3;
-/// Where addresses are from.
+/// The pool.
 const POOL: &str = "10.32.0.0/15";
-/// More than anything here takes, on a machine that has much else to do.
+/// More than anything here takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
-/// What has started or ended something is over when nothing is written for so long.
+/// A change has settled when nothing has been written for this long.
 const QUIET: Duration = Duration::from_secs(5);
-/// Of the steady state: two turns of each watch.
+/// The duration of the steady state: two turns of each watch.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// Measures all rows.
@@ -120,13 +120,13 @@ fn allocation(
     ])
 }
 
-/// Waits until neither agents nor the controller have more to say of what has happened.
+/// Waits until neither agents nor the controller write anything more.
 fn quiet(site: &Site) -> Result<()> {
     let written = |it: &Request| !matches!(&*it.verb, "watch" | "list" | "get");
     wait_for("silence", LIMIT, || {
         sleep(Duration::from_secs(1));
         let requests = site.kube.requests()?;
-        // The Lease is renewed for ever.
+        // The Lease is renewed forever.
         let about = requests.iter().filter(|it| it.resource != "leases");
         let last = about.filter(|it| written(it)).map(|it| it.at).max();
         Ok(last.filter(|at| at.elapsed().is_ok_and(|it| it > QUIET)))

@@ -1,4 +1,4 @@
-//! What a large cluster's API server has, written as its controllers and kubelets would.
+//! The objects of a large cluster, written as its controllers and kubelets would write them.
 
 use std::{fmt::Debug, net::Ipv4Addr};
 
@@ -22,14 +22,14 @@ use crate::kube::{
     site::{self, NAMESPACE, WEB},
 };
 
-/// Requests at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 16;
 /// Endpoints of each Service.
 const ENDPOINTS: usize = 2;
-/// Addresses of nodes without agents: in the subnet, and nobody's.
+/// Addresses of nodes without agents: in the subnet, but unused.
 const OTHERS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
 
-/// Writes Services without addresses, their endpoints, and the nodes that have no agents.
+/// Writes Services without addresses, their endpoints, and the nodes without agents.
 pub(super) fn write(site: &Site, services: usize) -> Result<()> {
     let others: Vec<usize> = (usize::from(AGENTS)..NODES).collect();
     site.kube.client(Identity::Admin, async |client| {
@@ -66,7 +66,7 @@ pub(super) async fn write_services(
     create::<Service>(&api, numbers.map(service)).await
 }
 
-/// What a Service of this number is called.
+/// The name of the Service of this number.
 pub(super) fn service_name(number: usize) -> String {
     format!("web-{number}")
 }
@@ -74,7 +74,7 @@ pub(super) fn service_name(number: usize) -> String {
 fn service(number: usize) -> Value {
     let mut service = objects::service(&service_name(number), &WEB);
     service["spec"]["ipFamilyPolicy"] = json!("SingleStack");
-    // There are fewer than 3,000 ports of nodes.
+    // There are fewer than 3,000 node ports.
     service["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
     service
 }

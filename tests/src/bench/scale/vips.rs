@@ -1,4 +1,4 @@
-//! The map of VIPs of a node, as its kernel has it.
+//! A node's map of VIPs in its kernel.
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};

@@ -1,4 +1,4 @@
-//! A client that asks for VIPs in turn until it is stopped, and remembers what went wrong.
+//! A client that requests VIPs in turn until it is stopped, and records what went wrong.
 
 use std::{
     collections::VecDeque,
@@ -18,24 +18,24 @@ use crate::{
     message::{BROADCAST, Mac, Message},
 };
 
-/// Between two requests. Each VIP has its turn.
+/// The interval between requests, which take the VIPs in turn.
 const EVERY: Duration = Duration::from_millis(2);
-/// An answer takes less, on a machine that has much else to do.
+/// An answer takes less, even on a busy machine.
 const LATE: Duration = Duration::from_secs(1);
-/// RFC 2544 appendix C.2.2: for tests of this kind. Each request has a sender of its own, so that
-/// each answer belongs to one; they begin anew long after an answer is late.
+/// RFC 2544 appendix C.2.2: for tests of this kind. Each request has its own sender address, so
+/// that each answer belongs to one; addresses are reused long after an answer would be late.
 const SENDERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
-/// A request that was not answered by one host.
+/// A request that was not answered by exactly one host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Odd {
     pub(super) at: SystemTime,
     pub(super) vip: Ipv4Addr,
-    /// By how many it was answered: none, or more than one.
+    /// How many answered it: none, or more than one.
     pub(super) answers: usize,
 }
 
-/// What it has seen.
+/// Its results.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) requests: u64,
@@ -90,7 +90,7 @@ fn ask(socket: &RawSocket, mac: Mac, vips: &[Ipv4Addr], stopped: &AtomicBool) ->
             }
         }
         if stopped.load(Ordering::Relaxed) {
-            // What is late by then is no loss: nobody has waited for it.
+            // Requests still pending are not lost: nobody has waited for them.
             return Ok(seen);
         }
         let number = (seen.requests as usize + open.len()) as u16;
@@ -103,7 +103,7 @@ fn ask(socket: &RawSocket, mac: Mac, vips: &[Ipv4Addr], stopped: &AtomicBool) ->
             at: now,
             answers: Vec::new(),
         });
-        // That nothing was wanted is what is wanted.
+        // No frame ends the wait early: the time-out is no error.
         let _ = socket.receive_matching(EVERY, |frame| {
             note(&mut open, frame);
             false

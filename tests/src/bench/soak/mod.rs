@@ -1,4 +1,4 @@
-//! Clients ask while agents, links and VIPs come and go, for an hour or whatever `--soak` says:
+//! Clients send requests while agents, links and VIPs come and go, for an hour or for `--soak`:
 //! which requests stay unanswered or are answered twice, and which resources leak.
 
 mod client;
@@ -17,13 +17,13 @@ use crate::{agent::Mode, cluster::Cluster, lab::Lab};
 use client::{Client, Odd};
 use trouble::{Trouble, Verdict};
 
-/// The nodes, of which the first two have one agent from the beginning to the end.
+/// The nodes; the first two keep one agent from beginning to end.
 const NODES: u8 = 4;
 const LASTING_AGENTS: usize = 2;
-/// VIPs that stay, and that come and go.
+/// VIPs that stay, and VIPs that come and go.
 const LASTING: u8 = 16;
 const PASSING: u8 = 8;
-/// What starts takes its time, and its memory.
+/// The warm-up, in time and memory.
 const WARM: Duration = Duration::from_secs(15);
 /// The last trouble is over by then.
 const CALM: Duration = Duration::from_secs(10);
@@ -107,7 +107,7 @@ pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What should not have been is of more use with its time.
+/// An unexpected request is more useful with its time.
 fn tell(odd: &Odd, verdict: Verdict) {
     if matches!(verdict, Verdict::Unanswered | Verdict::Doubled) {
         eprintln!("{verdict:?}: {odd:?}");

@@ -1,4 +1,4 @@
-//! The faults, one after the other, and which unanswered or doubled requests each excuses.
+//! The faults, one at a time, and which unanswered or doubly answered requests each excuses.
 
 use std::{
     collections::BTreeMap,
@@ -13,19 +13,19 @@ use fastrand::Rng;
 use super::{LASTING_AGENTS, Row, client::Odd};
 use crate::{cluster::Cluster, manifest};
 
-/// A dead node's VIPs are answered by another within this time.
+/// Another node answers for a dead node's VIPs within this time.
 const FAIL_OVER: Duration = Duration::from_millis(500);
 /// Two sides of a split that meet again settle who answers within this time.
 const SETTLED: Duration = Duration::from_secs(1);
-/// A manifest is acted upon within this time, and what was announced before holds nothing back.
+/// A manifest takes effect within this time, and earlier announcements delay nothing.
 const APPLIED: Duration = Duration::from_secs(2);
-/// Between two things that happen: what one of them leads to is over before the next.
+/// The interval between faults: the effects of one are over before the next.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// What a request that was not answered by one host is counted as.
+/// How a request that was not answered by exactly one host is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nobody was to answer, or nobody can say.
+    /// No node should have answered, or that is unclear.
     Excused,
     FailOver,
     Unanswered,
@@ -33,19 +33,19 @@ pub(super) enum Verdict {
     Doubled,
 }
 
-/// Makes trouble, and remembers it.
+/// Causes faults, and records them.
 pub(super) struct Trouble {
     rng: Rng,
     passing: Vec<Ipv4Addr>,
-    /// When each of those that are away went.
+    /// Since when each absent VIP has been gone.
     away: BTreeMap<Ipv4Addr, SystemTime>,
-    /// From when until when a VIP need not have been answered.
+    /// The times in which a VIP need not have been answered.
     gone: Vec<(Ipv4Addr, SystemTime, SystemTime)>,
     cuts: Vec<SystemTime>,
     returns: Vec<SystemTime>,
     kills: usize,
     restarts: usize,
-    /// What agents warned of that have ended since.
+    /// The warnings of agents that have ended.
     warnings: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl Trouble {
         }
     }
 
-    /// Has all VIPs there.
+    /// Restores all VIPs.
     pub(super) fn bring_all(&mut self, cluster: &Cluster) -> Result<()> {
         for vip in self.passing.clone() {
             if self.away.contains_key(&vip) {
@@ -75,7 +75,7 @@ impl Trouble {
         Ok(())
     }
 
-    /// Has something happen, and waits until it is over.
+    /// Causes a fault, and waits until it is over.
     pub(super) fn make(&mut self, cluster: &mut Cluster) -> Result<()> {
         let vip = self.passing[self.rng.usize(..self.passing.len())];
         self.come_or_go(cluster, vip)?;
@@ -148,7 +148,7 @@ impl Trouble {
             .extend(lines.map(|line| format!("{name}: {line}")));
     }
 
-    /// What all agents warned of.
+    /// The warnings of all agents.
     pub(super) fn warnings(&mut self, cluster: &mut Cluster) -> Vec<String> {
         for number in 0..cluster.nodes.len() {
             self.keep_warnings(cluster, number);

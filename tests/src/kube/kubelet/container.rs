@@ -1,4 +1,4 @@
-//! The image that is run, and how a container of it is started.
+//! The image, and how a container of it is started.
 
 use std::{
     fs,
@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::{spec, text, volumes::Mount};
 use crate::lab::{Command, Host, speaker_program};
 
-/// What the manifests call it.
+/// Its name in the manifests.
 const NAME: &str = "localhost/speaker";
 
 /// Lays out a root file system, in a mount namespace that ends with the program, and becomes it.
 ///
-/// Besides the image's program there are the libraries that a build for tests needs, and setpriv,
-/// which runs within the new root since it is the last that may change it.
+/// In addition to the image's program, it has the libraries that a test build needs, and setpriv,
+/// which runs within the new root because it drops the last privileges.
 const START: &str = r#"
 set -e
 program=$1 entrypoint=$2 read_only=$3 mounts=$4; shift 4
@@ -48,7 +48,7 @@ mount -o remount,bind,$read_only $root
 exec chroot $root /.setpriv "$@"
 "#;
 
-/// What the Dockerfile says.
+/// The settings of the Dockerfile.
 #[derive(Debug)]
 pub(super) struct Image {
     entrypoint: String,
@@ -116,11 +116,11 @@ impl Image {
             .args(spec::arguments(container, environment)?))
     }
 
-    /// As arguments of setpriv.
+    /// As arguments for setpriv.
     fn privileges(&self, pod: &Value, container: &Value) -> Result<Vec<String>> {
         let setting = |name: &str| container.get(name).or(pod["securityContext"].get(name));
         let id = |name| setting(name).and_then(Value::as_u64);
-        // The image has no /etc/passwd that would know another group of a given user.
+        // The image has no /etc/passwd that could give a user another group.
         let (user, group) = id("runAsUser").map_or(self.user, |user| (user, 0));
         let group = id("runAsGroup").unwrap_or(group);
         let is_root = setting("runAsNonRoot") == Some(&Value::Bool(true)) && user == 0;

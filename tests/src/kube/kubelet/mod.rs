@@ -1,10 +1,10 @@
-//! What runs pods: a kubelet and a container runtime, as far as deploy/ needs them.
+//! Runs pods: a kubelet and a container runtime, as far as deploy/ needs them.
 //!
 //! A container gets exactly what its pod says and nothing else: arguments, environment, mounts,
 //! user, capabilities, a root file system that it cannot write. Names, paths and ports that do not
-//! fit together in the manifests do not fit here either.
+//! match in the manifests do not match here either.
 //!
-//! - The pod comes from the API server, with the defaults that this has filled in.
+//! - The pod comes from the API server, with its defaults filled in.
 //! - Each pod runs on a host of the lab and has its network, `hostNetwork` or not.
 //! - Containers of other images are not started: `pause` only waits.
 //! - There is no seccomp, AppArmor or SELinux, there are no cgroups, and nothing is restarted.
@@ -22,27 +22,27 @@ use self::{container::Image, volumes::Volumes};
 use super::{Kube, visitor::ask};
 use crate::lab::{Command, Host, Process};
 
-/// More than a container that runs to its end takes, on a machine that has much else to do.
+/// More than a container that runs to completion takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a kubelet asks a container for.
+/// The kubelet's probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Is it to be restarted?
+    /// Liveness: must it be restarted?
     Liveness,
-    /// Is it to be given requests?
+    /// Readiness: may it get requests?
     Readiness,
 }
 
 /// A pod on a host.
 #[derive(Debug)]
 pub struct Pod {
-    /// What it runs, unless its image is not ours.
+    /// The process, if the image is ours.
     pub process: Option<Process>,
-    /// What its init containers printed.
+    /// The output of its init containers.
     pub said: Vec<String>,
     host: Arc<Host>,
-    /// As the API server has it.
+    /// The object at the API server.
     pub(super) object: Value,
     volumes: Volumes,
 }
@@ -86,7 +86,7 @@ impl Kube {
         })
     }
 
-    /// As the controllers of workloads, the scheduler and the kubelet do.
+    /// As the workload controllers, the scheduler and the kubelet do.
     fn make_pod_of(&self, workload: &str, host: &Host, ip: IpAddr) -> Result<Value> {
         let workload = self.get(workload)?;
         let metadata = &workload["metadata"];
@@ -124,7 +124,7 @@ impl Kube {
 }
 
 impl Pod {
-    /// Asks what the pod's manifest says, where it says.
+    /// Sends the probe that the pod's manifest defines.
     pub fn probe(&self, probe: Probe) -> Result<()> {
         let container = &self.object["spec"]["containers"][0];
         let probe = match probe {
@@ -155,7 +155,7 @@ impl Pod {
         Ok(enter.arg("--").arg(program))
     }
 
-    /// What its container has said.
+    /// The output of its container.
     pub fn log(&self) -> Vec<String> {
         self.process
             .as_ref()
@@ -163,7 +163,7 @@ impl Pod {
             .unwrap_or_default()
     }
 
-    /// Mounts what its Secrets hold now, as a kubelet does within two minutes of a change.
+    /// Updates its mounted Secrets, as a kubelet does within two minutes of a change.
     pub fn sync_secrets(&self, kube: &Kube) -> Result<()> {
         self.volumes.sync(kube, &self.host, &self.object)
     }

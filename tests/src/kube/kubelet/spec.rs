@@ -1,4 +1,4 @@
-//! What a container's manifest means.
+//! Interprets a container's manifest.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -60,7 +60,7 @@ fn field(pod: &Value, path: &str) -> Result<String> {
     Ok(text(pod.pointer(&pointer).unwrap_or(&Value::Null))?.to_owned())
 }
 
-/// Resolves `$(NAME)` of what was defined before; of anything else it stays as it is.
+/// Resolves `$(NAME)` for variables defined before; others stay as they are.
 fn expand(text: &str, environment: &[(String, String)]) -> String {
     let mut expanded = String::new();
     let mut rest = text;

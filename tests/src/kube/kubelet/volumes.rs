@@ -15,11 +15,11 @@ use crate::{kube::Kube, lab::Host};
 
 /// Where programs look for the credentials of their ServiceAccount.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// What all hosts of the lab have in common is the machine's: what pods mount of it is here
-/// instead, on a file system of each host's own.
+/// Hosts of the lab share the machine's file system: what pods mount from it is here instead, on a
+/// separate file system per host.
 const NODE: &str = "/run/node";
 
-/// Something of the host that a container has.
+/// A host path that is mounted into a container.
 #[derive(Debug)]
 pub(super) struct Mount {
     pub(super) source: PathBuf,
@@ -36,7 +36,8 @@ pub(super) struct Volumes {
 }
 
 impl Volumes {
-    /// Makes all that a pod mounts. As with a kubelet, a pod whose Secret is missing does not start.
+    /// Creates all that a pod mounts. As with a kubelet, a pod whose Secret is missing does not
+    /// start.
     pub(super) fn make(kube: &Kube, host: &Host, pod: &Value) -> Result<Self> {
         let spec = &pod["spec"];
         let own = own(pod)?;
@@ -67,7 +68,7 @@ impl Volumes {
         Ok(volumes)
     }
 
-    /// Writes what the Secrets hold now.
+    /// Writes the current content of the Secrets.
     pub(super) fn sync(&self, kube: &Kube, host: &Host, pod: &Value) -> Result<()> {
         for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
             let Some(source) = volume.get("secret") else {
@@ -90,7 +91,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// What a container of the pod mounts.
+    /// The mounts of a container of the pod.
     pub(super) fn mounts(&self, container: &Value) -> Result<Vec<Mount>> {
         let account = self.account.iter().map(|source| Mount {
             source: source.clone(),
@@ -112,9 +113,9 @@ impl Volumes {
     }
 }
 
-/// The directory of a path of the node, for whoever looks at it from outside of a pod.
+/// The directory of a node's path, as seen from outside the pod.
 pub(super) fn on_node(path: &str) -> PathBuf {
-    // These are each host's own.
+    // These belong to each host.
     if path.starts_with("/sys/") || path.starts_with("/run/") {
         return path.into();
     }

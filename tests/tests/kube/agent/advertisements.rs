@@ -1,4 +1,4 @@
-//! What advertisements select, and what of them is refused.
+//! What advertisements select, and which are refused.
 
 use std::{thread::sleep, time::Duration};
 
@@ -97,7 +97,7 @@ fn each_failure_is_told_once_in_its_own_words_however_many_they_are() {
         site.kube.kubectl(delete.split(' ')).unheard().run()?;
         site.announced_by("web", None)?;
         failures(&["eth7", "eth8", "an-advertisement-whose-name"])?;
-        // Longer than anything waits that is to be tried again.
+        // Longer than any retry waits.
         sleep(Duration::from_secs(7));
         let requests = site.kube.requests()?.into_iter();
         let codes: Vec<u16> = requests
@@ -139,7 +139,7 @@ fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
         says(&site, "Invalid", "overlaps")?;
         site.apply_pool("lan", &["10.0.0.9-10.0.0.1"])?;
         says(&site, "Invalid", "after the end")?;
-        // Also for those that never saw the valid version in this life.
+        // Even for those that never saw the valid version since their start.
         for number in 0..2 {
             site.nodes[number].stop()?;
             site.nodes[number].start()?;

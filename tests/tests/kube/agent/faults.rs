@@ -1,4 +1,4 @@
-//! Nodes and API servers that are away.
+//! Absent nodes and API servers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,9 +25,9 @@ use crate::SOON;
 
 /// Longer than a watch lasts, and than the API server may be silent.
 const AWAY: Duration = Duration::from_secs(65);
-/// Three times what is promised, on a machine that has much else to do.
+/// Three times what is promised, for a busy machine.
 const FAIL_OVER: Duration = Duration::from_millis(1500);
-/// What kube-proxy and the client may add to it.
+/// What kube-proxy and the client may add.
 const UNREACHED: Duration = Duration::from_secs(3);
 /// What the status says of an API server that is away.
 const UNANSWERED: &str = "the API server has not answered for";
@@ -42,7 +42,7 @@ fn nodes_die_while_the_api_server_is_away_and_clients_notice_no_more_than_a_fail
         }
         let _proxies = site.proxies()?;
         site.serve(&objects::service("web", &WEB), &[], &[V4, V6])?;
-        // On a host that stays, whichever nodes die.
+        // On a host that survives, whichever nodes die.
         let _backend = Backend::start(&site.kube.host, 8080)?;
         let endpoint = Endpoint::on(&site.kube.host, false);
         let slice = objects::endpoint_slice("web", &[endpoint], &WEB);
@@ -89,8 +89,8 @@ fn answers_until(site: &Site, owner: usize, then: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Cuts the owner off, and brings it back when the VIPs are at another. How long nobody answered,
-/// and who does.
+/// Cuts the owner off, and restores it when the VIPs are on another node. Returns how long nobody
+/// answered, and who does now.
 fn die(site: &Site, owner: usize) -> Result<(Duration, usize)> {
     let mac = |number: usize| site.nodes[number].host.eth0.mac;
     let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
@@ -109,7 +109,7 @@ fn die(site: &Site, owner: usize) -> Result<(Duration, usize)> {
     Ok((outage, next))
 }
 
-/// Waits until every agent's metrics and status say so, or that it is not.
+/// Waits until every agent's metrics and status report this reachability.
 fn api_server_is_away(site: &Site, is_away: bool) -> Result<()> {
     let series = format!("speaker_api_server_reachable {}\n", u8::from(!is_away));
     for node in &site.nodes {
@@ -123,7 +123,7 @@ fn api_server_is_away(site: &Site, is_away: bool) -> Result<()> {
 
 /// By each agent, since the API server is back.
 fn everything_is_listed_once_at_most(site: &Site, back: SystemTime) -> Result<()> {
-    // The longest wait before a watch is tried again.
+    // The longest wait before a watch is retried.
     sleep(Duration::from_secs(30));
     let mut lists: BTreeMap<_, usize> = BTreeMap::new();
     let mut watched = BTreeSet::new();
@@ -167,7 +167,7 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
         let status = site.nodes[owner].ask("status")?;
         assert!(status.contains(UNANSWERED), "{status}");
 
-        // And what has changed in between is heard of when it is back.
+        // And changes in the meantime take effect when it is back.
         site.kube.start_api()?;
         let delete = ["delete", "service", "web"];
         site.kube.kubectl(delete).unheard().run()?;
@@ -195,7 +195,7 @@ fn agents_that_are_replaced_one_after_the_other_move_nothing_and_say_nothing_new
         let visitor = Visitor::start(&site.client, to, Duration::from_millis(50), SOON)?;
         let asker = Asker::start(&site.client, V4, Duration::from_millis(10))?;
         for number in 0..3 {
-            // As a DaemonSet does it: for a moment, the node has no pod.
+            // As a DaemonSet does: for a moment, the node has no pod.
             site.nodes[number].stop()?;
             site.delete_pod(number)?;
             sleep(Duration::from_millis(500));

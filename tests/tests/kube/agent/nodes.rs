@@ -89,7 +89,7 @@ fn with_policy_local_the_vip_follows_the_endpoints() {
             moved_to(&site, node)?;
             site.announced_by("web", Some(node))?;
         }
-        // Endpoint and advertisement on different nodes: nobody.
+        // Endpoint and advertisement on different nodes: no announcer.
         let elsewhere = json!({
             "nodeSelectors": [{ "matchLabels": { "kubernetes.io/hostname": "node-c" } }],
         });

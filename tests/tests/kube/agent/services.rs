@@ -36,7 +36,7 @@ fn a_client_reaches_a_service_in_both_families_and_it_says_who_announces_it() {
         })?;
         assert_eq!(site.events("web", "nodeAssigned")?, [expected]);
 
-        // Without endpoints it has no owner, and with them it has again.
+        // Without endpoints it has no owner; with them it has one again.
         site.endpoints("web", &[])?;
         site.unanswered(V4)?;
         site.announced_by("web", None)?;
@@ -44,7 +44,7 @@ fn a_client_reaches_a_service_in_both_families_and_it_says_who_announces_it() {
         let owner = site.owner(V4)?;
         site.announced_by("web", Some(owner))?;
 
-        // What is no VIP any more is none of anybody's.
+        // An address that is no longer a VIP has no owner.
         let cluster_ip = json!({ "spec": { "type": "ClusterIP" } }).to_string();
         let patch = ["patch", "service", "web", "--patch", &cluster_ip];
         site.kube.kubectl(patch).unheard().run()?;

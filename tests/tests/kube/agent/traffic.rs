@@ -1,4 +1,4 @@
-//! What clients of Services get, and what people see of it.
+//! What clients of Services get, and what operators see.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,7 +23,7 @@ use crate::SOON;
 
 /// A web server that speaks both.
 const BOTH: [Port<'static>; 2] = [("TCP", 80, 8080), ("UDP", 80, 8080)];
-/// Where agents tell their metrics.
+/// Where agents serve their metrics.
 const METRICS: &str = "127.0.0.1:9100";
 
 #[test]
@@ -131,7 +131,7 @@ fn services_that_share_one_of_two_addresses_have_one_announcer(site: &Site) -> R
     for name in ["one", "other"] {
         site.announced_by(name, Some(owner))?;
     }
-    // When they share no longer, each is where its own address puts it.
+    // Once they no longer share, each is where its own address puts it.
     site.kube.ingress("default/one", &[first])?;
     wait_until("each to have an owner of its own", SOON, || {
         Ok(site.owner(first)? == 0 && site.owner(second)? == 1)

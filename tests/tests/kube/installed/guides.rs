@@ -15,8 +15,8 @@ use speaker_tests::{
 };
 use tempfile::TempDir;
 
-/// kubectl, in a cluster where nothing rolls out, runs pods, or empties namespaces: that an object
-/// is there has to do.
+/// kubectl, in a cluster where nothing rolls out, runs pods, or empties namespaces: the existence
+/// of an object has to suffice.
 const KUBECTL: &str = r#"#!/bin/sh
 all="$*"
 case " $all " in
@@ -28,7 +28,7 @@ esac
 exec KUBECTL --kubeconfig=KUBECONFIG --cache-dir=CACHE "$@"
 "#;
 
-/// The commands of a guide, by the step or the heading that they are below.
+/// The commands of a guide, by step or heading.
 pub(super) struct Guide {
     commands: Vec<(String, String)>,
 }
@@ -55,7 +55,7 @@ impl Guide {
         Ok(Self { commands })
     }
 
-    /// Those below a step or heading that kubectl is part of.
+    /// Those of a step or heading that use kubectl.
     pub(super) fn below(&self, section: &str) -> Result<Vec<&str>> {
         let commands = self.commands.iter();
         let all: Vec<&str> = commands
@@ -68,7 +68,7 @@ impl Guide {
     }
 }
 
-/// A shell in the repository, as somebody has it who follows a guide.
+/// A shell in the repository, as for a user who follows a guide.
 pub(super) struct Shell<'a> {
     kube: &'a Kube,
     directory: TempDir,
@@ -167,7 +167,7 @@ fn metallb(kube: &Kube) -> Result<()> {
     ]))
 }
 
-/// Whether an object is there, and is not about to go.
+/// Whether an object exists, and is not being deleted.
 fn is_there(kube: &Kube, words: &str) -> bool {
     kube.get(words)
         .is_ok_and(|it| it["metadata"].get("deletionTimestamp").is_none())
@@ -247,7 +247,7 @@ fn from_metallb_one_can_go_back_and_forth() {
     });
 }
 
-/// Helm removes what it has made, but not what the programs have.
+/// Helm removes what it has created, but not what the programs have.
 #[test]
 fn in_a_namespace_that_stays_nothing_of_the_programs_is_left() {
     lab::test(|lab| {

@@ -1,4 +1,4 @@
-//! The cluster's key is changed as docs/install.md says.
+//! Changing the cluster's key as in docs/install.md.
 
 use std::{net::IpAddr, thread, time::Duration};
 
@@ -14,7 +14,7 @@ use speaker_tests::{
 use super::{EVERY, answers};
 use crate::SOON;
 
-/// Every request is answered by the same node; no agent ends, and none takes another for gone.
+/// Every request is answered by the same node; no agent ends, and none considers another gone.
 pub(super) fn change_unnoticed(site: &Installation, vip: IpAddr) -> Result<()> {
     let owner = answers(site, vip)?.eth0.mac;
     let secret = site.named("secret/speaker-memberlist");
@@ -33,7 +33,7 @@ pub(super) fn change_unnoticed(site: &Installation, vip: IpAddr) -> Result<()> {
         let patch = json!({ "stringData": { "secretkey": keys } }).to_string();
         let patch = site.kube.kubectl(["patch", "--patch", &patch]);
         patch.args(secret.split(' ')).unheard().run()?;
-        // Neither kubelets nor agents are in step.
+        // Kubelets and agents are not synchronized.
         for agent in &site.agents {
             agent.sync_secrets(&site.kube)?;
             thread::sleep(Duration::from_millis(500));
@@ -47,7 +47,7 @@ pub(super) fn change_unnoticed(site: &Installation, vip: IpAddr) -> Result<()> {
     for (agent, warnings) in site.agents.iter().zip(warnings) {
         agent.probe(Probe::Liveness)?;
         agent.probe(Probe::Readiness)?;
-        // Of nodes that are down, or messages that no key opens.
+        // About nodes that are down, or messages that no key opens.
         assert_eq!(count(agent, "WARN"), warnings, "{:#?}", agent.log());
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! deploy/ as a cluster runs it: pods with the arguments, environment, mounts, rights and probes that
-//! the manifests give them.
+//! deploy/ as a cluster runs it: pods with the arguments, environment, mounts, permissions and
+//! probes of the manifests.
 
 mod guides;
 mod keys;
@@ -29,7 +29,7 @@ fn answers(site: &Installation, vip: IpAddr) -> Result<&Host> {
     Ok(owner)
 }
 
-/// What the guides tell people to look at.
+/// What the guides tell users to check.
 fn is_told(site: &Installation, vip: IpAddr) -> Result<()> {
     let owner = answers(site, vip)?;
     for agent in &site.agents {

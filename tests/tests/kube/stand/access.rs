@@ -1,4 +1,4 @@
-//! Nobody may do what they have no right to.
+//! Permissions are enforced.
 
 use std::{env, path::Path};
 
@@ -42,7 +42,7 @@ fn who_has_no_rights_is_refused() {
             "{said}"
         );
 
-        // What runs on a host that was made a pod is let in as its ServiceAccount.
+        // Programs on a host that was made a pod authenticate as its ServiceAccount.
         let host = lab.host("node-a")?;
         let programs = env::var_os(kube::PROGRAMS).context("the directory of kubectl")?;
         let mut list = host.command(Path::new(&programs).join("kubectl"));

@@ -1,4 +1,4 @@
-//! The stand itself: what other tests take for granted of it.
+//! The stand itself: what other tests take for granted.
 
 mod access;
 mod faults;

@@ -1,4 +1,4 @@
-//! What users and controllers write is there as they wrote it.
+//! Objects are stored as users and controllers wrote them.
 
 use std::{fs, pin::pin};
 
@@ -21,13 +21,13 @@ use tokio::time::timeout;
 use super::{PORTS, slice};
 use crate::SOON;
 
-/// All of it lies in one namespace.
+/// All of it is in one namespace.
 const KUSTOMIZATION: &str = "\
 namespace: shop
 resources: [all.yaml]
 ";
 
-/// A kind of objects with a CEL rule, and what later versions call by another name.
+/// A custom resource with a CEL rule, and an API that later versions renamed.
 const MANIFESTS: &str = "\
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -191,7 +191,7 @@ fn webhooks_are_asked_at_their_endpoints(kube: &Kube, node: &Host) -> Result<()>
     };
     refusal("endpoints \"hook\" not found")?;
 
-    // It is there, but does not know TLS.
+    // It listens, but does not speak TLS.
     let _backend = Backend::start(node, 8443)?;
     kube.apply(&objects::endpoints(
         "hook",

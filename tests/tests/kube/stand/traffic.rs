@@ -20,7 +20,7 @@ use crate::SOON;
 const VIP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
 const VIP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x240));
 
-/// Has the client take a VIP to be at a node.
+/// Makes the client believe that a VIP is at a node.
 fn direct(client: &Host, node: &Host) -> Result<()> {
     let [a, b, c, d, e, f] = node.eth0.mac;
     let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");

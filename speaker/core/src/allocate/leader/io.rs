@@ -5,14 +5,14 @@ use std::{net::IpAddr, time::Duration};
 use super::super::{Failure, Service, Usage};
 use crate::intent::{Labels, ObjectName, Pool};
 
-/// Counts the times that this process has led. Anything from an earlier term is void.
+/// Counts the times this process has led. Anything from an earlier term is void.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Term(pub u64);
 
-/// The time spans of leader election. Safety depends on none of them.
+/// The timing of leader election. Safety does not depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long a Lease remains with its holder without renewal.
+    /// How long a Lease stays with its holder without renewal.
     pub duration: Duration,
     /// The interval at which the leader renews it.
     pub renew: Duration,
@@ -40,15 +40,15 @@ pub struct Lease {
     pub version: Option<String>,
     /// The name of the leader; empty if there is none.
     pub holder: String,
-    /// How long it remains with its holder without renewal.
+    /// How long it stays with its holder without renewal.
     pub duration: Duration,
     /// How often the holder has changed.
     pub transitions: i32,
-    /// The writes that may be under way.
+    /// The writes that may be in flight.
     pub pending: Vec<Pending>,
 }
 
-/// A write of a Service's status: it takes place only while the Service has this version.
+/// A write of a Service's status, which succeeds only if the Service still has this version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pending {
     /// The Service.
@@ -76,14 +76,14 @@ pub enum Input {
     Changed(Term, Change),
     /// The lists of a term are complete.
     Listed(Term),
-    /// The [`StatusWrite`] with this number ended. Whether its result is final: it took place, or
-    /// never will.
+    /// The [`StatusWrite`] with this number ended; whether its outcome is final (it succeeded, or
+    /// never will).
     Wrote(Term, u64, bool),
     /// A [`PoolWrite`] ended. Whether the API server confirmed it.
     WrotePool(Term, ObjectName, bool),
     /// Time has passed.
     Tick,
-    /// The process is to stop.
+    /// The process should stop.
     Stop,
 }
 
@@ -121,7 +121,7 @@ pub enum Command {
     Write(StatusWrite),
     /// Write a pool's status.
     WritePool(PoolWrite),
-    /// Tell the users of a Service by an event.
+    /// Report to the users of a Service with an event.
     Tell(Notice),
 }
 

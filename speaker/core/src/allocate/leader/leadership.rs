@@ -14,7 +14,7 @@ use super::{
 };
 use crate::intent::ObjectName;
 
-/// The first wait before a failed write is tried again.
+/// The first wait before a failed write is retried.
 const SHORTEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Leadership {
     timing: Timing,
     /// When the last successful write of the Lease was sent.
     confirmed: Instant,
-    /// When the present write of the Lease was sent, if there is one.
+    /// When the current write of the Lease was sent, if there is one.
     swapping: Option<Instant>,
     is_listed: bool,
     allocator: Allocator,
@@ -99,7 +99,7 @@ impl Leadership {
         self.reported
     }
 
-    /// When another controller may lead.
+    /// When another controller may start to lead.
     pub(super) fn over_at(&self) -> Instant {
         self.confirmed + self.timing.duration
     }
@@ -109,7 +109,7 @@ impl Leadership {
         now >= self.over_at()
     }
 
-    /// The Lease to give back, unless it is being written.
+    /// The Lease to release, unless it is being written.
     pub(super) fn leave(&self) -> Option<Lease> {
         self.swapping.is_none().then(|| self.lease())
     }
@@ -203,7 +203,7 @@ impl Leadership {
         }
     }
 
-    /// Does everything that follows from the inputs.
+    /// Acts on the inputs.
     pub(super) fn run(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
         if self.is_listed {
             let mut names: BTreeSet<_> = self.ledger.due(now).into_iter().collect();
@@ -231,8 +231,8 @@ impl Leadership {
         }
     }
 
-    /// A Service is seen at another version than the one on which its write is conditional: the
-    /// write has taken place, or never will.
+    /// A Service has been seen at a different version than its write requires: the write has
+    /// succeeded, or never will.
     fn finish(&mut self, seen: &Service) {
         let is_over = |it: &Begun| it.pending.uid != seen.uid || it.pending.version != seen.version;
         if self.begun.get(&seen.name).is_none_or(|it| !is_over(it)) {

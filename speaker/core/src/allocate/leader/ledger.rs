@@ -12,7 +12,7 @@ use crate::intent::ObjectName;
 /// The most entries in the Lease, so that it stays well below the maximum size of an object.
 pub(super) const CAPACITY: usize = 500;
 
-/// The longest wait before a failed write is tried again.
+/// The longest wait before a failed write is retried.
 const LONGEST: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) struct Entry {
     pub(super) pending: Pending,
     /// It is in the Lease.
     pub(super) is_granted: bool,
-    /// It was in the Lease when this controller became the leader: another one may have begun the
-    /// write.
+    /// It was in the Lease when this controller became the leader: another controller may have
+    /// begun the write.
     is_inherited: bool,
     pub(super) attempt: Attempt,
 }
@@ -34,16 +34,16 @@ pub(super) enum Attempt {
         id: u64,
         backoff: Duration,
     },
-    /// It is not known whether the write took place.
+    /// It is unknown whether the write took place.
     Unknown {
         retry_at: Instant,
         backoff: Duration,
     },
-    /// It is not known whether the write took place, and it is not wanted any more.
+    /// It is unknown whether the write took place, and it is no longer wanted.
     Dormant {
         backoff: Duration,
     },
-    /// The write is over, and its result is yet to be seen.
+    /// The write is over, but its result has not been seen yet.
     Over,
 }
 
@@ -61,7 +61,7 @@ impl Ledger {
         ledger
     }
 
-    /// Adds an entry, which is to be written into the Lease.
+    /// Adds an entry to be written into the Lease.
     pub(super) fn propose(&mut self, pending: Pending) {
         self.push(pending, false);
     }
@@ -99,8 +99,8 @@ impl Ledger {
         });
     }
 
-    /// Drops unwanted entries of a Service that this controller has made, and whose writes it has
-    /// not begun. Whether there were any.
+    /// Drops unwanted entries of a Service that this controller made and whose writes it has not
+    /// begun. Returns whether there were any.
     pub(super) fn withdraw(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) -> bool {
         self.retain(name, |it| {
             it.is_inherited

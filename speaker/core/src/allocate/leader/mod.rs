@@ -59,13 +59,13 @@ enum State {
         read_at: Instant,
         is_reading: bool,
     },
-    /// The Lease is being taken.
+    /// Acquiring the Lease.
     Taking {
         since: Instant,
         lease: Lease,
     },
     Leading(Box<Leadership>),
-    /// The Lease is being given back.
+    /// Releasing the Lease.
     Leaving,
     Stopped,
 }
@@ -130,7 +130,7 @@ impl Leader {
                 is_reading,
                 ..
             } => (!is_reading).then_some(*read_at),
-            // Nothing is done any more until the write of the Lease has ended.
+            // Nothing happens until the write of the Lease has ended.
             State::Leading(leadership) if self.is_stopping => Some(leadership.over_at()),
             State::Leading(leadership) => Some(leadership.wake()),
             State::Taking { .. } | State::Leaving | State::Stopped => None,
@@ -138,7 +138,7 @@ impl Leader {
     }
 
     /// What the leader knows and has decided; `None` if another controller leads, or the lists are
-    /// not complete.
+    /// incomplete.
     pub fn allocator(&self) -> Option<&Allocator> {
         match &self.state {
             State::Leading(leadership) => leadership.allocator(),
@@ -151,7 +151,7 @@ impl Leader {
         matches!(self.state, State::Leading(_))
     }
 
-    /// Whether everything has been done after [`Input::Stop`].
+    /// Whether all work after [`Input::Stop`] is done.
     pub const fn is_stopped(&self) -> bool {
         matches!(self.state, State::Stopped)
     }
@@ -244,7 +244,7 @@ impl Leader {
 
     fn run(&mut self, now: Instant) {
         match &mut self.state {
-            // Another controller may lead by now: the Lease tells.
+            // Another controller may lead by now: the Lease will tell.
             State::Leading(leadership) if leadership.is_over(now) => self.forget(now),
             State::Leading(leadership) if self.is_stopping => {
                 if let Some(mut lease) = leadership.leave() {

@@ -1,11 +1,11 @@
-//! What the users of Services have been told.
+//! What has been reported to the users of Services.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Failure, Service};
 
-/// What has been told of each Service, by its UID. This outlives a term, since the next one decides
-/// everything again.
+/// What has been reported about each Service, by its UID. This outlives a term, since the next term
+/// decides everything again.
 #[derive(Debug, Default)]
 pub(super) struct Reported {
     /// The last reason why it has no address.
@@ -29,7 +29,7 @@ impl Reported {
         self.warned.retain(|uid| uids.contains(uid));
     }
 
-    /// Whether it is news that the Service has no address for this reason; none: it has one.
+    /// Whether it is news that the Service has no address for this reason; `None`: it has one.
     pub(super) fn is_failure_news(&mut self, service: &Service, failure: Option<&Failure>) -> bool {
         let Some(failure) = failure else {
             self.failures.remove(&service.uid);

@@ -1,15 +1,15 @@
-//! Controllers and an API server, in every order of events that chance finds.
+//! Controllers and an API server, with events in random order.
 //!
-//! The invariant is judged in the API server's own state after everything that it does: no two
-//! Services have one address that they may not share. In the end the network heals, and then every
-//! Service has what it can have.
+//! The invariant is checked in the API server's own state after every step: no two Services have an
+//! address that they may not share. In the end the network heals, and every Service gets what it
+//! can have.
 
 mod server;
 mod world;
 
 use self::world::{Sabotage, World};
 
-/// Runs one seed: what went wrong, if anything did.
+/// Runs one seed. Returns what went wrong, if anything.
 fn play(seed: u64, sabotage: Sabotage, steps: usize) -> Result<(), String> {
     let mut world = World::new(seed, sabotage);
     for _ in 0..steps {
@@ -27,7 +27,7 @@ fn no_two_services_ever_have_one_address() {
     }
 }
 
-/// Each part of the fence is needed: without it, the same worlds break the invariant.
+/// Each safeguard is needed: without it, the same worlds break the invariant.
 #[track_caller]
 fn must_break(sabotage: Sabotage) {
     let is_broken = |seed| {

@@ -1,4 +1,4 @@
-//! The API server: what it has, and what it does with each request.
+//! The API server: its state, and how it handles each request.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct Server {
     pub(super) lease: Option<Lease>,
     pub(super) services: BTreeMap<ObjectName, Service>,
     pub(super) pools: BTreeMap<ObjectName, (Pool, Option<Usage>)>,
-    /// Everything that happened to Services and pools: a watch is a place in it.
+    /// The log of changes to Services and pools: a watch is a position in it.
     log: Vec<Change>,
 }
 
@@ -33,7 +33,7 @@ impl Server {
         }
     }
 
-    /// What follows this place in the log.
+    /// What follows this position in the log.
     pub(super) fn after(&self, at: usize) -> Option<&Change> {
         self.log.get(at)
     }
@@ -55,7 +55,7 @@ impl Server {
         self.pools.insert(name, (pool, shown));
     }
 
-    /// The version of whatever changes next.
+    /// The version of the next change.
     pub(super) fn tick(&mut self) -> String {
         self.clock += 1;
         self.clock.to_string()
@@ -112,12 +112,12 @@ impl Server {
         Input::WrotePool(term, name, true)
     }
 
-    /// The place in the log where nothing follows yet.
+    /// The end of the log.
     pub(super) const fn now(&self) -> usize {
         self.log.len()
     }
 
-    /// All objects as of a place in the log.
+    /// All objects as of a position in the log.
     pub(super) fn list(&self, term: Term, at: usize) -> Vec<Input> {
         let mut objects = BTreeMap::new();
         for change in &self.log[..at] {

@@ -16,14 +16,14 @@ use crate::allocate::{
     testing::{name, pool, service},
 };
 
-/// Which part of the fence is missing.
+/// Which safeguard is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sabotage {
     None,
     LeaseIgnoresVersion,
     LeaseForgetsEntries,
     StatusIgnoresVersion,
-    /// Nor does the watch begin where they end.
+    /// Nor does the watch begin where the lists end.
     ListsAreOld,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct World {
 
 struct Controller {
     leader: Leader,
-    /// Counts the processes: what is meant for an earlier one is lost.
+    /// Counts the processes: responses to an earlier one are lost.
     process: u64,
     paused: bool,
     /// What it wants to watch, and what it watches.
@@ -62,7 +62,7 @@ struct Request {
     from: usize,
     process: u64,
     command: Command,
-    /// Nobody waits for the answer any more.
+    /// Nobody waits for the response any longer.
     is_orphan: bool,
     /// It arrives after this step.
     slow_until: u32,
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// Something happens.
+    /// One random step.
     pub(super) fn step(&mut self) -> Result<(), String> {
         self.steps += 1;
         let index = self.random.usize(0..CONTROLLERS);
@@ -122,7 +122,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing fails any more: in the end everybody has what is possible.
+    /// Heals everything: in the end every Service has what it can have.
     pub(super) fn calm(&mut self) -> Result<(), String> {
         self.is_calm = true;
         for controller in &mut self.controllers {
@@ -223,7 +223,7 @@ impl World {
         }
     }
 
-    /// An answer arrives.
+    /// A response arrives.
     fn answer(&mut self) {
         if self.answers.is_empty() {
             return;
@@ -255,7 +255,7 @@ impl World {
             Command::Swap(_) => Input::NotSwapped,
             Command::Write(write) => Input::Wrote(write.term, write.id, false),
             Command::WritePool(write) => Input::WrotePool(write.term, write.name.clone(), false),
-            // The lists are tried until they come.
+            // The lists are retried until they arrive.
             Command::Watch(_) | Command::Forget | Command::Tell(_) => return,
         };
         request.is_orphan = true;

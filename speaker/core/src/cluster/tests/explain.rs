@@ -1,4 +1,4 @@
-//! What a node says of VIPs and of the others.
+//! What a node says about VIPs and other nodes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the simulator once found, played by hand.
+//! Faults that the simulator once found, as schedules by hand.
 
 use speaker_common::probe::FLAG_RENEWS;
 
@@ -31,8 +31,8 @@ fn a_node_to_which_no_other_member_replies_holds_nobody_to_be_down() {
     assert!(hears(heard));
 }
 
-/// One node was cut off and held the others to be down. When it is back, the agent of one of them is
-/// restarting.
+/// One node was cut off and considered the others down. When it is back, the agent of one of them
+/// is restarting.
 #[test]
 fn a_node_that_joins_believes_the_members_that_another_node_is_one() {
     let mut lab = Lab::new(3);
@@ -83,7 +83,7 @@ fn a_vip_is_owned_only_if_the_kernel_answers_at_that_moment() {
     lab.run(Duration::from_secs(2));
     assert!(lab.nodes[0].agent.lease.alone);
     lab.feed(0, Input::Vips(vec![(vip(1), Some(placement(1)))]));
-    // The other node consents, and its probe has ended the time alone in the kernel.
+    // The other node consents, and in the kernel its probe has ended the period alone.
     let (number, life) = (name(0).number(), lab.nodes[0].agent.lease.life);
     let round = *lab.nodes[0].agent.rounds.keys().next().unwrap();
     let other = &lab.nodes[1].agent;
@@ -143,7 +143,7 @@ fn an_owner_announces_its_vips_again_after_a_split() {
     let owner = lab.answering()[0];
     let apart = (owner + 1) % 3;
     lab.nodes[owner].announced.clear();
-    // The others hold this one to be down, and it has taken the VIP.
+    // The others consider this one down, and it has taken the VIP.
     for by in [owner, (owner + 2) % 3] {
         let agent = &mut lab.nodes[by].agent;
         agent.mark_down(&name(apart), DownReason::Unreachable, lab.now);
@@ -153,7 +153,7 @@ fn an_owner_announces_its_vips_again_after_a_split() {
     assert_eq!(lab.answering(), [owner]);
     assert!(!lab.nodes[owner].announced.is_empty());
     lab.nodes[owner].announced.clear();
-    // An agent that restarts goes on in the same life.
+    // An agent that restarts continues the same life.
     let adopted = lab.left_behind(apart);
     lab.restart(apart, Some(adopted));
     lab.run(Duration::from_secs(5));
@@ -176,7 +176,7 @@ fn a_node_that_is_told_of_nobody_first_listens_for_those_that_look_for_it() {
     assert!(lab.nodes[0].agent.is_joined());
 }
 
-/// A VIP with all nodes as candidates, of which this one is the best.
+/// A VIP with all nodes as candidates, this one the best.
 fn placement_with_best(best: usize, nodes: usize) -> Placement {
     let candidates = (0..nodes).map(|node| (name(node), i64::from(node == best)));
     Placement {

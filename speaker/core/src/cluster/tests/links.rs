@@ -1,4 +1,4 @@
-//! What nodes know of each other's links.
+//! What nodes know about each other's links.
 
 use super::*;
 

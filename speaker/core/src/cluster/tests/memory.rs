@@ -1,4 +1,4 @@
-//! Why a node owns a VIP, and since when, outlasts its agent.
+//! The cause and time of ownership survive the agent.
 
 use super::*;
 

@@ -1,10 +1,10 @@
-//! Moves that somebody asks for, of many VIPs and on a network that loses messages.
+//! Requested moves, of many VIPs and on a network that loses messages.
 
 use super::*;
 
 const VIPS: usize = 300;
 
-/// Three nodes that may own any of many VIPs, all of which the first owns.
+/// Three nodes that may own any of many VIPs; the first owns all of them.
 fn lopsided() -> Lab {
     let mut lab = Lab::new(3);
     for node in 0..3 {

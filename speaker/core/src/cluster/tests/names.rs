@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The nodes at these numbers; none: a name that cannot be resolved.
+/// The nodes with these numbers; none: a name that cannot be resolved.
 fn told(peers: &[Option<usize>]) -> Configured {
     let addresses = |peer: &Option<usize>| peer.map(|at| endpoints(at).messages);
     let peers = peers

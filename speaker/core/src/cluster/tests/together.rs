@@ -1,4 +1,4 @@
-//! VIPs that belong together, and nodes that disagree on it.
+//! VIPs that belong together, and nodes that disagree on which do.
 
 use super::*;
 
@@ -38,8 +38,8 @@ fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
     assert_eq!(lab.answering(), [better]);
 }
 
-/// What is to be together with what is a matter of configuration, and one node may have yet to hear
-/// of it: nobody ever owns what another one does.
+/// Which VIPs belong together is a matter of configuration, and one node may have yet to hear of a
+/// change: two nodes still never own the same VIP.
 #[test]
 fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
     let mut lab = Lab::new(2);
@@ -48,7 +48,7 @@ fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
         panic!("{:?} answer", lab.answering());
     };
     let other = 1 - owner;
-    // The VIP is to be with `first`, of which its owner does not know.
+    // The VIP should be with `first`, which its owner does not know.
     let first = vip(1);
     let changes = || {
         let follower = (
@@ -81,7 +81,7 @@ fn what_is_new_goes_to_the_owner_of_what_it_is_to_be_with() {
         lab.run(Duration::from_secs(2));
     }
     let owner = lab.answering()[0];
-    // One that is new and leads, and one that is new and follows.
+    // A new VIP that leads, and a new one that follows.
     let (leader, third) = (vip(1), vip(2));
     for node in 0..3 {
         let follower = Placement {

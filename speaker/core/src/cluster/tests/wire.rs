@@ -1,9 +1,9 @@
-//! What a node does about a VIP while it waits for what the network says.
+//! What a node does about a VIP while it waits for the result of a check.
 
 use super::*;
 
 impl Lab {
-    /// The network says this of `VIP` to a node that has asked once.
+    /// The result of the one check of `VIP` that a node has requested.
     #[track_caller]
     fn checked(&mut self, at: usize, occupancy: Occupancy) {
         assert_eq!(std::mem::take(&mut self.nodes[at].checked), [VIP]);
@@ -51,7 +51,7 @@ fn a_vip_that_cannot_be_checked_is_not_said_to_be_in_use_and_checked_again() {
     assert_eq!(lab.answering(), [0]);
 }
 
-/// Of nodes that cannot reach each other, the one that is to yield asks first whether the other one
+/// Of nodes that cannot reach each other, the one that should yield first checks that the other one
 /// answers.
 #[test]
 fn an_owner_that_cannot_ask_the_network_does_not_yield_and_asks_again() {
@@ -60,7 +60,7 @@ fn an_owner_that_cannot_ask_the_network_does_not_yield_and_asks_again() {
         let by = Claimant::Node(name(by));
         lab.feed(0, Input::WireClaim { vip: VIP, by });
     };
-    // Whoever comes first in the order of the hash is not asked about.
+    // The first in hash order need not be checked.
     let other = (1..20).find(|by| {
         claims(&mut lab, *by);
         !lab.nodes[0].checked.is_empty()

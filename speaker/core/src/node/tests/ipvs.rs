@@ -1,4 +1,4 @@
-//! A VIP that the node's own kernel holds, as kube-proxy has it in IPVS mode.
+//! A VIP that the node's own kernel holds, as with kube-proxy in IPVS mode.
 
 use super::*;
 

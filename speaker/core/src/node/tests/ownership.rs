@@ -1,4 +1,4 @@
-//! VIPs that nodes share: which are answered, and what is told of claims.
+//! VIPs that nodes share: which are answered, and how claims are reported.
 
 use super::*;
 

@@ -66,7 +66,7 @@ fn what_does_not_fit_a_map_is_told_once_and_entered_as_soon_as_it_does() {
     bench.wait(30.0);
     assert_eq!(counts(&mut bench, "NotAnnounced"), 0);
     bench.handle(wanted(&vips(1..most + 1)));
-    // The two that go are silent first.
+    // The two that are removed are silenced first.
     assert_eq!(counts(&mut bench, "put"), 4);
     assert_eq!(state(&bench, v4(most)), "answering");
     assert_eq!(state(&bench, v6(most)), "answering");

@@ -1,4 +1,4 @@
-//! What an agent does about what an earlier one left in the kernel.
+//! What an agent does with what an earlier one left in the kernel.
 
 use super::*;
 
