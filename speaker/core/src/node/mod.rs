@@ -356,14 +356,15 @@ impl Node {
     }
 
     fn claimed(&mut self, entry: Entry, by: Mac, now: Instant) {
-        /// One line per claimant and DEFEND_INTERVAL (RFC 5227 §2.4 (c)) is enough.
+        /// One line per DEFEND_INTERVAL (RFC 5227 §2.4 (c)) is enough, whoever claims: a host that
+        /// forges frames can claim from any number of MACs.
         const TELL: Duration = Duration::from_secs(10);
         let conflict = self.conflicts.entry(entry).or_insert(Conflict {
             by,
             claims: 0,
             told: now,
         });
-        let told_lately = conflict.claims > 0 && conflict.by == by && now < conflict.told + TELL;
+        let told_lately = conflict.claims > 0 && now < conflict.told + TELL;
         conflict.claims += 1;
         conflict.by = by;
         if !told_lately {
@@ -371,14 +372,11 @@ impl Node {
             let notice = Notice::Conflict(entry.address, by);
             self.commands.push_back(Command::Tell(notice));
         }
-        let places: Vec<Place> = self
-            .live
-            .iter()
-            .filter(|(_, placed)| placed.entry == entry)
-            .map(|(place, _)| *place)
-            .collect();
-        for place in places {
-            self.announcer.defend(place.address, place.link, now);
+        for place in self.places_of(entry.address) {
+            let placed = self.live.get(&place);
+            if placed.is_some_and(|placed| placed.entry == entry) {
+                self.announcer.defend(place.address, place.link, now);
+            }
         }
     }
 

@@ -6,11 +6,17 @@ use super::*;
 fn a_claim_is_told_once_in_ten_seconds_and_defended() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
-    let claim = || Input::Claimed {
+    let claim_by = |last| Input::Claimed {
         entry: entry("10.0.0.5"),
-        by: [6, 0, 0, 0, 0, 6],
+        by: [6, 0, 0, 0, 0, last],
     };
-    bench.handle(claim()).handle(claim()).expect(&[
+    let claim = || claim_by(6);
+    // Neither is one from another MAC: a host may claim from any number of them.
+    let claims = [claim(), claim_by(7), claim()];
+    for claim in claims {
+        bench.handle(claim);
+    }
+    bench.expect(&[
         "Conflict(10.0.0.5, [6, 0, 0, 0, 0, 6])",
         "announce 10.0.0.5",
     ]);
@@ -20,7 +26,7 @@ fn a_claim_is_told_once_in_ten_seconds_and_defended() {
         "announce 10.0.0.5",
     ]);
     let place = &bench.node.status(bench.now).vips[0].places[0];
-    assert_eq!(place.conflicts, 3);
+    assert_eq!(place.conflicts, 4);
     assert_eq!(place.announced_ms_ago, Some(0));
     bench.wait(1.5);
     let place = &bench.node.status(bench.now).vips[0].places[0];
