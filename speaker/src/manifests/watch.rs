@@ -73,6 +73,9 @@ struct Watcher {
     scanner: Scanner,
     directory: Directory,
     store: Option<Store>,
+    /// What could not be written to the store yet, and why, which is logged once.
+    unsaved: BTreeMap<PathBuf, Option<String>>,
+    failure: Option<String>,
     refused: Vec<Refused>,
 }
 
@@ -99,6 +102,8 @@ impl Watcher {
             scanner: Scanner::default(),
             directory: Directory::new(path.clone(), last_good),
             store,
+            unsaved: BTreeMap::new(),
+            failure: None,
             refused: Vec::new(),
             path,
         }
@@ -149,19 +154,31 @@ impl Watcher {
         }
     }
 
-    /// Writes what a restart needs. Returns the latest time for the next scan.
+    /// Writes what a restart needs. What cannot be written, because the disk is full for example, is
+    /// tried again the next time. Returns the latest time for the next scan.
     fn keep(mut self, last_good: BTreeMap<PathBuf, Option<String>>) -> (Self, Duration) {
         if let Some(store) = &self.store {
-            let keep = |(name, text): (&PathBuf, &Option<String>)| match text {
-                Some(text) => store.keep(name, text),
-                None => store.forget(name),
-            };
-            if let Err(error) = last_good.iter().try_for_each(keep) {
+            self.unsaved.extend(last_good);
+            let mut failure = None;
+            self.unsaved.retain(|name, text| {
+                let saved = match text {
+                    Some(text) => store.keep(name, text),
+                    None => store.forget(name),
+                };
+                let failed = saved.is_err();
+                failure = saved.err().or(failure.take());
+                failed
+            });
+            let failure = failure.map(|error| error.to_string());
+            if let Some(error) = &failure
+                && self.failure != failure
+            {
                 warn!(
-                    "cannot save the last good manifests, which will be lost on a restart: {error}"
+                    "cannot save the last good manifests, so that a restart may go back to older \
+                     ones: {error}; trying again"
                 );
-                self.store = None;
             }
+            self.failure = failure;
         }
         let pause = if self.notices.are_complete() {
             REGULAR

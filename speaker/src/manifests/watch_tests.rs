@@ -245,6 +245,26 @@ async fn what_follows_closely_is_taken_together() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_saved_is_saved_later() {
+    let mut watched = Watched::new(|_| ());
+    assert_eq!(watched.change().await, "");
+    // Nothing can be written, as on a full disk.
+    let in_the_way = watched.root.path().join("state/last-good-manifests/.new");
+    fs::create_dir(&in_the_way).unwrap();
+    for name in ["a", "b"] {
+        watched.write(&format!("{name}.yaml"), &service(name));
+        assert_eq!(watched.change().await, format!("+{name}"));
+    }
+    fs::remove_dir(in_the_way).unwrap();
+    watched.write("c.yaml", &service("c"));
+    assert_eq!(watched.change().await, "+c");
+    let mut watched = watched
+        .restart(|directory| fs::write(directory.join("a.yaml"), "kind: Service\n").unwrap())
+        .await;
+    assert_eq!(watched.change().await, format!("+a\n+b\n+c\n{BAD}"));
+}
+
+#[tokio::test]
 async fn without_a_state_directory_it_goes_on() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("manifests")).unwrap();

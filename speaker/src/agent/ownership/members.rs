@@ -3,13 +3,18 @@
 //! A node need only be configured with one other, and learns of the rest when it joins. If that one
 //! is down at the next start, the node looks for these.
 
-use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path, sync::mpsc, thread};
+use std::{
+    collections::BTreeMap, fs, io, net::SocketAddr, path::Path, sync::mpsc, thread, time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use speaker_core::cluster::NodeName;
 use tracing::warn;
 
 use crate::state;
+
+/// The wait before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Where nodes are, by name.
 pub(super) type Addresses = BTreeMap<NodeName, SocketAddr>;
@@ -31,20 +36,9 @@ impl Members {
             Addresses::new()
         });
         let (writer, changes) = mpsc::channel();
-        let write = move || {
-            while let Ok(members) = changes.recv() {
-                if let Err(error) = keep(&path, &members) {
-                    warn!(
-                        "cannot write {}: {error}; the next start will look for configured nodes \
-                         only",
-                        path.display()
-                    );
-                }
-            }
-        };
         thread::Builder::new()
             .name("members".into())
-            .spawn(write)
+            .spawn(move || write(&path, &changes))
             .context("cannot start the thread that keeps the members on disk")?;
         Ok((Self { writer }, known))
     }
@@ -52,6 +46,30 @@ impl Members {
     pub(super) fn keep(&self, members: Addresses) {
         // The thread ends with the agent.
         let _ = self.writer.send(members);
+    }
+}
+
+/// Writes the newest of what is sent.
+fn write(path: &Path, changes: &mpsc::Receiver<Addresses>) {
+    let mut failure = None;
+    while let Ok(mut members) = changes.recv() {
+        while let Err(error) = keep(path, &members) {
+            let error = error.to_string();
+            if failure.as_ref() != Some(&error) {
+                warn!(
+                    "cannot write {}: {error}; trying again. A start before that looks for the \
+                     nodes that were known earlier",
+                    path.display()
+                );
+            }
+            failure = Some(error);
+            match changes.recv_timeout(RETRY) {
+                Ok(newer) => members = newer,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        failure = None;
     }
 }
 
@@ -78,6 +96,8 @@ fn keep(path: &Path, members: &Addresses) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -94,5 +114,24 @@ mod tests {
         assert_eq!(load(&path).unwrap(), members);
         fs::write(&path, "n1 192.0.2.1:7946\nwhatever\n").unwrap();
         assert_eq!(load(&path).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_written_later() {
+        let directory = tempfile::tempdir().unwrap();
+        // Nothing can be written, as on a full disk.
+        let in_the_way = directory.path().join(state::NEW_MEMBERS);
+        fs::create_dir(&in_the_way).unwrap();
+        let (members, known) = Members::open(directory.path()).unwrap();
+        assert_eq!(known, Addresses::new());
+        let met: Addresses = [("n1".into(), SocketAddr::from(([192, 0, 2, 1], 7946)))].into();
+        members.keep(met.clone());
+        thread::sleep(RETRY / 2);
+        fs::remove_dir(in_the_way).unwrap();
+        let end = Instant::now() + 10 * RETRY;
+        while load(&directory.path().join(state::MEMBERS)).unwrap() != met {
+            assert!(Instant::now() < end, "it was tried once only");
+            thread::sleep(RETRY / 10);
+        }
     }
 }
