@@ -79,8 +79,8 @@ pub(super) fn report(
 /// Why this node knows of no node that answers for a VIP, if so. The entry in the kernel's map is
 /// the same as for a VIP that another node owns.
 fn silence(ownership: &Ownership, vip: IpAddr) -> Option<Silence> {
-    match ownership.explain(vip)?.state? {
-        VipState::Silent(why) => Some(why),
+    match ownership.state(vip)? {
+        VipState::Silent(why) => Some(*why),
         VipState::Answer { .. } | VipState::Suppress { .. } => None,
     }
 }

@@ -24,6 +24,7 @@ use tokio::{
 
 use super::{Explanation, Health, Report, Verb, WatchLine, metrics::Collected};
 use crate::{
+    blocking::blocking,
     http::{self, Failure, ask},
     metrics::exposition,
 };
@@ -84,13 +85,16 @@ pub async fn serve_http(address: SocketAddr, requests: Loop) -> Result<()> {
     http::serve(address, routes).await
 }
 
+/// A report of many VIPs takes so long to write out that the agent, which has this thread only, would
+/// count as stalled: see [`blocking`].
 async fn report(requests: &Loop) -> Result<Report, Failure> {
     let report = ask(requests, Request::Report).await?;
     report.map_err(Failure::Failed)
 }
 
-async fn status(State(requests): State<Loop>) -> Result<Json<Report>, Failure> {
-    report(&requests).await.map(Json)
+async fn status(State(requests): State<Loop>) -> Result<Response, Failure> {
+    let report = report(&requests).await?;
+    Ok(blocking(|| Json(report).into_response()).await)
 }
 
 /// The frames as JSON, one per line. A client that reads too slowly loses frames; a line
@@ -144,12 +148,16 @@ async fn readyz(State(requests): State<Loop>) -> Result<&'static str, Failure> {
 
 async fn metrics_text(State(requests): State<Loop>) -> Result<Response, Failure> {
     let report = report(&requests).await?;
-    Ok(exposition(Collected(report)))
+    Ok(blocking(|| exposition(Collected(report))).await)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use anyhow::anyhow;
+    use serde_json::json;
+    use tokio::task::yield_now;
 
     use super::*;
     use crate::api::{Client, socket};
@@ -186,6 +194,58 @@ mod tests {
         let error = client.report().await.unwrap_err();
         let expect = "the agent answers 500 Internal Server Error: cannot read map counters: EPERM";
         assert_eq!(error.to_string(), expect);
+    }
+
+    /// The agent has this thread only, to renew its lease and to watch the other nodes.
+    #[tokio::test]
+    async fn nothing_waits_while_a_large_report_is_written_out() {
+        let place = json!({
+            "link": "eth0", "interface": "eth0", "mac": "02:00:00:00:00:01", "vlan": 0,
+            "state": "answering", "announced": 4, "conflicts": 0,
+        });
+        let vip = json!({
+            "address": "192.0.2.1", "services": ["default/web"], "places": [place], "counts": [],
+        });
+        let report = json!({
+            "node": "node-a", "lease": { "state": "valid", "alone": true }, "links": [],
+            "vips": vec![vip; 10_000], "reasons": {}, "refused": [],
+        });
+        let report: Report = serde_json::from_value(report).unwrap();
+        let agent = |report: Report| {
+            let (sender, mut requests) = mpsc::channel(1);
+            tokio::spawn(async move {
+                if let Some(Request::Report(reply)) = requests.recv().await {
+                    drop(reply.send(Ok(report)));
+                }
+            });
+            State(sender)
+        };
+        let time = |write: &dyn Fn(Report) -> Response| {
+            let report = report.clone();
+            let begun = Instant::now();
+            write(report);
+            begun.elapsed()
+        };
+        let alone = time(&|report| Json(report).into_response());
+        let waited = longest_wait(status(agent(report.clone()))).await;
+        assert!(waited < alone / 2, "status: {waited:?} of {alone:?}");
+        let alone = time(&|report| exposition(Collected(report)));
+        let waited = longest_wait(metrics_text(agent(report.clone()))).await;
+        assert!(waited < alone / 2, "metrics: {waited:?} of {alone:?}");
+    }
+
+    /// The longest time for which this thread is kept busy.
+    async fn longest_wait<T: Send + 'static>(
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Duration {
+        let work = tokio::spawn(work);
+        let mut longest = Duration::ZERO;
+        while !work.is_finished() {
+            let since = Instant::now();
+            yield_now().await;
+            longest = longest.max(since.elapsed());
+        }
+        longest
     }
 
     #[tokio::test]

@@ -125,7 +125,7 @@ impl Cluster {
             })
             .collect();
         Some(Explanation {
-            state: seat.and_then(|seat| seat.state.clone()),
+            state: self.state(vip).cloned(),
             owner,
             epoch: record.map_or(0, |record| record.epoch),
             since: record.map(|record| record.origin.since),
@@ -135,6 +135,11 @@ impl Cluster {
             candidates,
             conflict: seat.and_then(|seat| seat.wire.claimed.clone()),
         })
+    }
+
+    /// What this node does for a VIP, once that is decided.
+    pub fn state(&self, vip: IpAddr) -> Option<&VipState> {
+        self.seats.get(&vip)?.state.as_ref()
     }
 
     /// The other nodes that this one knows.

@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use anyhow::{Context as _, Result};
-use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeName};
+use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeName, VipState};
 
 use super::{Ownership, hands::Hands};
 
@@ -75,6 +75,12 @@ impl Ownership {
     pub(in super::super) fn explain(&self, vip: IpAddr) -> Option<Explanation> {
         self.told.get(&vip)?;
         self.cluster.explain(vip)
+    }
+
+    /// What this node does for a VIP of the configuration, once that is decided.
+    pub(in super::super) fn state(&self, vip: IpAddr) -> Option<&VipState> {
+        self.told.get(&vip)?;
+        self.cluster.state(vip)
     }
 
     /// The node that owns a VIP of the configuration.
