@@ -156,7 +156,7 @@ fn a_node_whose_link_runs_another_program_leaves_its_vips_to_the_next_until_that
         })?;
         let owner = cluster.owner(VIP)?;
         assert_eq!(owner, 0, "the second in line");
-        let why = "its program could not be attached to eth0: eth0 already runs an XDP program";
+        let why = "its program cannot answer on eth0: eth0 already runs an XDP program";
         for node in &cluster.nodes {
             let excluded = node.explain(VIP)?.excluded;
             let told = excluded.get("node-c").is_some_and(|it| it.starts_with(why));

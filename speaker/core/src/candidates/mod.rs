@@ -88,9 +88,9 @@ pub enum Excluded {
     /// It has none of the interfaces.
     #[error("it has no interface to answer for {0} on, or none that the L2Advertisement names")]
     NoLink(IpAddr),
-    /// The kernel refuses the program on this interface, for this reason.
-    #[error("its program could not be attached to {0}: {1}")]
-    NotAttached(String, String),
+    /// The program cannot answer on this interface, for this reason.
+    #[error("its program cannot answer on {0}: {1}")]
+    Obstacle(String, String),
     /// Its link is down, and other nodes have one that is up.
     #[error("its link has no carrier")]
     NoCarrier,
@@ -137,7 +137,7 @@ impl Judged<'_> {
             let why = link.obstacle.as_ref()?;
             let is_better =
                 interfaces.contain(&link.name) && Some(reach_through(link, address)) > reach;
-            is_better.then(|| Excluded::NotAttached(link.name.clone(), why.clone()))
+            is_better.then(|| Excluded::Obstacle(link.name.clone(), why.clone()))
         })
     }
 }

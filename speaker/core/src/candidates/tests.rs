@@ -209,7 +209,7 @@ fn who_may_not_own_a_vip_is_told_why() {
         b: none of its links is in the subnet of fd09::1, and other nodes have one there
         c: its link has no carrier
         d: it has no interface to answer for 10.9.0.1 on, or none that the L2Advertisement names
-        e: its program could not be attached to eth0: eth0 already runs an XDP program
+        e: its program cannot answer on eth0: eth0 already runs an XDP program
         x: x has the label node.kubernetes.io/exclude-from-external-load-balancers: remove it there, or start all agents with --ignore-exclude-lb
     "]]
     .assert_eq(&reasons(&hosts, "fd09::1"));
