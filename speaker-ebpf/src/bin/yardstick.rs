@@ -12,6 +12,10 @@ use aya_ebpf::{
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
+use speaker_common::{
+    layout::{MAX_VIPS, Vip, VipKeyV4, VipKeyV6, Vlan},
+    wire::words::{Arp, NdPacket},
+};
 use speaker_ebpf::atomic;
 
 /// A frame that holds a solicitation with its option, or an ARP request and padding.
@@ -28,9 +32,11 @@ static REQUESTS: Array<Request, REQUESTS_MAX> = Array::new();
 /// The number of the turn, and the number of requests less one.
 #[btf_map(name = "turn")]
 static TURN: Array<[u64; 2], 1> = Array::new();
-/// The map of `lookup`.
-#[btf_map(name = "table")]
-static TABLE: HashMap<[u64; 3], u64, REQUESTS_MAX> = HashMap::new();
+/// Maps like those of VIPs.
+#[btf_map(name = "table_v4")]
+static TABLE_V4: HashMap<VipKeyV4, Vip, MAX_VIPS> = HashMap::new();
+#[btf_map(name = "table_v6")]
+static TABLE_V6: HashMap<VipKeyV6, Vip, MAX_VIPS> = HashMap::new();
 /// The program under test.
 #[btf_map(name = "under_test")]
 static UNDER_TEST: ProgramArray<1> = ProgramArray::new();
@@ -63,13 +69,41 @@ pub fn clock(_ctx: XdpContext) -> u32 {
     }
 }
 
-/// Looks up a key of an IPv6 VIP's size in a hash map of a VIP map's size, and passes the frame.
+/// Looks up the address that an ARP request asks for, and passes the frame if it is there.
 #[xdp(frags)]
-pub fn lookup(_ctx: XdpContext) -> u32 {
+pub fn lookup_v4(ctx: XdpContext) -> u32 {
+    let Some(arp) = payload::<Arp>(&ctx) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let key = VipKeyV4 {
+        address: arp.tpa.to_ne_bytes(),
+        port: 0,
+        vlan: Vlan::default(),
+    };
     // SAFETY: nothing is read behind the pointer.
-    match unsafe { TABLE.get([1, 2, 3]) } {
-        Some(_) => xdp_action::XDP_ABORTED,
-        None => xdp_action::XDP_PASS,
+    found(unsafe { TABLE_V4.get(&key) })
+}
+
+/// Looks up the address that a solicitation asks for, and passes the frame if it is there.
+#[xdp(frags)]
+pub fn lookup_v6(ctx: XdpContext) -> u32 {
+    let Some(packet) = payload::<NdPacket>(&ctx) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    let key = VipKeyV6 {
+        address: packet.message.target.bytes(),
+        port: 0,
+        vlan: Vlan::default(),
+    };
+    // SAFETY: nothing is read behind the pointer.
+    found(unsafe { TABLE_V6.get(&key) })
+}
+
+#[inline(always)]
+fn found(vip: Option<&Vip>) -> u32 {
+    match vip {
+        Some(_) => xdp_action::XDP_PASS,
+        None => xdp_action::XDP_ABORTED,
     }
 }
 
@@ -118,6 +152,19 @@ fn copy<const BYTES: usize>(request: &Request, frame: *mut u16) {
         end.write(last as u32);
         end.add(1).cast::<u16>().write((last >> 32) as u16);
     }
+}
+
+/// The header behind the Ethernet header, if the frame is long enough.
+#[inline(always)]
+fn payload<T: Copy>(ctx: &XdpContext) -> Option<T> {
+    const ETHERNET: usize = 14;
+    let start = ctx.data() + ETHERNET;
+    if start + size_of::<T>() > ctx.data_end() {
+        return None;
+    }
+    let header = ptr::with_exposed_provenance::<T>(start);
+    // SAFETY: the bounds have been checked, and all bytes are valid for the types used.
+    Some(unsafe { header.read_unaligned() })
 }
 
 /// The start of the frame, if it is long enough.

@@ -44,8 +44,19 @@ pub(super) fn run() -> Result<Vec<Row>> {
     stand.enter(THEIRS, Action::Suppress)?;
 
     let mut rows = vec![
-        bare(&mut stand, "the kernel's clock alone", "clock")?,
-        bare(&mut stand, "a look-up in a hash alone", "lookup")?,
+        bare(&mut stand, "the kernel's clock alone", &[arp(0)], "clock")?,
+        bare(
+            &mut stand,
+            "a look-up of an IPv4 key alone",
+            &[arp(0)],
+            "lookup_v4",
+        )?,
+        bare(
+            &mut stand,
+            "a look-up of an IPv6 key alone",
+            &[ns(0)],
+            "lookup_v6",
+        )?,
         passes(&mut stand, "pass: IPv4 TCP", tcp_v4())?,
         passes(&mut stand, "pass: IPv6 TCP", tcp_v6())?,
         passes(&mut stand, "pass: ARP for another host", foreign_arp())?,
@@ -87,18 +98,22 @@ pub(super) fn run() -> Result<Vec<Row>> {
     rows.extend([one_arp, one_ns]);
     rows.extend(many);
     // No limit: this measures the computer's memory, which any look-up in a table of this size
-    // needs.
+    // needs. The bare look-ups tell how much of the time that is.
     let arps: Vec<_> = turns(REQUESTS).map(arp).collect();
+    let case = "a look-up alone, 50,000 IPv4 keys in turn (memory)";
+    rows.push(bare(&mut stand, case, &arps, "lookup_v4")?);
     let case = "ARP answer, 50,000 VIPs in turn (memory)";
     rows.push(answers(&mut stand, case, &arps, None)?);
     let solicitations: Vec<_> = turns(REQUESTS).map(ns).collect();
+    let case = "a look-up alone, 50,000 IPv6 keys in turn (memory)";
+    rows.push(bare(&mut stand, case, &solicitations, "lookup_v6")?);
     let case = "NS answer, 50,000 VIPs in turn (memory)";
     rows.push(answers(&mut stand, case, &solicitations, None)?);
     Ok(rows)
 }
 
-fn bare(stand: &mut Stand, case: &str, program: &'static str) -> Result<Row> {
-    let [value] = stand.time(&[foreign_arp()], [(Contender::Bare(program), action::PASS)])?;
+fn bare(stand: &mut Stand, case: &str, requests: &[Vec<u8>], program: &'static str) -> Result<Row> {
+    let [value] = stand.time(requests, [(Contender::Bare(program), action::PASS)])?;
     Ok(row(case, value, 0.0, None))
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, TestRun as _, TestRunOptions,
-    maps::{Array, MapData, ProgramArray},
+    maps::{Array, HashMap, MapData, ProgramArray},
 };
 use speaker_common::{
     layout::{Action, Link, Probes, Vip, VipKeyV4, VipKeyV6, Vlan},
@@ -11,6 +11,8 @@ use speaker_common::{
     respond::Reason,
     testing::{Host, alone_until},
 };
+
+use zerocopy::transmute;
 
 use super::median;
 use crate::program::{self, Program, TEST_RUN_IFINDEX, action, object};
@@ -51,6 +53,8 @@ pub(super) struct Stand {
     requests: Array<MapData, Request>,
     turn: Array<MapData, [u64; 2]>,
     under_test: ProgramArray<MapData>,
+    table_v4: HashMap<MapData, [u8; size_of::<VipKeyV4>()], [u8; size_of::<Vip>()]>,
+    table_v6: HashMap<MapData, [u8; size_of::<VipKeyV6>()], [u8; size_of::<Vip>()]>,
     frame_bytes: usize,
 }
 
@@ -72,34 +76,36 @@ impl Stand {
             requests: map("requests")?.try_into()?,
             turn: map("turn")?.try_into()?,
             under_test: map("under_test")?.try_into()?,
+            table_v4: map("table_v4")?.try_into()?,
+            table_v6: map("table_v6")?.try_into()?,
             program,
             yardstick,
             frame_bytes: SHORT_BYTES,
         })
     }
 
-    /// Enters VIP number `n` of both families.
+    /// Enters VIP number `n` of both families, for the program and for bare look-ups.
     pub(super) fn enter(&mut self, n: u32, action: Action) -> Result<()> {
-        let vip = Some(Vip::new(action, n));
-        let (port, vlan) = (PORT, Vlan::default());
-        let address = vip_v4(n);
-        self.program.maps.set_vip_v4(
-            VipKeyV4 {
-                address,
-                port,
-                vlan,
-            },
-            vip,
-        )?;
-        let address = vip_v6(n);
-        self.program.maps.set_vip_v6(
-            VipKeyV6 {
-                address,
-                port,
-                vlan,
-            },
-            vip,
-        )
+        let vip = Vip::new(action, n);
+        let vlan = Vlan::default();
+        let v4 = |port| VipKeyV4 {
+            address: vip_v4(n),
+            port,
+            vlan,
+        };
+        let v6 = |port| VipKeyV6 {
+            address: vip_v6(n),
+            port,
+            vlan,
+        };
+        self.program.maps.set_vip_v4(v4(PORT), Some(vip))?;
+        self.program.maps.set_vip_v6(v6(PORT), Some(vip))?;
+        let value: [u8; size_of::<Vip>()] = transmute!(vip);
+        let key: [u8; size_of::<VipKeyV4>()] = transmute!(v4(0));
+        self.table_v4.insert(key, value, 0)?;
+        let key: [u8; size_of::<VipKeyV6>()] = transmute!(v6(0));
+        self.table_v6.insert(key, value, 0)?;
+        Ok(())
     }
 
     /// The nanoseconds that each contender takes for a frame beyond those of the bare pass program.
