@@ -6,6 +6,8 @@ mod ci;
 mod crds;
 mod debian;
 mod image;
+#[path = "../../tests/src/lab/in_ci.rs"]
+mod in_ci;
 mod kernels;
 mod kubernetes;
 mod places;

@@ -12,7 +12,9 @@ use serde::Deserialize;
 
 use crate::{
     cargo::{self, Built, Profile, cargo},
-    image, kernels, kubernetes,
+    image,
+    in_ci::in_ci,
+    kernels, kubernetes,
     setup::{self, Need},
     shell,
     tally::Tally,
@@ -50,11 +52,6 @@ pub(crate) struct Options {
     quick: bool,
     /// Only tests whose names contain one of these, on this machine's kernel
     names: Vec<String>,
-}
-
-/// Whether this runs in continuous integration.
-fn in_ci() -> bool {
-    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
 /// Runs the tests, and prints the result as one line.

@@ -1,6 +1,9 @@
 //! Shared by the tests of the kernel and of the links: separate namespaces.
 
-use std::{env, future::Future, panic, path::Path, process::Command, thread};
+#[path = "../../../tests/src/lab/in_ci.rs"]
+mod in_ci;
+
+use std::{future::Future, panic, path::Path, process::Command, thread};
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -8,14 +11,15 @@ use nix::{
     unistd::geteuid,
 };
 
+use in_ci::in_ci;
+
 /// Runs a test in its own network and mount namespaces, with the path of its own BPF file system.
 /// Everything is removed when the test ends for any reason.
 ///
 /// Needs root. Without it, the test is skipped and says so; in CI, it fails.
 pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
     if !geteuid().is_root() {
-        let ci = env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false");
-        assert!(!ci, "this test needs root, and CI has to give it");
+        assert!(!in_ci(), "this test needs root, and CI has to give it");
         eprintln!("SKIPPED: this test needs root, to make a network of its own");
         return;
     }

@@ -34,6 +34,7 @@ mod bpf;
 mod capture;
 mod frame;
 mod host;
+mod in_ci;
 mod init;
 mod journal;
 mod namespace;

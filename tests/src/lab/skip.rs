@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use super::in_ci::in_ci;
+
 /// What a machine lacks for a test.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
@@ -58,9 +60,8 @@ impl Missing {
 /// them would test nothing.
 pub fn skip(missing: &Missing) {
     let test = thread::current().name().unwrap_or("test").to_owned();
-    let in_ci = env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false");
     assert!(
-        !(in_ci && matches!(missing, Missing::Privilege | Missing::Kubernetes)),
+        !(in_ci() && matches!(missing, Missing::Privilege | Missing::Kubernetes)),
         "{test} cannot be skipped in CI: {missing}"
     );
     // Both are best effort: a test that cannot report its skip is still skipped.
