@@ -108,6 +108,14 @@ impl Agent {
             .mode(0o700)
             .create(&state_dir)
             .with_context(|| format!("cannot create {} (--state-dir)", state_dir.display()))?;
+        // Before the kernel is touched: a start that fails leaves an earlier agent's lease as it is,
+        // which is longer than that of an agent that has started.
+        let connected = match &source {
+            Source::Manifests(_) => None,
+            Source::Cluster { kubeconfig, .. } => {
+                Some(kubernetes::connect(kubeconfig.as_deref()).await?)
+            }
+        };
         let kernel = Kernel::open(&kernel::Options {
             bpffs,
             ebpf_log_level,
@@ -156,11 +164,7 @@ impl Agent {
                 tokio::spawn(manifests::watch(directory, state_dir, changed));
                 None
             }
-            Source::Cluster {
-                kubeconfig,
-                namespace,
-            } => {
-                let (client, reach) = kubernetes::connect(kubeconfig.as_deref()).await?;
+            Source::Cluster { namespace, .. } => connected.map(|(client, reach)| {
                 let options = follow::Options {
                     namespace: namespace.clone(),
                     state_dir,
@@ -172,8 +176,8 @@ impl Agent {
                 };
                 let (publications, published) = watch::channel(None);
                 tokio::spawn(publish::publish(client, options, published));
-                Some((Publisher::new(publications), reach))
-            }
+                (Publisher::new(publications), reach)
+            }),
         };
         let (publisher, reach) = cluster.unzip();
         Ok(Self {

@@ -208,6 +208,20 @@ fn an_orderly_stop_leaves_a_minute_for_the_next_agent() {
     });
 }
 
+#[test]
+fn a_start_that_fails_leaves_the_minute_for_the_one_that_does_not() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        node.stop()?;
+        let mut failing = node.host.agent(["--kubeconfig", "/run/nowhere"])?;
+        assert_eq!(failing.wait(SOON)?.code(), Some(1));
+        let said = failing.stderr().join("\n");
+        let expected = "cannot read /run/nowhere (--kubeconfig)";
+        assert!(said.contains(expected), "{said}");
+        assert_leaves_a_minute(&node)
+    });
+}
+
 fn assert_leaves_a_minute(node: &Node) -> Result<()> {
     let lease = node.status()?.lease;
     let left = lease.agent_left_ms;
