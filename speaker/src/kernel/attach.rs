@@ -8,7 +8,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use super::{
-    Kernel,
+    Kernel, Unpinned,
     foreign::{Foreign, Search},
     pins::{PinError, open_link},
     program::Refusal,
@@ -95,6 +95,9 @@ pub enum AttachError {
     /// The attachment cannot be kept.
     #[error(transparent)]
     Pin(#[from] PinError),
+    /// There is no place to keep it.
+    #[error(transparent)]
+    Unpinned(#[from] Unpinned),
     /// What an earlier run left cannot be opened.
     #[error("cannot open the pinned attachment to {link}")]
     Left {
@@ -157,23 +160,19 @@ impl Kernel {
     pub fn attach(&mut self, ifindex: u32, choice: ModeChoice) -> Result<Attached, AttachError> {
         let link = ask(ifindex)?;
         let plan = Plan::new(choice, &link.kind);
-        // An attachment of this run is found by its pin, as one of an earlier run is.
-        self.restore_pin(ifindex)?;
+        // An attachment of this run is found by its pin, as one of an earlier run is. And what
+        // cannot be pinned is not attached.
+        self.restore_pins()?;
         self.attached.remove(&ifindex);
         let adopted = self.adopt(&link, &plan)?;
-        let (attachment, adopted, why_generic) = match adopted {
-            Some(attachment) => {
-                let why_generic = match plan {
-                    Plan::Generic(why) => why.map(str::to_owned),
-                    Plan::Native { .. } => Some("an earlier run attached it that way".to_owned()),
-                };
-                (attachment, true, why_generic)
+        let why_generic = match plan {
+            Plan::Generic(why) if adopted => why.map(str::to_owned),
+            Plan::Native { .. } if adopted => {
+                Some("an earlier run attached it that way".to_owned())
             }
-            None => {
-                let (attachment, why_generic) = self.attach_new(&link, &plan)?;
-                (attachment, false, why_generic)
-            }
+            plan => self.attach_new(&link, &plan)?,
         };
+        let attachment = self.pins.open(ifindex)?;
         let Some(Xdp { mode, program }) = ask(ifindex)?.xdp else {
             return Err(AttachError::NoSuchLink { ifindex });
         };
@@ -189,54 +188,34 @@ impl Kernel {
         })
     }
 
-    /// Whether the program still runs on an interface that it was attached to. Restores a pin that
-    /// something else removed: without it, the program would be detached when the agent ends.
+    /// Whether the program still runs on an interface that it was attached to. Also restores pins
+    /// that something else removed: without them, the program would be detached when the agent
+    /// ends.
     pub fn still_runs(&mut self, ifindex: u32) -> Result<bool, AttachError> {
-        let link = ask(ifindex)?;
-        if link.xdp.is_none_or(|xdp| xdp.program != self.program.id()) {
-            return Ok(false);
-        }
-        if self.restore_pin(ifindex)? {
-            warn!(
-                "something else removed the pin of the program on {}: pinned it again",
-                link.name
-            );
-        }
-        Ok(true)
+        self.keep_pins();
+        let xdp = ask(ifindex)?.xdp;
+        Ok(xdp.is_some_and(|xdp| xdp.program == self.program.id()))
     }
 
     /// Detaches the program from the interface. Nothing happens if it is not attached, or if the
     /// interface is gone.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), PinError> {
-        self.restore_pin(ifindex)?;
-        self.attached.remove(&ifindex);
+        if let Some(attachment) = self.attached.remove(&ifindex) {
+            self.pins.detach(ifindex, attachment.as_fd())?;
+        }
         self.pins.unlink(ifindex)
     }
 
-    /// Pins this run's attachment to the interface again if its pin is gone. Returns whether it
-    /// was.
-    fn restore_pin(&mut self, ifindex: u32) -> Result<bool, PinError> {
-        if self.pins.is_linked(ifindex)? {
-            return Ok(false);
-        }
-        let Some(attachment) = self.attached.remove(&ifindex) else {
-            return Ok(false);
-        };
-        let attachment = self.pins.pin_link(ifindex, attachment)?;
-        self.attached.insert(ifindex, attachment);
-        Ok(true)
-    }
-
     /// Replaces an earlier run's program, if that is still attached in an acceptable mode;
-    /// otherwise detaches it.
-    fn adopt(&mut self, link: &Link, plan: &Plan) -> Result<Option<FdLink>, AttachError> {
+    /// otherwise detaches it. Returns whether it replaced one.
+    fn adopt(&mut self, link: &Link, plan: &Plan) -> Result<bool, AttachError> {
         let left = |source| AttachError::Left {
             link: link.name.clone(),
             source,
         };
         let pin = self.pins.link(link.index);
         let Some(pinned) = open_link(&pin).map_err(left)? else {
-            return Ok(None);
+            return Ok(false);
         };
         let pinned = FdLink::from(pinned);
         let program = pinned.info().map_err(left)?.program_id();
@@ -249,7 +228,7 @@ impl Kernel {
                 link.name, xdp.mode
             ),
             Some(_) => match self.program.take_over(pinned) {
-                Ok(attachment) => return Ok(Some(attachment)),
+                Ok(()) => return Ok(true),
                 Err(error) => warn!(
                     "cannot replace the earlier program on {} in place: answers pause while this \
                      one is attached ({})",
@@ -259,29 +238,25 @@ impl Kernel {
             },
         }
         self.pins.unlink(link.index)?;
-        Ok(None)
+        Ok(false)
     }
 
-    /// Attaches where no program of ours is. Also returns why not in native mode.
-    fn attach_new(
-        &mut self,
-        link: &Link,
-        plan: &Plan,
-    ) -> Result<(FdLink, Option<String>), AttachError> {
+    /// Attaches where no program of ours is. Returns why not in native mode.
+    fn attach_new(&mut self, link: &Link, plan: &Plan) -> Result<Option<String>, AttachError> {
         let why_generic = match plan {
             Plan::Generic(why) => why.map(str::to_owned),
             Plan::Native { .. } => match self.program.attach(link.index, XdpMode::Native) {
                 Ok(attached) => {
-                    let attached = self.pins.pin_link(link.index, attached)?;
-                    return Ok((attached, None));
+                    self.pins.pin_link(link.index, attached)?;
+                    return Ok(None);
                 }
                 Err(error) => Some(self.refusal(link, XdpMode::Native, &error)?),
             },
         };
         match self.program.attach(link.index, XdpMode::Generic) {
             Ok(attached) => {
-                let attached = self.pins.pin_link(link.index, attached)?;
-                Ok((attached, why_generic))
+                self.pins.pin_link(link.index, attached)?;
+                Ok(why_generic)
             }
             Err(error) => {
                 let reason = self.refusal(link, XdpMode::Generic, &error)?;

@@ -1,7 +1,7 @@
 //! One agent per node: the lock on the directory of the pins.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File, Metadata, TryLockError},
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use thiserror::Error;
 /// Held as long as the value lives; the kernel releases it when the process ends for any reason.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _directory: File,
+    directory: File,
 }
 
 /// Why the lock could not be taken.
@@ -70,12 +70,19 @@ impl Lock {
             }
             // `detach_all` may have removed the directory before it was locked; then the lock is
             // worthless.
-            let is_same = fs::metadata(directory)
-                .is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino()));
-            if is_same {
-                return Ok(Self { _directory: file });
+            let lock = Self { directory: file };
+            if lock.is_of(directory) {
+                return Ok(lock);
             }
         }
+    }
+
+    /// Whether it locks the directory that is at this path now.
+    pub(super) fn is_of(&self, directory: &Path) -> bool {
+        let identity = |it: Metadata| (it.dev(), it.ino());
+        let own = self.directory.metadata().map(identity);
+        let there = fs::metadata(directory).map(identity);
+        matches!((own, there), (Ok(own), Ok(there)) if own == there)
     }
 }
 

@@ -27,7 +27,12 @@ mod sys;
 mod typed;
 mod wait;
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
 
 use aya::programs::links::FdLink;
 use thiserror::Error;
@@ -89,10 +94,12 @@ pub struct Kernel {
     maps: Maps,
     program: Program,
     /// Held open as well as pinned, so that removing a pin detaches nothing.
-    attached: BTreeMap<u32, FdLink>,
+    attached: BTreeMap<u32, OwnedFd>,
+    /// Why pins that something else removed cannot be made again, which is logged once.
+    unpinned: Option<String>,
     /// Searches for the owners of programs on interfaces that this one needs.
     foreign: BTreeMap<u32, Search>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Why the agent cannot start.
@@ -118,9 +125,26 @@ pub enum OpenError {
     Maps(#[from] MapsError),
 }
 
+/// Why what runs in the kernel cannot be pinned.
+#[derive(Debug, Error)]
+pub enum Unpinned {
+    /// There is no place for pins.
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// Another agent runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The kernel refuses.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}
+
 /// Why the other build of the program does not run on any link.
 #[derive(Debug, Error)]
 pub enum SwapError {
+    /// It would run with other maps than these.
+    #[error(transparent)]
+    Unpinned(#[from] Unpinned),
     /// It cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -185,8 +209,9 @@ impl Kernel {
             maps,
             program,
             attached: BTreeMap::new(),
+            unpinned: None,
             foreign: BTreeMap::new(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -244,6 +269,7 @@ impl Kernel {
         if build == self.program.build() {
             return Ok(());
         }
+        self.restore_pins()?;
         let mut next = Program::load(build, &self.layout.directory)?;
         for ifindex in self.attached.keys() {
             if let Err(source) = update(&self.pins, *ifindex, &mut next) {
@@ -264,6 +290,46 @@ impl Kernel {
         self.program = next;
         Ok(())
     }
+
+    /// Makes pins again that something else has removed. Without them, answering would stop when the
+    /// agent ends.
+    fn keep_pins(&mut self) {
+        match self.restore_pins() {
+            Ok(restored) => {
+                let root = self.pins.root().display();
+                if restored {
+                    warn!("something else removed pins under {root}: made them again");
+                }
+                self.unpinned = None;
+            }
+            Err(error) => {
+                let failure = format!("{:#}", anyhow::Error::from(error));
+                if self.unpinned.as_ref() != Some(&failure) {
+                    warn!(
+                        "something else removed pins, so that answering stops when this agent ends: \
+                         {failure}; trying again"
+                    );
+                }
+                self.unpinned = Some(failure);
+            }
+        }
+    }
+
+    /// Makes sure that everything is pinned. Returns whether anything was not.
+    fn restore_pins(&mut self) -> Result<bool, Unpinned> {
+        bpffs::ensure(&self.bpffs)?;
+        if !self.lock.is_of(self.pins.root()) {
+            self.lock = Lock::take(self.pins.root())?;
+        }
+        let mut restored = false;
+        for (name, map) in self.program.maps() {
+            restored |= self.layout.restore_map(name, map)?;
+        }
+        for (ifindex, link) in &self.attached {
+            restored |= self.pins.restore_link(*ifindex, link.as_fd())?;
+        }
+        Ok(restored)
+    }
 }
 
 /// Replaces the program on an attached interface.
@@ -274,7 +340,7 @@ fn update(pins: &Pins, ifindex: u32, program: &mut Program) -> Result<(), Refusa
     match program.take_over(FdLink::from(pinned)) {
         // The interface is gone, and netlink will say so.
         Err(error) if error.errno() == Some(libc::ENOLINK) => Ok(()),
-        updated => updated.map(drop),
+        updated => updated,
     }
 }
 

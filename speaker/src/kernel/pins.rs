@@ -6,11 +6,13 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
-    maps::{MapError, MapInfo},
+    maps::{Map, MapError, MapInfo},
+    pin,
     programs::links::{FdLink, LinkError, PinnedLink},
 };
 use speaker_common::layout::LAYOUT_VERSION;
@@ -106,12 +108,6 @@ impl Pins {
         self.links().join(ifindex.to_string())
     }
 
-    /// Whether an interface has a pin.
-    pub(super) fn is_linked(&self, ifindex: u32) -> Result<bool, PinError> {
-        let path = self.link(ifindex);
-        path.try_exists().map_err(PinError::new("look at", &path))
-    }
-
     /// The interfaces that have a pin.
     pub(super) fn linked(&self) -> Result<Vec<u32>, PinError> {
         let mut found: Vec<u32> = names(&self.links())?
@@ -185,24 +181,42 @@ impl Pins {
     }
 
     /// Keeps what is attached to the interface, beyond the end of this process.
-    pub(super) fn pin_link(&self, ifindex: u32, link: FdLink) -> Result<FdLink, PinError> {
+    pub(super) fn pin_link(&self, ifindex: u32, link: FdLink) -> Result<(), PinError> {
+        make_directory(&self.links())?;
         let path = self.link(ifindex);
-        link.pin(&path)
-            .map(FdLink::from)
-            .map_err(|error| match error {
-                aya::pin::PinError::SyscallError(error) => error.io_error,
-                other => io::Error::other(other),
-            })
-            .map_err(PinError::new("pin an attachment at", &path))
+        let pinned = link.pin(&path).map(drop).map_err(kernels);
+        pinned.map_err(PinError::new("pin an attachment at", &path))
+    }
+
+    /// Opens what is pinned for the interface.
+    pub(super) fn open(&self, ifindex: u32) -> Result<OwnedFd, PinError> {
+        let path = self.link(ifindex);
+        sys::open_pin(&path).map_err(PinError::new("open", &path))
+    }
+
+    /// Pins what is attached to the interface, unless it is pinned. Returns whether it was not.
+    pub(super) fn restore_link(
+        &self,
+        ifindex: u32,
+        link: BorrowedFd<'_>,
+    ) -> Result<bool, PinError> {
+        restore(&self.links(), &ifindex.to_string(), |path| {
+            sys::pin(link, path)
+        })
+    }
+
+    /// Takes the program off the interface, at once: dropping the last reference would do so some
+    /// time later.
+    pub(super) fn detach(&self, ifindex: u32, link: BorrowedFd<'_>) -> Result<(), PinError> {
+        sys::detach_link(link).map_err(PinError::new("detach", &self.link(ifindex)))
     }
 
     /// Takes the program off the interface, if it is still there, and removes the pin.
     pub(super) fn unlink(&self, ifindex: u32) -> Result<(), PinError> {
         let path = self.link(ifindex);
-        // Removing the pin would detach it too, but only some time later.
-        match sys::detach_link(&path) {
+        match sys::open_pin(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            detached => detached.map_err(PinError::new("detach", &path))?,
+            link => self.detach(ifindex, link.map_err(PinError::new("open", &path))?.as_fd())?,
         }
         fs::remove_file(&path).map_err(PinError::new("remove", &path))
     }
@@ -237,6 +251,35 @@ pub(super) fn open_link(path: &Path) -> Result<Option<PinnedLink>, LinkError> {
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+impl Layout {
+    /// Pins one of its maps, unless it is pinned. Returns whether it was not.
+    pub(super) fn restore_map(&self, name: &str, map: &Map) -> Result<bool, PinError> {
+        restore(&self.directory, name, |path| map.pin(path).map_err(kernels))
+    }
+}
+
+fn restore(
+    directory: &Path,
+    name: &str,
+    pin: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<bool, PinError> {
+    let path = directory.join(name);
+    if path.try_exists().map_err(PinError::new("look at", &path))? {
+        return Ok(false);
+    }
+    make_directory(directory)?;
+    pin(&path).map_err(PinError::new("pin", &path))?;
+    Ok(true)
+}
+
+/// The kernel's error behind aya's.
+fn kernels(error: pin::PinError) -> io::Error {
+    match error {
+        pin::PinError::SyscallError(error) => error.io_error,
+        other => io::Error::other(other),
     }
 }
 

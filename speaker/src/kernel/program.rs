@@ -4,6 +4,7 @@ use std::{io, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
+    maps::Map,
     programs::{
         ProgramError, ProgramFd, Xdp, XdpMode as AyaMode,
         links::{FdLink, LinkError},
@@ -153,11 +154,21 @@ impl Program {
         Ok(FdLink::try_from(xdp.take_link(id)?)?)
     }
 
-    /// Replaces the program of this link atomically.
-    pub(super) fn take_over(&mut self, link: FdLink) -> Result<FdLink, Refusal> {
+    /// Replaces the program of this link atomically. It stays attached as long as the link is pinned.
+    pub(super) fn take_over(&mut self, link: FdLink) -> Result<(), Refusal> {
         let xdp = xdp(&mut self.ebpf);
         let id = xdp.attach_to_link(link.try_into()?)?;
-        Ok(FdLink::try_from(xdp.take_link(id)?)?)
+        Ok(xdp.take_link(id).map(drop)?)
+    }
+
+    /// Its pinned maps, by name.
+    pub(super) fn maps(&self) -> impl Iterator<Item = (&'static str, &Map)> {
+        let map = |name| {
+            self.ebpf
+                .map(name)
+                .expect("a test looks for all maps in both objects")
+        };
+        MAPS.into_iter().map(move |name| (name, map(name)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two uses of `bpf(2)` that aya does not offer.
+//! The uses of `bpf(2)` that aya does not offer.
 
 use std::{
     ffi::CString,
@@ -24,13 +24,18 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Detaches the pinned link at once. Removing its last reference would do so too, but later.
-///
-/// # Errors
-///
-/// `ENOENT` if nothing is pinned there.
-pub(super) fn detach_link(path: &Path) -> io::Result<()> {
-    let link = open_pin(path)?;
+/// Pins an object, which stays open.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = nothing();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attributes.__bindgen_anon_4.bpf_fd = object.as_raw_fd().cast_unsigned();
+    // SAFETY: the path ends with a zero and outlives the call.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_PIN, &mut attributes) }.map(drop)
+}
+
+/// Detaches a link.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attributes = nothing();
     attributes.link_detach.link_fd = link.as_raw_fd().cast_unsigned();
     // SAFETY: the command takes no pointers.

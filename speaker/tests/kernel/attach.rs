@@ -1,15 +1,17 @@
 //! Attaching the program to an interface: modes, and other programs.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use aya::util::KernelVersion;
-use speaker::kernel::{AttachError, Attached, ModeChoice};
+use nix::mount::{MntFlags, umount2};
+use speaker::kernel::{AttachError, Attached, Kernel, ModeChoice, OpenError, SwapError};
 use speaker_core::link::XdpMode;
+use tracing::Level;
 
 use crate::{
     MAC, VIP, agent,
-    common::{cable, index, ip, isolated},
-    link_pin, open, pinned,
+    common::{cable, index, ip, isolated, isolated_async},
+    link_pin, open, options, pinned,
 };
 
 #[test]
@@ -178,7 +180,7 @@ fn a_program_that_was_taken_off_is_missed_and_a_pin_that_was_removed_is_made_aga
         let (mut kernel, port, client) = agent(bpffs);
         let (link, program) = pinned(bpffs, port);
         assert!(kernel.still_runs(port).unwrap());
-        std::fs::remove_file(link_pin(bpffs, port)).unwrap();
+        fs::remove_file(link_pin(bpffs, port)).unwrap();
         assert_eq!(client.ask(VIP), Some(MAC), "the agent holds it, too");
         assert!(kernel.still_runs(port).unwrap());
         assert_eq!(pinned(bpffs, port), (link, program));
@@ -190,10 +192,63 @@ fn a_program_that_was_taken_off_is_missed_and_a_pin_that_was_removed_is_made_aga
         assert!(kernel.still_runs(port).unwrap());
         assert_eq!(client.ask(VIP), Some(MAC));
 
-        std::fs::remove_file(link_pin(bpffs, port)).unwrap();
+        fs::remove_file(link_pin(bpffs, port)).unwrap();
         kernel.detach(port).unwrap();
         assert!(!kernel.still_runs(port).unwrap());
     });
+}
+
+#[test]
+fn all_that_was_pinned_is_pinned_again_after_it_was_removed_or_unmounted() {
+    isolated(|bpffs| {
+        let (mut kernel, port, client) = agent(bpffs);
+        let (link, program) = pinned(bpffs, port);
+        let remove = || fs::remove_dir_all(bpffs.join("speaker")).unwrap();
+        for lose in [&remove as &dyn Fn(), &|| unmount(bpffs)] {
+            lose();
+            assert!(kernel.still_runs(port).unwrap());
+            assert_eq!(pinned(bpffs, port), (link, program));
+            assert_eq!(client.ask(VIP), Some(MAC));
+            let second = Kernel::open(&options(bpffs)).err().unwrap();
+            assert!(matches!(second, OpenError::Lock(_)), "{second:?}");
+        }
+        drop(kernel);
+        let mut kernel = open(bpffs);
+        assert_eq!(kernel.maps().vips().unwrap().len(), 1);
+        assert!(kernel.attach(port, ModeChoice::Auto).unwrap().adopted);
+        assert_eq!(client.ask(VIP), Some(MAC));
+    });
+}
+
+#[test]
+fn a_program_that_cannot_be_pinned_again_stays_and_no_other_is_attached_meanwhile() {
+    isolated_async(|bpffs| async move {
+        let (mut kernel, port, client) = agent(&bpffs);
+        let before = pinned(&bpffs, port);
+        unmount(&bpffs);
+        let in_the_way = bpffs.join("in-the-way");
+        fs::write(&in_the_way, "").unwrap();
+        for _ in 0..2 {
+            assert!(kernel.still_runs(port).unwrap());
+            assert_eq!(client.ask(VIP), Some(MAC));
+        }
+        // With maps of its own, it would answer nothing.
+        let refused = kernel.set_ebpf_log_level(Some(Level::ERROR)).unwrap_err();
+        assert!(matches!(refused, SwapError::Unpinned(_)), "{refused:?}");
+        ip("link add br0 type bridge");
+        let bridge = index("br0");
+        let refused = kernel.attach(bridge, ModeChoice::Auto).unwrap_err();
+        assert!(matches!(refused, AttachError::Unpinned(_)), "{refused:?}");
+        assert_eq!(client.ask(VIP), Some(MAC));
+
+        fs::remove_file(in_the_way).unwrap();
+        assert!(kernel.still_runs(port).unwrap());
+        assert_eq!(pinned(&bpffs, port), before);
+    });
+}
+
+fn unmount(bpffs: &Path) {
+    umount2(bpffs, MntFlags::MNT_DETACH).unwrap();
 }
 
 /// As `bpftool link detach` does it.

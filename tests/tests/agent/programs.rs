@@ -71,18 +71,18 @@ fn a_vip_on_a_macvlan_is_answered_all_along_while_the_card_below_is_somebody_els
 }
 
 #[test]
-fn a_program_that_is_taken_off_is_attached_again_and_a_pin_that_is_removed_is_made_again() {
+fn a_program_that_is_taken_off_is_attached_again_and_pins_that_are_removed_are_made_again() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
-        let pin = "/sys/fs/bpf/speaker/links/2";
-        let remove = node.host.command("rm").arg(pin);
-        remove.run()?;
-        let line = "something else removed the pin of the program on eth0: pinned it again";
+        let pins = "/sys/fs/bpf/speaker";
+        node.host.command("rm").args(["-r", pins]).run()?;
+        let line = "something else removed pins under /sys/fs/bpf/speaker: made them again";
         node.agent().wait_for_line(line, 2 * SOON)?;
         assert_eq!(node.state(VIPS[0])?, "answering");
 
+        let pin = format!("{pins}/links/2");
         let detach = node.host.command("bpftool");
-        detach.args(["link", "detach", "pinned", pin]).run()?;
+        detach.args(["link", "detach", "pinned", &pin]).run()?;
         let line = "something else detached the program from eth0: attaching it again";
         node.agent().wait_for_line(line, 2 * SOON)?;
         wait_until("it answers", || Ok(node.state(VIPS[0])? == "answering"))?;
