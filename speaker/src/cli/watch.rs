@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{Args, value_parser};
 use http_body_util::BodyExt as _;
 use pcap_file::pcapng::{
     PcapNgWriter,
@@ -43,7 +43,7 @@ pub(super) struct Watch {
     pcap: Option<PathBuf>,
 
     /// Stop after this many lines
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     count: Option<u64>,
 }
 

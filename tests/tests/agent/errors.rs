@@ -138,6 +138,8 @@ fn a_bad_argument_is_refused_by_its_name() {
         }
         let nameless = host.speaker()?.args(["agent", "--manifests", "/tmp"]);
         refused(nameless, 2, &["--node-name <NAME>", "Usage: speaker agent"])?;
+        let none = host.speaker()?.args(["watch", "--count", "0"]);
+        refused(none, 2, &["--count <N>", "0 is not in 1.."])?;
         let nothing = host.speaker()?;
         refused(nothing, 2, &["Usage: speaker <COMMAND>", "status"])
     });
