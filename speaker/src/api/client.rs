@@ -4,6 +4,7 @@ use std::{
     io::{self, ErrorKind},
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +16,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::timeout};
 
 use super::{Explanation, Report, Verb, socket};
 
@@ -23,13 +24,17 @@ use super::{Explanation, Report, Verb, socket};
 pub const OTHER_VERSION: &str =
     "the agent has another version than this command: use the agent's, or restart the agent";
 
+/// How long to wait for an answer: far longer than the busiest agent takes.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// A connection to the agent.
 #[derive(Debug)]
 pub struct Client {
+    path: PathBuf,
     sender: http1::SendRequest<Full<Bytes>>,
 }
 
-/// Why there is no connection to the agent.
+/// Why the agent cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAgent {
     /// Nothing listens there.
@@ -41,6 +46,14 @@ pub enum NoAgent {
     /// Only root may connect.
     #[error("only root may talk to the agent on {path}: run this with `sudo`")]
     NotPermitted {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// It is stopped by a debugger, or hangs.
+    #[error(
+        "the agent on {path} has not answered for {ANSWER:?}: it hangs; see its log, and restart it"
+    )]
+    Silent {
         /// The socket.
         path: PathBuf,
     },
@@ -75,10 +88,10 @@ impl Client {
         let path = socket(state_dir);
         let stream = UnixStream::connect(&path)
             .await
-            .map_err(|error| NoAgent::new(path, error))?;
+            .map_err(|error| NoAgent::new(path.clone(), error))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Self { sender })
+        Ok(Self { path, sender })
     }
 
     /// A snapshot.
@@ -119,9 +132,13 @@ impl Client {
         self.send(request).await
     }
 
-    /// The body of the answer, or the agent's refusal.
+    /// The body of the answer, or the agent's refusal, or [`NoAgent::Silent`].
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Incoming> {
-        let response = self.sender.send_request(request).await?;
+        let answer = timeout(ANSWER, self.sender.send_request(request)).await;
+        let silent = || NoAgent::Silent {
+            path: self.path.clone(),
+        };
+        let response = answer.map_err(|_| silent())??;
         let status = response.status();
         let body = response.into_body();
         if status.is_success() {

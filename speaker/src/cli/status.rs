@@ -21,7 +21,7 @@ use crate::{
 
 /// Show this node's VIPs: where they are answered, how often, and why not
 ///
-/// Asks the agent. If none is running, reads the pinned maps instead.
+/// Asks the agent. If none answers, reads the pinned maps instead.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -69,8 +69,9 @@ impl Status {
     }
 
     async fn report(&self) -> Result<Report> {
-        let error = match Client::connect(&self.state_dir.path).await {
-            Ok(mut client) => return client.report().await,
+        let asked = async { Client::connect(&self.state_dir.path).await?.report().await };
+        let error = match asked.await {
+            Ok(report) => return Ok(report),
             Err(error) => error,
         };
         let no_agent: NoAgent = error.downcast()?;

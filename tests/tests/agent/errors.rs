@@ -240,6 +240,27 @@ fn without_an_agent_the_tools_say_so_and_with_nothing_to_do_the_agent_does() {
     });
 }
 
+#[test]
+fn an_agent_that_hangs_is_told_and_its_maps_are_shown() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
+        node.agent().freeze()?;
+        let silent = "the agent on /run/lab/state/agent.sock has not answered for 5s";
+        let explain = node.speaker("explain")?.arg("10.0.0.240");
+        refused(explain, 1, &[silent, "see its log"])?;
+        let status = node.speaker("status")?.output()?;
+        assert!(status.status.success(), "{status:?}");
+        for part in [silent, "this is what its pinned maps hold"] {
+            assert!(
+                status.stderr.contains(part),
+                "{part:?} is not in {status:?}"
+            );
+        }
+        assert!(status.stdout.contains("10.0.0.240"), "{status:?}");
+        node.agent().thaw()
+    });
+}
+
 /// It may come later, by a mount for instance.
 #[test]
 fn a_directory_of_manifests_that_is_missing_is_told_and_waited_for() {
