@@ -12,7 +12,7 @@
 //!     let node = lab.host("node-a")?;
 //!     let client = lab.host("client")?;
 //!     kube.join(&node, &[("zone", "north")])?;
-//!     let proxy = kube.proxy(&node)?;
+//!     let proxy = kube.proxy(&node, "iptables")?;
 //!     let backend = Backend::start(&node, 8080)?;
 //!
 //!     let ports = [("TCP", 80, 8080)];
@@ -38,8 +38,8 @@
 //! - CEL rules are dropped from definitions of custom resources. Lists are not streamed.
 //! - Objects are stored as JSON, since the added fields exist only there: a client that requests
 //!   protobuf does not see them.
-//! - kube-proxy runs in iptables mode, and uses the machine's iptables: legacy or nf_tables. This
-//!   version has no nftables mode yet.
+//! - kube-proxy uses the machine's iptables: legacy or nf_tables. Its IPVS mode is tested in a
+//!   virtual machine ([`vm`](crate::vm)); this version has no nftables mode yet.
 //!
 //! A control plane takes about 4 s to start, and 300 MiB: let a test check more than one thing.
 

@@ -33,8 +33,8 @@ impl Kube {
         self.patch_status(&format!("node/{}", host.name()), &status)
     }
 
-    /// Starts kube-proxy on a node, in its iptables mode, and waits until it has written its rules.
-    pub fn proxy(&self, host: &Host) -> Result<Process> {
+    /// Starts kube-proxy on a node, in the mode `iptables` or `ipvs`, and waits until it is healthy.
+    pub fn proxy(&self, host: &Host, mode: &str) -> Result<Process> {
         for family in ["ipv4", "ipv6"] {
             host.sysctl(&format!("net.{family}.conf.all.forwarding"), "1")?;
         }
@@ -45,9 +45,10 @@ impl Kube {
             .arg(kubeconfig)
             .args(["--hostname-override", host.name()])
             .args(["--feature-gates", FEATURES])
-            .args(["--proxy-mode", "iptables"])
+            .args(["--proxy-mode", mode])
             // Apply changes at once, not after a second.
             .args(["--iptables-min-sync-period", "50ms"])
+            .args(["--ipvs-min-sync-period", "50ms"])
             // These settings belong to the machine, and tests must not change them.
             .args(["--conntrack-max-per-core", "0"])
             .args(["--conntrack-tcp-timeout-established", "0"])

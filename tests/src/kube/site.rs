@@ -177,7 +177,9 @@ impl Site {
     /// Starts kube-proxy on every node.
     pub fn proxies(&self) -> Result<Vec<Process>> {
         let nodes = self.nodes.iter();
-        nodes.map(|node| self.kube.proxy(&node.host)).collect()
+        nodes
+            .map(|node| self.kube.proxy(&node.host, "iptables"))
+            .collect()
     }
 
     /// Writes a pool.

@@ -7,7 +7,10 @@ use std::{
     process,
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::resource::{RLIM_INFINITY, Resource, setrlimit},
+};
 
 /// One instruction, as `struct bpf_insn` lays it out.
 #[repr(C)]
@@ -134,6 +137,8 @@ fn load(kind: u32, instructions: &[Instruction]) -> io::Result<OwnedFd> {
         flags: u32,
         name: [u8; 16],
     }
+    // Before Linux 5.11, programs count as locked memory.
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
     bpf(
         BPF_PROG_LOAD,
         &ProgramLoad {

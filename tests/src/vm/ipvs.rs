@@ -1,6 +1,5 @@
-//! In IPVS mode, kube-proxy adds every VIP to `kube-ipvs0` on every node. Two nodes are set up as
-//! it would without `strictARP`: both kernels answer for the VIPs, until the agents leave that to
-//! one.
+//! kube-proxy in IPVS mode adds every VIP to `kube-ipvs0` on every node. Without `strictARP`, the
+//! kernels of both nodes answer for the VIPs, until agents leave that to one.
 
 use std::{
     collections::BTreeSet,
@@ -8,13 +7,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::scene::PATIENCE;
 use crate::{
     agent::Mode,
     cluster::Cluster,
-    kube::{Backend, get},
+    kube::{
+        Backend, Kube, get,
+        objects::{self, Endpoint},
+        site::WEB,
+    },
     lab::{Host, Lab, Link},
     manifest,
     message::{BROADCAST, Mac, Message, group_mac, solicited_node},
@@ -28,23 +31,38 @@ const MEANWHILE: Duration = Duration::from_millis(500);
 
 pub(super) fn one_node_answers(lab: &Lab) -> Result<()> {
     let vips: [IpAddr; 2] = [VIPS[0].parse()?, VIPS[1].parse()?];
+    let kube = Kube::start(lab)?;
     let mut cluster = Cluster::new(lab, 2, Mode::Generic, &[&vips])?;
     let mut sites = Vec::new();
     for (lan, node) in (1..).zip(&cluster.nodes) {
-        sites.push(Site::new(lab, &node.host, lan, &vips)?);
+        sites.push(Site::new(lab, &node.host, lan)?);
+        kube.join(&node.host, &[])?;
     }
+    let mut service = objects::service("web", &WEB);
+    // A node has connections served by its own pod.
+    service["spec"]["externalTrafficPolicy"] = "Local".into();
+    kube.apply(&service)?;
+    for is_ipv6 in [false, true] {
+        let endpoints = sites.iter().zip(&cluster.nodes);
+        let endpoints = endpoints.map(|(site, node)| site.endpoint(&node.host, is_ipv6));
+        let endpoints: Vec<_> = endpoints.collect();
+        kube.apply(&objects::endpoint_slice("web", &endpoints, &WEB))?;
+    }
+    kube.ingress("default/web", &vips)?;
+    let proxies = cluster.nodes.iter().map(|it| kube.proxy(&it.host, "ipvs"));
+    let _proxies = proxies.collect::<Result<Vec<_>>>()?;
 
     // Linux answers ARP for all its addresses on all its interfaces.
-    let answered = answerers(&cluster, vips[0])?;
-    for (node, site) in cluster.nodes.iter().zip(&sites) {
-        for mac in [node.host.eth0.mac, site.second.mac] {
-            ensure!(
-                answered.contains(&mac),
-                "without an agent, the kernel of {} should answer: {answered:x?}",
-                node.host.name()
-            );
-        }
-    }
+    let nodes = cluster.nodes.iter().zip(&sites);
+    let all: BTreeSet<Mac> = nodes
+        .flat_map(|(node, site)| [node.host.eth0.mac, site.second.mac])
+        .collect();
+    let mut answered = BTreeSet::new();
+    wait_until("every kernel to answer, without agents", PATIENCE, || {
+        answered = answerers(&cluster, vips[0])?;
+        Ok(answered == all)
+    })
+    .with_context(|| format!("these answer: {answered:x?}"))?;
 
     let pool = manifest::pool("all", &["10.0.0.0/8", "fd00::/8"]);
     let pools = pool + &manifest::advertisement("all", &["all"], &["eth0"]);
@@ -77,19 +95,20 @@ fn is_taken_over(cluster: &Cluster, by: usize, vips: &[IpAddr]) -> Result<()> {
     })
 }
 
-/// A node's equipment apart from its agent.
+/// A node's equipment apart from its agent and kube-proxy.
 struct Site {
     /// Another interface in the clients' network.
     second: Link,
     /// The two ends of the cable to its pod.
-    _cable: [Link; 2],
+    _node: Link,
+    inside: Link,
     _pod: Host,
     _backend: Backend,
 }
 
 impl Site {
-    /// Sets a node up as kube-proxy would, with one pod, in a network of this number.
-    fn new(lab: &Lab, node: &Host, lan: u8, vips: &[IpAddr]) -> Result<Self> {
+    /// Gives a node a pod, in a network of this number.
+    fn new(lab: &Lab, node: &Host, lan: u8) -> Result<Self> {
         let second = node.extra_link("eth1", 0)?;
         let pods = node.extra_link("pods", lan)?;
         let pod = lab.host(&format!("pod-of-{}", node.name()))?;
@@ -99,42 +118,26 @@ impl Site {
         pod.ip(&format!("route add default via {}", pods.ipv4))?;
         pod.ip(&format!("route add default via {}", pods.ipv6))?;
         let backend = Backend::start(&pod, 8080)?;
-
-        for family in ["ipv4", "ipv6"] {
-            node.sysctl(&format!("net.{family}.conf.all.forwarding"), "1")?;
-        }
-        node.ip("link add kube-ipvs0 type dummy")?;
-        for vip in vips {
-            let (width, endpoint) = match vip {
-                IpAddr::V4(_) => (32, IpAddr::V4(inside.ipv4)),
-                IpAddr::V6(_) => (128, IpAddr::V6(inside.ipv6)),
-            };
-            node.ip(&format!("address add {vip}/{width} dev kube-ipvs0"))?;
-            let service = SocketAddr::new(*vip, 80).to_string();
-            let endpoint = SocketAddr::new(endpoint, 8080).to_string();
-            ipvsadm(
-                node,
-                &format!("--add-service --tcp-service {service} --scheduler rr"),
-            )?;
-            let real = format!("--real-server {endpoint} --masquerading");
-            ipvsadm(
-                node,
-                &format!("--add-server --tcp-service {service} {real}"),
-            )?;
-        }
         Ok(Self {
             second,
-            _cable: [pods, inside],
+            _node: pods,
+            inside,
             _pod: pod,
             _backend: backend,
         })
     }
-}
 
-fn ipvsadm(node: &Host, arguments: &str) -> Result<()> {
-    let arguments = arguments.split_whitespace();
-    node.command("ipvsadm").args(arguments).run()?;
-    Ok(())
+    /// The pod, as the cluster's own controller finds it.
+    fn endpoint<'a>(&self, node: &'a Host, is_ipv6: bool) -> Endpoint<'a> {
+        let address = match is_ipv6 {
+            true => self.inside.ipv6.into(),
+            false => self.inside.ipv4.into(),
+        };
+        Endpoint {
+            address,
+            ..Endpoint::on(node, is_ipv6)
+        }
+    }
 }
 
 /// Exactly one node answers, with the MAC of the interface on which VIPs are advertised, and a

@@ -2,6 +2,7 @@
 # The first process of a virtual machine: prepares it, runs the checks, and switches it off.
 export PATH=/usr/bin:/usr/sbin HOME=/tmp TMPDIR=/tmp
 export SPEAKER_BIN=/usr/bin/speaker SPEAKER_OBJECT=/speaker.o
+[ -d /kubernetes ] && export SPEAKER_KUBERNETES=/kubernetes
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys

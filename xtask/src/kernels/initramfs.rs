@@ -18,23 +18,50 @@ use crate::{cargo::Built, shell};
 /// The first process.
 const INIT: &str = include_str!("init.sh");
 
-/// Programs that the checks use.
-const TOOLS: [&str; 4] = ["arping", "ip", "ipvsadm", "ndisc6"];
+/// Programs that the checks, and kube-proxy, use.
+const TOOLS: [&str; 11] = [
+    "arping",
+    "conntrack",
+    "ip",
+    "ip6tables-restore",
+    "ip6tables-save",
+    "ip6tables",
+    "ipset",
+    "iptables",
+    "iptables-restore",
+    "iptables-save",
+    "ndisc6",
+];
+
+/// Programs of Kubernetes that the checks use.
+const KUBERNETES: [&str; 4] = ["etcd", "kube-apiserver", "kube-proxy", "kubectl"];
 
 /// Applets of busybox that [`INIT`] uses.
 const APPLETS: [&str; 6] = ["insmod", "mkdir", "mount", "poweroff", "sh", "sleep"];
 
 /// Modules that the checks may need, if the kernel has them as modules.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 36] = [
     "8021q",
     "af_packet",
     "bonding",
     "bridge",
     "cls_bpf",
     "dummy",
+    "ip6t_REJECT",
+    "ip_set_bitmap_port",
+    "ip_set_hash_ip",
+    "ip_set_hash_ipport",
+    "ip_set_hash_ipportip",
+    "ip_set_hash_ipportnet",
     "ip_vs",
     "ip_vs_rr",
+    "ip_vs_sh",
+    "ip_vs_wrr",
+    "ipt_REJECT",
     "macvlan",
+    "nf_conntrack_netlink",
+    "nft_chain_nat",
+    "nft_compat",
     "sch_ingress",
     "sch_netem",
     "tun",
@@ -43,10 +70,17 @@ const MODULES: [&str; 17] = [
     "virtio_pci",
     "vmxnet3",
     "vxlan",
+    "xt_MASQUERADE",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_mark",
+    "xt_nat",
+    "xt_set",
 ];
 
 /// Everything but the modules, the same for each kernel.
-pub(crate) fn payload(built: &Built) -> Result<NamedTempFile> {
+pub(crate) fn payload(built: &Built, kubernetes: Option<&Path>) -> Result<NamedTempFile> {
     let root = Root::new()?;
     for directory in ["dev", "proc", "run", "sys", "tmp"] {
         root.directory(directory)?;
@@ -69,6 +103,13 @@ pub(crate) fn payload(built: &Built) -> Result<NamedTempFile> {
     }
     for name in TOOLS {
         root.program(&tool(name)?, &format!("usr/sbin/{name}"))?;
+    }
+
+    root.iptables_extensions()?;
+    if let Some(programs) = kubernetes {
+        for name in KUBERNETES {
+            root.program(&programs.join(name), &format!("kubernetes/{name}"))?;
+        }
     }
 
     root.program(&built.speaker, "usr/bin/speaker")?;
@@ -188,6 +229,19 @@ impl Root {
             if !target.exists() {
                 self.file(library, &target)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Copies the extensions that iptables loads: they are in a directory beside its library.
+    fn iptables_extensions(&self) -> Result<()> {
+        let linked = shell::read(shell::command("ldd").arg(tool("iptables")?))?;
+        let xtables = libraries(&linked).find(|it| it.to_string_lossy().contains("libxtables"));
+        let beside = xtables.context("iptables is not linked to libxtables")?;
+        for extension in fs::read_dir(beside.with_file_name("xtables"))? {
+            let extension = extension?.path();
+            let place = extension.strip_prefix("/").unwrap_or(&extension);
+            self.file(&extension, &self.0.path().join(place))?;
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
     // flags wrong after cmpxchg16b, and kernels that use it trip.
     qemu.args(["-accel", "tcg", "-cpu", "max,cx16=off"])
         .args(["-icount", CLOCK])
-        .args(["-m", "1G"])
+        .args(["-m", "2G"])
         .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args(["-serial", "stdio", "-no-reboot"])
         .arg("-kernel")

@@ -18,6 +18,7 @@ use anyhow::{Result, anyhow};
 use crate::{
     cargo::{self, Built, Profile},
     debian::Archive,
+    kubernetes,
     setup::{self, Need},
     tally::Tally,
     test::untried,
@@ -42,13 +43,14 @@ pub(crate) struct Options {
 
 /// Boots the given kernels, and prints the result as one line.
 pub(crate) fn kernels(options: &Options) -> Result<()> {
-    setup::ensure(&[Need::Object, Need::Kernels])?;
+    setup::ensure(&[Need::Object, Need::Kernels, Need::Kubernetes])?;
     let built = cargo::build(Profile::Dev, &cargo::ALL)?;
-    matrix(options, &built)?.close()
+    matrix(options, &built, Some(&kubernetes::obtain()?))?.close()
 }
 
-/// Boots the given kernels, or one of each series.
-pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
+/// Boots the given kernels, or one of each series. Without the programs of Kubernetes, the checks
+/// that need them are left out.
+pub(crate) fn matrix(options: &Options, built: &Built, kubernetes: Option<&Path>) -> Result<Tally> {
     let mut tally = Tally::default();
     if !cfg!(target_arch = "x86_64") {
         tally.skip(
@@ -57,7 +59,7 @@ pub(crate) fn matrix(options: &Options, built: &Built) -> Result<Tally> {
         return Ok(tally);
     }
     let kernels = fetch(&options.versions, &mut tally);
-    let payload = initramfs::payload(built)?;
+    let payload = initramfs::payload(built, kubernetes)?;
 
     let results = abreast(PARALLEL, &kernels, |kernel| {
         check(kernel, payload.path(), &options.checks)

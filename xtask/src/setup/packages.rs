@@ -29,7 +29,7 @@ pub(super) const KERNELS: [Program; 9] = [
     ("cpio", "cpio"),
     ("depmod", "kmod"),
     ("ip", "iproute2"),
-    ("ipvsadm", "ipvsadm"),
+    ("ipset", "ipset"),
     ("ndisc6", "ndisc6"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("xz", "xz-utils"),

@@ -42,7 +42,7 @@ fn a_client_reaches_a_backend_through_the_proxies() {
         for node in &nodes {
             kube.join(node, &[])?;
         }
-        let _proxies = [kube.proxy(near)?, kube.proxy(far)?];
+        let _proxies = [kube.proxy(near, "iptables")?, kube.proxy(far, "iptables")?];
         let _backend = Backend::start(far, 8080)?;
         direct(&client, near)?;
 
