@@ -176,6 +176,11 @@ impl Retry {
         }
     }
 
+    /// Several attempts were in vain.
+    pub(super) fn is_slow(&self) -> bool {
+        self.wait == Timing::RETRY_MAX
+    }
+
     /// Whether it is time for an attempt; if so, schedules the next one.
     pub(super) fn due(&mut self, now: Instant) -> bool {
         if now < self.next {

@@ -17,7 +17,7 @@ use super::{
     io::DownReason,
     message::{Ask, BATCH_NODES, Body, GivenUp},
     name::{Life, NodeName},
-    peer::{Retry, Vote, Watch},
+    peer::{Peer, Retry, Vote, Watch},
     watch::WATCHERS,
 };
 
@@ -31,23 +31,15 @@ impl Cluster {
         let may_accuse = self.may_accuse(now);
         let mut changed = false;
         let believed = self.given_up_by_watchers(now);
-        for (name, peer) in &mut self.peers {
-            if !peer.is_live() {
-                continue;
-            }
-            if peer.evidence.gone {
-                continue;
-            }
+        let heard = |(_, peer): &(&NodeName, &mut Peer)| peer.is_live() && !peer.evidence.gone;
+        for (name, peer) in self.peers.iter_mut().filter(heard) {
             let wait = waits.silence(peer);
-            let evidence = &mut peer.evidence;
-            let probed = peer.watch.as_ref().map(|watch| watch.since);
             let quiet = |since: Instant| now >= since + wait;
-            let unheard = evidence.heard.is_none_or(quiet);
-            evidence.gone = unheard
-                && match probed {
-                    Some(since) if may_accuse && quiet(since) => true,
-                    Some(_) | None => believed.contains(name),
-                };
+            let watch = peer.watch.as_ref();
+            let in_vain = may_accuse && watch.is_some_and(|watch| quiet(watch.since));
+            let evidence = &mut peer.evidence;
+            evidence.gone =
+                evidence.heard.is_none_or(quiet) && (in_vain || believed.contains(name));
             changed |= evidence.gone;
         }
         changed |= self.give_up_again(now);
@@ -55,9 +47,9 @@ impl Cluster {
         if changed {
             self.gone_poll = Retry::now(now);
             self.gone_poll.due(now);
-            self.tell_gone(true);
+            self.tell_gone(true, now);
         } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.gone_poll.due(now) {
-            self.tell_gone(false);
+            self.tell_gone(false, now);
         }
         let (over, voters) = self.over(now);
         if over.is_empty() {
@@ -247,7 +239,7 @@ impl Cluster {
         // A member whose agent restarts renews nobody: after that time, it counts as having given
         // up all others.
         let has_been_paused =
-            |peer: &super::Peer| peer.paused.is_some_and(|paused| now >= paused + longest);
+            |peer: &Peer| peer.paused.is_some_and(|paused| now >= paused + longest);
         loop {
             let voters: Vec<&NodeName> = self
                 .live()
@@ -278,7 +270,7 @@ impl Cluster {
     /// Announces whom this node has given up, to all members or to those that have not said the
     /// same. Members being retracted are told too: the retraction completes only once the truly
     /// lost members are down.
-    fn tell_gone(&mut self, all: bool) {
+    fn tell_gone(&mut self, all: bool, now: Instant) {
         let lives: Vec<GivenUp> = self
             .live()
             .filter(|(_, peer)| peer.is_given_up())
@@ -304,6 +296,10 @@ impl Cluster {
             .filter(|(_, reply_wanted)| all || *reply_wanted)
             .collect();
         for (name, reply_wanted) in hearers {
+            // It may be lost too, along with all that watched it.
+            if self.gone_poll.is_slow() && !self.hears(&name, now) {
+                self.watch_for_now(&name, now);
+            }
             for lives in lives.chunks(BATCH_NODES) {
                 let lives = lives.to_vec();
                 self.send(

@@ -317,6 +317,19 @@ fn a_node_that_dies_before_all_have_met_it_holds_nothing_up() {
     }
 }
 
+/// Whom none of the others watched, nobody misses by itself.
+#[test]
+fn the_last_of_many_nodes_takes_over_what_all_others_owned() {
+    for left in 0..6 {
+        let mut scenario = several(1, 6);
+        for node in (0..6).filter(|node| *node != left) {
+            scenario = scenario.with(10_000, Fault::Crash { node, back: None });
+        }
+        let gap = gap(play(scenario));
+        assert!(gap < Duration::from_secs(5), "{left}: {gap:?}");
+    }
+}
+
 #[test]
 fn blocked_probes_move_nothing() {
     let tally = play(several(1, 3).with(10_000, Fault::NoProbes { span: 20_000 }));
