@@ -136,12 +136,16 @@ impl Cluster {
         later.chain([self.lease.heartbeat]).min()
     }
 
-    /// When this node will have heard nobody for long enough to believe itself alone.
+    /// When this node will have heard nobody for long enough to believe itself alone. That a member
+    /// renews the lease counts as well: of many nodes, some watch none themselves.
     fn silent_at(&self) -> Option<Instant> {
         let speaking = self
             .live()
             .filter(|(_, peer)| !peer.headless && peer.paused.is_none());
-        let last = speaking.filter_map(|(_, peer)| peer.contact).max()?;
+        let contact = speaking.filter_map(|(_, peer)| peer.contact).max()?;
+        let renewed = self.lease.renewed_until();
+        let renewed = renewed.and_then(|until| until.checked_sub(self.peers_lease()));
+        let last = contact.max(renewed.unwrap_or(contact));
         Some(last.max(self.stalls.over_since()) + self.timing.settings().suspect_after)
     }
 

@@ -56,7 +56,16 @@ fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
     assert_eq!(lab.explain(0).cause, Some(Cause::Adopted));
 }
 
-/// Nodes hear of a change of the configuration one after the other.
+#[test]
+fn a_node_that_watches_nobody_does_not_believe_itself_alone() {
+    let mut lab = Lab::new(50);
+    lab.run(Duration::from_secs(5));
+    let agents = || lab.nodes.iter().map(|node| &node.agent);
+    let watches = |agent: &Cluster| agent.peers.values().any(|peer| peer.watch.is_some());
+    assert!(!agents().all(watches));
+    assert!(!agents().any(|agent| agent.lease.alone));
+}
+
 #[test]
 fn of_two_nodes_one_goes_on_answering_however_long_the_others_agent_takes_to_restart() {
     for away_ms in (10..400).step_by(10) {
