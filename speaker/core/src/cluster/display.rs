@@ -124,10 +124,14 @@ impl Display for Event {
             ),
             Self::TimesDiffer(node, spans) => write!(
                 f,
-                "{node} runs with other times (its peers' lease is {:?}, its agent's grace {:?}, it \
-                 needs {:?} to notice a lost majority, its clock may be {} ppm off): the longer \
-                 ones hold; give all nodes the same flags",
-                spans.peers_lease, spans.agent_grace, spans.notice, spans.drift_ppm
+                "{node} runs with other times (its probe interval is {:?}, its peers' lease {:?}, its \
+                 agent's grace {:?}, it needs {:?} to notice a lost majority, its clock may be {} \
+                 ppm off): the longer ones hold; give all nodes the same flags",
+                spans.heartbeat,
+                spans.peers_lease,
+                spans.agent_grace,
+                spans.notice,
+                spans.drift_ppm
             ),
             Self::Unreadable(address) => write!(
                 f,

@@ -232,7 +232,7 @@ pub(super) struct KnownMember {
 impl KnownMember {
     /// The maximum length of everything but the name, in bytes: a life, two IPv6 endpoints, the
     /// spans and a flag.
-    pub(super) const LENGTH_BESIDES_NAME: usize = 91;
+    pub(super) const LENGTH_BESIDES_NAME: usize = 98;
 }
 
 /// A page's entry for a VIP and its owner.

@@ -115,7 +115,7 @@ impl Cluster {
     fn silence_rival(&mut self, reply: &Probe, address: SocketAddr) {
         let is_alone = reply.flags & FLAG_ALONE != 0;
         let owns = self.is_joined() && self.owned().next().is_some();
-        if is_alone && self.timing.is_headless(reply) && owns {
+        if is_alone && self.timing.spans().is_headless(reply) && owns {
             let sequence = self.nonce();
             let probe = self.request(reply.target, Life(reply.life), sequence, FLAG_OVER, 0);
             self.send_orphan(address, probe);

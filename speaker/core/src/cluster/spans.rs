@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use speaker_common::probe::{FLAG_RESTARTING, Probe};
 
 use super::{
     Cluster, Peer,
@@ -22,10 +23,20 @@ pub struct Spans {
     pub peers_lease: Duration,
     /// It may renew others for this long after it has lost the majority.
     pub notice: Duration,
+    /// The interval of its agent's heartbeats.
+    pub heartbeat: Duration,
     /// Its kernel answers for this long after the agent's last heartbeat.
     pub agent_grace: Duration,
     /// How far a clock's rate may be off by its settings, in parts per million.
     pub drift_ppm: u32,
+}
+
+impl Spans {
+    /// Whether the reply of a kernel with these spans says that its agent does not run.
+    pub(super) fn is_headless(&self, reply: &Probe) -> bool {
+        let age = Duration::from_millis(reply.agent_age_ms.into());
+        age >= self.heartbeat * 3 / 2 || reply.flags & FLAG_RESTARTING != 0
+    }
 }
 
 /// How long members have to be silent before this node gives them up.

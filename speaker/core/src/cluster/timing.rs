@@ -26,8 +26,6 @@
 
 use std::time::Duration;
 
-use speaker_common::probe::{FLAG_RESTARTING, Probe};
-
 use super::{
     settings::{Partition, Settings, TimingError},
     spans::Spans,
@@ -162,6 +160,7 @@ impl Timing {
             ..
         } = self.settings;
         Spans {
+            heartbeat: self.heartbeat(),
             peers_lease,
             notice: match partition {
                 Partition::Available => Duration::ZERO,
@@ -188,12 +187,6 @@ impl Timing {
     /// lease.
     pub fn heartbeat(&self) -> Duration {
         self.settings.probe_interval
-    }
-
-    /// Whether a kernel's reply says that its agent does not run.
-    pub(super) fn is_headless(&self, reply: &Probe) -> bool {
-        let age = Duration::from_millis(reply.agent_age_ms.into());
-        age >= self.heartbeat() * 3 / 2 || reply.flags & FLAG_RESTARTING != 0
     }
 
     /// A timer that fires this late shows that the agent was not running.

@@ -254,7 +254,6 @@ impl Cluster {
         let late = self.timing.settings().suspect_after;
         let on_time = self.is_on_time(now);
         let stall = self.stalls.over_since();
-        let is_headless = self.timing.is_headless(reply);
         let Some((name, peer)) = self
             .peers
             .iter_mut()
@@ -291,7 +290,7 @@ impl Cluster {
             watch.direct = Some(now);
         }
         peer.contact = Some(now);
-        peer.headless = is_headless;
+        peer.headless = peer.card.spans.is_headless(reply);
         if !peer.evidence.gone {
             peer.evidence.heard = Some(now);
         }
