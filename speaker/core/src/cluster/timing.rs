@@ -242,6 +242,12 @@ mod tests {
     }
 
     #[test]
+    fn with_the_defaults_three_nodes_settle_in_under_13_seconds() {
+        let timing = Timing::new(Settings::new(Partition::Available)).unwrap();
+        assert!(timing.settle(3) < Duration::from_secs(13));
+    }
+
+    #[test]
     fn what_is_refused_names_the_flags_and_says_what_to_set_them_to() {
         let check = |change: fn(&mut Settings), expect: &str| {
             let mut settings = Settings::new(Partition::Available);

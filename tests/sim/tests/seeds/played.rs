@@ -126,6 +126,23 @@ fn an_agents_long_death_moves_its_vips_after_the_grace() {
 }
 
 #[test]
+fn an_agent_that_is_not_back_in_the_time_that_it_announced_is_succeeded() {
+    let (node, away) = (0, 20_000);
+    let mut scenario = several(1, 3).with(10_000, Fault::Restart { node, away });
+    let restart_grace = Duration::from_secs(5);
+    let settings = Settings {
+        restart_grace,
+        ..Settings::new(Partition::Available)
+    };
+    scenario.settings.insert(node, settings);
+    let tally = play(scenario);
+    assert!(tally.takeovers > 9);
+    let taken_over = Duration::from_nanos(tally.taken_over);
+    assert!(taken_over > restart_grace, "{taken_over:?}");
+    assert!(gap(tally) < Duration::from_millis(200), "{:?}", gap(tally));
+}
+
+#[test]
 fn a_rolling_upgrade_moves_nothing() {
     let mut scenario = several(1, 5);
     for node in 0..5 {
