@@ -18,6 +18,7 @@ mod links;
 mod memory;
 mod moves;
 mod names;
+mod silence;
 mod together;
 mod wire;
 
