@@ -74,7 +74,7 @@ fn check(directory: &Path, files: &BTreeMap<String, String>) -> Result<()> {
     }
     if !outdated.is_empty() {
         bail!(
-            "not current in {}: {}; run `cargo xtask crds`",
+            "out of date in {}: {}; run `cargo xtask crds`",
             directory.display(),
             outdated.join(", ")
         );
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_current_and_what_is_changed_is_not() {
+    fn written_files_are_current_and_changed_ones_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("crds");
         let file = |text: &str| BTreeMap::from([("a.yaml".to_owned(), text.to_owned())]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_kinds_that_are_gone_go() {
+    fn files_of_removed_kinds_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         fs::write(path.join("old.metallb.io.yaml"), "").unwrap();

@@ -48,7 +48,7 @@ impl Archive {
     /// old.
     pub(crate) fn open() -> Result<Self> {
         if shell::find("apt-get").is_none() {
-            bail!("this machine has no apt, through which Debian's archive could be reached");
+            bail!("this machine has no apt to fetch Debian packages with");
         }
         let directory = places::cache()?.join("apt");
         fs::create_dir_all(directory.join("lists/partial"))?;
@@ -240,7 +240,7 @@ fn system_mirror() -> Result<String> {
     mirror_fetched(&fetched)
         .or_else(|| mirror_listed(&listed))
         .map(str::to_owned)
-        .context("apt's sources on this machine name no archive of Debian")
+        .context("apt's sources on this machine do not include Debian's archive")
 }
 
 /// The archive among the indexes that apt has fetched: that of Debian's main suites, not that of
@@ -321,7 +321,7 @@ Other|Other|main|http://d.example/
     }
 
     #[test]
-    fn a_new_machine_has_the_mirror_in_its_sources() {
+    fn a_new_machine_takes_the_mirror_from_its_sources() {
         let indexes = "\
 bookworm-security|main|http://a.example/debian-security/
 bookworm|contrib|http://b.example/debian/
@@ -332,7 +332,7 @@ bookworm|main|http://c.example/debian/
     }
 
     #[test]
-    fn source_packages_are_listed_too() {
+    fn source_packages_are_detected() {
         let listed = sources_list("http://a.example/debian/");
         assert!(has_sources(&listed), "{listed}");
         assert!(!has_sources("deb http://a.example/debian/ bookworm main\n"));

@@ -12,7 +12,7 @@ use speaker_core::announce::{Announcement, Outcome};
 
 use super::packet::{self, Outgoing};
 
-/// Bytes for frames in the queues of links: room for some thousands.
+/// Bytes for frames in the queues of links: room for several thousand.
 const SEND_BUFFER: usize = 4 << 20;
 
 /// One packet socket, for all links. It receives nothing.
@@ -21,13 +21,13 @@ pub struct Sender {
     socket: Socket,
 }
 
-/// What became of an announcement's frames.
+/// The outcome of an announcement's frames.
 #[derive(Debug, Default)]
 pub struct Delivery {
     /// How many were sent.
     pub frames: usize,
-    /// Why one was not: the link is down (`ENETDOWN`), is gone (`ENXIO`, `ENODEV`), or takes no
-    /// more for now (`ENOBUFS`, `EAGAIN`).
+    /// Why one was not: the link is down (`ENETDOWN`), is gone (`ENXIO`, `ENODEV`), or its queue is
+    /// full (`ENOBUFS`, `EAGAIN`).
     pub error: Option<Errno>,
 }
 
@@ -52,13 +52,13 @@ impl Sender {
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         // Needs CAP_NET_ADMIN; with the default size, a batch may need several attempts.
         if let Err(error) = setsockopt(&socket, SndBufForce, &SEND_BUFFER) {
-            tracing::debug!(%error, "announcements: the send buffer keeps its default size");
+            tracing::debug!(%error, "cannot enlarge the send buffer for announcements");
         }
         Ok(Self { socket })
     }
 
     /// Sends a batch without waiting: a frame that cannot be sent now is dropped. Returns one
-    /// delivery for each announcement, in their order. Failures on one link do not hold up another.
+    /// delivery for each announcement, in order. Failures on one link do not delay another.
     pub fn send(&self, announcements: &[Announcement]) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
         deliveries.resize_with(announcements.len(), Delivery::default);
@@ -110,7 +110,7 @@ mod tests {
 
     const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x77];
 
-    /// The announcements of these VIPs on these links, in batches as large as they need be.
+    /// The announcements of these VIPs on these links, in batches as large as necessary.
     fn announcements(vips: impl IntoIterator<Item = (IpAddr, u32)>) -> Vec<Announcement> {
         let now = Instant::now();
         let config = Config {
@@ -150,7 +150,7 @@ mod tests {
             Self(socket)
         }
 
-        /// The frames from [`MAC`] that came in on this link, in their order.
+        /// The frames from [`MAC`] that arrived on this link, in order.
         fn frames(&self, link: u32) -> Vec<Vec<u8>> {
             use std::os::fd::AsRawFd as _;
             /// PACKET_OUTGOING (packet(7)).
@@ -182,7 +182,7 @@ mod tests {
             let sent: usize = deliveries.iter().map(|delivery| delivery.frames).sum();
             assert_eq!(sent, 3_000);
             assert!(deliveries.iter().all(|delivery| delivery.error.is_none()));
-            // A link drops what comes faster than the machine takes it in, and no more than that.
+            // A link drops only what arrives faster than the machine can receive it.
             let mut built = batch
                 .iter()
                 .flat_map(|announcement| announcement.frames.iter().map(<[u8]>::to_vec));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_cannot_be_sent_does_not_hold_up_the_others() {
+    fn a_frame_that_cannot_be_sent_does_not_delay_others() {
         in_namespace(|| {
             let pair = Pair::new("near", "far");
             let down = Pair::new("down", "peer");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_takes_no_more_is_told_and_not_waited_for() {
+    fn a_full_queue_is_reported_without_waiting() {
         in_namespace(|| {
             let pair = Pair::new("near", "far");
             // A queue with room for an ARP frame, and none for an advertisement.

@@ -12,7 +12,7 @@ use speaker_core::{cluster::CandidateStanding, node::PlaceStatus};
 use super::{Counts, Report, VipReport};
 use crate::metrics::{Intake, flag, one};
 
-/// The report, to be scraped.
+/// The report, for scraping.
 #[derive(Debug)]
 pub(super) struct Collected(pub(super) Report);
 
@@ -63,7 +63,7 @@ const VIPS: [PlaceCounter; 6] = [
     ),
     (
         "speaker_conflicts",
-        "Claims of a VIP by hosts outside of the cluster",
+        "Claims of a VIP by hosts outside the cluster",
         |place, _| place.conflicts,
     ),
 ];
@@ -80,7 +80,7 @@ impl Collector for Collected {
 }
 
 impl Collected {
-    /// What MetalLB's users graph, by the names that they know.
+    /// The metrics that MetalLB's users graph, under MetalLB's names.
     fn encode_as_metallb(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Self(report) = self;
         let node = report.node.as_deref().unwrap_or_default();
@@ -217,7 +217,7 @@ mod tests {
 
     /// Of an agent in a cluster; the lab tests cover an agent with manifests.
     #[test]
-    fn metrics_of_a_cluster_have_the_names_that_people_graph() {
+    fn cluster_metrics_have_the_documented_names() {
         use CandidateStanding::{Down, Ready};
         let member = |state| MemberReport {
             name: "b".to_owned(),

@@ -60,8 +60,8 @@ pub(super) struct Rebalance {
 
 /// Let the eBPF program log each frame that it handles, or stop it
 ///
-/// The agent replaces the program by its traced build, or back, without a gap in the answers. The
-/// lines are in the agent's log. A restarted agent goes by its --ebpf-log-level again.
+/// The agent swaps in a traced build of the program, or swaps it out, without a gap in the answers.
+/// The lines appear in the agent's log. A restart resets the level to --ebpf-log-level.
 #[derive(Debug, Args)]
 pub(super) struct EbpfLog {
     /// What to log: off, error, warn, info, debug or trace. From debug on, every frame for a VIP
@@ -154,19 +154,19 @@ fn check_node(node: &str, report: &Report) -> Result<()> {
     let known: BTreeSet<&String> = report.node.iter().chain(others).collect();
     if !known.iter().any(|name| *name == node) {
         let known: Vec<&str> = known.into_iter().map(String::as_str).collect();
-        bail!("no node {node} is known, only {}", known.join(", "));
+        bail!("unknown node {node}; known nodes: {}", known.join(", "));
     }
     Ok(())
 }
 
-/// Asks the agent, which stays connected.
+/// Sends the request and keeps the connection.
 async fn ask(state_dir: &StateDir, verb: &Verb) -> Result<Client> {
     let mut client = Client::connect(&state_dir.path).await?;
     client.ask(verb).await?;
     Ok(client)
 }
 
-/// Looks again and again whether something has happened. False if it has not within [`LIMIT`].
+/// Polls until something has happened. False if it has not within [`LIMIT`].
 async fn within_limit(mut has_happened: impl AsyncFnMut() -> Result<bool>) -> Result<bool> {
     let end = Instant::now() + LIMIT;
     while !has_happened().await? {

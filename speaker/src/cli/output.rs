@@ -1,19 +1,19 @@
-//! Output, to readers that may go away.
+//! Output to readers that may go away.
 
 use std::io::{self, ErrorKind, Write as _};
 
 use anyhow::Result;
 
-/// The reader of the output has gone: it has seen enough, and the command is done.
+/// The reader has closed the output: it has seen enough, and the command is done.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads the output")]
+#[error("the output has been closed")]
 pub(super) struct Closed;
 
 /// Writes to standard output.
 ///
 /// # Errors
 ///
-/// [`Closed`], which ends the command without being a failure of it, or any other write error.
+/// [`Closed`], which ends the command but is not a failure, or any other write error.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut output = io::stdout().lock();
     let written = output.write_all(text.as_bytes());
@@ -28,7 +28,7 @@ pub(super) fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A number of things, as in `1 request` or `2 requests`.
+/// A count with its noun, as in `1 request` or `2 requests`.
 pub(super) fn count(number: u64, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),

@@ -254,7 +254,7 @@ fn probes_text(probes: &ProbeStatus) -> String {
         (None, reason) => format!(
             "liveness probes to {address}: answered by the agent alone, so that this node counts \
              as dead as soon as its agent stops: {}\n",
-            reason.as_deref().unwrap_or("the reason is not known")
+            reason.as_deref().unwrap_or("unknown reason")
         ),
     }
 }

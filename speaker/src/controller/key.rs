@@ -1,8 +1,8 @@
 //! The secret that all agents of a cluster share.
 //!
 //! Agents with different keys do not hear each other, and each side answers for all VIPs. When the
-//! Secret is deleted, running pods keep its key; they would get that of a new Secret one by one,
-//! within minutes. So a deleted Secret is restored as it was, and a new key is made only if no
+//! Secret is deleted, running pods keep its key; they would get the key of a new Secret one by one,
+//! within minutes. So a deleted Secret is restored as it was, and a new key is created only if no
 //! agent runs.
 
 use std::{collections::BTreeMap, mem, pin::pin, time::Duration};
@@ -39,7 +39,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 type Data = BTreeMap<String, ByteString>;
 
-/// Keeps the Secret in existence.
+/// Creates the Secret, and restores it if it is deleted.
 pub(super) async fn keep(client: Client, namespace: String) {
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
     let until_then = "a cluster key that is deleted is not restored";
@@ -78,8 +78,8 @@ pub(super) async fn keep(client: Client, namespace: String) {
     }
 }
 
-/// Creates the Secret with its last content, or with a new key. False if that is refused, because
-/// agents run with another key.
+/// Creates the Secret with its last content, or with a new key. False if that is not possible
+/// because agents run with another key.
 async fn create(client: &Client, namespace: &str, last: Option<&Data>) -> Result<bool> {
     let data = match last {
         Some(data) => data.clone(),
@@ -107,7 +107,7 @@ async fn create(client: &Client, namespace: &str, last: Option<&Data>) -> Result
     Ok(true)
 }
 
-/// Whether agents run; those that wait for the Secret do not.
+/// Whether agents run; those that wait for the Secret do not count.
 async fn are_agents_running(client: &Client, namespace: &str) -> Result<bool> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let running = ListParams::default()
@@ -130,7 +130,7 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let random = ring::default_provider().secure_random;
     match random.fill(&mut bytes) {
         Ok(()) => Ok(bytes),
-        Err(_) => bail!("the kernel gives no random numbers"),
+        Err(_) => bail!("the kernel provides no random numbers"),
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use crate::peers::Keys;
 
     #[test]
-    fn a_new_key_is_one_that_agents_take() {
+    fn a_new_key_is_accepted_by_agents() {
         let text = key().unwrap();
         assert_eq!(text.len(), BYTES.div_ceil(3) * 4);
         assert_ne!(text, key().unwrap());

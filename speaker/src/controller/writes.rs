@@ -13,10 +13,10 @@ use speaker_core::allocate::{Notice, PoolWrite, StatusWrite, Told, Usage};
 use super::service::{FROM_POOL, OLD_FROM_POOL};
 use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, event};
 
-/// Who the events are from.
+/// The reporter of the events.
 const REPORTER: &str = "speaker-controller";
 
-/// What the leader writes, at the API server.
+/// What the leader writes to the API server.
 #[derive(Clone)]
 pub(super) struct Writes {
     client: Client,
@@ -29,7 +29,7 @@ impl Writes {
     }
 
     /// Writes the status of a Service, and the annotation with the pool, if its version is still
-    /// the same. Returns whether that is settled: done, or impossible for good.
+    /// the same. Returns whether that is final: done, or permanently impossible.
     pub(super) async fn status(&self, write: &StatusWrite) -> Result<bool> {
         let StatusWrite { pending, pool, .. } = write;
         let ingress = pending.addresses.iter().map(|it| json!({ "ip": it }));
@@ -161,7 +161,7 @@ mod tests {
                 had: vec!["10.0.0.1".parse().unwrap()],
                 requested: vec!["10.0.0.2".parse().unwrap()],
             }),
-            r#"Normal ClearAssignment: Released the IP of "shop/web": the Service asks for 10.0.0.2 instead of 10.0.0.1"#,
+            r#"Normal ClearAssignment: Released the IP of "shop/web": the Service requests 10.0.0.2 instead of 10.0.0.1"#,
         );
     }
 }

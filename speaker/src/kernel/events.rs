@@ -19,7 +19,7 @@ pub enum EventError {
     #[error("cannot wait for events of the XDP program")]
     Ring(#[from] io::Error),
     /// A record of the ring is not an event of this layout version; the next one may be.
-    #[error("the XDP program sent an event of {length} bytes that is invalid")]
+    #[error("the XDP program sent an invalid event of {length} bytes")]
     Meaningless {
         /// How many.
         length: usize,

@@ -1,7 +1,7 @@
 //! Maps whose keys and values have types.
 //!
-//! The kernel deals in bytes. What they mean is checked on the way in: an entry that another
-//! program wrote is an error, and nothing worse.
+//! The kernel deals in bytes. They are validated when read: an entry that another program wrote is
+//! an error, and nothing worse.
 
 use std::{marker::PhantomData, os::fd::AsFd as _, path::Path};
 
@@ -22,16 +22,16 @@ pub enum MapsError {
         /// How many it holds.
         entries: u32,
     },
-    /// An interface shares its few cells of `links` with others, which hold all of them.
+    /// An interface shares its few cells of `links` with others, which occupy all of them.
     #[error(
-        "the map links has no free cell for the interface of index {ifindex}: create the interface \
-         again, so that it gets another index"
+        "the map links has no free cell for interface index {ifindex}: recreate the interface, so \
+         that it gets another index"
     )]
     NoCell {
         /// The interface's index.
         ifindex: u32,
     },
-    /// It holds what no agent of this layout version wrote.
+    /// It contains something that no agent of this layout version wrote.
     #[error("an entry of the map {map} is invalid: {entry:02x?}")]
     Meaningless {
         /// Its name.
@@ -44,7 +44,7 @@ pub enum MapsError {
     Kernel {
         /// Its name.
         map: &'static str,
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
         /// The kernel's error.
         #[source]

@@ -1,4 +1,4 @@
-//! The way to the API server.
+//! The connection to the API server.
 
 use std::{path::Path, time::Duration};
 
@@ -13,16 +13,16 @@ use tower::util::MapResultLayer;
 
 use super::reach::Reach;
 
-/// How long a connection may take to come up, in total.
+/// How long a connection may take to establish, in total.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A watch ends after this time and resumes where it was, which is how a silently dead connection
+/// A watch ends after this time and resumes where it left off, so that a silently dead connection
 /// is noticed.
 const WATCH: Duration = Duration::from_secs(30);
-/// Silence after which a request has failed; longer than a watch in which nothing happens.
+/// Silence after which a request has failed; longer than an idle watch.
 const READ: Duration = Duration::from_secs(40);
 
-/// A client for the cluster that this process runs in, or that a kubeconfig names, and whether it
-/// gets answers.
+/// A client for the cluster that this process runs in, or that a kubeconfig names, and whether that
+/// cluster answers.
 ///
 /// # Errors
 ///
@@ -37,8 +37,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Reach)> {
                 .with_context(|| format!("cannot use {} (--kubeconfig)", path.display()))?
         }
         None => Config::incluster().context(
-            "this process runs in no pod of a Kubernetes cluster: name one by --kubeconfig FILE, or, \
-             without Kubernetes, start the agent with --manifests DIR",
+                "not running in a Kubernetes pod: pass --kubeconfig FILE, or, without Kubernetes, start \
+             the agent with --manifests DIR",
         )?,
     };
     config.connect_timeout = Some(CONNECT);
@@ -52,8 +52,8 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<(Client, Reach)> {
     Ok((builder.with_layer(&noting).build(), reach))
 }
 
-/// How everything is watched. The API server's cache is good enough, so that a hundred agents that
-/// start together cost no reads of its database.
+/// How everything is watched. The API server's cache is good enough, so a hundred agents that start
+/// together cost no reads of its database.
 pub(crate) fn watch_config() -> watcher::Config {
     watcher::Config::default()
         .any_semantic()

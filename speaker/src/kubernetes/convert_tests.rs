@@ -128,7 +128,7 @@ fn bad_pools_are_refused_with_field_and_reason() {
     check_pool(
         "{addresses: [fd00::/64, 10.0.0.0/24, 10.0.0.9-10.0.0.12]}",
         expect![[
-            "IPAddressPool lb/lan: spec.addresses[2]: 10.0.0.9-10.0.0.12 overlaps 10.0.0.0/24, which the pool lists as well: remove one"
+            "IPAddressPool lb/lan: spec.addresses[2]: 10.0.0.9-10.0.0.12 overlaps 10.0.0.0/24, which the pool also lists: remove one"
         ]],
     );
     check_pool(
@@ -140,7 +140,7 @@ fn bad_pools_are_refused_with_field_and_reason() {
     check_pool(
         "{addresses: [10.0.0.0/24], serviceAllocation: {serviceSelectors: [{matchExpressions: [{key: app, operator: Equals, values: [a]}]}]}}",
         expect![[
-            r#"IPAddressPool lb/lan: spec.serviceAllocation.serviceSelectors[0].matchExpressions[0].operator: there is no operator "Equals": use In, NotIn, Exists or DoesNotExist"#
+            r#"IPAddressPool lb/lan: spec.serviceAllocation.serviceSelectors[0].matchExpressions[0].operator: unknown operator "Equals": use In, NotIn, Exists or DoesNotExist"#
         ]],
     );
 }
@@ -236,7 +236,7 @@ fn bad_advertisements_are_refused_with_field_and_reason() {
     check_advertisement(
         "{ipAddressPoolSelectors: [{matchLabels: {tier: a b}}]}",
         expect![[
-            r#"L2Advertisement lb/all: spec.ipAddressPoolSelectors[0].matchLabels: "a b" can not be the value of a label: that is up to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"#
+            r#"L2Advertisement lb/all: spec.ipAddressPoolSelectors[0].matchLabels: "a b" is not a valid label value: use up to 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"#
         ]],
     );
     check_advertisement(
@@ -270,7 +270,7 @@ const ASKING: &str = "
 ";
 
 #[test]
-fn with_files_the_addresses_that_a_service_asks_for_count() {
+fn with_files_requested_addresses_count() {
     check(
         ASKING,
         expect![[
@@ -305,7 +305,7 @@ status: {{loadBalancer: {{ingress: {status}}}}}"
 }
 
 #[test]
-fn a_service_asks_by_annotation_old_annotation_or_field_or_has_a_status() {
+fn requests_come_from_annotation_old_annotation_field_or_status() {
     check_service(
         "{metallb.io/loadBalancerIPs: 10.0.0.1, metallb.universe.tf/loadBalancerIPs: 10.0.0.2}",
         "{type: LoadBalancer}",
@@ -339,7 +339,7 @@ fn a_service_asks_by_annotation_old_annotation_or_field_or_has_a_status() {
 }
 
 #[test]
-fn a_service_of_another_type_is_none_of_ours() {
+fn other_service_types_are_ignored() {
     for spec in ["{type: ClusterIP}", "{}", ""] {
         check_service(
             "{metallb.io/loadBalancerIPs: nonsense}",
@@ -381,7 +381,7 @@ fn bad_services_are_refused_with_field_and_reason() {
         "{type: LoadBalancer, loadBalancerIP: 10.0.0.1}",
         "[]",
         expect![[
-            "Service shop/web: spec.loadBalancerIP: addresses are asked for by the annotation metallb.io/loadBalancerIPs as well: keep the annotation alone"
+            "Service shop/web: spec.loadBalancerIP: the annotation metallb.io/loadBalancerIPs requests addresses too: keep only the annotation"
         ]],
     );
     check_service(
@@ -451,13 +451,13 @@ fn endpoints_are_on_nodes_or_elsewhere() {
 }
 
 #[test]
-fn a_slice_that_names_no_service_is_none_of_ours() {
+fn a_slice_without_a_service_is_ignored() {
     let slice = parse("{metadata: {name: other}, addressType: IPv4, endpoints: []}");
     assert_eq!(endpoints(&slice), None);
 }
 
 #[test]
-fn a_node_is_what_its_labels_and_conditions_say() {
+fn a_node_has_its_labels_and_conditions() {
     let converted = node(&parse(
         "metadata: {name: n1, labels: {rack: '1'}}
 status: {conditions: [{type: Ready, status: 'True'}, {type: NetworkUnavailable, status: 'True'}]}",

@@ -45,7 +45,7 @@ pub enum Reason {
     /// An address that the Service lists twice.
     #[error("{0} is listed twice: remove one")]
     AddressTwice(IpAddr),
-    /// Addresses are asked for in two ways.
-    #[error("addresses are asked for by the annotation {0} as well: keep the annotation alone")]
+    /// Addresses are requested in two ways.
+    #[error("the annotation {0} requests addresses too: keep only the annotation")]
     AnnotationAndField(&'static str),
 }

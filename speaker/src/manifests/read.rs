@@ -81,7 +81,7 @@ impl fmt::Display for Note {
             Self::Ignored { api_version, kind } => {
                 write!(
                     f,
-                    "{kind} of {api_version} is ignored: it says nothing about VIPs"
+                    "{kind} of {api_version} is ignored: it does not affect VIPs"
                 )
             }
             Self::NoEffect { object } => {
@@ -92,7 +92,7 @@ impl fmt::Display for Note {
             }
             Self::OldAnnotation { object, annotation } => write!(
                 f,
-                "{object}: the annotation {OLD_PREFIX}{annotation} is out of date: write \
+                "{object}: the annotation {OLD_PREFIX}{annotation} is deprecated: use \
                  metallb.io/{annotation}"
             ),
         }

@@ -134,22 +134,22 @@ spec: {type: LoadBalancer}
 ",
         expect![[r#"
             17: Service default/old
-            1: note: ConfigMap of v1 is ignored: it says nothing about VIPs
-            4: note: Deployment of apps/v1 is ignored: it says nothing about VIPs
+            1: note: ConfigMap of v1 is ignored: it does not affect VIPs
+            4: note: Deployment of apps/v1 is ignored: it does not affect VIPs
             8: warning: BGPPeer lb/router has no effect: VIPs are announced on layer 2 only
-            17: warning: Service default/old: the annotation metallb.universe.tf/loadBalancerIPs is out of date: write metallb.io/loadBalancerIPs
+            17: warning: Service default/old: the annotation metallb.universe.tf/loadBalancerIPs is deprecated: use metallb.io/loadBalancerIPs
         "#]],
     );
 }
 
 #[test]
-fn nothing_is_nothing() {
+fn an_empty_file_has_no_objects() {
     check("", expect![""]);
     check("# later\n---\n", expect![""]);
 }
 
 #[test]
-fn what_is_no_object_is_refused() {
+fn non_objects_are_refused() {
     check(
         "a: [\n",
         expect![[r#"
@@ -195,13 +195,13 @@ fn what_is_no_object_is_refused() {
     check(
         "apiVersion: v2\nkind: Service\nmetadata: {name: a}\n",
         expect![[r#"
-            1: error: Service of v2 is not known: write apiVersion: v1
+            1: error: Service with apiVersion v2 is unknown: use v1
         "#]],
     );
     check(
         "\n\napiVersion: metallb.io/v1\nkind: IPAddressPool\nmetadata: {name: a}\n",
         expect![[r#"
-            3: error: IPAddressPool of metallb.io/v1 is not known: write apiVersion: metallb.io/v1beta1
+            3: error: IPAddressPool with apiVersion metallb.io/v1 is unknown: use metallb.io/v1beta1
         "#]],
     );
 }
@@ -275,7 +275,7 @@ spec:
 }
 
 #[test]
-fn fields_that_do_not_exist_are_refused() {
+fn unknown_fields_are_refused() {
     check(
         "\
 apiVersion: metallb.io/v1beta1
@@ -347,7 +347,7 @@ addresses: []
 }
 
 #[test]
-fn what_is_refused_is_told_by_line() {
+fn refusals_name_the_line() {
     check(
         "\
 apiVersion: v1

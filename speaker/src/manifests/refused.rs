@@ -32,7 +32,7 @@ pub enum Reason {
     #[error("not a Kubernetes object: {0}")]
     NotAnObject(&'static str),
     /// A known kind, in an unknown version.
-    #[error("{kind} of {found} is not known: write apiVersion: {known}")]
+    #[error("{kind} with apiVersion {found} is unknown: use {known}")]
     Version {
         /// The kind.
         kind: String,
@@ -44,7 +44,7 @@ pub enum Reason {
     /// A field that has the wrong type, is missing or does not exist.
     #[error("{object}: {field}: {message}")]
     Field {
-        /// The object, by its kind and what it has of a name.
+        /// The object: its kind and, if any, its name.
         object: String,
         /// The field.
         field: FieldPath,
@@ -54,10 +54,10 @@ pub enum Reason {
     /// An object that is not valid.
     #[error(transparent)]
     Invalid(Box<Invalid>),
-    /// It contradicts what is in force.
+    /// It conflicts with what is in force.
     #[error("{conflict} (the other is in {}:{})", .conflict.holder.display(), .conflict.held.place)]
     Conflict {
-        /// What contradicts what; the places are lines, and the holder is the path of a file.
+        /// What conflicts with what; places are lines, and the holder is the path of a file.
         conflict: Box<Conflict<PathBuf>>,
     },
 }

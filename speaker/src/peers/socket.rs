@@ -16,12 +16,12 @@ use tracing::debug;
 
 /// The default port for messages; probes use the next one.
 pub const PORT: u16 = 7946;
-/// The longest datagram. IP may fragment a message that another node passes on.
+/// The longest datagram. IP may fragment a relayed message.
 const LONGEST: usize = 4_096;
 /// Bytes in the kernel for a burst of messages, such as the claims of thousands of VIPs.
 const BACKLOG: usize = 4 << 20;
 
-/// What has come from another node.
+/// What has arrived from another node.
 #[derive(Debug)]
 pub enum Datagram {
     /// A message, still sealed.
@@ -49,8 +49,8 @@ struct Socket {
     outgoing: StdSocket,
 }
 
-/// Where the other nodes reach this one: the given address, or the one from which the kernel would
-/// send to a peer.
+/// The address at which other nodes reach this one: the given one, or the one from which the kernel
+/// would send to a peer.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ impl Sockets {
     /// The address is not this node's, or a port is in use.
     pub fn bind(messages: SocketAddr) -> Result<Self> {
         let Some(endpoints) = Endpoints::at(messages) else {
-            bail!("the port after {messages} (--gossip-bind), which probes need, does not exist");
+            bail!("probes need the port after {messages} (--gossip-bind), which does not exist");
         };
         Ok(Self {
             endpoints,
@@ -95,12 +95,12 @@ impl Sockets {
         })
     }
 
-    /// Where the other nodes reach this one.
+    /// The address at which other nodes reach this one.
     pub fn endpoints(&self) -> Endpoints {
         self.endpoints
     }
 
-    /// Sends a sealed message. If it cannot be sent now it is lost, as it may be on the network.
+    /// Sends a sealed message. If it cannot be sent now, it is lost, as it may be on the network.
     pub fn send_message(&self, to: SocketAddr, sealed: &[u8]) {
         told(to, self.messages.outgoing.send_to(sealed, to));
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_and_probes_come_to_ports_of_their_own() {
+    async fn messages_and_probes_have_separate_ports() {
         let sockets = bound();
         let Endpoints { messages, probes } = sockets.endpoints();
         sockets.send_probe(probes, &[7; probe::LENGTH]);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neither_socket_is_kept_waiting_by_the_other() {
+    async fn neither_socket_delays_the_other() {
         let sockets = bound();
         let Endpoints { messages, probes } = sockets.endpoints();
         for _ in 0..2 {

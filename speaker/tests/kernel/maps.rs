@@ -37,7 +37,7 @@ fn a_full_map_says_which_and_how_many() {
 }
 
 #[test]
-fn a_link_whose_cells_others_hold_is_refused_until_one_is_free() {
+fn a_link_without_a_free_cell_is_refused_until_one_is_free() {
     isolated(|bpffs| {
         let mut kernel = open(bpffs);
         let maps = kernel.maps_mut();
@@ -51,7 +51,7 @@ fn a_link_whose_cells_others_hold_is_refused_until_one_is_free() {
         assert!(matches!(error, MapsError::NoCell { ifindex } if ifindex == other));
         let told = error.to_string();
         assert!(
-            told.contains("no free cell for the interface of index 1026"),
+            told.contains("no free cell for interface index 1026"),
             "{told}"
         );
         maps.remove_link(3).unwrap();
@@ -60,7 +60,7 @@ fn a_link_whose_cells_others_hold_is_refused_until_one_is_free() {
 }
 
 #[test]
-fn an_entry_that_means_nothing_is_an_error() {
+fn an_invalid_entry_is_an_error() {
     isolated(|bpffs| {
         let kernel = open(bpffs);
         let map = MapData::from_pin(bpffs.join("speaker/v2/vips_v4")).unwrap();

@@ -25,15 +25,15 @@ fn main() -> Result<()> {
     let client = lab.host("client")?;
     node.serve("web", &vips)?;
 
-    title("A switch, node-a (10.0.0.1) and a client (10.0.0.2), in namespaces of their own");
+    title("A switch, node-a (10.0.0.1) and a client (10.0.0.2), each in its own namespace");
     println!("The Service default/web has {VIP_V4} and {VIP_V6}. No interface holds either:\n");
     show(&node.host, "ip -brief address show dev eth0")?;
 
-    title("The agent reads the manifests and puts the program into the driver of eth0");
+    title("The agent reads the manifests and attaches the program to eth0's driver");
     node.start()?;
     said(&node.agent().stderr());
 
-    title("The client asks, and is answered");
+    title("The client asks, and gets an answer");
     let mut watch = node
         .speaker("watch")?
         .args(["--replies", "--count", "8"])
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
     sleep(Duration::from_millis(500));
     let asked = asker.stop()?;
     println!(
-        "{} requests: {} in the {} ms without an agent; {} of all not answered",
+        "{} requests, {} of them in the {} ms without an agent; {} unanswered in all",
         asked.0.len(),
         asked.between(killed, restarted).0.len(),
         restarted.duration_since(killed)?.as_millis(),
@@ -92,7 +92,7 @@ fn main() -> Result<()> {
     fail_over()?;
 
     println!(
-        "\nDone in {:.0} s. All of it goes with this process.",
+        "\nDone in {:.0} s. Everything disappears with this process.",
         start.elapsed().as_secs_f64()
     );
     Ok(())
@@ -137,7 +137,7 @@ fn fail_over() -> Result<()> {
         last = answerer.last;
     }
 
-    title("The cable is mended: the VIP stays where it is");
+    title("The cable is plugged in again: the VIP stays where it is");
     cluster.nodes[owner].host.eth0.port.restore()?;
     cluster.owner(vip)?;
     print!("{}", cluster.nodes[owner].ask(&format!("explain {vip}"))?);

@@ -208,7 +208,7 @@ pub fn speaker_program() -> Result<PathBuf> {
     {
         Some(path) => Ok(path),
         None => bail!(
-            "there is no program `speaker` next to {}: build it with `cargo build -p speaker`, or name it in SPEAKER_BIN",
+            "no program `speaker` next to {}: build it with `cargo build -p speaker`, or set SPEAKER_BIN to its path",
             this.display()
         ),
     }

@@ -21,22 +21,22 @@ pub enum Missing {
     Kernel(String),
     /// A clock that has run for longer.
     #[error(
-        "this machine has been up for less than {0:?}; `cargo xtask kernels` tries it in machines \
-         that have been up for longer"
+        "this machine has been up for less than {0:?}; `cargo xtask kernels` runs the test in \
+         machines that have been up for longer"
     )]
     Uptime(Duration),
     /// A program.
-    #[error("there is no program {0:?} on this machine")]
+    #[error("this machine has no program {0:?}")]
     Program(String),
     /// The Kubernetes programs.
     #[error(
-        "Kubernetes is missing: run `cargo xtask test`, or name in {} the directory that \
+        "Kubernetes is missing: run `cargo xtask test`, or set {} to the directory that \
          `cargo xtask kubernetes` prints",
         crate::kube::PROGRAMS
     )]
     Kubernetes,
     /// Kubernetes was disabled.
-    #[error("tests with Kubernetes were left out, as `--quick` does")]
+    #[error("Kubernetes tests were skipped, as with `--quick`")]
     LeftOut,
 }
 
@@ -44,7 +44,7 @@ impl Missing {
     /// A kind of network device, by the name that `ip link add … type` takes.
     pub(super) fn device(kind: &str) -> Self {
         let elsewhere = match kind {
-            "vlan" => "; `cargo xtask kernels` looks at VLANs on kernels that have them",
+            "vlan" => "; `cargo xtask kernels` tests VLANs on kernels that have them",
             _ => "",
         };
         Self::Kernel(format!("{kind:?} devices{elsewhere}"))

@@ -1,4 +1,4 @@
-//! What operators ask for, and what they are told.
+//! Operators' commands, and their output.
 
 use std::{fs, net::IpAddr, thread::sleep, time::Duration};
 
@@ -45,7 +45,7 @@ fn a_drained_node_hands_over_without_a_gap_and_stays_drained() {
 }
 
 #[test]
-fn a_vip_can_be_moved_and_the_reason_is_told() {
+fn a_vip_can_be_moved_and_the_reason_is_shown() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         for node in &cluster.nodes {
@@ -53,7 +53,7 @@ fn a_vip_can_be_moved_and_the_reason_is_told() {
         }
         let to = brief(HAND_OVER, || {
             let owner = cluster.owner(VIP)?;
-            // Any node may be asked: the owner is told.
+            // Any node accepts the command, and tells the owner.
             let (to, at) = (cluster.others(owner)[0], cluster.others(owner)[1]);
             let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
                 let name = cluster.nodes[to].host.name();
@@ -69,13 +69,13 @@ fn a_vip_can_be_moved_and_the_reason_is_told() {
         assert!(cause.contains("an operator asked for the move"), "{cause}");
         let refused = cluster.nodes[to].ask(&format!("move {VIP} node-x"));
         let refused = refused.expect_err("there is no such node").to_string();
-        let known = "no node node-x is known, only node-a, node-b, node-c";
+        let known = "unknown node node-x; known nodes: node-a, node-b, node-c";
         assert!(refused.contains(known), "{refused}");
         Ok(())
     });
 }
 
-/// It lasts much longer without an agent than without the other nodes.
+/// It lasts much longer without an agent than without other nodes.
 fn assert_tells_both_sides_of_the_lease(node: &Node) -> Result<()> {
     let lease = node.status()?.lease;
     assert_eq!(lease.state, LeaseState::Valid, "{lease:?}");
@@ -94,7 +94,7 @@ fn assert_tells_both_sides_of_the_lease(node: &Node) -> Result<()> {
 }
 
 #[test]
-fn vips_are_spread_evenly_when_somebody_asks() {
+fn rebalance_spreads_vips_evenly() {
     lab::test(|lab| {
         let vips: Vec<[IpAddr; 1]> = (0..9)
             .map(|n| [IpAddr::from([10, 0, 0, 200 + n])])
@@ -121,7 +121,7 @@ fn vips_are_spread_evenly_when_somebody_asks() {
 }
 
 #[test]
-fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
+fn a_node_with_another_key_is_reported_on_both_sides_and_excluded() {
     lab::test(|lab| {
         let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
         let wrong = tempfile::NamedTempFile::new()?;
@@ -156,7 +156,7 @@ fn a_node_with_another_key_is_told_of_on_both_sides_and_takes_no_part() {
     });
 }
 
-/// In the three steps of the README, each of which comes to the nodes one after the other.
+/// In the three steps of the README, each applied node by node.
 #[test]
 fn the_cluster_key_is_changed_while_clients_ask() {
     const OLD: &str = "the secret of the nodes in the lab\n";
@@ -204,7 +204,7 @@ fn the_cluster_key_is_changed_while_clients_ask() {
 }
 
 #[test]
-fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
+fn a_vip_used_by_another_host_is_left_alone_until_it_is_free() {
     lab::test(|lab| {
         let mut cluster = Cluster::new(lab, 1, Mode::Generic, &[&VIPS])?;
         for vip in VIPS {
@@ -222,7 +222,7 @@ fn a_vip_that_another_host_has_is_left_alone_until_it_is_free() {
             })?;
             assert_status_says(&cluster.nodes[0], vip, state)?;
         }
-        // It looks again every ten seconds.
+        // It checks again every ten seconds.
         for vip in VIPS {
             cluster.client.ip(&format!("address del {vip} dev eth0"))?;
             assert_eq!(cluster.agreed(&[0], vip)?, 0);

@@ -198,7 +198,7 @@ fn unpack_module(module: &Path, target: &Path) -> Result<()> {
                 .stdout(output);
             succeed(&mut xz)
         }
-        _ => bail!("{} is compressed in an unknown way", module.display()),
+        _ => bail!("{} has an unknown compression", module.display()),
     }
 }
 
@@ -271,23 +271,23 @@ impl Root {
             .current_dir(self.0.path())
             .stdin(Stdio::piped())
             .stdout(archive.try_clone()?);
-        let mut child = cpio.spawn().with_context(|| shell::spoken(&cpio))?;
+        let mut child = cpio.spawn().with_context(|| shell::as_typed(&cpio))?;
         child
             .stdin
             .take()
             .expect("stdin is piped")
             .write_all(&names)?;
         if !child.wait()?.success() {
-            bail!("{} failed", shell::spoken(&cpio));
+            bail!("{} failed", shell::as_typed(&cpio));
         }
         Ok(())
     }
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| shell::spoken(command))?;
+    let status = command.status().with_context(|| shell::as_typed(command))?;
     if !status.success() {
-        bail!("{} failed: {status}", shell::spoken(command));
+        bail!("{} failed: {status}", shell::as_typed(command));
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ pub(super) fn ensure() -> Result<()> {
     };
     bail!(
         "the sources of rustc {version}'s libraries are missing: {}\n\
-         Any of these would do:\n\
+         Any of these will do:\n\
          - `rustup component add rust-src`, which failed here:\n{}\n\
          - Debian's package rust-src of the same version, linked there, which failed here:\n{}\n\
          - that directory of another machine with rustc {version}, copied there",
@@ -46,7 +46,7 @@ fn rustc_version() -> Result<String> {
     let version = said.split_whitespace().nth(1);
     version
         .map(str::to_owned)
-        .with_context(|| format!("rustc says `{said}`, which names no version"))
+        .with_context(|| format!("no version in the output of rustc: `{said}`"))
 }
 
 /// Where cargo looks for the sources: `lib/rustlib/src/rust` of the sysroot.
@@ -82,7 +82,7 @@ impl Place {
         };
         link().with_context(|| {
             format!(
-                "cannot link the sources into the toolchain; somebody who may write there can:\n  \
+                "cannot link the sources into the toolchain; run as a user who can write there:\n  \
                  ln -s {} {}",
                 sources.display(),
                 self.0.display()
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_is_of_exactly_one_release() {
+    fn a_package_matches_exactly_one_release() {
         assert!(is_packaging_of("1.95.0+dfsg1-2~bpo13+1", "1.95.0"));
         assert!(is_packaging_of("1.95.0-1", "1.95.0"));
         assert!(!is_packaging_of("1.95.0+dfsg1-2", "1.95"));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_sources_that_are_gone_is_replaced() {
+    fn a_dangling_link_to_sources_is_replaced() {
         let root = tempfile::tempdir().unwrap();
         let place = Place::of(root.path());
         place.link_to(Path::new("/nonexistent")).unwrap();

@@ -25,7 +25,7 @@ fn the_lowest_free_address_in_the_order_of_the_list() {
 }
 
 #[test]
-fn who_was_created_first_is_served_first_in_whatever_order_they_come() {
+fn the_oldest_service_is_served_first() {
     for order in [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]] {
         let mut it = Allocator::of([pool("lan", "10.0.0.1-10.0.0.2")]);
         for of in order {
@@ -70,7 +70,7 @@ fn an_address_freed_by_deletion_goes_to_the_waiter() {
     check(&mut it, "b", "no free IPv4 address in IPAddressPool lan");
 }
 
-/// The Service of another type is deleted from the index.
+/// For the index, a Service of another type is deleted.
 #[test]
 fn an_address_freed_by_a_change_of_type_goes_to_the_waiter() {
     let mut it = Allocator::of([pool("lan", "10.0.0.1/32")]);
@@ -82,7 +82,7 @@ fn an_address_freed_by_a_change_of_type_goes_to_the_waiter() {
 }
 
 #[test]
-fn an_address_is_free_only_when_it_is_seen_to_be_gone_from_the_status() {
+fn an_address_is_free_only_once_the_status_no_longer_has_it() {
     let mut it = Allocator::of([pool("lan", "10.0.0.1-10.0.0.2")]);
     it.apply(service("a").showing("10.0.0.1"));
     check(&mut it, "a", "10.0.0.1 of lan");
@@ -118,7 +118,7 @@ fn requested_addresses_are_given_if_they_can_be() {
     check(
         &mut it,
         "d",
-        "fd00::1 is not of the IP families of the Service",
+        "fd00::1 is not in an IP family of the Service",
     );
     it.apply(
         service("e")
@@ -134,7 +134,7 @@ fn requested_addresses_are_given_if_they_can_be() {
     let expect = "10.1.0.6 and fd00::6 are in different IPAddressPools: request both from one";
     check(&mut it, "f", expect);
     it.apply(service("g").asking("10.0.0.8").of_pool("dmz"));
-    let expect = "10.0.0.8 is in IPAddressPool speaker-system/lan, and the Service asks for dmz";
+    let expect = "10.0.0.8 is in IPAddressPool speaker-system/lan, but the Service requests dmz";
     check(&mut it, "g", expect);
     it.apply(
         service("h")
@@ -144,7 +144,7 @@ fn requested_addresses_are_given_if_they_can_be() {
     check(
         &mut it,
         "h",
-        "ipFamilyPolicy asks for an address of each family",
+        "ipFamilyPolicy requires an address of each family",
     );
     it.apply(
         service("i")
@@ -154,12 +154,12 @@ fn requested_addresses_are_given_if_they_can_be() {
     check(
         &mut it,
         "i",
-        "ipFamilyPolicy asks for one address of a family",
+        "ipFamilyPolicy requires one address of a family",
     );
 }
 
 #[test]
-fn a_wish_that_cannot_be_read_takes_nothing_away() {
+fn an_unreadable_request_takes_nothing_away() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     let unreadable = |of: Service| of.with(|it| it.requested = Err("twice".to_owned()));
     it.apply(unreadable(service("new")));
@@ -169,7 +169,7 @@ fn a_wish_that_cannot_be_read_takes_nothing_away() {
 }
 
 #[test]
-fn two_services_can_swap_what_they_ask_for() {
+fn two_services_can_swap_addresses() {
     let mut it = Allocator::of([pool("lan", "10.0.0.1-10.0.0.2")]);
     it.apply(service("a").showing("10.0.0.1").asking("10.0.0.2"));
     it.apply(service("b").showing("10.0.0.2").asking("10.0.0.1"));
@@ -180,7 +180,7 @@ fn two_services_can_swap_what_they_ask_for() {
 }
 
 #[test]
-fn a_service_of_another_class_is_given_nothing_and_what_it_has_is_its_own() {
+fn a_service_of_another_class_gets_nothing_and_keeps_its_address() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     it.apply(
         service("foreign")
@@ -191,13 +191,13 @@ fn a_service_of_another_class_is_given_nothing_and_what_it_has_is_its_own() {
     it.apply(service("a"));
     check(&mut it, "a", "10.0.0.1 of lan");
     it.apply(service("b").asking("10.0.0.0"));
-    let expect = "10.0.0.0 is in use by Service default/foreign: another load balancer has given \
+    let expect = "10.0.0.0 is in use by Service default/foreign: another load balancer assigned \
                   it that address";
     check(&mut it, "b", expect);
 }
 
 #[test]
-fn a_namesake_of_a_deleted_service_inherits_nothing() {
+fn a_recreated_service_inherits_nothing() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     it.apply(service("a").asking("10.0.0.9"));
     check(&mut it, "a", "10.0.0.9 of lan");
@@ -206,7 +206,7 @@ fn a_namesake_of_a_deleted_service_inherits_nothing() {
 }
 
 #[test]
-fn a_service_whose_families_are_not_known_waits() {
+fn a_service_with_unknown_families_waits() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     it.apply(service("a").with(|it| it.families.clear()));
     check(
@@ -230,7 +230,7 @@ mod pools;
 mod sharing;
 
 #[test]
-fn an_object_that_changes_nothing_that_counts_costs_nothing() {
+fn an_irrelevant_change_costs_nothing() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     it.apply(service("a"));
     it.settle();
@@ -241,9 +241,9 @@ fn an_object_that_changes_nothing_that_counts_costs_nothing() {
     assert_eq!(it.service(&name("a")).unwrap().1.addresses, ips("10.0.0.0"));
 }
 
-/// A /8 and a /64 are never listed, and one more change does not concern the rest.
+/// A /8 and a /64 are never enumerated, and one more change does not affect the rest.
 #[test]
-fn ten_thousand_services_are_given_addresses_at_once() {
+fn ten_thousand_services_get_addresses_at_once() {
     #[expect(
         clippy::disallowed_methods,
         reason = "the test takes the time of the core"

@@ -19,11 +19,11 @@ fn require_takes_both_from_one_pool_or_nothing() {
 }
 
 #[test]
-fn require_of_a_service_with_one_family_says_so() {
+fn require_with_one_family_is_refused() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24 fd00::/64")]);
     it.apply(require("a").with(|it| it.families.truncate(1)));
     let expect =
-        "ipFamilyPolicy is RequireDualStack, and the Service has cluster IPs of one family";
+        "ipFamilyPolicy is RequireDualStack, but the Service has cluster IPs of only one family";
     check(&mut it, "a", expect);
 }
 
@@ -134,7 +134,7 @@ fn prefer_with_one_requested_address_has_that_one() {
 }
 
 #[test]
-fn when_one_of_two_addresses_is_lost_the_other_stays() {
+fn losing_one_of_two_addresses_keeps_the_other() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24 fd00::/64")]);
     it.apply(prefer("a").asking(""));
     it.write_all();

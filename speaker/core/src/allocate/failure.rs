@@ -5,19 +5,19 @@ use std::net::IpAddr;
 use super::{Family, Port};
 use crate::intent::ObjectName;
 
-/// Why, and what to do about it.
+/// Why, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// There are no pools.
     #[error("there is no IPAddressPool: add one")]
     NoPools,
-    /// The pool that the Service asks for does not exist.
+    /// The pool that the Service requests does not exist.
     #[error("there is no IPAddressPool {0:?}, which the annotation metallb.io/address-pool names")]
     UnknownPool(String),
     /// The pool is for other Services.
     #[error("IPAddressPool {0} is not for this Service: see its spec.serviceAllocation")]
     NotForService(ObjectName),
-    /// All pools are for other Services, or only given on request.
+    /// All pools are for other Services, or used only on request.
     #[error(
         "no IPAddressPool is for this Service: each has autoAssign false or a serviceAllocation \
          that does not match"
@@ -26,7 +26,7 @@ pub enum Failure {
     /// The pools for the Service are exhausted.
     #[error("no free {family} address in {}", list(.pools))]
     Exhausted {
-        /// The families that were looked for.
+        /// The requested families.
         family: FamilyWanted,
         /// The pools.
         pools: Vec<ObjectName>,
@@ -35,33 +35,35 @@ pub enum Failure {
     #[error("the Service has no cluster IP yet, so its IP families are unknown")]
     NoFamily,
     /// `RequireDualStack` with one family.
-    #[error("ipFamilyPolicy is RequireDualStack, and the Service has cluster IPs of one family")]
+    #[error(
+        "ipFamilyPolicy is RequireDualStack, but the Service has cluster IPs of only one family"
+    )]
     OneFamily,
-    /// The address does not have a family of the Service.
-    #[error("{0} is not of the IP families of the Service")]
+    /// The address is not in a family of the Service.
+    #[error("{0} is not in an IP family of the Service")]
     WrongFamily(IpAddr),
-    /// Fewer or more addresses than the policy asks for.
-    #[error("ipFamilyPolicy asks for {0}")]
+    /// Fewer or more addresses than the policy requires.
+    #[error("ipFamilyPolicy requires {0}")]
     WrongCount(&'static str),
     /// The request of the Service cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// The Service asks for other addresses than it has.
-    #[error("the Service asks for {} instead of {}", addresses(.requested), addresses(.had))]
+    /// The Service requests addresses other than those it has.
+    #[error("the Service requests {} instead of {}", addresses(.requested), addresses(.had))]
     NotRequested {
-        /// What it asks for.
+        /// The requested addresses.
         requested: Vec<IpAddr>,
-        /// What it has.
+        /// The assigned addresses.
         had: Vec<IpAddr>,
     },
-    /// The Service asks for another pool.
-    #[error("{address} is in IPAddressPool {pool}, and the Service asks for {wanted}")]
+    /// The Service requests another pool.
+    #[error("{address} is in IPAddressPool {pool}, but the Service requests {wanted}")]
     OtherPool {
         /// The address.
         address: IpAddr,
         /// Its pool.
         pool: ObjectName,
-        /// The pool that is asked for.
+        /// The requested pool.
         wanted: String,
     },
     /// No pool holds the address.
@@ -70,7 +72,7 @@ pub enum Failure {
     /// The two addresses of a Service are in different pools.
     #[error("{0} and {1} are in different IPAddressPools: request both from one")]
     TwoPools(IpAddr, IpAddr),
-    /// The pool does not give out such addresses.
+    /// The pool does not assign such addresses.
     #[error("IPAddressPool {pool} has avoidBuggyIPs, so it does not assign {address}")]
     Avoided {
         /// The address.
@@ -90,7 +92,7 @@ pub enum Failure {
     },
 }
 
-/// The families that were looked for, in [`Failure::Exhausted`].
+/// The requested families, in [`Failure::Exhausted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FamilyWanted {
     /// An address of this family.
@@ -114,8 +116,8 @@ impl std::fmt::Display for FamilyWanted {
 /// Why two Services cannot share an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Taken {
-    /// Another load balancer has given it.
-    #[error("another load balancer has given it that address")]
+    /// Another load balancer assigned it.
+    #[error("another load balancer assigned it that address")]
     Foreign,
     /// At least one of them has no sharing key.
     #[error("both need the same annotation metallb.io/allow-shared-ip to share it")]

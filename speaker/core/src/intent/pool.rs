@@ -16,14 +16,14 @@ pub struct Pool {
     created: i64,
 }
 
-/// Which of a pool's addresses are given to which Services.
+/// Which of a pool's addresses are assigned to which Services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
-    /// Whether Services that do not ask for the pool may get addresses of it.
+    /// Whether Services that do not request the pool may get addresses from it.
     pub auto_assign: bool,
-    /// Whether IPv4 addresses that end in .0 or .255 are left out.
+    /// Whether IPv4 addresses that end in .0 or .255 are skipped.
     pub avoid_buggy: bool,
-    /// The Services that the pool is for; none: all of them.
+    /// The Services that the pool is for; `None`: all.
     pub rule: Option<AllocationRule>,
 }
 
@@ -68,7 +68,7 @@ impl AllocationRule {
     }
 }
 
-/// Why ranges do not make a pool.
+/// Why ranges do not form a pool.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// It holds nothing.
@@ -77,7 +77,7 @@ pub enum PoolError {
     )]
     Empty,
     /// Two ranges of the pool have an address in common.
-    #[error("{range} overlaps {with}, which the pool lists as well: remove one")]
+    #[error("{range} overlaps {with}, which the pool also lists: remove one")]
     Overlap {
         /// The index of the later one.
         index: usize,
@@ -112,7 +112,7 @@ impl Pool {
         })
     }
 
-    /// The same pool, given to Services in this way.
+    /// The same pool, assigned to Services in this way.
     #[must_use]
     pub fn with_allocation(self, allocation: Allocation) -> Self {
         Self { allocation, ..self }
@@ -140,17 +140,17 @@ impl Pool {
         &self.addresses
     }
 
-    /// How its addresses are given to Services.
+    /// How its addresses are assigned to Services.
     pub const fn allocation(&self) -> &Allocation {
         &self.allocation
     }
 
-    /// When it was created, as Unix time in seconds; 0 if nothing says so.
+    /// When it was created, as Unix time in seconds; 0 if unknown.
     pub const fn created(&self) -> i64 {
         self.created
     }
 
-    /// Whether it does not give out this address although it contains it.
+    /// Whether it does not assign this address although it contains it.
     pub const fn avoids(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => {
@@ -187,7 +187,7 @@ mod tests {
         check("10.0.0.0/24,10.0.1.0-10.0.1.9,10.0.1.10/32,::/0", Ok(4));
         check(
             "10.0.0.0/24,10.0.1.0/24,10.0.0.255-10.0.0.255",
-            Err("10.0.0.255/32 overlaps 10.0.0.0/24, which the pool lists as well: remove one"),
+            Err("10.0.0.255/32 overlaps 10.0.0.0/24, which the pool also lists: remove one"),
         );
         check(
             "",

@@ -35,7 +35,7 @@ enum Test {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     /// An operator that does not exist.
-    #[error("there is no operator {0:?}: use In, NotIn, Exists or DoesNotExist")]
+    #[error("unknown operator {0:?}: use In, NotIn, Exists or DoesNotExist")]
     Operator(String),
     /// `In` or `NotIn` without values.
     #[error("{0} needs at least one value")]
@@ -48,14 +48,14 @@ pub enum SelectorError {
     Twice(String),
     /// A key that no label can have.
     #[error(
-        "{0:?} can not be the key of a label: that is up to 63 letters, digits, '-', '_' or '.', \
-         beginning and ending with a letter or digit, behind an optional DNS name and '/'"
+        "{0:?} is not a valid label key: use up to 63 letters, digits, '-', '_' or '.', beginning \
+         and ending with a letter or digit, after an optional DNS name and '/'"
     )]
     LabelKey(String),
     /// A value that no label can have.
     #[error(
-        "{0:?} can not be the value of a label: that is up to 63 letters, digits, '-', '_' or '.', \
-         beginning and ending with a letter or digit"
+        "{0:?} is not a valid label value: use up to 63 letters, digits, '-', '_' or '.', beginning \
+         and ending with a letter or digit"
     )]
     LabelValue(String),
 }
@@ -250,11 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_names_the_field_at_fault() {
+    fn an_invalid_selector_names_the_field_at_fault() {
         check(
             "zone Is a",
             &[],
-            r#"operator: there is no operator "Is": use In, NotIn, Exists or DoesNotExist"#,
+            r#"operator: unknown operator "Is": use In, NotIn, Exists or DoesNotExist"#,
         );
         check("zone In", &[], "values: In needs at least one value");
         check("zone NotIn", &[], "values: NotIn needs at least one value");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_are_those_that_a_label_can_have() {
+    fn label_keys_and_values_are_validated() {
         let is_valid = |text: &str| parse(text).is_ok();
         for key in ["zone", "a", "A.b_c-d", "kubernetes.io/hostname", "a-b.c/D"] {
             assert!(is_valid(&format!("{key} Exists")), "{key}");

@@ -37,24 +37,24 @@ pub enum Unsupported {
     #[error("is of kind {0}, which cannot answer ARP and Neighbor Discovery for VIPs")]
     Kind(String),
     /// There is no MAC to answer with.
-    #[error("has no MAC address, so that no host resolves addresses on it")]
+    #[error("has no MAC address, so hosts cannot resolve addresses on it")]
     NoMac,
-    /// The program does not see tags, and there are VLANs to tell apart.
+    /// The program does not see tags, but there are VLANs to tell apart.
     #[error(
         "hides VLAN tags from the program and carries {0}: VIPs of the untagged network could be \
          answered on a VLAN. Put the VIPs on a VLAN device, or on an interface without VLANs"
     )]
     HiddenTags(String),
-    /// The hardware removes tags, and cannot be kept from it.
+    /// The hardware removes tags and cannot be stopped.
     #[error(
-        "takes the VLAN tags off what it receives and carries {vlans}: VIPs of the untagged \
+        "strips VLAN tags from received frames and carries {vlans}: VIPs of the untagged \
          network could be answered on a VLAN ({why}). Put the VIPs on a VLAN device, or on an \
          interface without VLANs"
     )]
     StripsTags {
         /// The VLANs.
         vlans: String,
-        /// Why the hardware cannot be kept from it.
+        /// Why the hardware cannot be stopped.
         why: String,
     },
 }

@@ -106,7 +106,7 @@ fn the_link_with_the_subnet_is_preferred_and_without_one_all_serve() {
 }
 
 #[test]
-fn an_advertisement_that_names_interfaces_gets_these() {
+fn an_advertisement_uses_the_interfaces_it_names() {
     let links = [link(2, "eth0", Kind::Plain), link(3, "eth1", Kind::Plain)];
     let usual = Choice::Usual;
     check(&links, &usual, &["eth1"], "eth1@eth1.0.0");
@@ -136,7 +136,7 @@ fn interfaces_of_network_plugins_are_left_out_as_by_metallb() {
         "cni0",
         "nodelocaldns",
         "lxc1",
-        // Not by MetalLB.
+        // MetalLB does not.
         "cilium_host",
     ] {
         let links = [link(2, name, Kind::Plain), link(3, "eth0", Kind::Plain)];
@@ -145,7 +145,7 @@ fn interfaces_of_network_plugins_are_left_out_as_by_metallb() {
 }
 
 #[test]
-fn what_container_runtimes_make_is_left_alone_unless_it_is_chosen() {
+fn container_interfaces_are_excluded_unless_chosen() {
     let links = [
         link(2, "cali1234", Kind::Plain),
         link(3, "eth0", Kind::Plain),
@@ -211,7 +211,7 @@ fn a_bond_answers_for_its_members_with_its_own_mac() {
     check(&links, &chosen, &["eth0"], refusal);
 }
 
-/// A bond of two members, of which one is in use, or both are.
+/// A bond of two members, with one or both in use.
 fn bond_of(active: Option<u32>, member: impl Fn(u32, &str) -> Link) -> [Link; 3] {
     let member = |index, name| Link {
         master: Some(4),
@@ -219,7 +219,7 @@ fn bond_of(active: Option<u32>, member: impl Fn(u32, &str) -> Link) -> [Link; 3]
         ..member(index, name)
     };
     let bond = Link {
-        // It takes nothing off: only its members do.
+        // It strips no tags: only its members do.
         strips_vlan_tags: true,
         ..link(4, "bond0", Kind::Bond { active })
     };
@@ -227,7 +227,7 @@ fn bond_of(active: Option<u32>, member: impl Fn(u32, &str) -> Link) -> [Link; 3]
 }
 
 #[test]
-fn a_member_that_stands_by_does_not_answer_a_second_time() {
+fn a_standby_member_does_not_answer() {
     let links = bond_of(Some(3), |index, name| link(index, name, Kind::Plain));
     let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
     assert_eq!(
@@ -239,7 +239,7 @@ fn a_member_that_stands_by_does_not_answer_a_second_time() {
 
 /// Of 802.3ad, and a bond with no member in use.
 #[test]
-fn members_of_an_aggregator_that_is_not_active_do_not_answer() {
+fn members_of_an_inactive_aggregator_do_not_answer() {
     let mut links = bond_of(None, |index, name| link(index, name, Kind::Plain));
     links[0].stands_by = true;
     let plan = check(&links, &Choice::Usual, &[], "bond0@bond0.0.0");
@@ -250,7 +250,7 @@ fn members_of_an_aggregator_that_is_not_active_do_not_answer() {
 }
 
 #[test]
-fn a_vlan_of_a_bond_is_told_apart_where_no_member_takes_its_tags_off() {
+fn a_vlan_of_a_bond_is_answered_on_the_bond_if_no_member_strips_tags() {
     let only = |name: &str| Choice::Named(BTreeSet::from([name.to_owned()]));
     let with_vlan = |bond: [Link; 3]| [bond.as_slice(), &[vlan(5, "bond0.100", 4, 100)]].concat();
     let vlan_alone = only("bond0.100");
@@ -285,7 +285,7 @@ fn a_vlan_of_a_bond_is_told_apart_where_no_member_takes_its_tags_off() {
 }
 
 #[test]
-fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
+fn a_vlan_is_answered_on_its_parent_if_tags_are_visible_there() {
     let eth0 = link(2, "eth0", Kind::Plain);
     let eth0_100 = vlan(3, "eth0.100", 2, 100);
     let only = |name: &str| Choice::Named(BTreeSet::from([name.to_owned()]));
@@ -336,7 +336,7 @@ fn a_vlan_is_answered_on_its_parent_where_tags_are_visible_there() {
 }
 
 #[test]
-fn a_link_that_hides_tags_and_has_vlans_on_it_cannot_tell_them_apart() {
+fn a_link_with_vlans_that_hides_tags_is_refused() {
     let hidden = "interface br0 hides VLAN tags from the program and carries br0.100: VIPs of the \
                   untagged network could be answered on a VLAN. Put the VIPs on a VLAN device, or \
                   on an interface without VLANs";
@@ -391,7 +391,7 @@ fn a_link_that_cannot_carry_vips_says_why() {
         ),
         (
             vec![no_mac],
-            "has no MAC address, so that no host resolves addresses on it",
+            "has no MAC address, so hosts cannot resolve addresses on it",
         ),
         (
             alone(Kind::Vrf),
@@ -415,7 +415,7 @@ fn a_link_that_cannot_carry_vips_says_why() {
 }
 
 #[test]
-fn a_link_that_vanishes_takes_its_places_along() {
+fn a_removed_link_removes_its_places() {
     let mut links: Links = [link(2, "eth0", Kind::Plain)].into_iter().collect();
     assert!(!links.apply(LinkChange::Set(link(2, "eth0", Kind::Plain))));
     assert!(links.apply(LinkChange::Set(link(2, "lan0", Kind::Plain))));

@@ -1,4 +1,4 @@
-//! The program on its interfaces: what keeps it from one, and what follows.
+//! The program on its interfaces: what keeps it off one, and the consequences.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn subnet(address: &str) -> BTreeSet<(IpAddr, u8)> {
     BTreeSet::from([(address.parse().unwrap(), 24)])
 }
 
-/// A card whose VLANs cannot be told apart on it, and a VLAN.
+/// A card on which VLANs cannot be told apart, and a VLAN.
 fn card_and_vlan() -> [Link; 2] {
     let card = Link {
         strips_vlan_tags: true,
@@ -28,14 +28,14 @@ fn card_and_vlan() -> [Link; 2] {
 }
 
 impl Bench {
-    /// What has been attached and taken off since the last look.
+    /// What has been attached and detached since the last call.
     fn moves(&mut self) -> Vec<String> {
         let log = std::mem::take(&mut self.log);
         let moves = log.into_iter().filter(|line| line.contains("tach "));
         moves.collect()
     }
 
-    /// What other nodes are told of the link with this name.
+    /// The link of this name as reported to other nodes.
     fn obstacle(&self, name: &str) -> Option<String> {
         let links = self.node.usable_links();
         let link = links.into_iter().find(|link| link.name == name);
@@ -45,7 +45,7 @@ impl Bench {
 
 /// Linux refuses a program on a device while one above it runs one.
 #[test]
-fn a_program_on_a_vlan_makes_way_for_that_on_the_card() {
+fn a_program_on_a_vlan_makes_way_for_the_one_on_the_card() {
     let mut bench = Bench::new();
     bench.above = Some((2, 1));
     bench
@@ -61,9 +61,9 @@ fn a_program_on_a_vlan_makes_way_for_that_on_the_card() {
     assert_eq!(bench.node.live.len(), 2);
 }
 
-/// It is the card that somebody else holds.
+/// The card itself runs somebody else's program.
 #[test]
-fn a_program_on_a_vlan_does_not_make_way_where_that_would_not_help() {
+fn a_program_on_a_vlan_does_not_make_way_in_vain() {
     let mut bench = Bench::new();
     bench
         .handle(wanted(&["10.0.100.5"]))
@@ -77,9 +77,9 @@ fn a_program_on_a_vlan_does_not_make_way_where_that_would_not_help() {
     assert_eq!(bench.node.live.len(), 1, "the VLAN's is answered all along");
 }
 
-/// The device above that is in the way runs somebody else's.
+/// The device above runs somebody else's program.
 #[test]
-fn programs_do_not_make_way_again_and_again() {
+fn programs_do_not_make_way_repeatedly() {
     let mut bench = Bench::new();
     bench
         .handle(wanted(&["10.0.100.5"]))
@@ -101,7 +101,7 @@ fn programs_do_not_make_way_again_and_again() {
 }
 
 #[test]
-fn the_program_runs_where_other_nodes_probe_though_no_vip_is_there() {
+fn the_program_runs_on_the_probed_link_even_without_vips() {
     let mut bench = Bench::new();
     let probed = Link {
         addresses: subnet("192.0.2.1"),
@@ -138,7 +138,7 @@ fn the_program_runs_where_other_nodes_probe_though_no_vip_is_there() {
 }
 
 #[test]
-fn probes_that_no_program_answers_are_said_to_be_and_why() {
+fn probes_without_a_program_are_reported_with_the_reason() {
     let mut bench = Bench::new();
     let address = "10.0.0.1".parse().unwrap();
     bench.refuses_program = true;
@@ -158,7 +158,7 @@ fn probes_that_no_program_answers_are_said_to_be_and_why() {
 }
 
 #[test]
-fn other_nodes_are_told_of_a_link_that_the_program_is_kept_from_until_it_runs_there() {
+fn a_link_without_the_program_is_reported_to_other_nodes_until_it_runs() {
     let mut bench = Bench::new();
     bench.refuses_program = true;
     bench.handle(wanted(&["10.0.0.5"]));
@@ -167,7 +167,7 @@ fn other_nodes_are_told_of_a_link_that_the_program_is_kept_from_until_it_runs_th
         assert_eq!(bench.obstacle("eth0").as_deref(), Some("refused"));
         bench.wait(5.1);
     }
-    // Also while it is tried once more.
+    // Even while it is being retried.
     bench.now += Duration::from_secs(6);
     bench.node.poll(bench.now);
     assert_eq!(bench.obstacle("eth0").as_deref(), Some("refused"));
@@ -179,7 +179,7 @@ fn other_nodes_are_told_of_a_link_that_the_program_is_kept_from_until_it_runs_th
 
 /// A bond whose program runs on it, or on its member, without knowing one of the two.
 #[test]
-fn a_vip_is_not_announced_where_the_program_does_not_know_the_link() {
+fn a_vip_is_not_announced_on_a_link_unknown_to_the_program() {
     let bond = Link {
         kind: Kind::Bond { active: None },
         ..eth0()
@@ -222,7 +222,7 @@ fn a_vip_is_not_announced_where_the_program_does_not_know_the_link() {
 }
 
 #[test]
-fn a_program_that_somebody_else_took_off_is_attached_again_and_announces() {
+fn a_program_detached_by_somebody_else_is_reattached_and_announces() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
     bench.wait(5.1).expect(&["look 2"]);
@@ -234,14 +234,14 @@ fn a_program_that_somebody_else_took_off_is_attached_again_and_announces() {
         "Announcing(10.0.0.5, \"eth0\")",
         "announce 10.0.0.5",
     ]);
-    // It is looked at where it runs.
+    // Checked where it runs.
     bench.refuses_program = true;
     bench.quiet().handle(Input::Detached(2)).log.clear();
     bench.wait(5.1).wait(5.1).expect(&["attach 2", "attach 2"]);
 }
 
 #[test]
-fn an_untagged_vip_is_not_announced_where_hardware_goes_on_taking_tags_off() {
+fn an_untagged_vip_is_not_announced_where_hardware_strips_tags() {
     let mut bench = Bench::new();
     bench.strips_on = true;
     bench
@@ -253,7 +253,7 @@ fn an_untagged_vip_is_not_announced_where_hardware_goes_on_taking_tags_off() {
         let it = its.next().expect("it is wanted");
         it.reason.unwrap_or_else(|| it.places[0].describe())
     };
-    let reason = "interface eth0 takes the VLAN tags off what it receives and carries eth0.100: \
+    let reason = "interface eth0 strips VLAN tags from received frames and carries eth0.100: \
                   VIPs of the untagged network could be answered on a VLAN (fixed). Put the VIPs \
                   on a VLAN device, or on an interface without VLANs";
     for _ in 0..3 {
