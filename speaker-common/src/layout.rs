@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_have_filter_bits_of_their_own() {
+    fn neighbouring_addresses_have_different_filter_bits() {
         use std::collections::BTreeSet;
         let bits = |addresses: &mut dyn Iterator<Item = FilterBit>| {
             addresses

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn in_company_valid_until_the_earlier_of_both_deadlines() {
+    fn not_alone_valid_until_the_earlier_deadline() {
         let standing = |deadline, now| Standing::of(&IN_COMPANY, &peers(1, deadline), now);
         assert_eq!(standing(500, 499), Standing::Valid);
         assert_eq!(standing(500, 500), Standing::Lapsed);
@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_nobody_renewed_is_silent() {
+    fn a_life_without_a_renewal_is_silent() {
         let standing = |peers| Standing::of(&IN_COMPANY, &peers, 1);
         assert_eq!(standing(PeersLease::default()), Standing::Lapsed);
         assert_eq!(standing(peers(2, 500)), Standing::Lapsed);
     }
 
     #[test]
-    fn what_is_over_or_half_written_is_silent_alone_or_not() {
+    fn a_life_over_or_half_written_is_silent_even_alone() {
         for agent in [ALONE, IN_COMPANY] {
             let over = PeersLease {
                 over: 1,
@@ -225,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_nobody_wrote_is_inert_once_the_host_is_up_for_a_while() {
+    fn an_unwritten_lease_is_inert_once_the_host_has_been_up_for_a_while() {
         let standing = |now| Standing::of(&AgentLease::default(), &PeersLease::default(), now);
         assert_eq!(standing(1), Standing::Lapsed);
         assert_eq!(standing(INERT_AFTER_NS), Standing::Inert);
     }
 
     #[test]
-    fn only_what_changed_is_stored_and_the_life_after_its_deadline() {
+    fn only_changes_are_stored_and_the_life_after_its_deadline() {
         let before = PeersLease {
             over: 3,
             ..peers(4, 500)

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_cause_is_told_twice() {
+    fn no_cause_is_repeated() {
         let error = anyhow!("no such file")
             .context("cannot read a: no such file")
             .context("cannot start");

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_keep_there_stays() {
+    fn foreign_files_in_the_state_directory_stay() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
         assert!(!remove(&directory).unwrap(), "there is no directory");

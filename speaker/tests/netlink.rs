@@ -40,7 +40,7 @@ fn named<'a>(links: &'a [Link], name: &str) -> &'a Link {
 }
 
 #[test]
-fn what_is_there_at_the_start_is_listed() {
+fn existing_links_are_listed_at_the_start() {
     isolated_async(|_| async {
         cable();
         ip("address add 192.0.2.1/24 dev port");
@@ -81,7 +81,7 @@ fn a_link_appears_is_renamed_and_vanishes() {
 }
 
 #[test]
-fn a_mac_changes() {
+fn a_changed_mac_is_reported() {
     isolated_async(|_| async {
         cable();
         let mut watch = watch().await.unwrap();
@@ -221,7 +221,7 @@ fn a_bond_names_the_member_that_it_sends_through() {
 }
 
 #[test]
-fn stripping_of_vlan_tags_is_seen_and_switched() {
+fn vlan_tag_stripping_is_reported_and_can_be_changed() {
     isolated_async(|_| async {
         cable();
         let mut watch = watch().await.unwrap();
@@ -237,7 +237,7 @@ fn stripping_of_vlan_tags_is_seen_and_switched() {
 }
 
 #[test]
-fn when_the_kernel_drops_messages_the_last_state_is_told_and_that_some_are_missing() {
+fn dropped_messages_are_reported_with_the_current_state() {
     isolated_async(|_| async {
         cable();
         let mut watch = watch().await.unwrap();

@@ -57,7 +57,7 @@ fn events_that_do_not_fit_the_ring_are_counted() {
 /// Nor a frame in several buffers (Linux 5.18): the program sees only the first, and resizing would
 /// change the last.
 #[test]
-fn a_solicitation_in_several_buffers_passes_as_it_is() {
+fn a_solicitation_in_several_buffers_passes_unchanged() {
     let (node, client) = (Host::number(1), Host::number(2));
     let address = Host::number(100).v6;
     let mut program = Program::load(object::SPEAKER).expect("the object loads");

@@ -64,7 +64,7 @@ impl Built {
 
     /// Becomes another binary (exec), with some environment variables, so that ctrl-C ends that
     /// one. Returns on failure only.
-    pub(crate) fn become_binary(
+    pub(crate) fn exec_binary(
         &self,
         name: &str,
         arguments: &[OsString],
@@ -74,7 +74,7 @@ impl Built {
         command.envs(environment.iter().map(|(name, path)| (name, path)));
         self.tell(command.args(arguments));
         shell::say(&command);
-        Err(command.exec()).with_context(|| shell::spoken(&command))
+        Err(command.exec()).with_context(|| shell::as_typed(&command))
     }
 }
 
@@ -84,12 +84,12 @@ pub(crate) fn cargo() -> Command {
 }
 
 /// Builds the simulator, which needs no eBPF object, and becomes it. Returns on failure only.
-pub(crate) fn become_simulator(arguments: &[OsString]) -> Result<()> {
+pub(crate) fn exec_simulator(arguments: &[OsString]) -> Result<()> {
     let mut command = cargo();
     command.args(["run", "--release", "--package=speaker-sim", "--"]);
     command.args(arguments);
     shell::say(&command);
-    Err(command.exec()).with_context(|| shell::spoken(&command))
+    Err(command.exec()).with_context(|| shell::as_typed(&command))
 }
 
 /// Builds, and fails if the eBPF objects are missing.

@@ -94,13 +94,13 @@ fn run(task: Task) -> Result<()> {
         Task::Build { release } => build(release),
         Task::Demo { arguments } => {
             setup::ensure(&[Need::Object, Need::Lab])?;
-            cargo::build(Profile::Dev, &cargo::ALL)?.become_binary("demo", &arguments, &[])
+            cargo::build(Profile::Dev, &cargo::ALL)?.exec_binary("demo", &arguments, &[])
         }
         Task::Test(options) => test::test(&options, Properties::AtRandom),
         Task::Kernels(options) => kernels::kernels(&options),
         Task::Kubernetes => kubernetes::kubernetes(),
         Task::Bench { arguments } => bench(&arguments),
-        Task::Sim { arguments } => cargo::become_simulator(&arguments),
+        Task::Sim { arguments } => cargo::exec_simulator(&arguments),
         Task::Image(options) => image::image(&options),
         Task::Crds(options) => crds::crds(&options),
         Task::Ci => ci::ci(),
@@ -118,7 +118,7 @@ fn bench(arguments: &[OsString]) -> Result<()> {
         environment.push((test::KUBERNETES, kubernetes::obtain()?));
     }
     let built = cargo::build(Profile::Release, &cargo::BENCH)?;
-    built.become_binary("bench", arguments, &environment)
+    built.exec_binary("bench", arguments, &environment)
 }
 
 fn build(release: bool) -> Result<()> {

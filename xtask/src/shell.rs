@@ -57,9 +57,9 @@ pub(crate) fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
 /// Prints a command, and runs it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     say(command);
-    let status = command.status().with_context(|| spoken(command))?;
+    let status = command.status().with_context(|| as_typed(command))?;
     if !status.success() {
-        bail!("{} failed: {status}", spoken(command));
+        bail!("{} failed: {status}", as_typed(command));
     }
     Ok(())
 }
@@ -73,21 +73,25 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     } = command
         .stdin(Stdio::null())
         .output()
-        .with_context(|| spoken(command))?;
+        .with_context(|| as_typed(command))?;
     if !status.success() {
         let said = String::from_utf8_lossy(&stderr);
-        bail!("{} failed: {status}\n{}", spoken(command), said.trim_end());
+        bail!(
+            "{} failed: {status}\n{}",
+            as_typed(command),
+            said.trim_end()
+        );
     }
-    String::from_utf8(stdout).with_context(|| format!("the output of {}", spoken(command)))
+    String::from_utf8(stdout).with_context(|| format!("the output of {}", as_typed(command)))
 }
 
 /// Prints a command that is about to run.
 pub(crate) fn say(command: &Command) {
-    eprintln!("+ {}", spoken(command));
+    eprintln!("+ {}", as_typed(command));
 }
 
 /// A command as it would be typed.
-pub(crate) fn spoken(command: &Command) -> String {
+pub(crate) fn as_typed(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(command.get_program());
     let words = std::iter::once(name).chain(command.get_args());

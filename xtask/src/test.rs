@@ -170,7 +170,7 @@ fn counted(command: &mut Command) -> Result<Tally> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| shell::spoken(command))?;
+        .with_context(|| shell::as_typed(command))?;
     let stdout = child.stdout.take().expect("stdout is piped");
     let mut tally = Tally::default();
     for line in BufReader::new(stdout).lines() {

@@ -7,7 +7,7 @@ const KEY: Key = Key([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
 
 /// The reference vectors (SipHash, appendix A and `vectors.h`) whose length is a multiple of eight.
 #[test]
-fn siphash_gives_the_reference_vectors() {
+fn siphash_matches_the_reference_vectors() {
     let message: [u64; 7] = core::array::from_fn(|word| {
         u64::from_le_bytes(core::array::from_fn(|byte| (8 * word + byte) as u8))
     });
@@ -127,7 +127,7 @@ fn a_renewal_of_another_life_or_from_the_future_renews_nothing() {
 }
 
 #[test]
-fn a_node_that_said_it_is_over_stays_so_although_its_agent_comes_back() {
+fn a_life_reported_over_stays_over_when_the_agent_returns() {
     let mut agent = agent(1);
     let mut peers = PeersLease::default();
     renew(&agent, &mut peers, (1, 9_900 * MS), 9_900 * MS);
@@ -154,7 +154,7 @@ fn a_request_renews_nothing_and_is_answered_with_the_nodes_clock() {
 }
 
 #[test]
-fn a_probe_ends_loneliness() {
+fn a_probe_ends_the_time_alone() {
     let mut agent = agent(1);
     agent.alone = 1;
     let mut peers = PeersLease::default();
@@ -170,7 +170,7 @@ fn a_probe_ends_loneliness() {
 }
 
 #[test]
-fn a_node_that_was_alone_for_longer_than_its_lease_goes_on_when_renewed() {
+fn a_node_alone_for_longer_than_its_lease_continues_when_renewed() {
     let mut agent = agent(1);
     let mut peers = PeersLease::default();
     renew(&agent, &mut peers, (1, 1_000 * MS), 1_000 * MS);
@@ -201,7 +201,7 @@ fn a_life_can_be_ended_from_outside_only_while_the_node_is_alone() {
 }
 
 #[test]
-fn whoever_is_there_says_so() {
+fn a_probe_for_any_node_is_answered() {
     let mut scout = probe(Kind::Request, 0, 0);
     scout.target = ANYBODY;
     let reply = judge(&scout, &agent(1), &mut PeersLease::default(), MS).unwrap();
@@ -235,7 +235,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_sealed_opens_and_nothing_else_does(
+    fn only_sealed_probes_open(
         flags: u32, watcher: u64, target: u64, sequence: u64, life: u64, time_ns: u64,
         agent_age_ms: u32, agent_left_ms: u32, bit in 0..8 * LENGTH,
     ) {

@@ -54,7 +54,7 @@ proptest! {
     /// Only requests for a VIP that is owned on this link and VLAN are answered, under a valid
     /// lease.
     #[test]
-    fn only_what_is_owned_is_answered(seed: u64) {
+    fn only_owned_vips_are_answered(seed: u64) {
         let (world, handled) = handled(seed);
         for Handled { request, before, .. } in answered(handled) {
             let (vlan, inner) = untag(&request);

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn carries_are_folded_in_until_none_is_left() {
+    fn all_carries_are_folded_in() {
         let most = Sum::of(&[0xff; 1 << 10]);
         let mut sum = Sum::icmpv6(u16::MAX);
         for _ in 0..64 {

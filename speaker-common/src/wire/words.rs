@@ -202,7 +202,7 @@ mod tests {
     use crate::wire::{BROADCAST, is_group};
 
     #[test]
-    fn words_mean_what_the_bytes_mean() {
+    fn words_and_bytes_agree() {
         for mac in [[0x02, 0, 0, 0, 0, 1], [1, 2, 3, 4, 5, 6], BROADCAST] {
             assert_eq!(Station::new(mac).is_group(), is_group(&mac));
             let [a, b, c, d, e, f] = mac;

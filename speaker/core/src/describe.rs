@@ -250,7 +250,7 @@ mod tests {
 
     /// What the program reports as a claim, the agent can name: the VIP and the claimant.
     #[test]
-    fn every_claim_that_the_program_reports_is_understood() {
+    fn every_claim_reported_by_the_program_is_understood() {
         let mut claims = Vec::new();
         macro_rules! run {
             ($($rule:ident,)+) => {$(
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_ends_early_is_other() {
+    fn a_truncated_frame_is_other() {
         check("ffffffffffff 020000000001 0806 0001", "other");
     }
 }

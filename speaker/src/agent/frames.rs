@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_are_told_to_those_who_watched_when_they_happened() {
+    fn losses_are_reported_to_the_watchers_of_that_time() {
         let mut taps = Taps::new();
         let start = Instant::now();
         let look = |taps: &mut Taps, ms: u64, count: u64| {

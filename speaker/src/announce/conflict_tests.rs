@@ -82,7 +82,7 @@ fn places(pairs: &[Pair; 2], vip: &str) -> Vec<(Place, Mac)> {
 }
 
 #[test]
-fn a_vip_is_found_in_use_on_whichever_link_it_is() {
+fn a_vip_in_use_is_found_on_any_link() {
     two_links(|pairs| {
         for vip in VIPS {
             assert_eq!(found_one(places(&pairs, vip)), Occupancy::Free, "{vip}");
@@ -99,7 +99,7 @@ fn a_vip_is_found_in_use_on_whichever_link_it_is() {
 }
 
 #[test]
-fn no_link_is_kept_waiting_by_another_or_by_what_others_say_there() {
+fn traffic_on_one_link_does_not_delay_another() {
     in_namespace(|| {
         let pairs = [Pair::new("near1", "far1"), Pair::new("near2", "far2")];
         let vip: IpAddr = VIPS[0].parse().unwrap();
@@ -119,7 +119,7 @@ fn no_link_is_kept_waiting_by_another_or_by_what_others_say_there() {
 }
 
 #[test]
-fn what_this_node_sends_itself_is_no_claim() {
+fn the_nodes_own_frames_are_not_claims() {
     two_links(|pairs| {
         ip("address add 10.0.0.5/32 dev far2");
         let mut places = places(&pairs, "10.0.0.5");
@@ -131,7 +131,7 @@ fn what_this_node_sends_itself_is_no_claim() {
 }
 
 #[test]
-fn thousands_of_vips_are_checked_together_and_the_ones_in_use_are_found() {
+fn thousands_of_vips_are_checked_together() {
     in_namespace(|| {
         let pairs = [Pair::new("near1", "far1"), Pair::new("near2", "far2")];
         for link in ["near1", "far1", "near2", "far2"] {
@@ -160,7 +160,7 @@ fn thousands_of_vips_are_checked_together_and_the_ones_in_use_are_found() {
 }
 
 #[test]
-fn a_vip_is_neither_free_nor_in_use_on_a_link_that_cannot_be_asked() {
+fn a_vip_on_a_link_that_cannot_be_probed_is_neither_free_nor_in_use() {
     two_links(|pairs| {
         let mut places = places(&pairs, VIPS[0]);
         places[0].0.link = 9_999;
@@ -171,7 +171,7 @@ fn a_vip_is_neither_free_nor_in_use_on_a_link_that_cannot_be_asked() {
 }
 
 #[test]
-fn nobody_has_a_vip_on_a_link_that_is_switched_off() {
+fn a_vip_is_free_on_a_link_that_is_switched_off() {
     two_links(|pairs| {
         ip("link set near1 down");
         assert_eq!(found_one(places(&pairs, VIPS[0])), Occupancy::Free);

@@ -46,7 +46,7 @@ fn bare_pair() -> Pair {
 }
 
 #[test]
-fn a_group_outlives_whoever_joined_it_and_is_found_again() {
+fn a_group_outlives_its_agent_and_is_found_again() {
     in_namespace(|| {
         let Pair { near, far } = bare_pair();
         let groups = Groups::open().unwrap();
@@ -73,7 +73,7 @@ fn a_group_outlives_whoever_joined_it_and_is_found_again() {
 
 /// The node may be configured as a proxy for its pods.
 #[test]
-fn the_kernel_answers_for_no_vip_even_where_it_is_a_proxy() {
+fn the_kernel_answers_for_no_vip_even_as_a_proxy() {
     in_namespace(|| {
         let near = bare_pair().near;
         for (setting, value) in [
@@ -138,7 +138,7 @@ fn ten_thousand_groups() {
 }
 
 #[test]
-fn a_link_that_loses_its_carrier_or_gets_another_name_or_mac_keeps_its_groups() {
+fn a_link_without_carrier_or_with_a_new_name_or_mac_keeps_its_groups() {
     in_namespace(|| {
         let near = bare_pair().near;
         let groups = Groups::open().unwrap();
@@ -158,7 +158,7 @@ fn a_link_that_loses_its_carrier_or_gets_another_name_or_mac_keeps_its_groups() 
 
 /// The node joins them again when it hears of it.
 #[test]
-fn a_link_that_goes_down_or_has_no_ipv6_for_a_while_loses_its_groups() {
+fn a_link_that_goes_down_or_loses_ipv6_loses_its_groups() {
     in_namespace(|| {
         let near = bare_pair().near;
         let groups = Groups::open().unwrap();
@@ -188,7 +188,7 @@ fn a_link_that_goes_down_or_has_no_ipv6_for_a_while_loses_its_groups() {
 }
 
 #[test]
-fn a_link_that_is_gone_is_told_and_takes_its_groups_along() {
+fn joining_on_a_removed_link_fails_and_its_groups_are_gone() {
     in_namespace(|| {
         let near = bare_pair().near;
         let groups = Groups::open().unwrap();
@@ -208,7 +208,7 @@ fn a_link_that_is_gone_is_told_and_takes_its_groups_along() {
 }
 
 #[test]
-fn a_link_without_ipv6_is_told() {
+fn joining_on_a_link_without_ipv6_fails() {
     in_namespace(|| {
         let near = bare_pair().near;
         ip("link set dev near mtu 1000");

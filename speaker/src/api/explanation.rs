@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_one_text_in_json() {
+    fn a_state_is_its_text_in_json() {
         check(NodeState::Answering, r#""answering""#);
         let owner = "n 2: owns it".to_owned();
         check(

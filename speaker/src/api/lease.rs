@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_hold_no_lease_of_a_node_that_is_alone_or_not_yet_renewed() {
+    fn alone_or_not_yet_renewed_there_is_no_peers_deadline() {
         let expect = LeaseReport {
             state: LeaseState::Valid,
             alone: true,

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_have_a_usual_port() {
+    fn nodes_have_a_default_port() {
         let check = |text: &str, expect: &str| {
             assert_eq!(of_node(text).unwrap().to_string(), expect);
             assert!(with_port(text).is_err(), "{text}");
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_host_name_is_refused() {
+    fn invalid_host_names_are_refused() {
         let long = "a".repeat(64);
         for text in [
             "",

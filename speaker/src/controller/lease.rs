@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_survive_the_annotation() {
+    fn entries_survive_a_round_trip_through_the_annotation() {
         let pending = vec![Pending {
             name: ObjectName::new("shop", "web"),
             uid: "u-1".to_owned(),

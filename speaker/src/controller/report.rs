@@ -180,7 +180,7 @@ mod tests {
     use crate::metrics::{encode, testing::check_what_is_asked_for};
 
     #[test]
-    fn metrics_have_the_names_that_people_graph() {
+    fn metrics_have_the_documented_names() {
         let usage = Usage {
             assigned_v4: 2,
             assigned_v6: 1,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_leader_tells_of_the_configuration() {
+    fn only_the_leader_reports_the_configuration() {
         let tells = |is_leading| {
             let text = encode(Collected(Report {
                 is_leading,

@@ -102,7 +102,7 @@ fn read(spec: &str) -> Service {
 }
 
 #[test]
-fn a_service_of_another_type_is_none() {
+fn a_service_of_another_type_is_ignored() {
     check(
         "spec: {type: ClusterIP}",
         None,
@@ -125,7 +125,7 @@ fn only_services_of_the_class_are_ours() {
 }
 
 #[test]
-fn without_named_families_the_cluster_ips_tell_them() {
+fn without_named_families_the_cluster_ips_decide() {
     let families = |spec: &str| read(spec).families;
     assert_eq!(
         families("{type: LoadBalancer, clusterIP: 'fd00::1'}"),
@@ -139,7 +139,7 @@ fn without_named_families_the_cluster_ips_tell_them() {
 }
 
 #[test]
-fn what_cannot_be_read_says_where() {
+fn unreadable_fields_are_named() {
     let why = read("{type: LoadBalancer, loadBalancerIP: nonsense}").requested;
     let expect = "spec.loadBalancerIP: \"nonsense\" is not an IP address";
     assert_eq!(why, Err(expect.to_owned()));

@@ -44,7 +44,7 @@ fn controller() -> (Controller, mpsc::UnboundedReceiver<String>) {
 }
 
 #[tokio::test]
-async fn addresses_are_written_however_many_events_wait() {
+async fn pending_events_do_not_delay_addresses() {
     let (mut controller, mut paths) = controller();
     for n in 0..1_000 {
         controller.carry_out(Command::Tell(Notice {

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_is_logged_once() {
+    fn refusals_are_logged_once() {
         let judgement =
             |lines: &[&str]| Judgement::new(lines.iter().map(ToString::to_string), None);
         let logged = |before: Option<&[&str]>, now: Option<&[&str]>| {

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_away_from_the_first_failure_to_the_next_answer() {
+    fn the_api_server_is_away_from_the_first_failure_to_the_next_answer() {
         let reach = Reach::default();
         let note = |result| drop(reach.note(result));
         note(answer(200));

@@ -147,7 +147,7 @@ fn files_come_change_and_go() {
 }
 
 #[test]
-fn the_first_look_always_has_a_change() {
+fn the_first_scan_always_has_a_change() {
     Given::new(&[]).look(&[], expect![""]).look(
         &[],
         expect![[r#"
@@ -237,7 +237,7 @@ fn pools_that_overlap_name_both_files() {
 }
 
 #[test]
-fn addresses_may_move_between_files_in_one_look() {
+fn addresses_may_move_between_files_in_one_scan() {
     Given::new(&[])
         .look(
             &[("a", "lan:10.0.0.0/24"), ("b", "dmz:10.0.1.0/24")],
@@ -280,7 +280,7 @@ fn a_file_may_be_renamed() {
 }
 
 #[test]
-fn a_bad_file_does_not_bring_back_what_waited() {
+fn a_bad_file_does_not_restore_waiting_content() {
     Given::new(&[])
         .look(&[("a", "web"), ("b", "db")], expect![[r#"
             apply Service default/web
@@ -315,7 +315,7 @@ fn the_last_good_contents_count_where_the_files_are_bad_at_the_start() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_read_leaves_everything_in_force() {
+fn an_unreadable_directory_leaves_everything_in_force() {
     let mut given = Given::new(&[]);
     given.look(&[("a", "web"), ("b", "bad")], expect![[r#"
         apply Service default/web

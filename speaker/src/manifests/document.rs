@@ -259,7 +259,7 @@ kind: second
     }
 
     #[test]
-    fn what_is_no_yaml_has_a_line_and_a_message() {
+    fn invalid_yaml_has_a_line_and_a_message() {
         #[track_caller]
         fn check(text: &str, expect: Expect) {
             let Malformed { line, message } = parse(text).unwrap_err();
@@ -299,7 +299,7 @@ kind: second
     }
 
     #[test]
-    fn there_may_be_much_of_it() {
+    fn large_files_are_accepted() {
         let numbers = format!("[{}]", "1, ".repeat(260_000));
         assert_eq!(
             parse(&numbers).unwrap()[0].value.as_array().unwrap().len(),
@@ -309,7 +309,7 @@ kind: second
     }
 
     #[test]
-    fn what_aliases_expand_to_is_limited() {
+    fn alias_expansion_is_limited() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..10 {
             let alias = format!("*a{}, ", n - 1);

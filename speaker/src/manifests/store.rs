@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_others_are_left_alone() {
+    fn foreign_files_are_left_alone() {
         let state = tempfile::tempdir().unwrap();
         let other = state.path().join("last-good-manifests/a.yaml");
         fs::create_dir(other.parent().unwrap()).unwrap();

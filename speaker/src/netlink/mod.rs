@@ -27,7 +27,7 @@ pub(crate) fn name(index: u32) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_interface_that_is_gone_is_named_by_its_index() {
+    fn a_removed_interface_is_named_by_its_index() {
         assert_eq!(super::name(1), "lo");
         assert_eq!(super::name(4_000_000), "interface 4000000");
     }

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_of_a_bond_stands_by_when_the_kernel_says_backup() {
+    fn a_backup_member_of_a_bond_stands_by() {
         let member = |state| {
             let mut attributes = named();
             attributes.push(LinkAttribute::Controller(9));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_in_another_namespace_is_no_link_of_this_one() {
+    fn a_parent_in_another_namespace_is_not_a_local_link() {
         let mut attributes = named();
         attributes.push(LinkAttribute::Link(3));
         attributes.push(LinkAttribute::LinkNetNsId(0));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_without_a_name_here_keep_the_kernels() {
+    fn unknown_kinds_keep_the_kernels_name() {
         let mut attributes = named();
         attributes.push(info(InfoKind::Other("ovpn".into())));
         assert_eq!(
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn leaving_a_bridge_is_not_vanishing() {
+    fn leaving_a_bridge_does_not_remove_the_link() {
         let mut message = message(named());
         message.header.interface_family = AddressFamily::Bridge;
         assert!(!is_whole(&message));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_of_a_program_is_where_the_kernel_says() {
+    fn the_mode_of_a_program_is_the_kernels() {
         let attributes = |attached, ids: &[LinkXdp]| {
             let mut all = vec![LinkXdp::Attached(attached)];
             all.extend_from_slice(ids);

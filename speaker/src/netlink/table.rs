@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_goes_was_there_before() {
+    fn an_unknown_address_is_added_before_it_is_removed() {
         let mut table = Table::default();
         table.set(link(1, "eth0"));
         let there_and_gone = [
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_come_before_its_link() {
+    fn an_address_may_arrive_before_its_link() {
         let mut table = Table::default();
         assert_eq!(table.add_address(1, address(1)), None);
         assert_eq!(
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_gets_an_old_index_gets_no_old_address() {
+    fn a_link_with_a_reused_index_gets_no_old_addresses() {
         let mut table = Table::default();
         table.set(link(1, "eth0"));
         table.add_address(1, address(1));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_after_lost_messages_tells_the_difference_only() {
+    fn a_dump_after_lost_messages_reports_only_differences() {
         let mut table = Table::default();
         table.set(link(1, "eth0"));
         table.set(link(2, "eth1"));

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_node_seals_another_opens() {
+    fn a_sealed_message_opens_on_another_node() {
         let sealed = keys(&[OLD]).seal(b"hello");
         assert_eq!(sealed.len(), 5 + 28);
         assert_eq!(keys(&[OLD]).open(&sealed).as_deref(), Some(&b"hello"[..]));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_or_cut_is_not_opened() {
+    fn a_changed_or_truncated_message_does_not_open() {
         let sealed = keys(&[OLD]).seal(b"hello");
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_changed_without_a_moment_of_deafness() {
+    fn keys_can_be_rotated_without_losing_messages() {
         let steps = [
             keys(&[OLD]),
             keys(&[OLD, NEW]),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_group_or_others_may_read_are_exposed() {
+    fn key_files_readable_by_group_or_others_are_exposed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (mode, exposed) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true)] {
             let permissions = std::fs::Permissions::from_mode(mode);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_file_says_what_to_do() {
+    fn an_invalid_key_file_is_refused_with_the_remedy() {
         assert!(refusal(" \n").starts_with("is empty: make a key with"));
         assert!(refusal(&format!("{OLD}\nsecret")).starts_with("line 2 is shorter than 16"));
         let many = [OLD; 4].join("\n");

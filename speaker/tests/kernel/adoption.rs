@@ -49,7 +49,7 @@ fn a_restart_adopts_maps_and_links() {
 }
 
 #[test]
-fn a_map_of_another_size_is_replaced_and_the_others_are_kept() {
+fn a_map_of_a_different_size_is_replaced_and_the_others_kept() {
     isolated(|bpffs| {
         let (kernel, port, client) = agent(bpffs);
         let (link, _) = pinned(bpffs, port);
@@ -159,7 +159,7 @@ fn no_request_goes_unanswered_while_program_and_maps_are_exchanged() {
 }
 
 #[test]
-fn a_replacement_that_was_interrupted_is_taken_up_again() {
+fn an_interrupted_replacement_is_resumed() {
     isolated(|bpffs| {
         let (kernel, port, _) = agent(bpffs);
         drop(kernel);
@@ -184,7 +184,7 @@ fn a_replacement_that_was_interrupted_is_taken_up_again() {
 }
 
 #[test]
-fn what_this_run_did_not_take_is_removed() {
+fn unadopted_pins_are_removed() {
     isolated(|bpffs| {
         let (mut kernel, port, client) = agent(bpffs);
         ip("link add other type bridge");

@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::{MAC, VIP, agent, client, common::isolated_async, counted, pinned};
 
 #[test]
-fn conflicts_are_told_always_and_all_else_while_somebody_watches() {
+fn conflicts_are_always_reported_and_the_rest_only_to_watchers() {
     isolated_async(|bpffs| async move {
         let (mut kernel, port, client) = agent(&bpffs);
         let mut events = kernel.events().unwrap();
@@ -52,7 +52,7 @@ fn conflicts_are_told_always_and_all_else_while_somebody_watches() {
 }
 
 #[test]
-fn the_traced_build_tells_through_tracing() {
+fn the_traced_build_logs_through_tracing() {
     isolated_async(|bpffs| async move {
         let said = Said::default();
         let subscriber = tracing_subscriber::fmt()

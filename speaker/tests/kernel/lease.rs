@@ -89,7 +89,7 @@ fn a_lease_whose_deadline_has_passed_is_not_extended() {
 }
 
 #[test]
-fn there_are_no_more_keys_than_the_map_holds() {
+fn more_keys_than_the_map_holds_are_refused() {
     let keys = [KEY; PROBE_KEYS + 1];
     assert!(Probes::new(NUMBER, 1, &keys[..PROBE_KEYS]).is_some());
     assert_eq!(Probes::new(NUMBER, 1, &keys), None);

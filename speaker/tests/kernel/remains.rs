@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn without_an_agent_its_pins_can_be_read() {
+fn pins_can_be_read_without_an_agent() {
     isolated(|bpffs| {
         let error = Inspect::open(bpffs).err().unwrap();
         assert!(matches!(error, InspectError::NoPins { .. }));
@@ -78,7 +78,7 @@ fn detaching_leaves_nothing() {
 }
 
 #[test]
-fn a_bpf_file_system_is_mounted_where_there_is_none() {
+fn a_missing_bpf_file_system_is_mounted() {
     isolated(|_| {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing");

@@ -26,7 +26,7 @@ const CALM: Duration = Duration::from_millis(1_200);
 /// `speaker_core::cluster::Timing::fail_over`.
 const PROMISE: Duration = Duration::from_millis(500);
 /// How long an agent is frozen so that it is missed.
-const STANDS_STILL: Duration = Duration::from_secs(5);
+const FROZEN_FOR: Duration = Duration::from_secs(5);
 
 /// A way in which an owner fails, and comes back.
 struct Fault {
@@ -87,7 +87,7 @@ const FAULTS: [Fault; 6] = [
         is_held: true,
         begin: |owner| {
             owner.agent().freeze()?;
-            sleep(STANDS_STILL);
+            sleep(FROZEN_FOR);
             owner.agent().thaw()
         },
         end: |_| Ok(()),

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_from_the_first_that_failed_to_the_next_that_did_not() {
+    fn a_gap_lasts_from_the_first_failure_to_the_next_success() {
         for (answered, gap) in [
             ("...", 0),
             (".x.", 1),

@@ -95,7 +95,7 @@ impl Wire {
                 return;
             }
             self.take(&mut room);
-            self.hand_on();
+            self.forward();
         }
     }
 
@@ -115,7 +115,7 @@ impl Wire {
 
     /// Sends the frames that are due. A frame that an interface refuses, because it is down for
     /// instance, is lost, as on any wire.
-    fn hand_on(&mut self) {
+    fn forward(&mut self) {
         while self
             .held
             .front()

@@ -54,7 +54,7 @@ fn a_take_over_is_announced_four_times_in_all_forms() {
 
 /// It has the MAC of a host that had the address before.
 #[test]
-fn a_take_over_replaces_what_a_linux_client_holds() {
+fn a_take_over_updates_a_linux_clients_entry() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         let client = lab.host("client")?;
@@ -76,7 +76,7 @@ fn a_take_over_replaces_what_a_linux_client_holds() {
 }
 
 #[test]
-fn a_link_that_was_unplugged_is_announced_again_when_it_is_back() {
+fn a_replugged_link_is_announced_again() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let client = lab.host("client")?;
@@ -130,7 +130,7 @@ fn a_new_mac_of_the_link_is_answered_and_announced() {
 /// Refreshes keep switches from forgetting, without disturbing: an unnoticed restart is not
 /// announced, and many VIPs are not refreshed at once.
 #[test]
-fn a_restart_in_time_announces_nothing_but_the_refreshes_which_are_spread_evenly() {
+fn a_restart_in_time_announces_only_evenly_spread_refreshes() {
     lab::test(|lab| {
         const PERIOD: Duration = Duration::from_secs(6);
         let vips = (201..=210).map(|n| Ipv4Addr::new(10, 0, 0, n));

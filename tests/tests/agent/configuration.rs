@@ -51,7 +51,7 @@ fn a_change_of_the_manifests_is_in_force_within_a_second() {
 }
 
 #[test]
-fn a_bad_file_is_refused_by_name_and_everything_stays_in_force_also_over_a_restart() {
+fn a_bad_file_is_refused_by_name_and_changes_nothing_even_across_a_restart() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS[..1])?;
         node.serve("other", &VIPS[1..])?;
@@ -90,7 +90,7 @@ fn a_bad_file_is_refused_by_name_and_everything_stays_in_force_also_over_a_resta
 }
 
 #[test]
-fn what_is_not_announced_says_why_and_what_to_do() {
+fn vips_not_announced_have_the_reason_and_remedy() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let reason = |node: &Node| node.state(VIPS[0]);
@@ -157,7 +157,7 @@ fn a_vip_of_two_advertisements_is_answered_on_the_interfaces_of_both() {
 }
 
 #[test]
-fn an_interface_is_used_as_soon_as_it_appears_and_again_when_it_has_been_made_anew() {
+fn an_interface_is_used_as_soon_as_it_appears_or_reappears() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         let client = lab.host("client")?;
@@ -187,7 +187,7 @@ fn an_interface_is_used_as_soon_as_it_appears_and_again_when_it_has_been_made_an
 }
 
 #[test]
-fn an_interface_that_is_renamed_is_known_by_its_new_name() {
+fn a_renamed_interface_is_known_by_its_new_name() {
     lab::test(|lab| {
         let two = TwoLinks::new(lab)?;
         two.advertise_on(&["lan1"])?;
@@ -279,7 +279,7 @@ impl TwoLinks {
 
 /// A link with an MTU below 1280 has no IPv6, and the kernel forgets its groups.
 #[test]
-fn a_small_mtu_takes_ipv6_vips_off_and_a_larger_one_brings_them_back() {
+fn a_small_mtu_removes_ipv6_vips_and_a_larger_one_restores_them() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let client = lab.host("client")?;

@@ -70,7 +70,7 @@ fn detaching_leaves_the_groups() {
 }
 
 #[test]
-fn groups_that_the_kernel_forgets_are_joined_again() {
+fn groups_dropped_by_the_kernel_are_rejoined() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let host = &node.host;

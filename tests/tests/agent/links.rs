@@ -43,7 +43,7 @@ fn a_vip_on_a_bridge_is_answered_once() {
 }
 
 #[test]
-fn vips_on_a_macvlan_and_on_the_card_below_are_answered_each_by_its_own() {
+fn vips_on_a_macvlan_and_its_parent_are_answered_separately() {
     lab::test(|lab| {
         lab.needs("macvlan")?;
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;

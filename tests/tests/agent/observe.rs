@@ -22,7 +22,7 @@ use speaker_tests::{
 use crate::{MEANWHILE, SOON, VIP_V4, VIP_V6, VIPS, answer, wait_until};
 
 #[test]
-fn the_status_tells_what_is_answered_where_and_how_often() {
+fn status_shows_what_is_answered_where_and_how_often() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Native, &VIPS)?;
         let client = lab.host("client")?;
@@ -162,7 +162,7 @@ fn watch_shows_every_frame_and_its_reply_and_writes_them_for_tshark() {
 
 /// The ring holds about a thousand frames while the agent is frozen.
 #[test]
-fn watch_tells_how_many_frames_it_does_not_show() {
+fn watch_reports_how_many_frames_were_lost() {
     lab::test(|lab| {
         const ASKED: usize = 10_000;
         const LONG: Duration = Duration::from_secs(30);
@@ -199,7 +199,7 @@ fn watch_tells_how_many_frames_it_does_not_show() {
 
 /// Without watchers, there is no cost.
 #[test]
-fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
+fn the_tap_is_open_only_while_somebody_watches() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let is_open = || -> Result<bool> {
@@ -229,7 +229,7 @@ fn the_tap_is_open_while_somebody_watches_and_closed_after_the_last() {
 
 /// RFC 5227 §2.4 (c).
 #[test]
-fn a_foreign_claim_is_told_and_defended_once_in_ten_seconds_and_never_answered() {
+fn a_foreign_claim_is_reported_and_defended_once_in_ten_seconds() {
     lab::test(|lab| {
         const INTERVAL: Duration = Duration::from_secs(10);
         // Started a second time, it announces nothing by itself.

@@ -23,7 +23,7 @@ const FULL: u32 = 65_536;
 const LIMIT: Duration = Duration::from_secs(90);
 
 #[test]
-fn the_maps_are_filled_to_their_last_entry_while_what_was_there_is_answered_without_a_gap() {
+fn filling_the_maps_does_not_interrupt_existing_vips() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Native, &VIPS)?;
         let client = lab.host("client")?;

@@ -79,7 +79,7 @@ fn a_vip_of_a_vlan_is_answered_behind_its_tag_alone(lab: &Lab, mode: Mode) -> Re
 }
 
 #[test]
-fn a_vlan_device_answers_in_its_vlan_alone() {
+fn a_vlan_device_answers_only_in_its_vlan() {
     lab::test(|lab| {
         lab.needs("vlan")?;
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;

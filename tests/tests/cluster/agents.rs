@@ -34,7 +34,7 @@ fn one_of_three_answers_and_all_know_the_order() {
 }
 
 #[test]
-fn an_agent_that_is_killed_and_started_again_moves_nothing() {
+fn a_killed_and_restarted_agent_moves_nothing() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Native, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
@@ -54,7 +54,7 @@ fn an_agent_that_is_killed_and_started_again_moves_nothing() {
 }
 
 #[test]
-fn an_agent_that_stays_away_is_succeeded_when_its_kernel_has_stopped() {
+fn an_absent_agents_vips_are_taken_over_once_its_kernel_has_stopped() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
@@ -73,7 +73,7 @@ fn an_agent_that_stays_away_is_succeeded_when_its_kernel_has_stopped() {
 }
 
 #[test]
-fn agents_that_are_upgraded_one_after_the_other_move_nothing() {
+fn a_rolling_agent_upgrade_moves_nothing() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
@@ -93,7 +93,7 @@ fn agents_that_are_upgraded_one_after_the_other_move_nothing() {
 }
 
 #[test]
-fn an_agent_that_stands_still_for_a_second_is_not_missed() {
+fn an_agent_frozen_for_a_second_is_not_missed() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;

@@ -7,7 +7,7 @@ use speaker_tests::{agent::Mode, cluster::Cluster, lab, load::keep_busy};
 use crate::{VIP, VIPS, asked};
 
 #[test]
-fn no_owner_is_taken_for_dead_while_every_core_is_busy() {
+fn no_owner_is_declared_dead_while_every_core_is_busy() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Native, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;

@@ -39,7 +39,7 @@ fn unreadable(node: &Node) -> Result<u64> {
 }
 
 #[test]
-fn garbage_keeps_no_agent_from_its_lease_and_its_configuration() {
+fn garbage_does_not_keep_an_agent_from_its_lease_and_configuration() {
     lab::test(|lab| {
         let mut cluster = Cluster::new(lab, 2, Mode::Native, &[&VIPS])?;
         for node in &mut cluster.nodes {

@@ -38,7 +38,7 @@ fn unmute(host: &Host) -> Result<()> {
 }
 
 #[test]
-fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
+fn a_cut_off_nodes_vips_are_taken_over_and_stay() {
     lab::test(|lab| {
         /// What is promised for three to five nodes with the default settings.
         const FAILED_OVER: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ fn a_node_that_is_cut_off_is_succeeded_and_takes_nothing_back() {
 
 /// It receives everything, but nobody hears it: its answers are captured on its cable.
 #[test]
-fn a_node_that_nobody_hears_has_stopped_before_it_is_succeeded() {
+fn an_unheard_node_stops_before_its_vips_are_taken_over() {
     use speaker_tests::{lab::Direction, message::Message};
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
@@ -123,7 +123,7 @@ fn thousands_of_vips_are_taken_over_without_a_lapse() {
 }
 
 #[test]
-fn a_link_without_carrier_is_no_place_for_a_vip() {
+fn a_link_without_carrier_gets_no_vips() {
     lab::test(|lab| {
         let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
@@ -172,7 +172,7 @@ fn a_vip_goes_where_its_subnet_is() {
 /// One of them has yet to hear of a Service that shares an address, so that more VIPs belong
 /// together, on another node.
 #[test]
-fn nodes_that_know_of_different_services_leave_one_answer() {
+fn nodes_with_different_services_leave_one_answer() {
     lab::test(|lab| {
         let [shown, shared, new]: [IpAddr; 3] = [
             "10.0.0.235".parse()?,
@@ -224,7 +224,7 @@ fn a_node_that_joins_takes_nothing() {
 
 /// Each believes itself alone, and takes the VIP: they see each other only on the wire.
 #[test]
-fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
+fn nodes_that_see_only_each_others_announcements_leave_one_answer() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         for node in &cluster.nodes {
@@ -253,7 +253,7 @@ fn nodes_that_hear_only_each_others_announcements_leave_one_answer() {
 
 /// A firewall that blocks probes: the agents probe by message, and no node is declared dead.
 #[test]
-fn nodes_whose_probes_are_blocked_ask_by_message() {
+fn nodes_with_blocked_probes_probe_by_message() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
@@ -296,7 +296,7 @@ fn a_node_that_is_heard_takes_nothing_when_it_hears_no_replies() {
 }
 
 #[test]
-fn of_five_nodes_two_may_die_one_after_the_other() {
+fn two_of_five_nodes_may_die_one_after_the_other() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 5, Mode::Generic, &[&VIPS])?;
         let mut alive: Vec<usize> = (0..5).collect();

@@ -12,7 +12,7 @@ use crate::{FAIL_OVER, VIP, VIPS, asked};
 
 /// The first node knows only the name of the other, and the other knows nobody.
 #[test]
-fn a_peer_is_found_by_its_name_and_again_at_another_address() {
+fn a_peer_is_found_by_name_even_at_a_new_address() {
     lab::test(|lab| {
         let mut cluster = Cluster::new(lab, 2, Mode::Generic, &[&VIPS])?;
         let key = cluster.nodes[0].arguments[1].clone();
@@ -53,7 +53,7 @@ fn a_peer_is_found_by_its_name_and_again_at_another_address() {
 }
 
 #[test]
-fn a_name_that_is_never_resolved_is_told_of_once_and_keeps_no_vip_from_being_answered() {
+fn an_unresolved_name_is_reported_once_and_blocks_no_vip() {
     lab::test(|lab| {
         let mut cluster = Cluster::new(lab, 2, Mode::Generic, &[&VIPS])?;
         // The other node is up, and meets it all the same.

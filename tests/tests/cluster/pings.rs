@@ -29,7 +29,7 @@ fn pinged(cluster: &Cluster, done: &AtomicBool) -> Vec<Instant> {
 }
 
 #[test]
-fn a_client_that_pings_follows_the_vip_when_its_node_dies_and_when_it_is_moved() {
+fn a_pinging_client_follows_a_vip_after_fail_over_and_move() {
     lab::test(|lab| {
         let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         // As a load balancer does in each node's kernel.

@@ -29,7 +29,7 @@ fn told(lab: &Lab, argument: &str) -> Result<Cluster> {
 }
 
 #[test]
-fn with_failback_immediate_a_vip_returns_with_its_first_candidate_and_without_a_gap() {
+fn failback_immediate_returns_a_vip_to_its_best_candidate_without_a_gap() {
     lab::test(|lab| {
         let mut cluster = told(lab, "--failback=immediate")?;
         let first = cluster.owner(VIP)?;
@@ -53,7 +53,7 @@ fn with_failback_immediate_a_vip_returns_with_its_first_candidate_and_without_a_
 }
 
 #[test]
-fn with_failback_after_a_while_a_vip_returns_when_its_first_candidate_has_been_there_for_so_long() {
+fn failback_after_returns_a_vip_once_its_best_candidate_has_been_back_that_long() {
     lab::test(|lab| {
         const WHILE: Duration = Duration::from_secs(2);
         let mut cluster = told(lab, "--failback=after=2s")?;
@@ -80,7 +80,7 @@ fn with_failback_after_a_while_a_vip_returns_when_its_first_candidate_has_been_t
 }
 
 #[test]
-fn with_on_stop_handover_an_agent_that_is_stopped_leaves_its_vips_to_another_first() {
+fn on_stop_handover_hands_vips_over_before_the_agent_stops() {
     lab::test(|lab| {
         let mut cluster = told(lab, "--on-stop=handover")?;
         brief(HAND_OVER, || {
@@ -103,7 +103,7 @@ fn with_on_stop_handover_an_agent_that_is_stopped_leaves_its_vips_to_another_fir
 /// Of three nodes, `node-c` is the best candidate and keeps answering when it is cut off; the
 /// others do not.
 #[test]
-fn nodes_with_different_policies_agree_and_each_keeps_to_its_own_when_it_is_cut_off() {
+fn nodes_with_different_policies_agree_and_each_follows_its_own_when_cut_off() {
     lab::test(|lab| {
         const AVAILABLE: usize = 2;
         let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;
@@ -139,7 +139,7 @@ fn nodes_with_different_policies_agree_and_each_keeps_to_its_own_when_it_is_cut_
 /// A host that is paused as a whole hears and does nothing, and may resume in the middle of
 /// anything.
 #[test]
-fn a_host_that_stood_still_as_a_whole_answers_nothing_when_it_is_back() {
+fn a_paused_host_answers_nothing_when_it_resumes() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;
@@ -162,7 +162,7 @@ fn a_host_that_stood_still_as_a_whole_answers_nothing_when_it_is_back() {
 }
 
 #[test]
-fn with_partition_majority_the_side_with_fewer_nodes_falls_silent() {
+fn partition_majority_silences_the_smaller_side() {
     lab::test(|lab| {
         let mut cluster = told(lab, "--partition=majority")?;
         let owner = cluster.owner(VIP)?;

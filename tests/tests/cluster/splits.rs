@@ -19,7 +19,7 @@ const SETTLED: Duration = Duration::from_secs(5);
 
 /// The owner is on the smaller side, with its own client.
 #[test]
-fn when_five_nodes_fall_apart_each_side_answers_its_clients_and_one_does_when_they_meet_again() {
+fn in_a_split_each_side_answers_its_clients_and_one_node_after_it_heals() {
     lab::test(|lab| {
         let cluster = Cluster::started(lab, 5, Mode::Generic, &[&VIPS])?;
         let far = lab.host("far")?;
@@ -68,7 +68,7 @@ fn when_five_nodes_fall_apart_each_side_answers_its_clients_and_one_does_when_th
 
 /// It hears nothing, and so believes itself alone after a while; all hear its announcements.
 #[test]
-fn a_node_that_hears_nothing_is_succeeded_and_takes_no_client_away() {
+fn a_deaf_nodes_vips_are_taken_over_and_it_takes_no_clients() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;

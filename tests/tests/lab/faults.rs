@@ -80,7 +80,7 @@ fn loss_is_one_way() {
 }
 
 #[test]
-fn loss_is_as_probable_as_it_says() {
+fn loss_has_the_given_probability() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         for (direction, from, to) in [(Direction::FromHost, &a, &b), (Direction::ToHost, &b, &a)] {
@@ -120,7 +120,7 @@ fn a_delay_is_added_each_way() {
 }
 
 #[test]
-fn a_delayed_cable_carries_all_and_in_order() {
+fn a_delayed_cable_carries_all_frames_in_order() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         a.eth0.port.delay(Duration::from_millis(2))?;

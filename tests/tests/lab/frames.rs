@@ -48,7 +48,7 @@ fn a_capture_has_both_directions_in_order() {
 }
 
 #[test]
-fn a_capture_waits_for_what_comes_later() {
+fn a_capture_waits_for_later_frames() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let capture = b.capture("eth0")?;
@@ -67,7 +67,7 @@ fn a_capture_waits_for_what_comes_later() {
 }
 
 #[test]
-fn a_capture_outlives_a_pulled_plug() {
+fn a_capture_survives_unplugging() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let capture = a.capture("eth0")?;
@@ -108,7 +108,7 @@ fn a_capture_is_saved_for_wireshark() {
 }
 
 #[test]
-fn tags_cross_the_switch_as_they_are() {
+fn tags_cross_the_switch_unchanged() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let (sender, receiver) = (a.raw("eth0")?, b.raw("eth0")?);
@@ -140,7 +140,7 @@ fn tags_cross_the_switch_as_they_are() {
 }
 
 #[test]
-fn a_raw_socket_hears_others_only_and_not_for_ever() {
+fn a_raw_socket_receives_only_from_others_and_times_out() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let (here, there) = (a.raw("eth0")?, b.raw("eth0")?);

@@ -27,7 +27,7 @@ fn hosts_reach_each_other() {
 }
 
 #[test]
-fn addresses_follow_from_the_order_of_hosts() {
+fn addresses_follow_the_order_of_hosts() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let other = b.extra_link("eth1", 7)?;
@@ -49,7 +49,7 @@ fn addresses_follow_from_the_order_of_hosts() {
 }
 
 #[test]
-fn lans_are_apart() {
+fn lans_are_separate() {
     lab::test(|lab| {
         let (a, b) = (lab.host("a")?, lab.host("b")?);
         let (a1, b1) = (a.extra_link("eth1", 1)?, b.extra_link("eth1", 1)?);
@@ -119,7 +119,7 @@ fn a_panic_in_a_host_is_passed_on() {
 }
 
 #[test]
-fn many_labs_live_side_by_side() {
+fn many_labs_can_exist_at_once() {
     lab::test(|_| {
         thread::scope(|scope| {
             let labs: Vec<_> = (0..6)

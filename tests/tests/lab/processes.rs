@@ -7,7 +7,7 @@ use speaker_tests::lab;
 use super::{MEANWHILE, SOON, processes_in, wait_until};
 
 #[test]
-fn a_process_is_followed_and_steered() {
+fn a_process_can_be_followed_and_controlled() {
     lab::test(|lab| {
         let host = lab.host("a")?;
         let count = "i=0; while :; do echo count $i; echo odd >&2; i=$((i+1)); sleep 0.02; done";
@@ -123,7 +123,7 @@ fn a_process_takes_its_group_with_it_and_a_host_everything() {
 }
 
 #[test]
-fn a_host_may_go_before_the_guards_of_its_processes() {
+fn a_host_may_be_dropped_before_its_processes() {
     lab::test(|lab| {
         let host = lab.host("a")?;
         let mut process = host.command("sleep").arg("1000").spawn()?;
@@ -134,7 +134,7 @@ fn a_host_may_go_before_the_guards_of_its_processes() {
 }
 
 #[test]
-fn what_the_machine_lacks_is_told() {
+fn missing_devices_and_programs_are_reported() {
     lab::test(|lab| {
         assert!(lab.has("veth") && lab.has("bridge"));
         assert!(!lab.has("nonesuch"));

@@ -47,7 +47,7 @@ fn a_test_without_privilege_is_skipped_loudly() -> Result<()> {
 
 /// Runs as a separate process: a test that fails while a process runs.
 #[test]
-#[ignore = "the other half of a_failing_test_shows_what_processes_said"]
+#[ignore = "the other half of a_failing_test_shows_the_output_of_processes"]
 fn fail() {
     lab::test(|lab| {
         let host = lab.host("node")?;
@@ -59,7 +59,7 @@ fn fail() {
 }
 
 #[test]
-fn a_failing_test_shows_what_processes_said() {
+fn a_failing_test_shows_the_output_of_processes() {
     lab::test(|_| {
         let failed = half("skips::fail").output()?;
         assert!(!failed.status.success());

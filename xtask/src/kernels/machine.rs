@@ -102,13 +102,13 @@ struct Machine(Child);
 impl Machine {
     fn start(mut qemu: Command) -> Result<(Self, PipeReader)> {
         let (console, serial) = io::pipe()?;
-        let spoken = shell::spoken(&qemu);
+        let as_typed = shell::as_typed(&qemu);
         let child = qemu
             .stdin(Stdio::null())
             .stderr(serial.try_clone()?)
             .stdout(serial)
             .spawn()
-            .context(spoken)?;
+            .context(as_typed)?;
         // Dropping the command closes our end of the pipe that the machine writes to.
         Ok((Self(child), console))
     }

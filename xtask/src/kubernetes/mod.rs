@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_task_left_is_removed_and_nothing_else() {
+    fn leftovers_of_a_killed_task_are_removed_and_nothing_else() {
         let shelf = tempfile::tempdir().unwrap();
         for name in ["unfinished-a/b", "1.20.2-0123", "lock"] {
             fs::create_dir_all(shelf.path().join(name)).unwrap();

@@ -199,7 +199,7 @@ pub fn arp_of_another_operation_passes(subject: &mut impl Subject) {
 }
 
 /// A frame that ends within the message is not read beyond its end.
-pub fn arp_that_is_truncated_passes(subject: &mut impl Subject) {
+pub fn truncated_arp_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     let whole = Arp::request(&CLIENT, OURS.v4).bytes();
     for length in 14..whole.len() {

@@ -62,7 +62,7 @@ pub fn announcement_of_another_nodes_vip_passes(subject: &mut impl Subject) {
 
 /// Claims are reported whether or not the lease is valid: the claimant may be the node that took
 /// over.
-pub fn claim_is_told_when_the_lease_has_lapsed(subject: &mut impl Subject) {
+pub fn claim_is_reported_after_the_lease_has_lapsed(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     scene.lease(-1);
     scene.reports_claim(&Arp::announcement(&STRANGER, OURS.v4).bytes());
@@ -129,7 +129,7 @@ pub fn ns_from_an_owned_vip_for_itself_is_a_claim(subject: &mut impl Subject) {
 }
 
 /// An address that was removed from the tables is no VIP any more.
-pub fn vip_that_is_removed_passes(subject: &mut impl Subject) {
+pub fn removed_vip_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     let (port, vlan) = (PORT, UNTAGGED);
     let v4 = VipKeyV4 {

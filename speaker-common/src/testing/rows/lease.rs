@@ -62,7 +62,7 @@ pub fn request_is_answered_when_the_lease_is_renewed(subject: &mut impl Subject)
 }
 
 /// Pins of an agent that is gone for good do not silence what serves the node next.
-pub fn everything_passes_when_nobody_renews_the_lease(subject: &mut impl Subject) {
+pub fn everything_passes_once_the_program_is_inert(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     if !scene.subject.has_run_for(INERT_AFTER_NS + SECOND_NS) {
         return;

@@ -51,7 +51,7 @@ pub fn nd_with_a_wrong_checksum_passes(subject: &mut impl Subject) {
 }
 
 /// "ICMP length (derived from the IP length) is 24 or more octets."
-pub fn nd_that_is_too_short_passes(subject: &mut impl Subject) {
+pub fn short_nd_passes(subject: &mut impl Subject) {
     let mut scene = Scene::new(subject);
     for length in 0..24_i16 {
         let message = Nd {

@@ -62,7 +62,7 @@ pub fn tagged_probe_is_answered_with_its_tags(subject: &mut impl Subject) {
 }
 
 /// A virtual link leaves the checksum half done.
-pub fn probe_is_answered_whatever_its_udp_checksum(subject: &mut impl Subject) {
+pub fn probe_is_answered_with_any_udp_checksum(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     for datagram in both(&request(1), &KEYS[0]) {
         let partial = Datagram {
@@ -74,7 +74,7 @@ pub fn probe_is_answered_whatever_its_udp_checksum(subject: &mut impl Subject) {
 }
 
 /// The reply tells the node's state.
-pub fn probe_is_answered_whatever_the_node_owns_and_its_lease_allows(subject: &mut impl Subject) {
+pub fn probe_is_answered_regardless_of_vips_and_lease(subject: &mut impl Subject) {
     let now = subject.now_ns();
     subject.set_link(Some(crate::layout::Link::new(NODE.mac, 7)));
     subject.set_probes(probes());
@@ -96,7 +96,7 @@ pub fn probe_is_answered_whatever_the_node_owns_and_its_lease_allows(subject: &m
 }
 
 /// While a key is replaced, some nodes have the new one and some do not.
-pub fn probe_is_answered_under_the_key_that_it_came_under(subject: &mut impl Subject) {
+pub fn probe_reply_uses_the_key_of_the_request(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     for key in KEYS {
         for datagram in both(&request(1), &key) {
@@ -145,7 +145,7 @@ pub fn probe_for_anybody_is_answered(subject: &mut impl Subject) {
 
 /// Replies are for the agent, and so is what is for another node, or comes back from where it was
 /// sent.
-pub fn probe_that_is_not_for_the_program_passes(subject: &mut impl Subject) {
+pub fn probe_not_for_the_program_passes(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     let reply = Probe {
         kind: Kind::Reply,
@@ -200,7 +200,7 @@ pub fn probe_passes_where_no_port_is_set(subject: &mut impl Subject) {
 }
 
 /// All other datagrams, at this port and others, are for the node's own sockets.
-pub fn datagram_that_is_no_probe_passes(subject: &mut impl Subject) {
+pub fn other_datagrams_pass(subject: &mut impl Subject) {
     let mut scene = scene(subject);
     for right in both(&request(1), &KEYS[0]) {
         let with = |change: &dyn Fn(&mut Datagram)| {
@@ -258,7 +258,7 @@ pub fn datagram_that_is_no_probe_passes(subject: &mut impl Subject) {
 }
 
 /// Probes are frequent: they are counted, but not shown to a watcher of VIPs.
-pub fn probe_is_no_sample(subject: &mut impl Subject) {
+pub fn probe_is_not_sampled(subject: &mut impl Subject) {
     let scene = scene(subject);
     scene.subject.set_watched(true);
     let renew = Probe {

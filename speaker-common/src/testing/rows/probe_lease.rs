@@ -61,7 +61,7 @@ pub fn lease_that_the_peers_let_lapse_is_never_extended(subject: &mut impl Subje
 }
 
 /// Nodes that were told that this life is over take its VIPs over: it never answers again.
-pub fn lapse_that_was_told_stays(subject: &mut impl Subject) {
+pub fn reported_lapse_is_final(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, lapsed(now));
     assert_eq!(scene.asks(&request(LIFE)).flags, FLAG_LAPSED);
@@ -85,7 +85,7 @@ pub fn lapse_that_was_told_stays(subject: &mut impl Subject) {
 }
 
 /// A request hands the time back again, in case the renewal before was lost.
-pub fn request_renews_with_the_time_it_brings(subject: &mut impl Subject) {
+pub fn request_renews_from_the_time_it_hands_back(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, PeersLease::default());
     let renewing = Probe {
@@ -113,7 +113,7 @@ pub fn node_that_is_alone_needs_no_renewal(subject: &mut impl Subject) {
 }
 
 /// A node that renews ends the time alone, and has to go on renewing.
-pub fn company_ends_loneliness_until_the_first_renewal(subject: &mut impl Subject) {
+pub fn company_ends_the_time_alone_until_the_first_renewal(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, lapsed(now));
     let alone = AgentLease {
@@ -142,7 +142,7 @@ pub fn company_ends_loneliness_until_the_first_renewal(subject: &mut impl Subjec
 }
 
 /// A node that is alone, and was away for longer than it knows, is told that its life is over.
-pub fn lonely_life_that_is_held_to_be_over_is_over(subject: &mut impl Subject) {
+pub fn life_alone_that_others_consider_over_is_over(subject: &mut impl Subject) {
     let now = subject.now_ns();
     let mut scene = in_company(subject, PeersLease::default());
     let over = Probe {

@@ -47,7 +47,7 @@ pub fn requests_are_counted_by_vip(subject: &mut impl Subject) {
 }
 
 /// Without a watcher, only events that the agent needs are reported.
-pub fn unwatched_requests_are_not_told(subject: &mut impl Subject) {
+pub fn unwatched_requests_are_not_reported(subject: &mut impl Subject) {
     let scene = Scene::new(subject);
     scene
         .subject

@@ -117,7 +117,7 @@ fn told(commands: &[Command]) -> Vec<String> {
 }
 
 #[test]
-fn the_lease_says_what_is_written_before_it_is_written() {
+fn the_lease_records_a_write_before_it_is_made() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));
     let commands = scene.listed();
@@ -142,7 +142,7 @@ fn nothing_is_decided_before_all_lists_are_complete() {
 }
 
 #[test]
-fn an_entry_is_dropped_when_its_write_is_seen_and_that_is_told() {
+fn an_entry_is_dropped_when_its_write_is_seen() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));
     scene.listed();
@@ -162,7 +162,7 @@ fn an_entry_is_dropped_when_its_write_is_seen_and_that_is_told() {
 }
 
 #[test]
-fn what_an_earlier_leader_may_yet_write_is_nobody_elses_and_is_finished() {
+fn writes_of_an_earlier_leader_are_reserved_and_completed() {
     let mut scene = Scene::leading(vec![pending("a", "1", "10.0.0.0")]);
     scene.service(service("a").created(2));
     scene.service(service("b").created(1));
@@ -179,7 +179,7 @@ fn what_an_earlier_leader_may_yet_write_is_nobody_elses_and_is_finished() {
 }
 
 #[test]
-fn what_can_no_longer_be_written_is_free() {
+fn addresses_of_impossible_writes_are_free() {
     for gone in [
         pending("a", "0", "10.0.0.0"),
         pending("nobody", "1", "10.0.0.0"),
@@ -201,7 +201,7 @@ fn what_can_no_longer_be_written_is_free() {
 }
 
 #[test]
-fn who_fails_at_the_lease_forgets_everything_and_begins_anew() {
+fn a_failed_lease_write_restarts_the_term() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));
     scene.listed();
@@ -212,7 +212,7 @@ fn who_fails_at_the_lease_forgets_everything_and_begins_anew() {
 }
 
 #[test]
-fn who_was_stalled_for_longer_than_the_lease_does_not_go_on() {
+fn a_leader_stalled_for_longer_than_its_lease_stops() {
     let mut scene = Scene::leading(Vec::new());
     scene.listed();
     let commands = scene.after(Timing::default().duration);
@@ -240,7 +240,7 @@ fn a_lease_is_left_to_its_holder_while_it_is_renewed() {
 }
 
 #[test]
-fn a_write_that_nobody_knows_of_is_tried_again_later_and_later() {
+fn a_write_of_unknown_outcome_is_retried_with_backoff() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));
     scene.listed();
@@ -256,7 +256,7 @@ fn a_write_that_nobody_knows_of_is_tried_again_later_and_later() {
 }
 
 #[test]
-fn a_reason_is_told_once_and_again_when_it_changes() {
+fn a_reason_is_reported_once_and_when_it_changes() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a").of_pool("lost"));
     let failed = |what: &str| {
@@ -290,7 +290,7 @@ fn a_new_term_of_the_same_leader_repeats_nothing() {
 }
 
 #[test]
-fn old_annotations_of_a_service_that_has_its_address_are_no_news_to_a_new_leader() {
+fn a_new_leader_does_not_report_old_annotations_again() {
     let old = |of| service(of).with(|it| it.old_annotations = vec!["address-pool".to_owned()]);
     let has = |it: Service| {
         it.showing("10.0.0.1")
@@ -331,7 +331,7 @@ fn counters_are_written_once_and_again_when_somebody_edits_them() {
 }
 
 #[test]
-fn who_stops_gives_the_lease_back_with_its_entries() {
+fn a_stopping_leader_releases_the_lease_with_its_entries() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));
     scene.listed();
@@ -348,7 +348,7 @@ fn who_stops_gives_the_lease_back_with_its_entries() {
 }
 
 #[test]
-fn who_stops_while_the_lease_is_written_waits_for_nothing_else() {
+fn a_leader_that_stops_during_a_lease_write_waits_for_nothing_else() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));
     let commands = scene.listed();

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn services_of_one_key_share_the_lowest_address_that_their_ports_allow() {
+fn services_with_one_key_share_the_lowest_address_that_their_ports_allow() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     for (of, key, ports, expect) in [
         ("a", "k", "TCP/80", "10.0.0.0 of lan"),
@@ -74,7 +74,7 @@ fn sharing_is_judged_again_when_policy_or_selector_changes() {
 }
 
 #[test]
-fn of_two_that_have_an_address_the_one_created_first_keeps_it() {
+fn of_two_services_with_an_address_the_older_keeps_it() {
     for reverse in [false, true] {
         let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
         let mut both = vec![
@@ -91,7 +91,7 @@ fn of_two_that_have_an_address_the_one_created_first_keeps_it() {
 }
 
 #[test]
-fn who_ceases_to_share_keeps_what_the_other_one_was_only_to_get() {
+fn a_service_that_stops_sharing_keeps_its_address() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     let a = service("a").created(1).showing("10.0.0.0");
     let b = service("b").created(2).showing("10.0.0.1");

@@ -119,7 +119,7 @@ mod tests {
     proptest! {
         /// Compares with a plain set.
         #[test]
-        fn the_lowest_free_address_is_the_lowest_that_nobody_has(
+        fn the_lowest_free_address_is_not_in_use(
             steps in vec((0..32_u8, 0..3_u8, any::<bool>()), 0..80),
             (first, length) in (0..32_u8, 0..32_u8),
         ) {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn families_do_not_run_into_each_other() {
+    fn families_do_not_overlap() {
         let mut used = Used::default();
         let by = ObjectName::new("ns", "a");
         used.hold("255.255.255.255".parse().unwrap(), &by);

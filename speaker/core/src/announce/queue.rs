@@ -79,7 +79,7 @@ mod tests {
     use super::{super::testing::at, *};
 
     #[test]
-    fn what_changed_goes_first_and_nothing_before_its_time() {
+    fn changes_go_first_and_nothing_before_its_time() {
         let mut queue = Queue::new();
         queue.insert(Lane::Refresh, at(0), 'r');
         queue.insert(Lane::Repeat, at(1_000), 'a');
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn one_turn_in_eight_is_for_what_is_ten_seconds_late() {
+    fn one_turn_in_eight_goes_to_keys_ten_seconds_late() {
         let mut queue = Queue::new();
         queue.insert(Lane::Refresh, at(0), 'r');
         queue.insert(Lane::First, at(5_000), 'f');

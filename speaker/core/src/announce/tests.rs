@@ -104,7 +104,7 @@ fn a_link_that_comes_up_announces_all_its_vips() {
 }
 
 #[test]
-fn a_new_mac_is_announced_and_ends_the_row_of_the_old_one() {
+fn a_new_mac_is_announced_and_resets_the_advertisement_limit() {
     for vip in [v4(1), v6(1)] {
         let mut wire = Wire::new(&NO_REFRESH);
         wire.announcer.take_over(vip, LINK, at(0));
@@ -157,7 +157,7 @@ fn nothing_is_sent_while_the_link_is_down() {
 }
 
 #[test]
-fn a_withdrawn_vip_is_not_heard_again() {
+fn a_withdrawn_vip_is_not_announced() {
     let mut wire = Wire::new(&NO_REFRESH);
     wire.announcer.take_over(v6(1), LINK, at(0));
     wire.announcer.take_over(v6(2), LINK, at(0));
@@ -170,7 +170,7 @@ fn a_withdrawn_vip_is_not_heard_again() {
 }
 
 #[test]
-fn a_vip_that_is_taken_again_keeps_its_distance() {
+fn a_vip_taken_again_keeps_the_minimum_gap() {
     for vip in [v4(1), v6(1)] {
         let mut wire = Wire::new(&NO_REFRESH);
         wire.announcer.take_over(vip, LINK, at(0));
@@ -304,7 +304,7 @@ fn refreshes_are_not_starved_by_take_overs() {
 }
 
 #[test]
-fn what_could_not_be_sent_is_tried_again_less_and_less_often() {
+fn failed_announcements_are_retried_with_backoff() {
     let mut wire = Wire::new(&NO_REFRESH);
     wire.works = false;
     wire.announcer.take_over(v6(1), LINK, at(0));
@@ -337,7 +337,7 @@ fn what_could_not_be_sent_is_tried_again_less_and_less_often() {
 }
 
 #[test]
-fn a_defence_that_could_not_be_sent_is_no_defence() {
+fn a_failed_defence_does_not_count() {
     let mut wire = Wire::new(&NO_REFRESH);
     wire.announcer.take_over(v4(1), LINK, at(0));
     wire.run(20 * SECOND).sent();
@@ -349,7 +349,7 @@ fn a_defence_that_could_not_be_sent_is_no_defence() {
 }
 
 #[test]
-fn a_link_that_comes_up_ends_the_wait_for_another_try() {
+fn a_link_that_comes_up_ends_the_backoff() {
     let mut wire = Wire::new(&NO_REFRESH);
     wire.works = false;
     wire.announcer.take_over(v4(1), LINK, at(0));

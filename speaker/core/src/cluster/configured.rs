@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_share_a_name_are_each_looked_for() {
+    fn nodes_sharing_a_name_are_each_looked_for() {
         let configured = named(&[&[1, 2, 3]]);
         check(&configured, &[1], &[2, 3], 2);
         check(&configured, &[1, 2], &[3], 1);
@@ -141,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_configured_twice_counts_once() {
+    fn a_node_configured_twice_counts_once() {
         check(&named(&[&[2], &[2], &[1]]), &[1], &[2], 1);
     }
 
     #[test]
-    fn a_name_that_is_not_resolved_is_a_node_that_is_not_met() {
+    fn an_unresolved_name_is_an_unmet_node() {
         let configured = named(&[&[], &[], &[2]]);
         check(&configured, &[1, 2], &[], 2);
         assert!(!configured.is_resolved());

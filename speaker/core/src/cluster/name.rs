@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nodes_number_is_the_head_of_its_names_hash() {
+    fn a_nodes_number_begins_its_names_hash() {
         // SHA-256("abc") begins ba7816bf 8f01cfea.
         assert_eq!(NodeName::from("abc").number(), 0xeacf_018f_bf16_78ba);
     }

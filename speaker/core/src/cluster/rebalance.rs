@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_too_full_nor_too_empty_stays() {
+    fn nodes_neither_too_full_nor_too_empty_are_left_alone() {
         let vips = [["a:abc"; 10].as_slice(), &["b:abc"; 5]].concat();
         let moved = moves(&vips);
         assert_eq!(moved.len(), 5);
@@ -239,19 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn a_vip_moves_only_to_its_equals() {
+    fn a_vip_moves_only_to_equally_good_nodes() {
         assert_eq!(moves(&["a:a", "a:a", "a:ab"]), [(2, "b".into())]);
         assert_eq!(moves(&["a:a", "a:a", "a:a", "b:b"]), []);
     }
 
     #[test]
-    fn a_chain_relieves_a_node_that_has_no_direct_way() {
+    fn a_chain_relieves_a_node_without_a_direct_move() {
         let moved = moves(&["a:ab", "a:ab", "a:ab", "b:bc", "b:bc", "c:c"]);
         assert_eq!(moved, [(2, "b".into()), (4, "c".into())]);
     }
 
     #[test]
-    fn a_node_is_looked_at_a_few_times_for_each_vip_that_moves() {
+    fn each_moved_vip_considers_few_nodes() {
         let mut spread = spread((0..10_000).map(|_| "a:abc"));
         let moved = spread.level();
         assert_eq!(moved.len(), 6_666);
@@ -278,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_more_even(
+        fn no_spread_is_more_even(
             equals in prop::collection::vec(
                 prop::sample::subsequence(vec![0, 1, 2, 3], 1..=4),
                 1..7,

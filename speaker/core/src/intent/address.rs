@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_told_how_to_become_one() {
+    fn an_invalid_range_is_refused_with_the_remedy() {
         check(
             "lan",
             r#""lan" is neither a CIDR prefix such as 10.0.0.0/24 nor a range such as 10.0.0.10-10.0.0.20"#,
@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_text_of_a_range_is_that_range(first: u32, length in 0..5_000_u32) {
+        fn a_range_survives_a_round_trip_through_text(first: u32, length in 0..5_000_u32) {
             let range = AddressRange {
                 first: IpAddr::from(first.to_be_bytes()),
                 last: IpAddr::from(first.saturating_add(length).to_be_bytes()),

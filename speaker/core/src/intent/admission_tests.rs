@@ -63,7 +63,7 @@ fn check(lines: &[(&str, &str)]) {
 }
 
 #[test]
-fn sources_that_go_together_are_in_force() {
+fn compatible_sources_are_in_force() {
     check(&[
         ("a = web lan:10.0.0.0/24; b = db", "a: web lan\nb: db"),
         ("b = db dmz:10.0.1.0/24", "a: web lan\nb: db dmz"),
@@ -72,7 +72,7 @@ fn sources_that_go_together_are_in_force() {
 }
 
 #[test]
-fn the_same_object_twice_keeps_the_one_in_force_and_names_both() {
+fn a_duplicate_object_keeps_the_one_in_force_and_names_both() {
     check(&[
         ("b = web", "b: web"),
         (
@@ -84,7 +84,7 @@ fn the_same_object_twice_keeps_the_one_in_force_and_names_both() {
 }
 
 #[test]
-fn at_first_the_first_source_wins() {
+fn initially_the_first_source_wins() {
     check(&[(
         "b = web; a = web",
         "a: web\nb (a): Service ns/web is defined twice: remove one",
@@ -92,7 +92,7 @@ fn at_first_the_first_source_wins() {
 }
 
 #[test]
-fn at_first_the_oldest_pool_wins() {
+fn initially_the_oldest_pool_wins() {
     let pool = |name: &str, created| {
         let ranges = vec!["10.0.0.0/24".parse().unwrap()];
         let pool = Pool::new(named(name), Labels::new(), ranges).unwrap();
@@ -114,7 +114,7 @@ fn at_first_the_oldest_pool_wins() {
 }
 
 #[test]
-fn a_source_that_contradicts_itself_is_its_own_holder() {
+fn a_source_may_conflict_with_itself() {
     check(&[(
         "a = web db web",
         "a (a): Service ns/web is defined twice: remove one",
@@ -122,7 +122,7 @@ fn a_source_that_contradicts_itself_is_its_own_holder() {
 }
 
 #[test]
-fn kinds_have_names_of_their_own() {
+fn objects_of_different_kinds_may_share_a_name() {
     check(&[("a = web; b = web:10.0.0.0/24", "a: web\nb: web")]);
 }
 
@@ -149,7 +149,7 @@ fn pools_may_swap_their_addresses() {
 }
 
 #[test]
-fn a_conflict_of_others_holds_nothing_up() {
+fn a_conflict_does_not_affect_other_sources() {
     check(&[
         ("a = web; b = db", "a: web\nb: db"),
         (
@@ -160,7 +160,7 @@ fn a_conflict_of_others_holds_nothing_up() {
 }
 
 #[test]
-fn what_was_retracted_does_not_come_back() {
+fn retracted_content_does_not_come_back() {
     let mut admission = Admission::default();
     admission.offer("a", objects("web"));
     admission.offer("b", objects("db"));
@@ -205,7 +205,7 @@ fn any_object() -> impl Strategy<Value = Object> {
 
 proptest! {
     #[test]
-    fn in_force_is_consistent_and_as_much_as_can_be(
+    fn as_much_as_possible_is_in_force_without_conflicts(
         steps in vec((0..5_u8, prop::option::weighted(0.8, vec(any_object(), 0..4))), 1..20),
         batch in 1..4_usize,
     ) {

@@ -251,7 +251,7 @@ fn two_services_on_one_address_count_twice() {
 }
 
 #[test]
-fn a_service_that_nothing_serves_does_not_silence_the_one_whose_address_it_shares() {
+fn a_service_without_endpoints_does_not_silence_one_that_shares_its_address() {
     for lines in [
         "",
         "slice t-1 t -",
@@ -348,7 +348,7 @@ fn weights_add_up_over_the_advertisements_that_select_service_and_node() {
 }
 
 #[test]
-fn what_makes_no_difference_is_said_to_make_none() {
+fn irrelevant_changes_report_no_difference() {
     let mut intent = cluster(
         "service s 10.0.0.1
          slice s-1 s n1,n2
@@ -373,7 +373,7 @@ fn what_makes_no_difference_is_said_to_make_none() {
 }
 
 #[test]
-fn nodes_of_one_outlook_want_the_same() {
+fn nodes_with_the_same_outlook_want_the_same() {
     let intent = cluster(
         "advertise some node:rack=1 7:ssd=yes
          node n1 rack=1
@@ -388,7 +388,7 @@ fn nodes_of_one_outlook_want_the_same() {
 }
 
 #[test]
-fn files_tell_of_no_endpoints() {
+fn files_need_no_endpoints() {
     let mut intent = Intent::default();
     given(
         &mut intent,

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_without_servable_endpoints_is_as_none() {
+    fn a_slice_without_servable_endpoints_counts_as_none() {
         let mut slices = Slices::default();
         assert!(!slices.apply(slice("a", "s", &[], false)));
         assert_eq!(served(&slices, "s"), "nobody");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_that_changes_hands_serves_only_its_new_service() {
+    fn a_slice_that_changes_its_service_serves_only_the_new_one() {
         let mut slices = Slices::default();
         assert!(slices.apply(slice("a", "s", &["n1"], false)));
         assert!(slices.apply(slice("a", "t", &["n1"], false)));

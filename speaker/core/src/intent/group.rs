@@ -58,7 +58,7 @@ mod tests {
     proptest! {
         /// Compares with the definition: whatever a walk along shared Services reaches.
         #[test]
-        fn a_group_is_what_shared_services_connect(
+        fn shared_services_connect_vips_into_groups(
             services in vec(vec(0..30_u8, 1..4), 0..20),
         ) {
             let mut groups = Groups::default();

@@ -340,7 +340,7 @@ fn two_services_on_one_address_count_twice_and_removing_one_keeps_the_other() {
 }
 
 #[test]
-fn shared_addresses_join_the_groups_of_dual_stack_services_on_every_node_alike() {
+fn shared_addresses_join_dual_stack_groups_on_every_node_alike() {
     let lines = "
         pool lan 10.0.0.0/24,fd00::/64
         advertise all
@@ -394,7 +394,7 @@ fn a_class_is_served_by_whoever_has_that_class() {
 }
 
 #[test]
-fn what_no_host_can_answer_for_is_refused() {
+fn addresses_that_cannot_be_answered_are_refused() {
     check(
         "pool everything 0.0.0.0/0,::/0
          advertise all

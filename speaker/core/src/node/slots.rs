@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_that_an_earlier_agent_gave_are_not_given_again() {
+    fn slots_of_an_earlier_agent_are_not_reused() {
         let mut slots = Slots::taken([0, 2].into_iter());
         assert_eq!([slots.take(), slots.take()], [Some(1), Some(3)]);
         slots.release(0);
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn all_slots_and_no_more() {
+    fn all_slots_can_be_taken() {
         let mut slots = Slots::taken(std::iter::once(MAX_SLOTS as u32 - 1));
         assert_eq!(std::iter::from_fn(|| slots.take()).count(), MAX_SLOTS - 1);
     }

@@ -282,7 +282,7 @@ fn answer(address: &str, answer: bool) -> Input {
 }
 
 #[test]
-fn taking_a_vip_joins_then_enters_then_runs_then_announces() {
+fn taking_a_vip_joins_then_enters_then_attaches_then_announces() {
     let mut bench = Bench::new();
     bench.handle(wanted(&["fd00::5"])).expect(&[]);
     bench.handle(links([eth0()])).expect(&[
@@ -298,7 +298,7 @@ fn taking_a_vip_joins_then_enters_then_runs_then_announces() {
 }
 
 #[test]
-fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
+fn withdrawing_a_vip_removes_the_entry_first_and_keeps_the_program() {
     let mut bench = Bench::new();
     bench
         .handle(wanted(&["fd00::5"]))
@@ -316,7 +316,7 @@ fn giving_a_vip_up_removes_the_entry_first_and_keeps_the_program() {
 }
 
 #[test]
-fn nothing_is_commanded_before_everything_is_known() {
+fn no_commands_before_intent_and_links_are_known() {
     let mut bench = Bench::new();
     bench.handle(adopted("10.0.0.5", true)).expect(&[]);
     bench.handle(links([eth0()])).expect(&[]);

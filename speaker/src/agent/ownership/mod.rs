@@ -343,7 +343,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn after_a_burst_of_datagrams_the_cluster_leaves_one_turn_to_others() {
+    async fn after_a_burst_of_datagrams_others_get_a_turn() {
         for (served, first) in [(false, "cluster"), (true, "others")] {
             let came = tokio::select! {
                 biased;

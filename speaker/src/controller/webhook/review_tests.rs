@@ -97,7 +97,7 @@ fn a_delete_is_always_allowed() {
 }
 
 #[test]
-fn an_object_that_is_no_pool_is_refused_and_not_an_error() {
+fn a_malformed_object_is_refused_without_an_error() {
     let request = review(
         "CREATE",
         r#"{"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "x"}, "spec": {"addresses": 7}}"#,

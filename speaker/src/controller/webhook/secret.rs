@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_survive_the_secret() {
+    fn certificates_survive_a_round_trip_through_the_secret() {
         let made = Bundle::new("a.b.svc", Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(bundle(&data(&made)), Some(made));
         assert_eq!(bundle(&BTreeMap::new()), None);

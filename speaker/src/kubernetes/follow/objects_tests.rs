@@ -125,7 +125,7 @@ fn check(objects: &mut Objects, expect: Expect) {
 }
 
 #[test]
-fn nothing_is_told_before_every_kind_is_listed() {
+fn nothing_is_reported_before_every_kind_is_listed() {
     let mut objects = Objects::default();
     hear(&mut objects, "list nodes n1\n list pods 192.0.2.1");
     assert!(!objects.has_change());
@@ -141,7 +141,7 @@ fn nothing_is_told_before_every_kind_is_listed() {
 }
 
 #[test]
-fn an_empty_cluster_is_told_of_too() {
+fn an_empty_cluster_is_reported() {
     check(
         &mut synced(""),
         expect![[r#"
@@ -151,7 +151,7 @@ fn an_empty_cluster_is_told_of_too() {
 }
 
 #[test]
-fn only_what_differs_is_told() {
+fn only_differences_are_reported() {
     let mut objects = synced("there nodes n1\n there nodes n2");
     objects.take_change();
     hear(&mut objects, "there nodes n1\n list nodes n1 n2");
@@ -169,7 +169,7 @@ fn only_what_differs_is_told() {
 }
 
 #[test]
-fn what_a_new_list_does_not_name_is_gone_when_it_ends() {
+fn objects_missing_from_a_new_list_are_gone() {
     let mut objects = synced("there nodes n1\n there nodes n2");
     objects.take_change();
     hear(&mut objects, "list-begins nodes\n there nodes n2");
@@ -184,7 +184,7 @@ fn what_a_new_list_does_not_name_is_gone_when_it_ends() {
 }
 
 #[test]
-fn what_counts_no_longer_is_gone() {
+fn objects_that_no_longer_count_are_gone() {
     let mut objects = synced("there nodes n1");
     objects.take_change();
     hear(&mut objects, "there nodes n1 nothing");
@@ -197,7 +197,7 @@ fn what_counts_no_longer_is_gone() {
 }
 
 #[test]
-fn of_what_is_invalid_the_last_valid_version_stays() {
+fn the_last_valid_version_of_an_invalid_object_stays() {
     let mut objects = synced("there nodes n1\n there nodes n2 invalid");
     check(
         &mut objects,
@@ -222,7 +222,7 @@ fn of_what_is_invalid_the_last_valid_version_stays() {
 }
 
 #[test]
-fn of_what_is_refused_after_a_restart_the_version_from_before_it_stays() {
+fn after_a_restart_a_refused_object_keeps_its_earlier_version() {
     let mut before = synced("there nodes n1\n there pools lan 10.0.0.0/8\n there pods 192.0.2.1");
     before.take_change();
     let refused = "there nodes n1 invalid\n there nodes n2 invalid\n there pools lan invalid";
@@ -263,7 +263,7 @@ fn of_what_is_refused_after_a_restart_the_version_from_before_it_stays() {
 }
 
 #[test]
-fn what_was_known_before_a_restart_and_is_gone_does_not_count() {
+fn objects_gone_since_a_restart_do_not_count() {
     let mut before = synced("there nodes n1\n there pools lan 10.0.0.0/8");
     before.take_change();
     let mut objects = restarted(&before);
@@ -289,7 +289,7 @@ fn what_was_known_before_a_restart_and_is_gone_does_not_count() {
 }
 
 #[test]
-fn of_two_pools_that_overlap_the_one_in_force_stays_also_over_a_restart() {
+fn of_overlapping_pools_the_one_in_force_stays_even_across_a_restart() {
     let mut objects = synced("there pools lan 10.0.0.0/8\n there pools dmz 192.0.2.0/24");
     check(
         &mut objects,
@@ -338,7 +338,7 @@ fn of_two_pools_that_overlap_the_one_in_force_stays_also_over_a_restart() {
 }
 
 #[test]
-fn of_two_pools_that_overlap_an_agent_that_knows_of_neither_takes_the_older() {
+fn of_overlapping_pools_a_new_agent_takes_the_older() {
     let mut objects = synced("there pools aaa 10.0.0.0/24 2\n there pools lan 10.0.0.0/8 1");
     check(
         &mut objects,
@@ -351,7 +351,7 @@ fn of_two_pools_that_overlap_an_agent_that_knows_of_neither_takes_the_older() {
 }
 
 #[test]
-fn the_agents_are_told_when_they_are_others() {
+fn changed_agents_are_reported() {
     let mut objects = synced("");
     objects.take_change();
     hear(&mut objects, "there pods 192.0.2.1\n there pods 192.0.2.2");
@@ -366,7 +366,7 @@ fn the_agents_are_told_when_they_are_others() {
 }
 
 #[test]
-fn what_was_known_stands_in_until_the_kind_is_listed() {
+fn known_objects_stand_in_until_their_kind_is_listed() {
     let known = || {
         let nodes = ["n1", "n2"].map(|name| Object::Node(Node::standalone(name)));
         (

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_kept_is_there_after_a_restart() {
+    async fn stored_objects_survive_a_restart() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::new(state.path());
         assert!(store.load().await.unwrap().is_none());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_read_is_said_and_does_no_harm() {
+    async fn an_unreadable_store_is_reported_and_harmless() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::new(state.path());
         fs::write(&store.path, "{\"version\": 3, \"objects\": 7").unwrap();

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_tried_less_and_less_often_and_never_given_up() {
+    fn refused_steps_are_retried_with_backoff_forever() {
         assert_eq!(times(Outcome::Refused, 100), [0, 3, 9, 21, 45, 93]);
         assert_eq!(
             times(Outcome::Refused, 1300)[6..],
@@ -117,17 +117,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_answered_is_tried_all_the_time() {
+    fn unanswered_steps_are_retried_without_backoff() {
         assert_eq!(times(Outcome::Unanswered, 10), [0, 3, 6, 9]);
     }
 
     #[test]
-    fn what_somebody_undoes_is_done_again_less_and_less_often() {
+    fn undone_steps_are_repeated_with_backoff() {
         assert_eq!(times(Outcome::Done, 100), [0, 1, 4, 10, 22, 46, 94]);
     }
 
     #[test]
-    fn a_step_that_fails_holds_back_no_other_and_is_forgotten_when_it_is_needed_no_more() {
+    fn a_failed_step_delays_no_other_and_is_forgotten_when_obsolete() {
         let now = Instant::now();
         let mut pace = Pace::default();
         let step = |name: &str| Step::Remove {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_was_half_written_is_written_again() {
+    fn a_half_written_claim_is_completed() {
         assert_eq!(todo(&listed(status("1", "b", "b"))), []);
         assert_eq!(todo(&listed(status("1", "b", "a"))), claim(true));
         assert_eq!(todo(&listed(status("1", "a", "b"))), claim(true));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_is_complete_is_not_written_again_for_having_been_half_written() {
+    fn a_completed_claim_is_not_written_again() {
         let mut statuses = listed(status("1", "a", "a"));
         let [step] = &todo(&statuses)[..] else {
             panic!("it is A's");

@@ -70,7 +70,7 @@ fn a_service_has_one_status_and_its_name_tells_which() {
 }
 
 #[test]
-fn what_is_announced_is_claimed_once() {
+fn an_announced_service_is_claimed_once() {
     let announced = publication(&["web"], &[], ALL);
     check(
         &announced,
@@ -104,7 +104,7 @@ fn a_take_over_is_news_and_a_change_of_links_is_not() {
 }
 
 #[test]
-fn what_is_announced_no_longer_is_removed_by_who_announced_it() {
+fn a_status_is_removed_by_its_former_announcer() {
     let nothing = publication(&[], &[], ALL);
     check(
         &nothing,
@@ -117,13 +117,13 @@ fn what_is_announced_no_longer_is_removed_by_who_announced_it() {
 }
 
 #[test]
-fn what_another_node_answers_for_is_left_to_it() {
+fn services_of_other_nodes_are_left_alone() {
     let moved = publication(&[], &["web"], ALL);
     check(&moved, &[record("web", "b")], expect![[""]]);
 }
 
 #[test]
-fn what_a_node_left_that_is_gone_is_removed_by_the_first_of_the_others() {
+fn statuses_of_a_gone_node_are_removed_by_the_first_other_node() {
     let left = [record("web", "x")];
     check(
         &publication(&[], &[], &["b", "c"]),
@@ -136,7 +136,7 @@ fn what_a_node_left_that_is_gone_is_removed_by_the_first_of_the_others() {
 }
 
 #[test]
-fn a_service_that_metallb_keeps_a_status_of_is_left_alone() {
+fn a_service_with_a_metallb_status_is_left_alone() {
     let announced = publication(&["web", "db"], &[], ALL);
     let of_metallb = |node: &str| ("l2-x7k2p".to_owned(), record("web", node).1);
     for node in ["a", "b", "x"] {
@@ -167,7 +167,7 @@ fn a_service_that_metallb_keeps_a_status_of_is_left_alone() {
 }
 
 #[test]
-fn a_failure_is_told_once_and_again_when_it_is_another() {
+fn a_failure_is_reported_once_and_when_it_changes() {
     let failing = |reason: &str| Publication {
         failed: BTreeMap::from([(name("web"), reason.to_owned())]),
         uids: BTreeMap::from([(name("web"), "u-1".to_owned())]),
@@ -194,7 +194,7 @@ fn a_failure_is_told_once_and_again_when_it_is_another() {
 }
 
 #[test]
-fn what_is_accepted_is_said_again_when_it_is_gone() {
+fn a_deleted_verdict_is_written_again() {
     let judgement = Judgement::new(["overlaps".to_owned()], Some("u-1".to_owned()));
     let publication = Publication {
         judgement: Some(judgement.clone()),
@@ -218,7 +218,7 @@ fn what_is_accepted_is_said_again_when_it_is_gone() {
 }
 
 #[test]
-fn people_hear_of_a_take_over_once_and_only_after_the_status() {
+fn a_take_over_has_one_event_after_the_status() {
     let announced = publication(&["web"], &[], ALL);
     let mut told = Told::default();
     let mut records = BTreeMap::new();

@@ -19,17 +19,17 @@ fn seeds_of_the_first_part() {
 }
 
 #[test]
-fn seeds_of_the_second_part() {
+fn seeds_part_2() {
     many_seeds(1);
 }
 
 #[test]
-fn seeds_of_the_third_part() {
+fn seeds_part_3() {
     many_seeds(2);
 }
 
 #[test]
-fn seeds_of_the_fourth_part() {
+fn seeds_part_4() {
     many_seeds(3);
 }
 
@@ -50,7 +50,7 @@ fn seeds_of(nodes: usize, seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn seeds_of_thirty_nodes() {
+fn seeds_with_thirty_nodes() {
     seeds_of(30, 0..4);
 }
 
@@ -181,7 +181,7 @@ const FOUND: [(u64, Option<usize>, &str); 26] = [
 ];
 
 #[test]
-fn what_was_found_stays_mended() {
+fn failed_seeds_stay_fixed() {
     for (seed, nodes, how) in FOUND {
         let options = Options {
             nodes,

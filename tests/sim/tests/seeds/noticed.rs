@@ -14,13 +14,13 @@ fn broken_by(sabotage: Sabotage, scenario: Scenario) -> Invariant {
 }
 
 #[test]
-fn a_second_answer_is_noticed() {
+fn a_second_answer_is_detected() {
     let scenario = Scenario::quiet(1, 3);
     assert_eq!(broken_by(Sabotage::Usurper, scenario), Invariant::OneAnswer);
 }
 
 #[test]
-fn a_kernel_that_forgets_its_lease_is_noticed() {
+fn a_kernel_that_ignores_its_lease_is_detected() {
     let mut scenario = several(1, 3);
     for node in 0..3 {
         scenario = scenario.with(
@@ -42,13 +42,13 @@ fn a_kernel_that_forgets_its_lease_is_noticed() {
 }
 
 #[test]
-fn a_vip_without_an_owner_is_noticed() {
+fn a_vip_without_an_owner_is_detected() {
     let scenario = Scenario::quiet(1, 3);
     assert_eq!(broken_by(Sabotage::Mute, scenario), Invariant::Settled);
 }
 
 #[test]
-fn a_move_without_cause_is_noticed() {
+fn a_move_without_cause_is_detected() {
     // The moves are not over before the run is.
     let scenario = Scenario::quiet(1, 3).with(12_000, Fault::Rebalance { asked: 0 });
     assert_eq!(
@@ -71,14 +71,14 @@ fn two_together() -> Scenario {
 }
 
 #[test]
-fn vips_that_are_not_brought_together_are_noticed() {
+fn separated_groups_are_detected() {
     play(two_together());
     let broken = broken_by(Sabotage::Apart, two_together());
     assert_eq!(broken, Invariant::Together);
 }
 
 #[test]
-fn a_missing_announcement_is_noticed() {
+fn a_missing_announcement_is_detected() {
     let scenario = Scenario::quiet(1, 3);
     assert_eq!(
         broken_by(Sabotage::Unannounced, scenario),
@@ -87,7 +87,7 @@ fn a_missing_announcement_is_noticed() {
 }
 
 #[test]
-fn an_answer_from_a_drained_node_is_noticed() {
+fn an_answer_from_a_drained_node_is_detected() {
     let mut scenario = several(1, 3);
     for node in 0..3 {
         scenario = scenario.with(10_000, Fault::Drain { node, span: 30_000 });

@@ -28,7 +28,7 @@ const SENDERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 /// A request that was not answered by exactly one host.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Odd {
+pub(super) struct Anomaly {
     pub(super) at: SystemTime,
     pub(super) vip: Ipv4Addr,
     /// How many answered it: none, or more than one.
@@ -39,7 +39,7 @@ pub(super) struct Odd {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) requests: u64,
-    pub(super) odd: Vec<Odd>,
+    pub(super) anomalies: Vec<Anomaly>,
 }
 
 /// Asks on a thread of its own.
@@ -82,7 +82,7 @@ fn ask(socket: &RawSocket, mac: Mac, vips: &[Ipv4Addr], stopped: &AtomicBool) ->
         while let Some(first) = open.pop_front_if(|it| now > it.at + LATE) {
             seen.requests += 1;
             if first.answers.len() != 1 {
-                seen.odd.push(Odd {
+                seen.anomalies.push(Anomaly {
                     at: first.at,
                     vip: first.vip,
                     answers: first.answers.len(),

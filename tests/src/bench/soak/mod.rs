@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 
 use super::{Limit, Row, usage::Usage};
 use crate::{agent::Mode, cluster::Cluster, lab::Lab};
-use client::{Client, Odd};
+use client::{Anomaly, Client};
 use trouble::{Trouble, Verdict};
 
 /// The nodes; the first two keep one agent from beginning to end.
@@ -62,8 +62,11 @@ pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
     ];
     rows.extend(trouble.counts());
     let count = |wanted: Verdict| {
-        let judged = seen.odd.iter().filter(|odd| trouble.judge(odd) == wanted);
-        judged.inspect(|odd| tell(odd, wanted)).count() as f64
+        let judged = seen
+            .anomalies
+            .iter()
+            .filter(|anomaly| trouble.judge(anomaly) == wanted);
+        judged.inspect(|anomaly| tell(anomaly, wanted)).count() as f64
     };
     let none = Limit::AtMost(0.0);
     let row = |case, verdict| Row::new(case, count(verdict), "requests");
@@ -108,9 +111,9 @@ pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
 }
 
 /// An unexpected request is more useful with its time.
-fn tell(odd: &Odd, verdict: Verdict) {
+fn tell(anomaly: &Anomaly, verdict: Verdict) {
     if matches!(verdict, Verdict::Unanswered | Verdict::Doubled) {
-        eprintln!("{verdict:?}: {odd:?}");
+        eprintln!("{verdict:?}: {anomaly:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use fastrand::Rng;
 
-use super::{LASTING_AGENTS, Row, client::Odd};
+use super::{LASTING_AGENTS, Row, client::Anomaly};
 use crate::{cluster::Cluster, manifest};
 
 /// Another node answers for a dead node's VIPs within this time.
@@ -69,7 +69,7 @@ impl Trouble {
     pub(super) fn bring_all(&mut self, cluster: &Cluster) -> Result<()> {
         for vip in self.passing.clone() {
             if self.away.contains_key(&vip) {
-                self.come_or_go(cluster, vip)?;
+                self.toggle(cluster, vip)?;
             }
         }
         Ok(())
@@ -78,7 +78,7 @@ impl Trouble {
     /// Causes a fault, and waits until it is over.
     pub(super) fn make(&mut self, cluster: &mut Cluster) -> Result<()> {
         let vip = self.passing[self.rng.usize(..self.passing.len())];
-        self.come_or_go(cluster, vip)?;
+        self.toggle(cluster, vip)?;
         sleep(PAUSE);
         let restarted = self.rng.usize(LASTING_AGENTS..cluster.nodes.len());
         match self.rng.u8(0..4) {
@@ -91,7 +91,7 @@ impl Trouble {
         Ok(())
     }
 
-    fn come_or_go(&mut self, cluster: &Cluster, vip: Ipv4Addr) -> Result<()> {
+    fn toggle(&mut self, cluster: &Cluster, vip: Ipv4Addr) -> Result<()> {
         let file = format!("passing-{vip}.yaml");
         let service = format!("passing-{}", vip.octets()[3]);
         let went = self.away.remove(&vip);
@@ -169,15 +169,15 @@ impl Trouble {
         ]
     }
 
-    pub(super) fn judge(&self, odd: &Odd) -> Verdict {
+    pub(super) fn judge(&self, anomaly: &Anomaly) -> Verdict {
         let after = |times: &[SystemTime], span| {
             let mut times = times.iter();
-            times.any(|at| (*at..*at + span).contains(&odd.at))
+            times.any(|at| (*at..*at + span).contains(&anomaly.at))
         };
         let gone = |(vip, from, to): &(Ipv4Addr, SystemTime, SystemTime)| {
-            *vip == odd.vip && (*from..*to).contains(&odd.at)
+            *vip == anomaly.vip && (*from..*to).contains(&anomaly.at)
         };
-        match odd.answers {
+        match anomaly.answers {
             0 if self.gone.iter().any(gone) => Verdict::Excused,
             0 if after(&self.cuts, FAIL_OVER) => Verdict::FailOver,
             0 => Verdict::Unanswered,

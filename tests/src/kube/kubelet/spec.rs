@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_those_defined_before() {
+    fn variables_must_be_defined_before_use() {
         let environment = [("IP".to_owned(), "fd00::1".to_owned())];
         let check = |text: &str, expect: &str| assert_eq!(expand(text, &environment), expect);
         check("[$(IP)]:7472", "[fd00::1]:7472");

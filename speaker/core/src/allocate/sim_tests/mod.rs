@@ -39,21 +39,21 @@ fn must_break(sabotage: Sabotage) {
 }
 
 #[test]
-fn without_the_version_of_the_lease_it_breaks() {
+fn without_the_version_of_the_lease_the_invariant_breaks() {
     must_break(Sabotage::LeaseIgnoresVersion);
 }
 
 #[test]
-fn without_the_entries_in_the_lease_it_breaks() {
+fn without_the_entries_in_the_lease_the_invariant_breaks() {
     must_break(Sabotage::LeaseForgetsEntries);
 }
 
 #[test]
-fn without_the_version_of_the_service_it_breaks() {
+fn without_the_version_of_the_service_the_invariant_breaks() {
     must_break(Sabotage::StatusIgnoresVersion);
 }
 
 #[test]
-fn without_lists_of_now_it_breaks() {
+fn without_fresh_lists_the_invariant_breaks() {
     must_break(Sabotage::ListsAreOld);
 }

@@ -375,7 +375,7 @@ impl World {
 }
 
 #[test]
-fn the_judge_of_the_worlds_sees_what_is_wrong() {
+fn the_invariant_check_can_fail() {
     let mut server = Server::new(Sabotage::None);
     for of in ["a", "b"] {
         server.apply(service(of).showing("10.0.0.1"));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn explain_names_the_owner_and_why_each_candidate_is_or_is_not() {
+fn explain_names_the_owner_and_the_standing_of_each_candidate() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let answering = lab.answering();
@@ -43,7 +43,7 @@ fn explain_names_the_owner_and_why_each_candidate_is_or_is_not() {
 }
 
 #[test]
-fn explain_tells_a_vip_that_only_others_name_from_one_that_nobody_knows() {
+fn explain_distinguishes_vips_of_other_nodes_from_unknown_ones() {
     let mut lab = Lab::new(3);
     let only = vec![(name(0), 0)];
     let elsewhere = vip(1);
@@ -60,7 +60,7 @@ fn explain_tells_a_vip_that_only_others_name_from_one_that_nobody_knows() {
 }
 
 #[test]
-fn what_is_wrong_with_every_message_of_a_peer_is_told_once_a_minute() {
+fn repeated_events_about_a_peer_are_reported_once_a_minute() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(2));
     lab.nodes[0].events.clear();

@@ -7,7 +7,7 @@ use super::{super::peer::Vote, *};
 /// What the node sends is lost, so no member replies to it. It reads that another one has given up a
 /// third, and has given that one up itself.
 #[test]
-fn a_node_to_which_no_other_member_replies_holds_nobody_to_be_down() {
+fn a_node_that_gets_no_replies_considers_nobody_down() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let now = lab.now;
@@ -34,7 +34,7 @@ fn a_node_to_which_no_other_member_replies_holds_nobody_to_be_down() {
 /// One node was cut off and considered the others down. When it is back, the agent of one of them
 /// is restarting.
 #[test]
-fn a_node_that_joins_believes_the_members_that_another_node_is_one() {
+fn a_joining_node_believes_members_about_other_members() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let owner = lab.answering()[0];
@@ -76,7 +76,7 @@ fn two_nodes_that_start_answer_within_a_heartbeat() {
 }
 
 #[test]
-fn a_vip_is_owned_only_if_the_kernel_answers_at_that_moment() {
+fn a_claim_completes_only_while_the_kernel_answers() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(5));
     lab.away = Some(1);
@@ -100,7 +100,7 @@ fn a_vip_is_owned_only_if_the_kernel_answers_at_that_moment() {
 }
 
 #[test]
-fn a_node_stops_telling_that_it_owns_a_vip_when_it_loses_it() {
+fn a_node_that_loses_a_vip_stops_announcing_ownership() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let owner = lab.answering()[0];
@@ -125,7 +125,7 @@ fn a_node_stops_telling_that_it_owns_a_vip_when_it_loses_it() {
 }
 
 #[test]
-fn a_node_that_claims_all_the_time_keeps_its_lease() {
+fn a_node_that_claims_constantly_keeps_its_lease() {
     let mut lab = Lab::new(1);
     for number in 2..100 {
         lab.feed(0, Input::Vips(vec![(vip(number), Some(placement(1)))]));
@@ -161,7 +161,7 @@ fn an_owner_announces_its_vips_again_after_a_split() {
 }
 
 #[test]
-fn a_node_that_is_told_of_nobody_first_listens_for_those_that_look_for_it() {
+fn a_node_without_peers_first_listens_for_nodes_that_look_for_it() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(1));
     lab.away = Some(0);
@@ -186,7 +186,7 @@ fn placement_with_best(best: usize, nodes: usize) -> Placement {
 }
 
 #[test]
-fn a_withdrawn_claim_leaves_the_vip_to_the_others() {
+fn a_withdrawn_claim_leaves_the_vip_to_others() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(5));
     let vips = || Input::Vips(vec![(vip(1), Some(placement_with_best(0, 2)))]);
@@ -204,7 +204,7 @@ fn a_withdrawn_claim_leaves_the_vip_to_the_others() {
 }
 
 #[test]
-fn a_member_that_takes_this_node_for_the_owner_is_told_that_it_is_not() {
+fn a_wrong_belief_about_the_owner_is_corrected() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(5));
     let placement = || Some(placement_with_best(0, 2));
@@ -232,7 +232,7 @@ fn a_member_that_takes_this_node_for_the_owner_is_told_that_it_is_not() {
 /// A node took all VIPs while it could not reach another one, whose kernel was alone and whose
 /// agent is still away for an announced restart.
 #[test]
-fn a_kernel_that_comes_back_without_its_agent_does_not_answer_beside_the_owner() {
+fn a_kernel_back_without_its_agent_does_not_answer_beside_the_owner() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(1));
     lab.away = Some(1);
@@ -250,7 +250,7 @@ fn a_kernel_that_comes_back_without_its_agent_does_not_answer_beside_the_owner()
 }
 
 #[test]
-fn a_member_that_is_back_is_asked_about_claims_that_began_while_its_agent_was_away() {
+fn a_returned_member_is_asked_about_claims_begun_in_its_absence() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let now = lab.now;
@@ -267,7 +267,7 @@ fn a_member_that_is_back_is_asked_about_claims_that_began_while_its_agent_was_aw
 }
 
 #[test]
-fn a_node_that_is_drained_answers_until_another_node_can() {
+fn a_draining_node_answers_until_another_can() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let owner = lab.answering()[0];
@@ -282,7 +282,7 @@ fn a_node_that_is_drained_answers_until_another_node_can() {
 }
 
 #[test]
-fn what_a_node_took_alone_it_leaves_to_a_member_whose_agent_restarts() {
+fn vips_taken_while_alone_are_left_to_a_restarting_member() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let owner = lab.answering()[0];

@@ -26,7 +26,7 @@ impl Lab {
 }
 
 #[test]
-fn all_links_of_a_trunk_are_known_everywhere_though_messages_are_lost() {
+fn all_links_of_a_trunk_are_known_despite_message_loss() {
     for loss in [0.0, 0.3] {
         let mut lab = Lab::new(3);
         lab.run(Duration::from_secs(2));
@@ -54,7 +54,7 @@ fn a_node_claims_nothing_before_it_knows_the_links_of_the_others() {
 }
 
 #[test]
-fn links_are_not_told_again_while_they_stay() {
+fn unchanged_links_are_not_sent_again() {
     let mut lab = Lab::new(3);
     lab.feed(0, Input::Links(trunk(40)));
     lab.run(Duration::from_secs(5));

@@ -31,7 +31,7 @@ impl Lab {
 }
 
 #[test]
-fn an_owner_whose_agent_restarts_learns_from_the_others_why_it_is_one() {
+fn a_restarted_agent_learns_the_cause_of_its_ownership() {
     let (mut lab, owner) = Lab::moved();
     let before = lab.explain(owner);
     assert!(matches!(before.cause, Some(Cause::HandedOver { .. })));
@@ -45,7 +45,7 @@ fn an_owner_whose_agent_restarts_learns_from_the_others_why_it_is_one() {
 }
 
 #[test]
-fn a_node_that_joins_is_told_why_the_owner_is_one() {
+fn a_joining_node_learns_the_cause_of_ownership() {
     let (mut lab, owner) = Lab::moved();
     let before = lab.explain(owner);
     for node in (0..3).filter(|node| *node != owner) {
@@ -57,7 +57,7 @@ fn a_node_that_joins_is_told_why_the_owner_is_one() {
 }
 
 #[test]
-fn what_is_told_of_many_vips_fits_into_messages() {
+fn pages_about_many_vips_fit_into_messages() {
     let mut lab = Lab::new(3);
     let vips = |of: &[usize]| {
         let vips = (0..500).map(|at| {

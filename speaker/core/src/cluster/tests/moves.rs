@@ -37,7 +37,7 @@ impl Lab {
 }
 
 #[test]
-fn vips_are_spread_evenly_whoever_is_asked() {
+fn any_node_can_spread_vips_evenly() {
     for asked in 0..3 {
         let mut lab = lopsided();
         lab.feed(asked, Input::Rebalance);
@@ -47,7 +47,7 @@ fn vips_are_spread_evenly_whoever_is_asked() {
 }
 
 #[test]
-fn what_is_lost_on_the_way_is_asked_for_again() {
+fn lost_move_messages_are_repeated() {
     for (asked, seed) in (0..3).flat_map(|asked| (0..3).map(move |seed| (asked, seed))) {
         let mut lab = lopsided();
         lab.rng = Rng::with_seed(seed);
@@ -61,7 +61,7 @@ fn what_is_lost_on_the_way_is_asked_for_again() {
 }
 
 #[test]
-fn a_move_is_made_though_every_message_is_lost_for_a_while() {
+fn a_move_survives_a_total_loss_of_messages() {
     let mut lab = lopsided();
     lab.loss = 1.0;
     let (moved, to) = (vip(7), name(2));
@@ -74,7 +74,7 @@ fn a_move_is_made_though_every_message_is_lost_for_a_while() {
 }
 
 #[test]
-fn few_vips_of_many_are_on_offer_at_once() {
+fn few_of_many_vips_are_offered_at_once() {
     let mut lab = lopsided();
     lab.loss = 1.0;
     lab.feed(0, Input::Rebalance);
@@ -84,7 +84,7 @@ fn few_vips_of_many_are_on_offer_at_once() {
 }
 
 #[test]
-fn a_move_that_cannot_be_made_is_given_up_and_told() {
+fn an_impossible_move_is_abandoned_and_reported() {
     let mut lab = lopsided();
     lab.loss = 1.0;
     let (vip, to) = (vip(7), name(2));
@@ -100,7 +100,7 @@ fn a_move_that_cannot_be_made_is_given_up_and_told() {
 }
 
 #[test]
-fn an_agent_that_is_about_to_end_waits_for_no_move() {
+fn a_stopping_agent_waits_for_no_move() {
     let mut lab = lopsided();
     lab.loss = 1.0;
     lab.feed(1, Input::Stop(Stop::Return(Duration::from_secs(10))));
@@ -111,7 +111,7 @@ fn an_agent_that_is_about_to_end_waits_for_no_move() {
 }
 
 #[test]
-fn a_vip_that_was_moved_on_request_stays_there_when_the_agent_restarts() {
+fn a_vip_moved_on_request_stays_across_agent_restarts() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(5));
     let owner = lab.answering()[0];

@@ -24,7 +24,7 @@ impl Lab {
 }
 
 #[test]
-fn a_name_that_is_never_resolved_is_waited_for_like_a_node_that_is_silent() {
+fn an_unresolved_name_is_awaited_like_a_silent_node() {
     let [silent, nameless, nobody] = [&[Some(1)][..], &[None], &[]].map(|peers| {
         let mut lab = Lab::new(2);
         lab.away = Some(1);
@@ -37,7 +37,7 @@ fn a_name_that_is_never_resolved_is_waited_for_like_a_node_that_is_silent() {
 }
 
 #[test]
-fn a_name_that_is_resolved_while_others_are_looked_for_leaves_the_owner_its_vips() {
+fn a_name_resolved_during_discovery_does_not_move_vips() {
     let mut lab = Lab::new(2);
     lab.nodes[0].answers.clear();
     lab.away = Some(0);
@@ -57,7 +57,7 @@ fn a_name_that_is_resolved_while_others_are_looked_for_leaves_the_owner_its_vips
 }
 
 #[test]
-fn nodes_whose_names_are_resolved_late_become_one_cluster() {
+fn nodes_with_late_names_become_one_cluster() {
     let mut lab = Lab::new(2);
     for node in 0..2 {
         lab.start(node, told(&[None]));
@@ -70,7 +70,7 @@ fn nodes_whose_names_are_resolved_late_become_one_cluster() {
 }
 
 #[test]
-fn under_a_majority_policy_a_name_that_is_not_resolved_is_a_node_that_is_missing() {
+fn under_the_majority_policy_an_unresolved_name_is_a_missing_node() {
     for (peers, expect) in [(&[None, None][..], &[][..]), (&[], &[0])] {
         let mut lab = Lab::new(1);
         lab.start_with(0, told(peers), Partition::Majority);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
+fn a_node_that_declines_for_lack_of_news_is_offered_the_vip_again() {
     let mut lab = Lab::new(2);
     for node in 0..2 {
         let config = Config {
@@ -41,7 +41,7 @@ fn who_declines_what_it_has_yet_to_hear_that_it_may_own_is_offered_it_again() {
 /// Which VIPs belong together is a matter of configuration, and one node may have yet to hear of a
 /// change: two nodes still never own the same VIP.
 #[test]
-fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
+fn nodes_that_disagree_about_groups_never_own_the_same_vip() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(5));
     let [owner] = lab.answering()[..] else {
@@ -71,7 +71,7 @@ fn nodes_that_do_not_agree_on_what_is_together_do_not_both_own_any_of_it() {
 }
 
 #[test]
-fn what_is_new_goes_to_the_owner_of_what_it_is_to_be_with() {
+fn a_new_vip_goes_to_the_owner_of_its_group() {
     let mut lab = Lab::new(3);
     lab.run(Duration::from_secs(5));
     let first = lab.answering()[0];

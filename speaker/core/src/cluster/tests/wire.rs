@@ -25,7 +25,7 @@ impl Lab {
 }
 
 #[test]
-fn a_vip_that_cannot_be_checked_is_not_said_to_be_in_use_and_checked_again() {
+fn a_vip_that_cannot_be_checked_does_not_count_as_in_use() {
     let mut lab = Lab::new(1);
     let config = Config {
         check_first: true,
@@ -54,7 +54,7 @@ fn a_vip_that_cannot_be_checked_is_not_said_to_be_in_use_and_checked_again() {
 /// Of nodes that cannot reach each other, the one that should yield first checks that the other one
 /// answers.
 #[test]
-fn an_owner_that_cannot_ask_the_network_does_not_yield_and_asks_again() {
+fn an_owner_that_cannot_check_the_wire_does_not_yield() {
     let mut lab = Lab::new(1);
     let claims = |lab: &mut Lab, by: usize| {
         let by = Claimant::Node(name(by));

@@ -20,7 +20,7 @@ fn joins(bench: &mut Bench) -> Vec<String> {
 }
 
 #[test]
-fn vips_with_the_same_low_24_bits_share_a_group_until_the_last_goes() {
+fn vips_with_the_same_low_24_bits_share_a_group() {
     let mut bench = Bench::new();
     bench
         .handle(links([eth0()]))
@@ -33,7 +33,7 @@ fn vips_with_the_same_low_24_bits_share_a_group_until_the_last_goes() {
 }
 
 #[test]
-fn what_an_earlier_agent_joined_is_kept_where_it_is_wanted_and_left_where_not() {
+fn wanted_groups_of_an_earlier_agent_are_kept_and_the_rest_left() {
     let mut bench = Bench::new();
     let stale = Membership { link: 7, ..GROUP };
     bench.handle(Input::Adopted(Adopted {
@@ -48,7 +48,7 @@ fn what_an_earlier_agent_joined_is_kept_where_it_is_wanted_and_left_where_not() 
 /// The kernel has left the groups of a link whose MTU was too small for IPv6, for however short a
 /// time.
 #[test]
-fn groups_that_a_small_mtu_has_taken_are_joined_again() {
+fn groups_lost_to_a_small_mtu_are_rejoined() {
     let with_mtu = |mtu| Input::Link(LinkChange::Set(Link { mtu, ..eth0() }));
     let mut bench = Bench::new();
     bench
@@ -77,7 +77,7 @@ fn groups_that_a_small_mtu_has_taken_are_joined_again() {
 }
 
 #[test]
-fn groups_of_a_link_that_was_down_are_joined_again_when_it_is_up() {
+fn groups_of_a_link_that_was_down_are_rejoined() {
     let mut bench = Bench::new();
     bench.handle(wanted(&["fd00::5"])).handle(links([eth0()]));
     for down in [
@@ -103,7 +103,7 @@ fn groups_of_a_link_that_was_down_are_joined_again_when_it_is_up() {
 }
 
 #[test]
-fn groups_are_joined_again_when_ipv6_was_switched_off() {
+fn groups_are_rejoined_after_ipv6_was_off() {
     let addresses = BTreeSet::from([("fe80::1".parse().unwrap(), 64)]);
     let with_ipv6 = Link {
         addresses,
@@ -123,7 +123,7 @@ fn groups_are_joined_again_when_ipv6_was_switched_off() {
 /// A link may have gone down and come up again: the kernel has left its groups, and a switch has
 /// forgotten its MAC.
 #[test]
-fn after_lost_messages_groups_are_joined_and_vips_announced_again() {
+fn lost_messages_rejoin_groups_and_announce_vips() {
     let mut bench = Bench::new();
     bench
         .handle(wanted(&["fd00::5"]))
@@ -135,7 +135,7 @@ fn after_lost_messages_groups_are_joined_and_vips_announced_again() {
 }
 
 #[test]
-fn a_link_that_takes_the_index_of_another_starts_without_groups() {
+fn a_link_with_a_reused_index_starts_without_groups() {
     let mut bench = Bench::new();
     bench.handle(wanted(&["fd00::5"])).handle(links([eth0()]));
     joins(&mut bench);
@@ -147,7 +147,7 @@ fn a_link_that_takes_the_index_of_another_starts_without_groups() {
 
 /// The program moves, the link stays.
 #[test]
-fn a_program_that_makes_way_keeps_the_groups_of_its_link() {
+fn a_program_that_makes_way_keeps_its_links_groups() {
     let subnet = |address: &str| BTreeSet::from([(address.parse().unwrap(), 64)]);
     let card = Link {
         addresses: subnet("fd00::1"),
@@ -176,7 +176,7 @@ fn a_program_that_makes_way_keeps_the_groups_of_its_link() {
 }
 
 #[test]
-fn a_vip_whose_group_cannot_be_joined_says_so_and_is_tried_again() {
+fn a_failed_group_join_is_reported_and_retried() {
     let mut bench = Bench::new();
     bench.refuses_group = true;
     bench.handle(wanted(&["fd00::5"])).handle(links([eth0()]));

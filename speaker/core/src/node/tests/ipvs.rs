@@ -25,7 +25,7 @@ fn refused(vip: &str) -> Input {
 }
 
 #[test]
-fn a_vip_that_the_nodes_own_kernel_holds_is_silent_where_it_may_not_be_owned() {
+fn a_vip_in_the_nodes_kernel_is_silenced_where_it_may_not_be_owned() {
     let mut bench = Bench::new();
     bench.handle(refused("10.0.0.5")).expect(&[]);
     bench.handle(links([eth0(), ipvs("10.0.0.5")])).expect(&[
@@ -37,7 +37,7 @@ fn a_vip_that_the_nodes_own_kernel_holds_is_silent_where_it_may_not_be_owned() {
 }
 
 #[test]
-fn a_vip_that_may_not_be_owned_is_none_of_the_programs_business() {
+fn a_vip_that_may_not_be_owned_has_no_entry() {
     let mut bench = Bench::new();
     bench.handle(refused("10.0.0.5")).expect(&[]);
     bench.handle(links([eth0()])).expect(&[]);
@@ -45,7 +45,7 @@ fn a_vip_that_may_not_be_owned_is_none_of_the_programs_business() {
 }
 
 #[test]
-fn a_vip_that_the_nodes_own_kernel_holds_is_silent_on_the_links_that_are_not_named() {
+fn a_vip_in_the_nodes_kernel_is_silenced_on_unnamed_links() {
     let mut bench = Bench::new();
     let Input::Wanted(mut named) = wanted(&["10.0.0.5"]) else {
         unreachable!("it is what is wanted");

@@ -10,7 +10,7 @@ fn unplugged() -> Link {
 }
 
 #[test]
-fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
+fn link_up_and_mac_changes_announce_again() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
     bench
@@ -33,7 +33,7 @@ fn a_link_that_comes_up_again_or_changes_its_mac_is_announced_again() {
 }
 
 #[test]
-fn a_link_that_was_down_or_gone_for_a_moment_is_announced_again_however_late_that_is_noticed() {
+fn a_brief_link_loss_is_announced_even_if_noticed_late() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
     for change in [unplugged(), eth0()] {
@@ -55,7 +55,7 @@ fn a_link_that_was_down_or_gone_for_a_moment_is_announced_again_however_late_tha
 }
 
 #[test]
-fn a_bond_that_sends_through_another_member_is_announced_again() {
+fn a_bond_failover_announces_again() {
     let bond = |active| Link {
         kind: Kind::Bond {
             active: Some(active),
@@ -94,7 +94,7 @@ fn a_bond_that_sends_through_another_member_is_announced_again() {
 }
 
 #[test]
-fn a_link_that_vanishes_and_returns_under_another_index() {
+fn a_link_may_return_with_another_index() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.handle(Input::Link(LinkChange::Gone(2))).expect(&[
         "remove 10.0.0.5",

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_the_kernel_refuses_is_told_and_tried_again() {
+fn kernel_refusals_are_reported_and_retried() {
     let mut bench = Bench::new();
     (bench.full, bench.refuses_program) = (true, true);
     bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
@@ -35,7 +35,7 @@ fn what_the_kernel_refuses_is_told_and_tried_again() {
 }
 
 #[test]
-fn what_does_not_fit_a_map_is_told_once_and_entered_as_soon_as_it_does() {
+fn an_entry_that_does_not_fit_is_reported_once_and_entered_when_it_fits() {
     let most = layout::MAX_VIPS as u32;
     let v4 = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
     let v6 = |n: u32| IpAddr::from((0xfd_u128 << 120 | u128::from(n)).to_be_bytes()).to_string();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_restart_in_time_swaps_the_program_and_disturbs_nobody() {
+fn a_restart_in_time_swaps_the_program_without_disturbance() {
     let mut bench = Bench::resuming(adopted("10.0.0.5", true), eth0());
     bench
         .handle(wanted(&["10.0.0.5"]))
@@ -24,7 +24,7 @@ fn a_restart_after_the_lease_has_lapsed_announces_again() {
 
 /// An agent may be killed after it has taken a VIP over and before all clients have heard of it.
 #[test]
-fn a_take_over_that_an_earlier_agent_did_not_announce_to_the_end_is_announced() {
+fn an_unfinished_announcement_of_an_earlier_agent_is_repeated() {
     let mut bench = Bench::answering("10.0.0.5");
     bench
         .wait(1.1)
@@ -59,7 +59,7 @@ fn a_mac_that_changed_while_no_agent_ran_is_announced() {
 }
 
 #[test]
-fn what_an_earlier_agent_left_and_nobody_wants_is_removed_and_its_slot_used_again() {
+fn unwanted_entries_of_an_earlier_agent_are_removed_and_their_slots_reused() {
     let mut bench = Bench::resuming(adopted("10.0.0.5", true), eth0());
     bench.handle(wanted(&["10.0.0.6"])).expect(&[
         "put 10.0.0.5 Suppress 4",
