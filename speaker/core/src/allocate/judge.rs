@@ -95,6 +95,7 @@ impl<'a> Judge<'a> {
         self.check_families(addresses)?;
         let pool = match self.check_pool(addresses) {
             Err(Failure::NoPool(_)) if self.is_doubtful => None,
+            Err(_) if self.is_doubtful && self.is_pool_lacking() => None,
             checked => Some(checked?),
         };
         for &address in addresses {
@@ -126,6 +127,15 @@ impl<'a> Judge<'a> {
         }
         self.check_count(&fit.addresses)?;
         Ok(fit)
+    }
+
+    /// Whether the pool that the addresses came from is not in force, and the Service asks for no
+    /// other.
+    fn is_pool_lacking(&self) -> bool {
+        let service = &self.entry.service;
+        service.shown_pool.as_ref().is_some_and(|from| {
+            !self.pools.contain(from) && service.pool.as_ref().is_none_or(|wanted| wanted == from)
+        })
     }
 
     /// The family missing from these addresses of a dual-stack Service.

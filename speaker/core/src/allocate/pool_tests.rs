@@ -225,6 +225,36 @@ fn of_pools_that_overlap_a_restart_leaves_the_older_in_force() {
 }
 
 #[test]
+fn a_pool_that_loses_an_overlap_at_a_restart_takes_nothing_away() {
+    // The older pool was edited to overlap the newer one, which kept its addresses until now.
+    let (old, new) = (pool("old", "10.0.0.0/16"), pool("new", "10.0.0.0/24"));
+    let mut it = Allocator::of([old.with_created(1), new.with_created(2)]);
+    let of_new = |of: &str| {
+        let service = service(of).showing("10.0.0.5").of_pool("new");
+        service.with(|it| it.shown_pool = Some("new".to_owned()))
+    };
+    it.apply(of_new("a"));
+    check(&mut it, "a", "10.0.0.5 of new");
+    // What its user asks for still counts.
+    it.apply(of_new("a").of_pool("old"));
+    check(&mut it, "a", "10.0.0.5 of old");
+    it.apply(
+        of_new("b")
+            .showing("10.0.0.6")
+            .asking("10.0.0.7")
+            .of_pool("old"),
+    );
+    check(&mut it, "b", "10.0.0.7 of old");
+    // And so does the pool's end.
+    it.apply(of_new("c").showing("10.0.0.8"));
+    check(&mut it, "c", "10.0.0.8 of new");
+    it.delete_pool(&ObjectName::new("speaker-system", "new"));
+    let expect = "there is no IPAddressPool \"new\", which the annotation \
+                  metallb.io/address-pool names";
+    check(&mut it, "c", expect);
+}
+
+#[test]
 fn counters_tell_what_is_assigned_and_what_is_left() {
     let avoiding = allocating(pool("lan", "10.0.0.0/24 fd00::/64"), |it| {
         it.avoid_buggy = true

@@ -55,6 +55,11 @@ impl Pools {
         self.ordered.is_empty()
     }
 
+    /// Whether some version of the pool of this name is in force.
+    pub(super) fn contain(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pool> {
         self.ordered.iter().map(|it| &**it)
     }
