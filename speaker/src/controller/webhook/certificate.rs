@@ -1,10 +1,19 @@
 //! Creating certificates.
 
-use anyhow::Result;
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
 use k8s_openapi::jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use tokio_rustls::rustls::{
+    RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    sign::CertifiedKey,
 };
 
 /// Validity of the authority and of its certificates.
@@ -47,7 +56,44 @@ impl Bundle {
     }
 
     /// The next bundle; `None` while this one is valid for the host.
+    ///
+    /// Somebody may have edited the Secret, or its certificate may be from a clock that was ahead.
+    /// If clients would not accept the bundle, it is replaced as a whole.
     pub(super) fn renewed(&self, host: &str, now: Timestamp) -> Result<Option<Self>> {
+        match self.next(host, now) {
+            Ok(next) if next.as_ref().unwrap_or(self).check(now).is_ok() => Ok(next),
+            _ => Self::new(host, now).map(Some),
+        }
+    }
+
+    /// The certificate and its key, to serve.
+    pub(super) fn certified(&self) -> Result<CertifiedKey> {
+        let certificates = certificates(&self.certificate);
+        let certificates = certificates.context("the certificate of the webhooks is not PEM")?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
+            .context("the key of the webhooks is not PEM")?;
+        let provider = ring::default_provider();
+        Ok(CertifiedKey::from_der(certificates, key, &provider)?)
+    }
+
+    /// Whether a client that trusts these authorities, and no others, accepts the certificate now.
+    fn check(&self, now: Timestamp) -> Result<()> {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(&self.authorities)? {
+            roots.add(authority)?;
+        }
+        let provider = Arc::new(ring::default_provider());
+        let client =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+        let host = ServerName::try_from(self.host.as_str())?;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_second().try_into()?));
+        let served = self.certified()?.cert;
+        let (certificate, issuers) = served.split_first().context("there is no certificate")?;
+        client.verify_server_cert(certificate, issuers, &host, &[], now)?;
+        Ok(())
+    }
+
+    fn next(&self, host: &str, now: Timestamp) -> Result<Option<Self>> {
         if now >= self.authority_until {
             let mut renewed = Self::new(host, now)?;
             // Other controllers use the old certificate a little longer.
@@ -120,6 +166,12 @@ fn two_thirds(now: Timestamp, days: i64) -> Timestamp {
     now + SignedDuration::from_hours(24 * days * 2 / 3)
 }
 
+/// The certificates in a PEM text.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
+    Ok(certificates.collect::<Result<_, _>>()?)
+}
+
 /// The first of several PEM certificates.
 fn first_certificate(pem: &str) -> &str {
     const END: &str = "-----END CERTIFICATE-----";
@@ -147,6 +199,46 @@ mod tests {
         assert_ne!(second.certificate, first.certificate);
         assert_eq!(second.authorities, first.authorities);
         assert_eq!(second.renewed(HOST, day(245)).unwrap(), None);
+    }
+
+    /// By a clock that was ahead: it would be refused until then.
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_is_replaced() {
+        let ahead = Bundle::new(HOST, day(400)).unwrap();
+        let second = ahead.renewed(HOST, day(0)).unwrap().unwrap();
+        assert_ne!(second.authorities, ahead.authorities);
+        assert_eq!(second.renewed(HOST, day(0)).unwrap(), None);
+        let slightly = Bundle::new(HOST, day(1)).unwrap();
+        assert_eq!(slightly.renewed(HOST, day(0)).unwrap(), None);
+    }
+
+    #[test]
+    fn whatever_is_written_over_a_part_of_the_secret_is_made_good() {
+        let first = Bundle::new(HOST, day(0)).unwrap();
+        let other = Bundle::new(HOST, day(0)).unwrap();
+        let parts: [fn(&mut Bundle) -> &mut String; 4] = [
+            |it| &mut it.authorities,
+            |it| &mut it.authority_key,
+            |it| &mut it.certificate,
+            |it| &mut it.key,
+        ];
+        for part in parts {
+            let written = [
+                String::new(),
+                "garbage".to_owned(),
+                part(&mut other.clone()).clone(),
+            ];
+            for text in written {
+                let mut edited = first.clone();
+                *part(&mut edited) = text;
+                // The authority's key counts when it is next used.
+                for now in [day(0), day(244)] {
+                    let next = edited.renewed(HOST, now).unwrap();
+                    let next = next.as_ref().unwrap_or(&edited);
+                    assert!(next.check(now).is_ok(), "{edited:?} {now}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -18,7 +18,6 @@ use tokio_rustls::{
     rustls::{
         ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
     },
@@ -39,12 +38,7 @@ pub(super) struct Certificates(RwLock<Option<Arc<CertifiedKey>>>);
 impl Certificates {
     /// Serves new connections with this certificate.
     pub(super) fn replace(&self, bundle: &Bundle) -> Result<()> {
-        let certificates = CertificateDer::pem_slice_iter(bundle.certificate.as_bytes());
-        let certificates = certificates.collect::<Result<Vec<_>, _>>();
-        let certificates = certificates.context("the certificate of the webhooks is not PEM")?;
-        let key = PrivateKeyDer::from_pem_slice(bundle.key.as_bytes())
-            .context("the key of the webhooks is not PEM")?;
-        let certified = CertifiedKey::from_der(certificates, key, &ring::default_provider())?;
+        let certified = bundle.certified()?;
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
         Ok(())
     }

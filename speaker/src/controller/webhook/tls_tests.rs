@@ -2,7 +2,10 @@ use axum::serve::Listener as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, RootCertStore, pki_types::ServerName},
+    rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    },
 };
 
 use super::*;
