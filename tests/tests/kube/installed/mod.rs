@@ -64,7 +64,8 @@ fn beside_metallb_and_on_nodes_that_have_only_ipv6_it_does_too() {
     lab::test(|lab| {
         let overlay = "overlays/metallb-system";
         let site = Installation::start(lab, overlay, "metallb-system", Family::Ipv6)?;
-        is_told(&site, site.serve()?)?;
-        uninstall::leaves_nothing(site)
+        let vip = site.serve()?;
+        is_told(&site, vip)?;
+        uninstall::leaves_nothing(site, vip)
     });
 }

@@ -1,15 +1,16 @@
 //! What docs/uninstall.md removes.
 
-use std::fs;
+use std::{fs, net::IpAddr};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use speaker_tests::{kube::Installation, lab::Host, wait::wait_until};
 
 use super::guides::{Guide, Shell};
 use crate::SOON;
 
 /// Follows the guide in MetalLB's namespace: the nodes and the cluster are as they were before.
-pub(super) fn leaves_nothing(mut site: Installation) -> Result<()> {
+pub(super) fn leaves_nothing(mut site: Installation, vip: IpAddr) -> Result<()> {
     let guide = Guide::read("uninstall.md")?;
     let shell = Shell::open(&site.kube)?;
     for node in &site.nodes {
@@ -25,11 +26,20 @@ pub(super) fn leaves_nothing(mut site: Installation) -> Result<()> {
             let command = command
                 .replace("-n speaker-system", "-n metallb-system")
                 .replace("-k deploy", "-k deploy/overlays/metallb-system");
+            if command.contains("delete -k deploy/overlays/metallb-system ") {
+                // It would see the pools go, and take every address away.
+                assert!(site.controllers.is_empty(), "a controller still runs");
+            }
             shell.run(&command)?;
-            if command.contains("delete daemonset") {
-                for mut agent in site.agents.drain(..) {
-                    let process = agent.process.as_mut().context("it runs")?;
-                    ensure!(process.terminate(SOON)?.success());
+            for (workload, pods) in [
+                ("daemonset", &mut site.agents),
+                ("deployment", &mut site.controllers),
+            ] {
+                if command.contains(&format!("delete {workload}")) {
+                    for mut pod in pods.drain(..) {
+                        let process = pod.process.as_mut().context("it runs")?;
+                        ensure!(process.terminate(SOON)?.success());
+                    }
                 }
             }
             if command.contains("apply") {
@@ -48,6 +58,9 @@ pub(super) fn leaves_nothing(mut site: Installation) -> Result<()> {
     let left = site.kube.kubectl(["get", cluster, "--output=name"]).run()?;
     let ours = |line: &&str| line.contains("speaker") || line.contains("metallb");
     assert_eq!(left.lines().find(ours), None);
+    let service = site.kube.get("service/web --namespace=default")?;
+    let ingress = &service["status"]["loadBalancer"]["ingress"][0];
+    assert_eq!(ingress["ip"], json!(vip), "what Services have stays");
     Ok(())
 }
 
