@@ -32,6 +32,8 @@ pub struct Request {
     pub verb: String,
     /// Its resource, such as `services` or `services/status`.
     pub resource: String,
+    /// Its path and query.
+    pub uri: String,
     /// The HTTP status; 0 if there was none.
     pub code: u16,
     /// When it was answered, or, of a watch, when it ended.
@@ -43,6 +45,8 @@ pub struct Request {
 #[serde(rename_all = "camelCase")]
 struct Entry {
     verb: String,
+    #[serde(rename = "requestURI")]
+    uri: String,
     user: User,
     #[serde(rename = "sourceIPs")]
     source_ips: Vec<IpAddr>,
@@ -110,6 +114,7 @@ impl Entry {
                 Some(subresource) => format!("{resource}/{subresource}"),
                 None => resource,
             },
+            uri: self.uri,
             code: self.response_status.code,
             at: self.stage_timestamp.parse::<Timestamp>()?.into(),
         })

@@ -142,8 +142,23 @@ fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
             let both: [IpAddr; 2] = ["10.0.0.240".parse()?, "10.0.0.241".parse()?];
             Ok(all == both)
         })?;
-        Ok(())
+        leaders_decide_by_what_etcd_holds(&site)
     });
+}
+
+/// Not by an API server's cache, which may lack what the leader before has written.
+fn leaders_decide_by_what_etcd_holds(site: &Site) -> Result<()> {
+    let requests = site.kube.requests()?;
+    for kind in ["services", "namespaces", "ipaddresspools"] {
+        let lists = requests.iter().filter(|it| {
+            it.account == "speaker-controller" && it.verb == "list" && it.resource == kind
+        });
+        let lists: Vec<&str> = lists.map(|it| it.uri.as_str()).collect();
+        assert!(lists.len() >= 2, "two have led: {lists:?}");
+        let is_current = |uri: &&str| !uri.contains("resourceVersion=");
+        assert!(lists.iter().all(is_current), "{lists:?}");
+    }
+    Ok(())
 }
 
 /// A pool with these fields beside its addresses.
