@@ -231,7 +231,7 @@ fn status(
         last_transition_time,
         reason: reason.to_owned(),
         message: match refused.is_empty() {
-            true => "all of it is in force".to_owned(),
+            true => "the whole configuration is in force".to_owned(),
             false => refused.to_owned(),
         },
     };
