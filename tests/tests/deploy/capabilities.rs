@@ -68,7 +68,7 @@ fn node(lab: &Lab) -> Result<Node> {
 }
 
 #[test]
-fn the_agent_answers_and_restarts_with_what_the_manifests_grant() {
+fn the_agent_answers_and_restarts_with_the_granted_capabilities() {
     lab::test(|lab| {
         let node = node(lab)?;
         let client = lab.host("client")?;
@@ -91,7 +91,7 @@ fn the_agent_answers_and_restarts_with_what_the_manifests_grant() {
 }
 
 #[test]
-fn what_it_has_left_is_removed_with_what_the_manifests_grant_for_that() {
+fn detach_removes_everything_with_the_capabilities_granted_to_it() {
     lab::test(|lab| {
         let node = node(lab)?;
         let mut agent = agent(&node, &granted()?)?;
@@ -113,7 +113,7 @@ fn what_it_has_left_is_removed_with_what_the_manifests_grant_for_that() {
 }
 
 #[test]
-fn the_agent_can_do_without_none_of_them() {
+fn the_agent_needs_every_granted_capability() {
     lab::test(|lab| {
         for without in &granted()? {
             let rest: Vec<String> = granted()?.into_iter().filter(|it| it != without).collect();

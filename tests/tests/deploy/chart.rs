@@ -43,7 +43,7 @@ fn controller(values: &Value) -> Result<Value> {
 }
 
 #[test]
-fn it_makes_the_same_objects_as_the_manifests() {
+fn the_chart_makes_the_same_objects_as_the_manifests() {
     test(|| {
         let mut expected = by_name(kustomize("deploy")?);
         // Helm makes it, with --create-namespace.
@@ -61,7 +61,7 @@ fn it_makes_the_same_objects_as_the_manifests() {
 }
 
 #[test]
-fn definitions_stay_when_it_is_uninstalled() {
+fn crds_survive_helm_uninstall() {
     test(|| {
         let rendered = rendered(&json!({}))?;
         let definitions: Vec<_> = rendered
@@ -78,7 +78,7 @@ fn definitions_stay_when_it_is_uninstalled() {
 }
 
 #[test]
-fn each_part_can_be_left_out() {
+fn each_part_of_the_chart_can_be_left_out() {
     test(|| {
         let count = |values: Value, kind: &str| -> Result<usize> {
             let rendered = rendered(&values)?;
@@ -157,7 +157,7 @@ fn values_reach_both_programs() {
 
 /// A values file for MetalLB with its chart's default values.
 #[test]
-fn what_metallbs_values_leave_out_has_a_default() {
+fn values_absent_from_metallbs_file_have_a_default() {
     test(|| {
         let account = json!({"create": true, "name": "", "annotations": {}});
         let values = json!({
@@ -202,7 +202,7 @@ fn agents_mount_the_secret_that_the_controller_makes() {
 }
 
 #[test]
-fn ports_are_told_to_everybody_who_must_know() {
+fn changed_ports_reach_every_object_that_names_them() {
     test(|| {
         let values = json!({
             "prometheus": {"metricsPort": 8472},
@@ -235,7 +235,7 @@ fn ports_are_told_to_everybody_who_must_know() {
 }
 
 #[test]
-fn pods_can_be_placed_and_marked() {
+fn values_place_and_label_the_pods() {
     test(|| {
         let more = json!({
             "nodeSelector": {"disk": "ssd"},
@@ -284,7 +284,7 @@ fn pods_can_be_placed_and_marked() {
 }
 
 #[test]
-fn its_pod_monitor_is_that_of_the_manifests() {
+fn the_pod_monitor_of_the_chart_is_that_of_the_manifests() {
     test(|| {
         let values = json!({"prometheus": {"podMonitor": {"enabled": true}}});
         let name = "PodMonitor speaker-system speaker";

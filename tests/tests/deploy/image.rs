@@ -70,7 +70,7 @@ fn json(path: &Path) -> Result<Value> {
 }
 
 #[test]
-fn it_holds_one_program_and_its_licences_and_runs_as_nobody_in_particular() {
+fn the_image_holds_one_program_and_its_licences_and_runs_unprivileged() {
     crate::objects::test(|| {
         let Image { root, config } = Image::unpack()?;
         let mut files: Vec<_> = fs::read_dir(root.path())?
@@ -85,7 +85,7 @@ fn it_holds_one_program_and_its_licences_and_runs_as_nobody_in_particular() {
 }
 
 #[test]
-fn an_agent_runs_from_it_with_nothing_but_what_the_manifests_mount() {
+fn an_agent_runs_from_the_image_with_only_the_mounts_of_the_manifests() {
     lab::test(|lab| {
         let image = Image::unpack()?;
         let root = image.root.path();

@@ -42,7 +42,7 @@ fn component(labels: &Value) -> (&str, &str) {
 
 /// Every reference names an existing object, in either namespace.
 #[test]
-fn what_is_referred_to_is_there() {
+fn every_reference_between_the_manifests_resolves() {
     test(|| {
         for (directory, namespace) in [
             ("deploy", "speaker-system"),
@@ -176,7 +176,7 @@ fn variables_are_defined_before_they_are_referred_to() {
 
 /// MetalLB's speakers hold their ports while both run.
 #[test]
-fn beside_metallb_all_ports_are_others() {
+fn the_metallb_overlay_uses_none_of_metallbs_ports() {
     test(|| {
         let ports = |directory: &str, name: &str| -> Result<BTreeSet<u64>> {
             let objects = by_name(kustomize(directory)?);
@@ -207,7 +207,7 @@ fn beside_metallb_all_ports_are_others() {
 
 /// Permissions are limited to what the programs need.
 #[test]
-fn rights_are_few() {
+fn roles_grant_only_what_is_listed_here() {
     test(|| {
         let objects = by_name(kustomize("deploy")?);
         let roles = [of_kind(&objects, "ClusterRole"), of_kind(&objects, "Role")].concat();
@@ -280,7 +280,7 @@ fn the_controller_is_confined() {
 /// What API servers from 1.20 on require of the definitions: a structural schema without later
 /// rules.
 #[test]
-fn definitions_are_structural_and_free_of_later_rules() {
+fn crds_are_structural_and_use_no_later_features() {
     fn check(path: &str, schema: &Value) {
         let known = [
             "type",

@@ -133,7 +133,7 @@ fn takes_over(lab: &Lab, mode: Mode, apart: Duration) -> Result<()> {
 }
 
 #[test]
-fn agents_that_start_together_take_over_like_in_a_fail_over_and_then_answer_alone() {
+fn agents_started_together_take_over_from_metallb_and_then_answer_alone() {
     lab::test(|lab| {
         takes_over(lab, Mode::Generic, Duration::ZERO)?;
         takes_over(lab, Mode::Native, Duration::ZERO)
@@ -141,6 +141,6 @@ fn agents_that_start_together_take_over_like_in_a_fail_over_and_then_answer_alon
 }
 
 #[test]
-fn agents_that_start_one_after_the_other_do_too() {
+fn agents_started_one_by_one_take_over_from_metallb_and_then_answer_alone() {
     lab::test(|lab| takes_over(lab, Mode::Native, Duration::from_secs(3)));
 }

@@ -23,14 +23,14 @@ fn values(section: &str, setting: &str) -> Result<Vec<String>> {
 /// What keeps an agent from starting, such as a missing address, may last longer than systemd's
 /// patience.
 #[test]
-fn systemd_starts_the_agent_again_however_often_it_fails() -> Result<()> {
+fn systemd_restarts_the_agent_however_often_it_fails() -> Result<()> {
     assert_eq!(values("Service", "Restart")?, ["always"]);
     assert_eq!(values("Unit", "StartLimitIntervalSec")?, ["0"]);
     Ok(())
 }
 
 #[test]
-fn the_agent_starts_once_routes_and_addresses_are_there() -> Result<()> {
+fn the_agent_starts_after_the_network_is_online() -> Result<()> {
     for setting in ["Wants", "After"] {
         assert_eq!(values("Unit", setting)?, ["network-online.target"]);
     }

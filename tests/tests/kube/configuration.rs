@@ -28,7 +28,7 @@ const CONTROLLER: &str = "controller";
 const METRICS: [(&str, &str); 2] = [(AGENT, "127.0.0.1:9100"), (CONTROLLER, "127.0.0.1:7472")];
 
 #[test]
-fn everybody_tells_what_they_refuse_and_what_is_elsewhere_concerns_nobody() {
+fn configuration_states_name_what_is_refused_and_other_namespaces_have_no_effect() {
     lab::test(|lab| {
         let mut site = Site::new(lab, 1)?;
         let node = &mut site.nodes[0];
@@ -37,7 +37,7 @@ fn everybody_tells_what_they_refuse_and_what_is_elsewhere_concerns_nobody() {
         node.start()?;
         let mut controller = controller(&site, "first", 7472)?;
         states_are(&site, &[])?;
-        the_state_is_invalid_only_where_it_is(&site)?;
+        a_configuration_state_is_invalid_only_where_something_is_refused(&site)?;
         objects_of_other_namespaces_have_no_effect(&site)?;
         // The next leader reports it in the same place.
         controller.terminate(SOON)?;
@@ -47,7 +47,7 @@ fn everybody_tells_what_they_refuse_and_what_is_elsewhere_concerns_nobody() {
     });
 }
 
-fn the_state_is_invalid_only_where_it_is(site: &Site) -> Result<()> {
+fn a_configuration_state_is_invalid_only_where_something_is_refused(site: &Site) -> Result<()> {
     // Agents alone read advertisements.
     let twice = json!({ "ipAddressPools": ["lan", "lan"] });
     site.kube.apply(&advertisement("more", twice))?;

@@ -72,7 +72,7 @@ fn in_use(site: &Site) -> Option<u64> {
 }
 
 #[test]
-fn a_service_gets_an_address_that_is_answered_and_its_successor_gets_it_next() {
+fn an_assigned_address_is_answered_and_once_freed_goes_to_the_waiting_service() {
     lab::test(|lab| {
         let site = Site::started(lab, 2)?;
         let mut controllers = [
@@ -181,7 +181,7 @@ fn service(name: &str, annotations: &Value) -> Value {
 }
 
 #[test]
-fn pools_and_annotations_decide_as_with_metallb() {
+fn pools_and_annotations_work_as_with_metallb() {
     lab::test(|lab| {
         let site = Site::started(lab, 2)?;
         let mut first = controller(&site, "first", 7472)?;

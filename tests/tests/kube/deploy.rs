@@ -59,7 +59,7 @@ fn apply(kube: &Kube, directory: &Path) -> Result<Vec<String>> {
 }
 
 #[test]
-fn it_is_installed_twice_and_deleted() {
+fn the_manifests_can_be_applied_twice_and_deleted() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
         let deploy = path("deploy");
@@ -120,7 +120,7 @@ fn it_is_installed_twice_and_deleted() {
 }
 
 #[test]
-fn what_metallb_users_have_passes_unchanged() {
+fn metallb_manifests_are_accepted_unchanged() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
         apply(&kube, &path("deploy/crds"))?;
@@ -180,7 +180,7 @@ fn what_metallb_users_have_passes_unchanged() {
 
 /// In addition to the tests with the programs, which show that the permissions suffice.
 #[test]
-fn nobody_has_rights_that_they_have_no_use_for() {
+fn accounts_have_only_the_rights_that_they_use() {
     const DENIED: [(&str, &str); 20] = [
         ("speaker-agent", "get services --namespace=default"),
         (

@@ -16,7 +16,7 @@ use speaker_tests::{
 use crate::{SOON, controller::controller, delete};
 
 #[test]
-fn a_key_that_is_deleted_is_restored_and_no_agent_is_given_another() {
+fn a_deleted_key_is_restored_and_never_replaced_while_agents_run() {
     lab::test(|lab| {
         let site = Site::new(lab, 0)?;
         delete(&site, "secret speaker-memberlist")?;

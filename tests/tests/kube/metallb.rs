@@ -27,7 +27,7 @@ const NODE: &str = "node-a";
 const WATCHED: Duration = Duration::from_secs(12);
 
 #[test]
-fn nobody_fights_with_metallb_over_statuses_and_all_are_written_when_it_is_gone() {
+fn metallbs_statuses_are_left_alone_until_metallb_is_gone() {
     lab::test(|lab| {
         let site = Site::started(lab, 2)?;
         // By their hashes, the first is for node-a and the second for node-b.
@@ -39,7 +39,7 @@ fn nobody_fights_with_metallb_over_statuses_and_all_are_written_when_it_is_gone(
         for (owner, service) in services.into_iter().enumerate() {
             site.announced_by(service, Some(owner))?;
         }
-        nobody_writes_again_and_again(&site, services)?;
+        metallbs_statuses_are_not_overwritten(&site, services)?;
 
         // As when its pods are gone, with everything they own.
         let all = ["servicel2statuses", "--all", &in_namespace()].map(str::to_owned);
@@ -52,11 +52,11 @@ fn nobody_fights_with_metallb_over_statuses_and_all_are_written_when_it_is_gone(
             let events = site.events(service, "nodeAssigned")?;
             assert_eq!(events.len(), 1, "who announces is not news: {events:?}");
         }
-        the_state_is_left_to_metallb_and_is_back_when_it_is_gone(&site)
+        metallbs_configuration_state_is_left_alone_until_metallb_is_gone(&site)
     });
 }
 
-fn nobody_writes_again_and_again(site: &Site, services: [&str; 2]) -> Result<()> {
+fn metallbs_statuses_are_not_overwritten(site: &Site, services: [&str; 2]) -> Result<()> {
     let (begin, from) = (Instant::now(), SystemTime::now());
     let mut theirs = Vec::new();
     while begin.elapsed() < WATCHED {
@@ -81,7 +81,7 @@ fn nobody_writes_again_and_again(site: &Site, services: [&str; 2]) -> Result<()>
 }
 
 /// Even after somebody else has deleted it. It is removed with its node.
-fn the_state_is_left_to_metallb_and_is_back_when_it_is_gone(site: &Site) -> Result<()> {
+fn metallbs_configuration_state_is_left_alone_until_metallb_is_gone(site: &Site) -> Result<()> {
     let state = format!("configurationstate speaker-{NODE} {}", in_namespace());
     let node = site.kube.get(&format!("node {NODE}"))?;
     let owner = json!([{

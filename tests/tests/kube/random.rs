@@ -43,7 +43,7 @@ enum Trouble {
 }
 
 #[test]
-fn no_address_is_ever_on_two_services_that_may_not_share_it() {
+fn two_services_never_have_an_address_that_they_may_not_share() {
     lab::test(|lab| {
         let seed = env::var(SEED).map_or(Ok(1), |seed| seed.parse())?;
         let mut random = Rng::with_seed(seed);

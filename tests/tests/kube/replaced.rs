@@ -27,7 +27,7 @@ use crate::{
 const EVERY: Duration = Duration::from_millis(50);
 
 #[test]
-fn nobody_notices_that_the_controller_is_replaced_or_that_etcd_stands_still_again_and_again() {
+fn a_replaced_controller_and_a_frozen_etcd_only_delay_new_addresses() {
     lab::test(|lab| {
         let mut site = Site::started(lab, 2)?;
         let _proxies = site.proxies()?;
@@ -43,8 +43,8 @@ fn nobody_notices_that_the_controller_is_replaced_or_that_etcd_stands_still_agai
 
         let asker = Asker::start(&site.client, vip, EVERY)?;
         let visitor = Visitor::start(&site.client, to, EVERY, SOON)?;
-        let _next = a_controller_that_is_replaced_loses_no_service(&site, first)?;
-        while_etcd_stands_still_services_wait_and_then_are_served(&mut site)?;
+        let _next = replacing_the_controller_loses_no_service(&site, first)?;
+        while_etcd_is_frozen_services_wait_and_then_get_addresses(&mut site)?;
         let failed = visitor.stop();
         let failed = failed.failed();
         assert!(failed.is_empty(), "{failed:?}");
@@ -61,10 +61,7 @@ fn nobody_notices_that_the_controller_is_replaced_or_that_etcd_stands_still_agai
 }
 
 /// As a Deployment does: the next one is there before the last one goes.
-fn a_controller_that_is_replaced_loses_no_service(
-    site: &Site,
-    mut first: Process,
-) -> Result<Process> {
+fn replacing_the_controller_loses_no_service(site: &Site, mut first: Process) -> Result<Process> {
     let next = controller(site, "next", 7473)?;
     create(site, "before")?;
     let status = first.terminate(SOON)?;
@@ -85,7 +82,7 @@ fn a_controller_that_is_replaced_loses_no_service(
 }
 
 /// For half a minute, it runs only for a second now and then.
-fn while_etcd_stands_still_services_wait_and_then_are_served(site: &mut Site) -> Result<()> {
+fn while_etcd_is_frozen_services_wait_and_then_get_addresses(site: &mut Site) -> Result<()> {
     let mut is_created = false;
     for round in 0..6 {
         site.kube.freeze_etcd()?;

@@ -21,7 +21,7 @@ use crate::{
 const REST: Duration = Duration::from_secs(65);
 
 #[test]
-fn while_nothing_happens_there_is_nothing_but_watches_and_the_lease() {
+fn an_idle_cluster_costs_only_watches_and_lease_renewals() {
     lab::test(|lab| {
         let site = Site::started(lab, 2)?;
         // The lowest addresses are those of hosts, and one of them is the API server's.

@@ -29,7 +29,7 @@ const A_WHILE: Duration = Duration::from_secs(1);
 const CONFIGURATION: &str = "validatingwebhookconfiguration speaker-webhook-configuration";
 
 #[test]
-fn what_is_invalid_is_refused_with_its_reason_and_certificates_come_and_go() {
+fn webhooks_refuse_invalid_objects_and_outlive_their_certificates() {
     lab::test(|lab| {
         let site = Site::new(lab, 0)?;
         // From a time without webhooks.
@@ -40,14 +40,14 @@ fn what_is_invalid_is_refused_with_its_reason_and_certificates_come_and_go() {
         wait_until("the webhooks", SOON, || {
             Ok(try_out(&site, &pool("good", "192.0.2.0/24"))?.is_none())
         })?;
-        what_is_invalid_is_refused_with_its_reason(&site)?;
-        what_is_there_can_be_changed_for_the_better_and_deleted(&site)?;
-        a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(&site, &mut first)?;
-        a_controller_that_is_started_anew_is_asked_again(&site)
+        invalid_objects_are_refused_with_the_reason(&site)?;
+        an_overlapping_pool_can_be_corrected_and_deleted(&site)?;
+        a_certificate_is_renewed_without_a_failed_request(&site, &mut first)?;
+        a_restarted_controller_serves_the_webhooks_again(&site)
     });
 }
 
-fn what_is_invalid_is_refused_with_its_reason(site: &Site) -> Result<()> {
+fn invalid_objects_are_refused_with_the_reason(site: &Site) -> Result<()> {
     let elsewhere = |mut object: Value| {
         object["metadata"]["namespace"] = json!("default");
         object
@@ -89,7 +89,7 @@ fn what_is_invalid_is_refused_with_its_reason(site: &Site) -> Result<()> {
 }
 
 /// `overlapping` is invalid but exists.
-fn what_is_there_can_be_changed_for_the_better_and_deleted(site: &Site) -> Result<()> {
+fn an_overlapping_pool_can_be_corrected_and_deleted(site: &Site) -> Result<()> {
     let worse = try_out(site, &pool("overlapping", "10.0.0.0/25"))?;
     assert!(worse.is_some_and(|it| it.contains("overlaps")));
     assert_eq!(try_out(site, &pool("overlapping", "192.0.2.0/24"))?, None);
@@ -108,7 +108,7 @@ fn what_is_there_can_be_changed_for_the_better_and_deleted(site: &Site) -> Resul
 }
 
 /// One controller creates the new certificate while another still uses the old one for a while.
-fn a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(
+fn a_certificate_is_renewed_without_a_failed_request(
     site: &Site,
     first: &mut Process,
 ) -> Result<()> {
@@ -152,7 +152,7 @@ fn a_certificate_is_renewed_without_a_moment_in_which_nobody_is_asked(
     })
 }
 
-fn a_controller_that_is_started_anew_is_asked_again(site: &Site) -> Result<()> {
+fn a_restarted_controller_serves_the_webhooks_again(site: &Site) -> Result<()> {
     let refused = try_out(site, &pool("good", "192.0.2.0/24"))?;
     let refused = refused.context("nobody was there to ask")?;
     assert!(refused.contains("failed calling webhook"), "{refused}");

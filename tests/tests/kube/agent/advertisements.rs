@@ -17,7 +17,7 @@ use super::V4;
 use crate::SOON;
 
 #[test]
-fn selectors_and_interfaces_decide_and_can_be_changed_at_any_time() {
+fn changes_of_selectors_and_interfaces_take_effect_at_once() {
     lab::test(|lab| {
         let mut site = Site::new(lab, 2)?;
         for node in &mut site.nodes {
@@ -66,7 +66,7 @@ fn selectors_and_interfaces_decide_and_can_be_changed_at_any_time() {
 }
 
 #[test]
-fn each_failure_is_told_once_in_its_own_words_however_many_they_are() {
+fn each_announce_failure_gets_one_event_with_its_reason() {
     lab::test(|lab| {
         let site = Site::started(lab, 1)?;
         site.serve(&objects::service("web", &WEB), &[0], &[V4])?;
@@ -111,7 +111,7 @@ fn each_failure_is_told_once_in_its_own_words_however_many_they_are() {
 }
 
 #[test]
-fn what_is_invalid_is_refused_by_everybody_and_the_last_valid_version_stays() {
+fn an_invalid_object_is_refused_and_its_last_valid_version_stays_in_force() {
     lab::test(|lab| {
         let mut site = Site::started(lab, 2)?;
         site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;

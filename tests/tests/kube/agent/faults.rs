@@ -33,7 +33,7 @@ const UNREACHED: Duration = Duration::from_secs(3);
 const UNANSWERED: &str = "the API server has not answered for";
 
 #[test]
-fn nodes_die_while_the_api_server_is_away_and_clients_notice_no_more_than_a_fail_over() {
+fn fail_over_works_without_the_api_server() {
     lab::test(|lab| {
         let mut site = Site::new(lab, 3)?;
         for node in &mut site.nodes {
@@ -76,7 +76,7 @@ fn nodes_die_while_the_api_server_is_away_and_clients_notice_no_more_than_a_fail
         site.kube.start_api()?;
         site.announced_by("web", Some(owner))?;
         api_server_is_away(&site, false)?;
-        everything_is_listed_once_at_most(&site, back)
+        everything_is_listed_at_most_once(&site, back)
     });
 }
 
@@ -122,7 +122,7 @@ fn api_server_is_away(site: &Site, is_away: bool) -> Result<()> {
 }
 
 /// By each agent, since the API server is back.
-fn everything_is_listed_once_at_most(site: &Site, back: SystemTime) -> Result<()> {
+fn everything_is_listed_at_most_once(site: &Site, back: SystemTime) -> Result<()> {
     // The longest wait before a watch is retried.
     sleep(Duration::from_secs(30));
     let mut lists: BTreeMap<_, usize> = BTreeMap::new();
@@ -144,7 +144,7 @@ fn everything_is_listed_once_at_most(site: &Site, back: SystemTime) -> Result<()
 }
 
 #[test]
-fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last() {
+fn an_agent_that_starts_without_the_api_server_uses_the_last_known_configuration() {
     lab::test(|lab| {
         let mut site = Site::started(lab, 2)?;
         site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
@@ -179,7 +179,7 @@ fn an_agent_that_starts_while_the_api_server_is_away_goes_by_what_was_known_last
 }
 
 #[test]
-fn agents_that_are_replaced_one_after_the_other_move_nothing_and_say_nothing_new() {
+fn a_rolling_update_of_agents_moves_no_vip_and_writes_no_event() {
     lab::test(|lab| {
         let mut site = Site::started(lab, 3)?;
         let _proxies = site.proxies()?;
@@ -215,7 +215,7 @@ fn agents_that_are_replaced_one_after_the_other_move_nothing_and_say_nothing_new
 }
 
 #[test]
-fn a_watch_that_is_cut_silently_is_noticed_and_goes_on() {
+fn a_silently_cut_watch_is_noticed_and_resumed() {
     lab::test(|lab| {
         let site = Site::started(lab, 2)?;
         site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;

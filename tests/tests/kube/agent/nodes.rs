@@ -27,7 +27,7 @@ fn moved_to(site: &Site, node: usize) -> Result<()> {
 }
 
 #[test]
-fn the_exclude_label_and_a_missing_network_move_a_vip_away_and_with_failback_it_comes_back() {
+fn the_exclude_label_and_network_unavailable_move_a_vip_away_and_failback_returns_it() {
     lab::test(|lab| {
         let mut site = Site::new(lab, 3)?;
         for node in &mut site.nodes {

@@ -13,7 +13,7 @@ use super::{V4, V6};
 use crate::SOON;
 
 #[test]
-fn a_client_reaches_a_service_in_both_families_and_it_says_who_announces_it() {
+fn a_client_reaches_a_dual_stack_service_and_its_status_names_the_announcer() {
     lab::test(|lab| {
         let site = Site::started(lab, 3)?;
         let _proxies = site.proxies()?;

@@ -27,7 +27,7 @@ const BOTH: [Port<'static>; 2] = [("TCP", 80, 8080), ("UDP", 80, 8080)];
 const METRICS: &str = "127.0.0.1:9100";
 
 #[test]
-fn clients_and_graphs_get_what_they_get_from_metallb() {
+fn traffic_and_metrics_are_as_with_metallb() {
     lab::test(|lab| {
         let mut site = Site::new(lab, 2)?;
         for node in &mut site.nodes {
@@ -41,14 +41,14 @@ fn clients_and_graphs_get_what_they_get_from_metallb() {
             Backend::start(&site.nodes[0].host, 8080)?,
             Backend::start(&site.nodes[1].host, 8080)?,
         ];
-        with_policy_local_the_node_that_answers_serves_tcp_and_udp_itself(&site)?;
-        metrics_of_a_vip_are_on_its_owner_and_go_with_the_service(&site)?;
+        with_policy_local_the_answering_node_serves_tcp_and_udp_itself(&site)?;
+        metrics_of_a_vip_are_on_its_owner_and_end_with_the_service(&site)?;
         services_that_share_one_of_two_addresses_have_one_announcer(&site)?;
-        an_agent_that_is_taken_off_its_node_is_succeeded_and_comes_back(&mut site)
+        a_removed_agent_is_succeeded_and_takes_its_vips_back_with_failback(&mut site)
     });
 }
 
-fn with_policy_local_the_node_that_answers_serves_tcp_and_udp_itself(site: &Site) -> Result<()> {
+fn with_policy_local_the_answering_node_serves_tcp_and_udp_itself(site: &Site) -> Result<()> {
     let mut service = objects::service("web", &BOTH);
     service["spec"]["externalTrafficPolicy"] = json!("Local");
     let slices = [false, true].map(|is_ipv6| {
@@ -86,7 +86,7 @@ fn with_policy_local_the_node_that_answers_serves_tcp_and_udp_itself(site: &Site
     Ok(())
 }
 
-fn metrics_of_a_vip_are_on_its_owner_and_go_with_the_service(site: &Site) -> Result<()> {
+fn metrics_of_a_vip_are_on_its_owner_and_end_with_the_service(site: &Site) -> Result<()> {
     let owner = site.owner(V4)?;
     let name = site.nodes[owner].host.name();
     let announced = |ip| {
@@ -143,7 +143,9 @@ fn services_that_share_one_of_two_addresses_have_one_announcer(site: &Site) -> R
     Ok(())
 }
 
-fn an_agent_that_is_taken_off_its_node_is_succeeded_and_comes_back(site: &mut Site) -> Result<()> {
+fn a_removed_agent_is_succeeded_and_takes_its_vips_back_with_failback(
+    site: &mut Site,
+) -> Result<()> {
     site.serve(&objects::service("web", &WEB), &[0, 1], &[V4])?;
     let owner = site.owner(V4)?;
     let other = 1 - owner;

@@ -174,7 +174,7 @@ fn is_there(kube: &Kube, words: &str) -> bool {
 }
 
 #[test]
-fn from_metallb_one_can_go_back_and_forth() {
+fn the_migration_guide_leads_there_and_back() {
     const POOL: &str = "ipaddresspool/lan --namespace=metallb-system";
     const THEIRS: &str = "deployment/controller --namespace=metallb-system";
     const OURS: &str = "deployment/speaker-controller --namespace=metallb-system";
@@ -249,7 +249,7 @@ fn from_metallb_one_can_go_back_and_forth() {
 
 /// Helm removes what it has created, but not what the programs have.
 #[test]
-fn in_a_namespace_that_stays_nothing_of_the_programs_is_left() {
+fn after_helm_uninstall_the_guide_leaves_nothing_in_the_namespace() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
         kube.kustomize(&repository().join("deploy/crds"))?;
@@ -292,7 +292,7 @@ fn in_a_namespace_that_stays_nothing_of_the_programs_is_left() {
 }
 
 #[test]
-fn what_the_guide_installs_can_be_looked_at_as_it_says() {
+fn the_commands_of_the_install_guide_work() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
         let guide = Guide::read("install.md")?;

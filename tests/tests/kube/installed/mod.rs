@@ -42,7 +42,7 @@ fn is_told(site: &Installation, vip: IpAddr) -> Result<()> {
 }
 
 #[test]
-fn what_the_manifests_say_comes_up_and_answers() {
+fn the_manifests_come_up_and_answer() {
     lab::test(|lab| {
         let site = Installation::start(lab, "", "speaker-system", Family::Ipv4)?;
         let vip = site.serve()?;
@@ -60,7 +60,7 @@ fn what_the_manifests_say_comes_up_and_answers() {
 }
 
 #[test]
-fn beside_metallb_and_on_nodes_that_have_only_ipv6_it_does_too() {
+fn the_metallb_overlay_works_on_ipv6_only_nodes_and_can_be_uninstalled() {
     lab::test(|lab| {
         let overlay = "overlays/metallb-system";
         let site = Installation::start(lab, overlay, "metallb-system", Family::Ipv6)?;

@@ -13,7 +13,7 @@ use speaker_tests::{
 use crate::SOON;
 
 #[test]
-fn who_has_no_rights_is_refused() {
+fn requests_without_the_right_are_refused() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
         let list = |identity| -> Result<Output> {

@@ -13,7 +13,7 @@ use super::slice;
 use crate::SOON;
 
 #[test]
-fn watches_see_changes_and_what_was_stored_outlives_the_api_server() {
+fn watches_see_changes_and_objects_survive_a_restart_of_the_api_server() {
     lab::test(|lab| {
         let mut kube = Kube::start(lab)?;
         let node = lab.host("node-a")?;

@@ -67,8 +67,8 @@ fn objects_are_stored_as_they_are_written() {
     lab::test(|lab| {
         let kube = Kube::start(lab)?;
         kube.apply(&objects::namespace("shop"))?;
-        fields_of_later_versions_stay(&kube)?;
-        what_is_no_field_is_refused(&kube)?;
+        fields_of_later_versions_are_kept(&kube)?;
+        unknown_fields_are_refused(&kube)?;
         directories_are_applied(&kube)?;
 
         let node = lab.host("node-a")?;
@@ -81,7 +81,7 @@ fn objects_are_stored_as_they_are_written() {
     });
 }
 
-fn fields_of_later_versions_stay(kube: &Kube) -> Result<()> {
+fn fields_of_later_versions_are_kept(kube: &Kube) -> Result<()> {
     let mut service = objects::service("web", &PORTS);
     service["metadata"]["namespace"] = json!("shop");
     service["spec"]["loadBalancerClass"] = json!("example.com/l2");
@@ -119,7 +119,7 @@ fn fields_of_later_versions_stay(kube: &Kube) -> Result<()> {
     Ok(())
 }
 
-fn what_is_no_field_is_refused(kube: &Kube) -> Result<()> {
+fn unknown_fields_are_refused(kube: &Kube) -> Result<()> {
     let mut service = objects::service("odd", &PORTS);
     service["spec"]["colour"] = json!("red");
     let refused = kube.apply(&service).err().context("it was taken")?;
