@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_over_a_part_of_the_secret_is_made_good() {
+    fn whatever_is_written_over_a_part_of_the_secret_is_repaired() {
         let first = Bundle::new(HOST, day(0)).unwrap();
         let other = Bundle::new(HOST, day(0)).unwrap();
         let parts: [fn(&mut Bundle) -> &mut String; 4] = [
