@@ -1,6 +1,6 @@
 //! Serving HTTP, for the agent and the controller.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
@@ -8,10 +8,19 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
+    time::sleep,
 };
+
+/// How long a connection may stay open without a request: longer than the time between two scrapes.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// Serves these routes at the address of `--http`, until the process ends.
 ///
@@ -22,8 +31,25 @@ pub(crate) async fn serve(address: SocketAddr, routes: Router) -> Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} (--http)"))?;
-    tokio::spawn(async move { axum::serve(listener, routes).await });
+    tokio::spawn(accept(listener, routes, IDLE));
     Ok(())
+}
+
+/// Serves all connections. `axum::serve` never closes one that is idle, and anybody could open as many
+/// as this process may have files.
+async fn accept(listener: TcpListener, routes: Router, idle: Duration) {
+    /// The wait after an error, which lasts if it is that there are too many open files.
+    const PAUSE: Duration = Duration::from_millis(100);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(idle);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        let routes = TowerToHyperService::new(routes.clone());
+        tokio::spawn(server.serve_connection(TokioIo::new(stream), routes));
+    }
 }
 
 /// Sends the process's loop a message, and waits for its answer.
@@ -59,5 +85,33 @@ impl IntoResponse for Failure {
             Self::Failed(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
         };
         (status, text + "\n").into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        time::timeout,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route("/", get(async || "answered"));
+        tokio::spawn(accept(listener, routes, Duration::from_millis(100)));
+        for request in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            let read = timeout(Duration::from_secs(10), stream.read_to_string(&mut said));
+            read.await.expect("it is closed").unwrap();
+            assert_eq!(said.ends_with("answered"), !request.is_empty(), "{said}");
+        }
     }
 }
