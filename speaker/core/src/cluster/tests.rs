@@ -279,16 +279,16 @@ impl Lab {
 
     /// A new agent on a node, with these peers.
     fn start(&mut self, node: usize, peers: Configured) {
-        self.start_with(node, peers, Partition::Available);
+        self.start_with(node, peers, Settings::new(Partition::Available));
     }
 
-    fn start_with(&mut self, node: usize, peers: Configured, partition: Partition) {
+    fn start_with(&mut self, node: usize, peers: Configured, settings: Settings) {
         let config = Config {
             peers: Some(peers),
             life: Life(self.nodes[node].lease.life + 1),
             ..config(node, 0, None)
         };
-        let timing = Timing::new(Settings::new(partition)).unwrap();
+        let timing = Timing::new(settings).unwrap();
         self.nodes[node].agent = Cluster::new(config, timing, self.now);
         self.nodes[node].answers.clear();
         self.obey(node);

@@ -67,6 +67,24 @@ fn a_node_that_watches_nobody_does_not_believe_itself_alone() {
 }
 
 #[test]
+fn an_agent_with_less_frequent_heartbeats_is_not_considered_dead() {
+    let mut lab = Lab::new(2);
+    let settings = Settings {
+        probe_interval: Duration::from_millis(300),
+        suspect_after: Duration::from_millis(700),
+        peers_lease: Duration::from_millis(900),
+        take_over_after: Duration::from_millis(910),
+        ..Settings::new(Partition::Available)
+    };
+    lab.start_with(1, Configured::at([endpoints(0).messages]), settings);
+    lab.run(Duration::from_secs(5));
+    for _ in 0..1_000 {
+        lab.run(Duration::from_millis(1));
+        assert!(!lab.nodes[0].agent.lease.alone);
+    }
+}
+
+#[test]
 fn of_two_nodes_one_goes_on_answering_however_long_the_others_agent_takes_to_restart() {
     for away_ms in (10..400).step_by(10) {
         let mut lab = Lab::new(2);

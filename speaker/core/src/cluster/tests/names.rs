@@ -73,7 +73,8 @@ fn nodes_with_late_names_become_one_cluster() {
 fn under_the_majority_policy_an_unresolved_name_is_a_missing_node() {
     for (peers, expect) in [(&[None, None][..], &[][..]), (&[], &[0])] {
         let mut lab = Lab::new(1);
-        lab.start_with(0, told(peers), Partition::Majority);
+        let settings = Settings::new(Partition::Majority);
+        lab.start_with(0, told(peers), settings);
         lab.run(Duration::from_secs(10));
         assert_eq!(lab.answering(), expect);
     }
