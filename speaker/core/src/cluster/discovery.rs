@@ -96,14 +96,23 @@ impl Cluster {
     /// Known addresses at which there is no member.
     pub(super) fn missing(&self) -> BTreeSet<SocketAddr> {
         let members = self.known_as(|state| state == State::Live);
+        self.missing_among(&members).collect()
+    }
+
+    /// Every node that this one looks for is a member.
+    pub(super) fn is_nobody_missing(&self) -> bool {
+        let members = self.known_as(|state| state == State::Live);
+        self.discovery.configured.is_resolved() && self.missing_among(&members).next().is_none()
+    }
+
+    fn missing_among(&self, members: &Known<'_>) -> impl Iterator<Item = SocketAddr> {
         self.peers
             .values()
             .filter(|peer| matches!(peer.state, State::Unmet | State::Down(_)))
             .map(|peer| peer.card.endpoints.messages)
             .chain(self.discovery.remembered.values().copied())
             .filter(|address| !members.contains_key(address))
-            .chain(self.discovery.configured.missing(&members))
-            .collect()
+            .chain(self.discovery.configured.missing(members))
     }
 
     /// This node, and the others whose state is wanted.
@@ -114,11 +123,6 @@ impl Cluster {
             .map(|peer| (peer.card.endpoints.messages, peer.links.known()))
             .chain([(self.card.endpoints.messages, &self.links[..])])
             .collect()
-    }
-
-    /// Every node that this one looks for is a member.
-    pub(super) fn is_nobody_missing(&self) -> bool {
-        self.discovery.configured.is_resolved() && self.missing().is_empty()
     }
 
     /// The configuration names every node that exists.
@@ -161,7 +165,7 @@ impl Cluster {
         let is_unmet = |peer: &Peer| peer.state == State::Unmet;
         remembered.retain(|name, _| peers.get(name).is_none_or(is_unmet));
         let mut known = remembered.clone();
-        for (name, peer) in peers {
+        for (name, peer) in peers.iter() {
             if peer.state != State::Left {
                 known.insert(name.clone(), peer.card.endpoints.messages);
             }

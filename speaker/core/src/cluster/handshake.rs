@@ -66,7 +66,7 @@ impl Cluster {
     /// sent everything yet.
     pub(super) fn handshakes_due(&mut self, now: Instant) {
         let mut due = Vec::new();
-        for (name, peer) in &mut self.peers {
+        for (name, peer) in self.peers.awake_mut() {
             let open = peer.is_live() && peer.is_handshake_open(&self.card);
             if open && peer.handshake.retry.due(now) {
                 due.push(name.clone());
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     pub(super) fn handshake_wake(&self) -> Option<Instant> {
-        self.live()
+        self.awake()
             .filter(|(_, peer)| peer.is_handshake_open(&self.card))
             .map(|(_, peer)| peer.handshake.retry.next)
             .min()
@@ -106,10 +106,9 @@ impl Cluster {
         } = hello;
         let Sender { name, life, agent } = from;
         let next_cookie = self.nonce() | 1;
-        let peer = self
-            .peers
-            .entry(name.clone())
-            .or_insert_with(|| Peer::new(name, card.clone(), *life, next_cookie, now));
+        let peer = self.peers.get_or_insert_with(name, || {
+            Peer::new(name, card.clone(), *life, next_cookie, now)
+        });
         let is_confirmed = cookie == peer.handshake.cookie;
         let address = card.endpoints.messages;
         if is_confirmed || !peer.is_live() {
@@ -183,10 +182,9 @@ impl Cluster {
         }
         let Sender { name, life, agent } = from;
         let next_cookie = self.nonce() | 1;
-        let peer = self
-            .peers
-            .entry(name.clone())
-            .or_insert_with(|| Peer::new(name, card.clone(), *life, next_cookie, now));
+        let peer = self.peers.get_or_insert_with(name, || {
+            Peer::new(name, card.clone(), *life, next_cookie, now)
+        });
         if peer.is_over(*life) {
             self.tell_over(name, now);
             return;
@@ -236,10 +234,16 @@ impl Cluster {
     }
 
     pub(super) fn forget_votes_of(&mut self, name: &NodeName) {
-        for other in self.peers.values_mut() {
-            other.evidence.votes.remove(name);
-            other.evidence.retracted.remove(name);
-        }
+        let heeds = |peer: &Peer| {
+            let Evidence {
+                votes, retracted, ..
+            } = &peer.evidence;
+            votes.contains_key(name) || retracted.contains_key(name)
+        };
+        self.peers.change(heeds, |peer| {
+            peer.evidence.votes.remove(name);
+            peer.evidence.retracted.remove(name);
+        });
     }
 
     /// Makes the node a member, in this life.

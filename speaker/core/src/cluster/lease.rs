@@ -139,10 +139,7 @@ impl Cluster {
     /// When this node will have heard nobody for long enough to believe itself alone. That a member
     /// renews the lease counts as well: of many nodes, some watch none themselves.
     fn silent_at(&self) -> Option<Instant> {
-        let speaking = self
-            .live()
-            .filter(|(_, peer)| !peer.headless && peer.paused.is_none());
-        let contact = speaking.filter_map(|(_, peer)| peer.contact).max()?;
+        let contact = self.peers.last_spoke()?;
         let renewed = self.lease.renewed_until();
         let renewed = renewed.and_then(|until| until.checked_sub(self.peers_lease()));
         let last = contact.max(renewed.unwrap_or(contact));

@@ -57,6 +57,7 @@ mod name;
 mod order;
 mod orphans;
 mod peer;
+mod peers;
 mod pull;
 mod rebalance;
 mod record;
@@ -108,6 +109,7 @@ use message::{Body, Card};
 use moves::Moves;
 use orphans::Orphans;
 use peer::{Peer, Retry};
+use peers::Peers;
 use record::Record;
 use rounds::Round;
 use seat::Seat;
@@ -141,7 +143,7 @@ pub struct Cluster {
     stopping: Option<Stopping>,
 
     // The other nodes.
-    peers: BTreeMap<NodeName, Peer>,
+    peers: Peers,
     discovery: Discovery,
     orphans: Orphans,
     hello_stamps: HelloStamps,
@@ -213,7 +215,7 @@ impl Cluster {
             planned: false,
             stalls: Stalls::none(now),
             stopping: None,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             discovery: Discovery::new(peers, remembered, now),
             orphans: Orphans::default(),
             hello_stamps,
@@ -245,6 +247,7 @@ impl Cluster {
     /// Handles one input.
     pub fn handle(&mut self, input: Input, now: Instant) {
         self.notice_stall(now);
+        self.peers.wake_due(now);
         match input {
             Input::Tick => {}
             Input::Message { from, bytes } => self.on_message(from, &bytes, now),
@@ -301,6 +304,7 @@ impl Cluster {
         self.flush_claims(now);
         self.rounds_due(now);
         self.stop_due(now);
+        self.let_peers_rest(now);
         self.wake = self.next_wake(now);
     }
 
@@ -309,6 +313,7 @@ impl Cluster {
         [
             Some(self.discovery_wake()),
             self.orphans_wake(),
+            self.peers.next_wake(),
             self.handshake_wake(),
             self.watch_wake(),
             self.silence_wake(now),
@@ -329,6 +334,11 @@ impl Cluster {
 
     fn live(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
         self.peers.iter().filter(|(_, peer)| peer.is_live())
+    }
+
+    /// Members about which something may be due.
+    fn awake(&self) -> impl Iterator<Item = (&NodeName, &Peer)> {
+        self.peers.awake().filter(|(_, peer)| peer.is_live())
     }
 
     fn nonce(&mut self) -> u64 {

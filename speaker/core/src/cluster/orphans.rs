@@ -99,8 +99,8 @@ impl Cluster {
         // A node in a life that is over is told, and does not count.
         let known = self
             .peers
-            .values()
-            .any(|peer| peer.number == reply.target && (peer.is_live() || peer.is_over(life)));
+            .numbered(reply.target)
+            .is_some_and(|(_, peer)| peer.is_live() || peer.is_over(life));
         if !known && reply.flags & FLAG_VALID != 0 {
             self.orphans.valid.insert(address, now);
             self.silence_rival(reply, address);

@@ -10,6 +10,7 @@ use super::{
     links::Links,
     message::{Card, Cursor},
     name::{Life, NodeName},
+    peers::Rest,
     spans::Spans,
     timing::Timing,
 };
@@ -50,6 +51,8 @@ pub(super) struct Peer {
     pub(super) told_over: Option<Instant>,
     pub(super) evidence: Evidence,
     pub(super) watch: Option<Watch>,
+    /// Set by [`Peers`](super::peers::Peers) while there is nothing to do about it.
+    pub(super) rest: Option<Rest>,
 }
 
 /// How far the handshake with a peer has come.
@@ -219,6 +222,7 @@ impl Peer {
             told_over: None,
             evidence: Evidence::default(),
             watch: None,
+            rest: None,
         }
     }
 
@@ -235,6 +239,28 @@ impl Peer {
 
     pub(super) fn is_live(&self) -> bool {
         self.state == State::Live
+    }
+
+    /// When its agent last spoke, if it is a member whose agent is not known to be away.
+    pub(super) fn spoke(&self) -> Option<Instant> {
+        let speaks = self.is_live() && !self.headless && self.paused.is_none();
+        self.contact.filter(|_| speaks)
+    }
+
+    /// When this node begins to watch it if it does not tell everything.
+    pub(super) fn unanswered_at(&self) -> Option<Instant> {
+        (!self.handshake.met).then(|| self.since + Timing::UNANSWERED)
+    }
+
+    /// How long it may renew others after it has lost the majority, if it is a member.
+    pub(super) fn notice(&self) -> Option<Duration> {
+        self.is_live().then_some(self.card.spans.notice)
+    }
+
+    /// This node is one of its regular watchers.
+    pub(super) fn is_watched(&self) -> bool {
+        let watch = self.watch.as_ref();
+        watch.is_some_and(|watch| watch.until.is_none())
     }
 
     /// Stores the card that its agent sent, unless it is late. Returns whether it has changed.

@@ -38,10 +38,8 @@ impl Cluster {
     fn fill_with_members(&self, reader: &NodeName, after: Option<&NodeName>, page: &mut Page) {
         let mut room = ROOM;
         page.next = Some(Cursor::Vips(None));
-        for (name, peer) in self.live() {
-            if name == reader || after.is_some_and(|after| name <= after) {
-                continue;
-            }
+        let rest = self.peers.after(after).filter(|(_, peer)| peer.is_live());
+        for (name, peer) in rest.filter(|(name, _)| *name != reader) {
             let size = name.as_str().len() + KnownMember::LENGTH_BESIDES_NAME;
             if size > room {
                 let last = page.members.last().map(|member| member.name.clone());
@@ -144,7 +142,7 @@ impl Cluster {
             return;
         }
         let cookie = self.nonce() | 1;
-        let card = Card {
+        let card = || Card {
             version: 0,
             endpoints,
             draining: false,
@@ -156,8 +154,7 @@ impl Cluster {
             paused && self.is_unmet(&name, life) && self.owned().next().is_some();
         let peer = self
             .peers
-            .entry(name.clone())
-            .or_insert_with(|| Peer::new(&name, card, life, cookie, now));
+            .get_or_insert_with(&name, || Peer::new(&name, card(), life, cookie, now));
         // A joining node may itself have been cut off when it considered the other one down. That
         // node's kernel may still answer while its agent restarts and cannot say so.
         let was_out_of_reach =

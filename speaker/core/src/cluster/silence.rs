@@ -17,7 +17,8 @@ use super::{
     io::DownReason,
     message::{Ask, BATCH_NODES, Body, GivenUp},
     name::{Life, NodeName},
-    peer::{Peer, Retry, Vote, Watch},
+    peer::{Evidence, Peer, Retry, Vote, Watch},
+    spans::Waits,
     watch::WATCHERS,
 };
 
@@ -32,7 +33,7 @@ impl Cluster {
         let mut changed = false;
         let believed = self.given_up_by_watchers(now);
         let heard = |(_, peer): &(&NodeName, &mut Peer)| peer.is_live() && !peer.evidence.gone;
-        for (name, peer) in self.peers.iter_mut().filter(heard) {
+        for (name, peer) in self.peers.awake_mut().filter(heard) {
             let wait = waits.silence(peer);
             let quiet = |since: Instant| now >= since + wait;
             let watch = peer.watch.as_ref();
@@ -48,7 +49,7 @@ impl Cluster {
             self.gone_poll = Retry::now(now);
             self.gone_poll.due(now);
             self.tell_gone(true, now);
-        } else if self.live().any(|(_, peer)| peer.is_given_up()) && self.gone_poll.due(now) {
+        } else if self.is_any_given_up() && self.gone_poll.due(now) {
             self.tell_gone(false, now);
         }
         let (over, voters) = self.over(now);
@@ -79,7 +80,7 @@ impl Cluster {
     fn give_up_again(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut again = BTreeSet::new();
-        for (name, peer) in &mut self.peers {
+        for (name, peer) in self.peers.awake_mut() {
             if !peer.is_live() || !peer.evidence.retracting {
                 continue;
             }
@@ -101,7 +102,10 @@ impl Cluster {
     fn note_probed_in_vain(&mut self, now: Instant) -> bool {
         let waits = self.waits();
         let mut more = false;
-        for peer in self.peers.values_mut().filter(|peer| peer.is_given_up()) {
+        for (_, peer) in self.peers.awake_mut() {
+            if !peer.is_given_up() {
+                continue;
+            }
             let (wait, longest) = (waits.silence(peer), waits.alone(peer));
             let evidence = &mut peer.evidence;
             // A member given up on the word of others may be on the other side of a split: nobody
@@ -121,11 +125,10 @@ impl Cluster {
     /// one alone may itself be cut off. Without two, this node probes them itself.
     fn given_up_by_watchers(&mut self, now: Instant) -> BTreeSet<NodeName> {
         let mut believed = BTreeSet::new();
-        let regular = |watch: &Watch| watch.until.is_none();
         let accused: Vec<NodeName> = self
-            .live()
+            .awake()
             .filter(|(_, peer)| !peer.evidence.votes.is_empty() && !peer.evidence.gone)
-            .filter(|(_, peer)| !peer.watch.as_ref().is_some_and(regular))
+            .filter(|(_, peer)| !peer.is_watched())
             .map(|(name, _)| name.clone())
             .collect();
         for name in accused {
@@ -205,28 +208,36 @@ impl Cluster {
             return None;
         }
         let waits = self.waits();
-        let may_accuse = self.may_accuse_at();
-        let gone = self.live().any(|(_, peer)| peer.is_given_up());
-        self.live()
-            .filter(|(_, peer)| !peer.evidence.gone)
-            .filter_map(|(_, peer)| {
-                let heard = peer.evidence.heard;
-                let since = match &peer.watch {
-                    Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
-                    None => heard.filter(|_| !peer.evidence.votes.is_empty()),
-                };
-                since.map(|since| (since + waits.silence(peer)).max(may_accuse))
-            })
+        let gone = self.is_any_given_up();
+        self.awake()
+            .filter_map(|(_, peer)| self.is_given_up_at(peer, &waits))
             .chain(gone.then_some(self.gone_poll.next))
             .chain(self.lease.renewed_until().filter(|at| gone && *at > now))
             .min()
+    }
+
+    /// When a member that remains silent is given up.
+    pub(super) fn is_given_up_at(&self, peer: &Peer, waits: &Waits) -> Option<Instant> {
+        if !peer.is_live() || peer.evidence.gone || self.lease.restarting {
+            return None;
+        }
+        let Evidence { heard, votes, .. } = &peer.evidence;
+        let since = match &peer.watch {
+            Some(watch) => Some(heard.map_or(watch.since, |heard| heard.max(watch.since))),
+            None => heard.filter(|_| !votes.is_empty()),
+        };
+        since.map(|since| (since + waits.silence(peer)).max(self.may_accuse_at()))
+    }
+
+    fn is_any_given_up(&self) -> bool {
+        self.awake().any(|(_, peer)| peer.is_given_up())
     }
 
     /// The largest set of given-up members each of which every other member has given up too, and
     /// those other members.
     fn over(&self, now: Instant) -> (BTreeSet<NodeName>, Vec<NodeName>) {
         let mut over: BTreeSet<NodeName> = self
-            .live()
+            .awake()
             .filter(|(_, peer)| peer.evidence.gone)
             .map(|(name, _)| name.clone())
             .collect();

@@ -40,7 +40,7 @@ impl Spans {
 }
 
 /// How long members have to be silent before this node gives them up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waits {
     take_over_after: Duration,
     /// The longest time that any member renews others after it has lost the majority.
@@ -99,10 +99,10 @@ impl FormerLease {
 impl Cluster {
     pub(super) fn waits(&self) -> Waits {
         let own = self.timing.settings();
-        let notices = self.live().map(|(_, peer)| peer.card.spans.notice);
+        let notice = self.timing.spans().notice;
         Waits {
             take_over_after: own.take_over_after,
-            notice: notices.fold(self.timing.spans().notice, Duration::max),
+            notice: notice.max(self.peers.longest_notice().unwrap_or_default()),
             agent_grace: own.agent_grace,
             drift_ppm: own.drift_ppm,
         }

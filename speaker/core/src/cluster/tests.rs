@@ -18,6 +18,7 @@ mod links;
 mod memory;
 mod moves;
 mod names;
+mod rest;
 mod silence;
 mod together;
 mod wire;
@@ -156,6 +157,7 @@ impl Lab {
                 continue;
             }
             self.nodes[node].agent.handle(input, self.now);
+            self.nodes[node].agent.check_rest(self.now);
             self.obey(node);
         }
     }

@@ -17,7 +17,7 @@ use super::{
     io::Command,
     message::Body,
     name::{Life, NodeName},
-    peer::{State, Watch},
+    peer::{Peer, State, Watch},
     settings::Partition,
     timing::Timing,
 };
@@ -43,25 +43,24 @@ impl Cluster {
         numbers.push(self.number);
         let everyone = self.timing.settings().partition == Partition::Majority;
         let own = self.number;
-        for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
+        let is_regular = |peer: &Peer| {
             let weight = |watcher: u64| siphash(&Key([0, 0]), &[watcher, peer.number]);
             let mine = weight(own);
             // Finding a few watchers with lower hashes is enough to know that this node need not
             // watch the member.
-            let regular = everyone
+            everyone
                 || numbers
                     .iter()
                     .filter(|other| **other != peer.number && weight(**other) < mine)
                     .nth(WATCHERS - 1)
-                    .is_none();
-            match &mut peer.watch {
-                Some(watch) if regular => watch.until = None,
-                Some(watch) if watch.until.is_none() => peer.watch = None,
-                Some(_) => {}
-                None if regular => peer.watch = Some(Watch::new(now, None)),
-                None => {}
-            }
-        }
+                    .is_none()
+        };
+        let differs = |peer: &Peer| peer.is_live() && is_regular(peer) != peer.is_watched();
+        self.peers.change(differs, |peer| match &mut peer.watch {
+            Some(watch) if watch.until.is_none() => peer.watch = None,
+            Some(watch) => watch.until = None,
+            None => peer.watch = Some(Watch::new(now, None)),
+        });
     }
 
     /// The regular watchers of a member.
@@ -119,7 +118,7 @@ impl Cluster {
     }
 
     pub(super) fn watch_wake(&self) -> Option<Instant> {
-        self.live()
+        self.awake()
             .filter_map(|(_, peer)| peer.watch.as_ref())
             .map(|watch| watch.next)
             .min()
@@ -128,7 +127,7 @@ impl Cluster {
     pub(super) fn probe_due(&mut self, now: Instant) {
         let late = self.timing.settings().suspect_after;
         let due: Vec<NodeName> = self
-            .live()
+            .awake()
             .filter(|(_, peer)| peer.watch.as_ref().is_some_and(|watch| now >= watch.next))
             .map(|(name, _)| name.clone())
             .collect();
@@ -231,8 +230,8 @@ impl Cluster {
             }
             Kind::Reply => {
                 // This node relayed the probe.
-                let watcher = self.live().find(|(_, peer)| peer.number == probe.watcher);
-                if let Some((name, _)) = watcher {
+                let watcher = self.peers.numbered(probe.watcher);
+                if let Some((name, _)) = watcher.filter(|(_, peer)| peer.is_live()) {
                     let name = name.clone();
                     self.send(&name, Body::Probe((*bytes).into()));
                 }
@@ -254,14 +253,13 @@ impl Cluster {
         let late = self.timing.settings().suspect_after;
         let on_time = self.is_on_time(now);
         let stall = self.stalls.over_since();
-        let Some((name, peer)) = self
-            .peers
-            .iter_mut()
-            .find(|(_, peer)| peer.number == reply.target)
-        else {
+        let Some((name, _)) = self.peers.numbered(reply.target) else {
             return;
         };
         let name = name.clone();
+        let Some(peer) = self.peers.get_mut(&name) else {
+            return;
+        };
         let Some(watch) = peer.watch.as_mut() else {
             return;
         };
@@ -345,8 +343,8 @@ impl Cluster {
         for round in self.rounds.values() {
             unresponsive.extend(round.unanswered(now).cloned());
         }
-        for (name, peer) in self.live() {
-            if !peer.handshake.met && now >= peer.since + Timing::UNANSWERED {
+        for (name, peer) in self.awake() {
+            if peer.unanswered_at().is_some_and(|at| now >= at) {
                 unresponsive.insert(name.clone());
             }
         }
