@@ -3,7 +3,7 @@
 use clap::Parser;
 use speaker_sim::{
     Options,
-    measure::{FailOver, MassFailOver, Traffic},
+    measure::{FailOver, Load, MassFailOver, Traffic},
 };
 
 /// Runs the cluster's decision code through faults, in virtual time.
@@ -75,8 +75,18 @@ fn measure() -> Result<(), Box<speaker_sim::Failure>> {
     for nodes in [3, 5] {
         println!("{}", FailOver::measure(nodes, 500)?);
     }
-    for (nodes, vips) in [(3, 10), (3, 1_000), (10, 10), (10, 1_000), (100, 10)] {
+    for (nodes, vips) in [
+        (3, 10),
+        (3, 1_000),
+        (10, 10),
+        (10, 1_000),
+        (100, 10),
+        (200, 10),
+    ] {
         println!("{}", Traffic::measure(nodes, vips)?);
+    }
+    for nodes in [10, 100, 200] {
+        println!("{}", Load::measure(nodes, 10)?);
     }
     println!("{}", MassFailOver::measure(3, 10_000)?);
     Ok(())

@@ -4,6 +4,8 @@
 use std::{fmt, time::Duration};
 
 use fastrand::Rng;
+use nix::time::{ClockId, clock_gettime};
+use speaker_core::cluster::{Partition, Settings};
 
 use super::{Failure, Fault, Options, Scenario, Tally, net::Weather, play};
 
@@ -24,6 +26,16 @@ pub struct Traffic {
     pub packets: u64,
     /// Per second.
     pub bytes: u64,
+}
+
+/// The processor time that a node takes when nothing happens: that of its agent's deciding code, and
+/// of playing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    nodes: usize,
+    vips: usize,
+    /// Per second of virtual time.
+    pub processor: Duration,
 }
 
 /// The fate of very many VIPs of one node that crashed.
@@ -88,6 +100,32 @@ impl Traffic {
     }
 }
 
+impl Load {
+    /// Compares a run with a longer one.
+    pub fn measure(nodes: usize, vips: usize) -> Result<Self, Box<Failure>> {
+        const LONGER: u64 = 20;
+        let run = |seconds: u64| {
+            // Changes nothing, but the run does not end before it.
+            let settings = Settings::new(Partition::Available);
+            let fault = Fault::Flags { node: 0, settings };
+            let scenario = several(1, nodes, vips).with(1_000 * seconds, fault);
+            let before = processor_time();
+            play(scenario, &Options::default()).map(|_| processor_time() - before)
+        };
+        let spent = run(10 + LONGER)?.saturating_sub(run(10)?);
+        Ok(Self {
+            nodes,
+            vips,
+            processor: spent / LONGER as u32 / nodes as u32,
+        })
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    time.expect("every process has this clock").into()
+}
+
 impl MassFailOver {
     /// Crashes the node that owns all of so many VIPs.
     pub fn measure(nodes: usize, vips: usize) -> Result<Self, Box<Failure>> {
@@ -141,6 +179,18 @@ impl fmt::Display for Traffic {
             f,
             "control traffic, {} nodes, {} VIPs: {} packets/s, {} bytes/s sent per node",
             self.nodes, self.vips, self.packets, self.bytes
+        )
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "processor time, {} nodes, {} VIPs: {} µs/s per node, playing it included",
+            self.nodes,
+            self.vips,
+            self.processor.as_micros()
         )
     }
 }
