@@ -142,7 +142,10 @@ impl Cluster {
             return;
         }
         let cookie = self.nonce() | 1;
-        let card = || Card {
+        if self.peers.get(&name).is_some_and(Peer::is_live) {
+            return;
+        }
+        let card = Card {
             version: 0,
             endpoints,
             draining: false,
@@ -154,12 +157,12 @@ impl Cluster {
             paused && self.is_unmet(&name, life) && self.owned().next().is_some();
         let peer = self
             .peers
-            .get_or_insert_with(&name, || Peer::new(&name, card(), life, cookie, now));
+            .get_or_insert_with(&name, || Peer::new(&name, card, life, cookie, now));
         // A joining node may itself have been cut off when it considered the other one down. That
         // node's kernel may still answer while its agent restarts and cannot say so.
         let was_out_of_reach =
             !joined && peer.life == life && peer.state == State::Down(DownReason::Unreachable);
-        if peer.state != State::Live && (was_out_of_reach || !peer.is_over(life)) {
+        if was_out_of_reach || !peer.is_over(life) {
             peer.card.spans = spans;
             self.admit(&name, life, now);
         }
