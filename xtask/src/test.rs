@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_that_is_given_stays() {
+    fn a_given_seed_is_kept() {
         assert_eq!(Properties::AlikeEachTime.seed(false), Some("1"));
         assert_eq!(Properties::AlikeEachTime.seed(true), None);
         assert_eq!(Properties::AtRandom.seed(false), None);

@@ -69,7 +69,7 @@ pub fn clock(_ctx: XdpContext) -> u32 {
     }
 }
 
-/// Looks up the address that an ARP request asks for, and passes the frame if it is there.
+/// Looks up the target of an ARP request, and passes the frame if it is found.
 #[xdp(frags)]
 pub fn lookup_v4(ctx: XdpContext) -> u32 {
     let Some(arp) = payload::<Arp>(&ctx) else {
@@ -84,7 +84,7 @@ pub fn lookup_v4(ctx: XdpContext) -> u32 {
     found(unsafe { TABLE_V4.get(&key) })
 }
 
-/// Looks up the address that a solicitation asks for, and passes the frame if it is there.
+/// Looks up the target of a solicitation, and passes the frame if it is found.
 #[xdp(frags)]
 pub fn lookup_v6(ctx: XdpContext) -> u32 {
     let Some(packet) = payload::<NdPacket>(&ctx) else {

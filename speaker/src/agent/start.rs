@@ -108,8 +108,8 @@ impl Agent {
             .mode(0o700)
             .create(&state_dir)
             .with_context(|| format!("cannot create {} (--state-dir)", state_dir.display()))?;
-        // Before the kernel is touched: a start that fails leaves an earlier agent's lease as it is,
-        // which is longer than that of an agent that has started.
+        // Before the kernel is touched: a failed start leaves an earlier agent's lease as it is,
+        // which is longer than that of a running agent.
         let connected = match &source {
             Source::Manifests(_) => None,
             Source::Cluster { kubeconfig, .. } => {

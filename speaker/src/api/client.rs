@@ -51,7 +51,8 @@ pub enum NoAgent {
     },
     /// It is stopped by a debugger, or hangs.
     #[error(
-        "the agent on {path} has not answered for {ANSWER:?}: it hangs; see its log, and restart it"
+        "the agent on {path} has not answered for {ANSWER:?} and seems to hang: see its log, and \
+         restart it"
     )]
     Silent {
         /// The socket.

@@ -85,8 +85,8 @@ pub async fn serve_http(address: SocketAddr, requests: Loop) -> Result<()> {
     http::serve(address, routes).await
 }
 
-/// A report of many VIPs takes so long to write out that the agent, which has this thread only, would
-/// count as stalled: see [`blocking`].
+/// Serializing a report of many VIPs takes so long that the agent, which has only this thread,
+/// would count as stalled: see [`blocking`].
 async fn report(requests: &Loop) -> Result<Report, Failure> {
     let report = ask(requests, Request::Report).await?;
     report.map_err(Failure::Failed)
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_report_that_fails_says_why() {
+    async fn a_failed_report_says_why() {
         let directory = tempfile::tempdir().unwrap();
         serve_socket(&socket(directory.path()), sick(READY)).unwrap();
         let mut client = Client::connect(directory.path()).await.unwrap();
@@ -196,9 +196,9 @@ mod tests {
         assert_eq!(error.to_string(), expect);
     }
 
-    /// The agent has this thread only, to renew its lease and to watch the other nodes.
+    /// The agent has only this thread, to renew its lease and to watch the other nodes.
     #[tokio::test]
-    async fn nothing_waits_while_a_large_report_is_written_out() {
+    async fn a_large_report_does_not_block_the_agent() {
         let place = json!({
             "link": "eth0", "interface": "eth0", "mac": "02:00:00:00:00:01", "vlan": 0,
             "state": "answering", "announced": 4, "conflicts": 0,
@@ -234,7 +234,7 @@ mod tests {
         assert!(waited < alone / 2, "metrics: {waited:?} of {alone:?}");
     }
 
-    /// The longest time for which this thread is kept busy.
+    /// The longest time for which this thread is blocked.
     async fn longest_wait<T: Send + 'static>(
         work: impl Future<Output = T> + Send + 'static,
     ) -> Duration {

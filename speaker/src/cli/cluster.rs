@@ -128,21 +128,20 @@ enum OnStop {
 }
 
 impl Cluster {
-    /// Warns of a key file that others than its owner may read. One that is missing is refused
-    /// later.
+    /// Warns if users other than its owner can read the key file. A missing file is refused later.
     pub(super) fn check_key_file(&self) {
         if let Some(path) = &self.cluster_key_file
             && Keys::are_exposed(path).unwrap_or(false)
         {
             let path = path.display();
             warn!(
-                "others than its owner may read {path} (--cluster-key-file), and anyone with the \
-                 key can claim VIPs: `chmod 600 {path}`"
+                "users other than its owner can read {path} (--cluster-key-file), and anyone with \
+                 the key can claim VIPs: run `chmod 600 {path}`"
             );
         }
     }
 
-    /// What the flags say. `follow`: the configuration names the nodes.
+    /// The membership given by the flags. `follow`: the configuration names the nodes.
     pub(super) fn membership(self, follow: bool) -> Membership {
         let partition = match self.partition {
             Partition::Available => cluster::Partition::Available,

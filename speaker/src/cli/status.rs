@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_force_is_said_only_once_a_configuration_was_read() {
+    fn the_configuration_in_force_is_mentioned_only_once_read() {
         let told = |updates: u64| {
             let report = serde_json::json!({
                 "node": "node-a",

@@ -18,13 +18,12 @@ use crate::netlink;
 /// The mode to attach in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ModeChoice {
-    /// Native where the driver has it and answers arrive. What an earlier run attached stays as it
-    /// is, so that restarts cost nothing.
+    /// Native where the driver supports it and answers arrive. What an earlier run attached stays
+    /// as it is, so that restarts cost nothing.
     #[default]
     Auto,
-    /// Native; generic only where that is refused. If it is a driver that refuses, each start of the
-    /// agent tries native mode again, which costs some milliseconds without answers: choose `Auto`
-    /// there.
+    /// Native; generic only where that is refused. If a driver refuses, each start of the agent
+    /// tries native mode again, which costs some milliseconds without answers: choose `Auto` there.
     Native,
     /// Generic.
     Generic,
@@ -35,19 +34,19 @@ pub enum ModeChoice {
 pub struct Attached {
     /// The mode that the kernel says it runs in.
     pub mode: XdpMode,
-    /// It replaced an earlier run's program, without a gap.
+    /// It replaced an earlier run's program without a gap.
     pub adopted: bool,
-    /// Why the mode is generic, if that was not asked for.
+    /// Why the mode is generic, if that was not requested.
     pub why_generic: Option<String>,
 }
 
 /// Why the program is not attached to the interface.
 #[derive(Debug, Error)]
 pub enum AttachError {
-    /// There is no such interface (any more).
+    /// There is no such interface (any longer).
     #[error("interface {ifindex} no longer exists")]
     NoSuchLink {
-        /// What was asked for.
+        /// The requested one.
         ifindex: u32,
     },
     /// Another program is attached, and an interface takes only one.
@@ -66,10 +65,10 @@ pub enum AttachError {
         link: String,
         /// Where the other one runs.
         mode: XdpMode,
-        /// Whose it is.
+        /// Its owner.
         by: Foreign,
     },
-    /// The kernel takes no program below a device that runs one (`dev_xdp_attach`).
+    /// The kernel accepts no program below a device that runs one (`dev_xdp_attach`).
     #[error("{link} takes no XDP program, because a device above it runs one: detach that one")]
     ProgramAbove {
         /// The interface's name.
@@ -109,11 +108,11 @@ pub enum AttachError {
     },
 }
 
-/// What a choice means for a link.
+/// The meaning of a choice for a link.
 enum Plan {
     /// Native, else generic. An attachment in generic mode may stay, if not `strict`.
     Native { strict: bool },
-    /// Generic, and why, if nobody asked for it.
+    /// Generic, and why, if it was not requested.
     Generic(Option<&'static str>),
 }
 
@@ -160,7 +159,7 @@ impl Kernel {
     pub fn attach(&mut self, ifindex: u32, choice: ModeChoice) -> Result<Attached, AttachError> {
         let link = ask(ifindex)?;
         let plan = Plan::new(choice, &link.kind);
-        // An attachment of this run is found by its pin, as one of an earlier run is. And what
+        // An attachment of this run is found by its pin, like one of an earlier run. A program that
         // cannot be pinned is not attached.
         self.restore_pins()?;
         self.attached.remove(&ifindex);
@@ -197,7 +196,7 @@ impl Kernel {
         Ok(xdp.is_some_and(|xdp| xdp.program == self.program.id()))
     }
 
-    /// Detaches the program from the interface. Nothing happens if it is not attached, or if the
+    /// Detaches the program from the interface. Does nothing if it is not attached, or the
     /// interface is gone.
     pub fn detach(&mut self, ifindex: u32) -> Result<(), PinError> {
         if let Some(attachment) = self.attached.remove(&ifindex) {
@@ -224,7 +223,7 @@ impl Kernel {
             None => {}
             Some(xdp) if xdp.program != program => {}
             Some(xdp) if !plan.accepts(xdp.mode) => info!(
-                "{} must leave {} mode: answers pause while the program is attached again",
+                "{} must leave {} mode: answers pause while the program is reattached",
                 link.name, xdp.mode
             ),
             Some(_) => match self.program.take_over(pinned) {
@@ -241,7 +240,7 @@ impl Kernel {
         Ok(false)
     }
 
-    /// Attaches where no program of ours is. Returns why not in native mode.
+    /// Attaches where none of our programs is attached. Returns why not in native mode.
     fn attach_new(&mut self, link: &Link, plan: &Plan) -> Result<Option<String>, AttachError> {
         let why_generic = match plan {
             Plan::Generic(why) => why.map(str::to_owned),

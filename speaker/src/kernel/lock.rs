@@ -77,7 +77,7 @@ impl Lock {
         }
     }
 
-    /// Whether it locks the directory that is at this path now.
+    /// Whether it locks the directory currently at this path.
     pub(super) fn is_of(&self, directory: &Path) -> bool {
         let identity = |it: Metadata| (it.dev(), it.ino());
         let own = self.directory.metadata().map(identity);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_is_the_one_that_proc_names() {
+    fn the_lock_holder_is_found_in_proc() {
         let locks = "1: POSIX  ADVISORY  WRITE 77 00:1f:4711 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 78 00:1f:4711 0 EOF\n\
                      3: FLOCK  ADVISORY  WRITE 812 00:1f:4711 0 EOF\n\
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_refused_and_the_next_is_not() {
+    fn a_held_lock_is_refused_and_a_released_one_is_free() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("speaker");
         let first = Lock::take(&path).unwrap();

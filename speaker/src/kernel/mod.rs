@@ -95,7 +95,7 @@ pub struct Kernel {
     program: Program,
     /// Held open as well as pinned, so that removing a pin detaches nothing.
     attached: BTreeMap<u32, OwnedFd>,
-    /// Why pins that something else removed cannot be made again, which is logged once.
+    /// Why removed pins cannot be restored, which is logged once.
     unpinned: Option<String>,
     /// Searches for the owners of programs on interfaces that this one needs.
     foreign: BTreeMap<u32, Search>,
@@ -125,7 +125,7 @@ pub enum OpenError {
     Maps(#[from] MapsError),
 }
 
-/// Why what runs in the kernel cannot be pinned.
+/// Why maps or attachments cannot be pinned.
 #[derive(Debug, Error)]
 pub enum Unpinned {
     /// There is no place for pins.
@@ -142,7 +142,7 @@ pub enum Unpinned {
 /// Why the other build of the program does not run on any link.
 #[derive(Debug, Error)]
 pub enum SwapError {
-    /// It would run with other maps than these.
+    /// It would run with different maps.
     #[error(transparent)]
     Unpinned(#[from] Unpinned),
     /// It cannot be loaded.
@@ -291,14 +291,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes pins again that something else has removed. Without them, answering would stop when the
+    /// Restores pins that something else has removed. Without them, answering would stop when the
     /// agent ends.
     fn keep_pins(&mut self) {
         match self.restore_pins() {
             Ok(restored) => {
                 let root = self.pins.root().display();
                 if restored {
-                    warn!("something else removed pins under {root}: made them again");
+                    warn!("something else removed pins under {root}: restored them");
                 }
                 self.unpinned = None;
             }
@@ -306,7 +306,7 @@ impl Kernel {
                 let failure = format!("{:#}", anyhow::Error::from(error));
                 if self.unpinned.as_ref() != Some(&failure) {
                     warn!(
-                        "something else removed pins, so that answering stops when this agent ends: \
+                        "something else removed pins, so answering will stop when this agent ends: \
                          {failure}; trying again"
                     );
                 }
@@ -315,7 +315,7 @@ impl Kernel {
         }
     }
 
-    /// Makes sure that everything is pinned. Returns whether anything was not.
+    /// Pins everything that is not pinned. Returns whether anything was not.
     fn restore_pins(&mut self) -> Result<bool, Unpinned> {
         bpffs::ensure(&self.bpffs)?;
         if !self.lock.is_of(self.pins.root()) {

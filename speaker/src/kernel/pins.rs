@@ -27,7 +27,7 @@ pub(super) const MAPS: [&str; 12] = [
     "scratch", "tap", "events",
 ];
 
-/// A pin cannot be made, moved or removed.
+/// A pin cannot be created, moved or removed.
 #[derive(Debug, Error)]
 #[error("cannot {action} {path}")]
 pub struct PinError {
@@ -133,7 +133,7 @@ impl Pins {
             Fit::Nothing => (maps, State::New),
             Fit::Fits => (maps, State::Adopted),
             Fit::Differs { map } => {
-                info!("the pinned map {map} has another size: creating a new one beside it");
+                info!("the pinned map {map} has a different size: creating a new one beside it");
                 if matches!(Fit::of(&staging, wanted), Fit::Differs { .. }) {
                     remove_tree(&staging)?;
                 }
@@ -150,8 +150,8 @@ impl Pins {
         Ok(Layout { directory, state })
     }
 
-    /// Puts staged maps into their place, and removes all other layouts. Returns the layouts that
-    /// went, by the names of their directories.
+    /// Moves staged maps into place, and removes all other layouts. Returns the removed layouts, by
+    /// the names of their directories.
     pub(super) fn settle(&self, layout: &mut Layout) -> Result<Vec<String>, PinError> {
         let mut removed = Vec::new();
         for name in self.layouts()? {
@@ -180,7 +180,7 @@ impl Pins {
         Ok(names(&self.root)?.into_iter().filter(is_layout).collect())
     }
 
-    /// Keeps what is attached to the interface, beyond the end of this process.
+    /// Keeps the attachment to the interface beyond the end of this process.
     pub(super) fn pin_link(&self, ifindex: u32, link: FdLink) -> Result<(), PinError> {
         make_directory(&self.links())?;
         let path = self.link(ifindex);
@@ -188,13 +188,13 @@ impl Pins {
         pinned.map_err(PinError::new("pin an attachment at", &path))
     }
 
-    /// Opens what is pinned for the interface.
+    /// Opens the pinned attachment of the interface.
     pub(super) fn open(&self, ifindex: u32) -> Result<OwnedFd, PinError> {
         let path = self.link(ifindex);
         sys::open_pin(&path).map_err(PinError::new("open", &path))
     }
 
-    /// Pins what is attached to the interface, unless it is pinned. Returns whether it was not.
+    /// Pins the attachment to the interface, unless it is pinned. Returns whether it was not.
     pub(super) fn restore_link(
         &self,
         ifindex: u32,
@@ -205,13 +205,13 @@ impl Pins {
         })
     }
 
-    /// Takes the program off the interface, at once: dropping the last reference would do so some
-    /// time later.
+    /// Detaches the program from the interface at once: dropping the last reference would do so
+    /// some time later.
     pub(super) fn detach(&self, ifindex: u32, link: BorrowedFd<'_>) -> Result<(), PinError> {
         sys::detach_link(link).map_err(PinError::new("detach", &self.link(ifindex)))
     }
 
-    /// Takes the program off the interface, if it is still there, and removes the pin.
+    /// Detaches the program from the interface, if it still exists, and removes the pin.
     pub(super) fn unlink(&self, ifindex: u32) -> Result<(), PinError> {
         let path = self.link(ifindex);
         match sys::open_pin(&path) {
@@ -335,7 +335,7 @@ fn pinned_shape(path: &Path) -> Result<Option<Shape>, MapError> {
     }))
 }
 
-/// The names of a directory's entries; none where there is no directory.
+/// The names of a directory's entries; empty if there is no directory.
 fn names(directory: &Path) -> Result<Vec<String>, PinError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -99,7 +99,7 @@ fn render(update: &Update) -> String {
 }
 
 #[test]
-fn files_come_change_and_go() {
+fn files_are_added_changed_and_removed() {
     Given::new(&[])
         .look(
             &[("a", "web lan:10.0.0.0/24"), ("b", "db +peer")],

@@ -154,8 +154,8 @@ impl Watcher {
         }
     }
 
-    /// Writes what a restart needs. What cannot be written, because the disk is full for example, is
-    /// tried again the next time. Returns the latest time for the next scan.
+    /// Writes what a restart needs. A failed write, for example to a full disk, is retried the next
+    /// time. Returns the latest time for the next scan.
     fn keep(mut self, last_good: BTreeMap<PathBuf, Option<String>>) -> (Self, Duration) {
         if let Some(store) = &self.store {
             self.unsaved.extend(last_good);
@@ -174,8 +174,8 @@ impl Watcher {
                 && self.failure != failure
             {
                 warn!(
-                    "cannot save the last good manifests, so that a restart may go back to older \
-                     ones: {error}; trying again"
+                    "cannot save the last good manifests, so a restart may use older ones: {error}; \
+                     trying again"
                 );
             }
             self.failure = failure;

@@ -86,7 +86,7 @@ const BAD: &str = "\
 its last good content stays in force";
 
 #[tokio::test]
-async fn files_come_change_and_go() {
+async fn files_are_added_changed_and_removed() {
     let mut watched = Watched::new(|directory| {
         fs::write(directory.join("a.yaml"), service("a")).unwrap();
     });
@@ -101,7 +101,7 @@ async fn files_come_change_and_go() {
 }
 
 #[tokio::test]
-async fn the_first_change_comes_even_if_there_is_nothing() {
+async fn the_first_change_arrives_even_if_empty() {
     let mut watched = Watched::new(|_| ());
     assert_eq!(watched.change().await, "");
     watched.no_change().await;
@@ -119,7 +119,7 @@ async fn a_file_may_be_replaced_atomically() {
 }
 
 #[tokio::test]
-async fn what_editors_leave_behind_does_not_count() {
+async fn editor_leftovers_do_not_count() {
     let mut watched = Watched::new(|_| ());
     assert_eq!(watched.change().await, "");
     for name in [
@@ -138,7 +138,7 @@ async fn what_editors_leave_behind_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_until_it_is_good_again_also_over_a_restart() {
+async fn a_bad_file_is_refused_until_fixed_even_across_a_restart() {
     let mut watched = Watched::new(|directory| {
         fs::write(directory.join("a.yaml"), service("a")).unwrap();
     });
@@ -227,7 +227,7 @@ async fn the_directory_may_appear_later_and_vanish() {
 }
 
 #[tokio::test]
-async fn what_follows_closely_is_taken_together() {
+async fn changes_in_quick_succession_are_combined() {
     let mut watched = Watched::new(|directory| {
         fs::write(directory.join("a.yaml"), service("a")).unwrap();
     });
@@ -245,10 +245,10 @@ async fn what_follows_closely_is_taken_together() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_saved_is_saved_later() {
+async fn failed_saves_are_retried() {
     let mut watched = Watched::new(|_| ());
     assert_eq!(watched.change().await, "");
-    // Nothing can be written, as on a full disk.
+    // Writes fail, as on a full disk.
     let in_the_way = watched.root.path().join("state/last-good-manifests/.new");
     fs::create_dir(&in_the_way).unwrap();
     for name in ["a", "b"] {
@@ -265,7 +265,7 @@ async fn what_cannot_be_saved_is_saved_later() {
 }
 
 #[tokio::test]
-async fn without_a_state_directory_it_goes_on() {
+async fn an_unusable_state_directory_is_tolerated() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("manifests")).unwrap();
     fs::write(root.path().join("state"), "not a directory").unwrap();

@@ -20,7 +20,8 @@ use speaker_core::link::{Link, XdpMode};
 
 use super::parse;
 
-/// Attach only where no program is attached (`XDP_FLAGS_UPDATE_IF_NOEXIST`, linux/if_link.h).
+/// Attach only where no program is attached attached (`XDP_FLAGS_UPDATE_IF_NOEXIST`,
+/// linux/if_link.h).
 const IF_NONE: u32 = 1;
 /// `XDP_FLAGS_SKB_MODE`.
 const GENERIC: u32 = 1 << 1;

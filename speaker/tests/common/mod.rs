@@ -19,7 +19,7 @@ use in_ci::in_ci;
 /// Needs root. Without it, the test is skipped and says so; in CI, it fails.
 pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
     if !geteuid().is_root() {
-        assert!(!in_ci(), "this test needs root, and CI has to give it");
+        assert!(!in_ci(), "this test needs root, which CI must provide");
         eprintln!("SKIPPED: this test needs root, to make a network of its own");
         return;
     }

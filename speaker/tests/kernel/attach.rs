@@ -46,7 +46,7 @@ fn veth_is_generic_unless_asked_and_says_why() {
 }
 
 #[test]
-fn native_mode_that_is_refused_gives_the_drivers_reason() {
+fn refused_native_mode_has_the_drivers_reason() {
     isolated(|bpffs| {
         cable();
         ip("link add br0 type bridge");
@@ -61,7 +61,7 @@ fn native_mode_that_is_refused_gives_the_drivers_reason() {
 }
 
 #[test]
-fn native_mode_that_a_kind_of_link_does_not_have_is_not_tried_at_each_start() {
+fn unsupported_native_mode_is_not_retried_at_each_start() {
     isolated(|bpffs| {
         cable();
         ip("link add br0 type bridge");
@@ -75,7 +75,7 @@ fn native_mode_that_a_kind_of_link_does_not_have_is_not_tried_at_each_start() {
 }
 
 #[test]
-fn jumbo_frames_do_not_keep_a_link_from_native_mode() {
+fn jumbo_frames_do_not_prevent_native_mode() {
     isolated(|bpffs| {
         cable();
         ip("link set peer mtu 9000");
@@ -144,7 +144,7 @@ fn another_program_on_the_link_is_named() {
 }
 
 #[test]
-fn a_link_that_vanished_leaves_room_for_the_next_of_its_index() {
+fn a_removed_link_does_not_block_its_index() {
     isolated(|bpffs| {
         let (mut kernel, port, _) = agent(bpffs);
         ip("link delete port");
@@ -175,7 +175,7 @@ fn a_detached_link_is_free_at_once() {
 }
 
 #[test]
-fn a_program_that_was_taken_off_is_missed_and_a_pin_that_was_removed_is_made_again() {
+fn a_detached_program_is_noticed_and_a_removed_pin_restored() {
     isolated(|bpffs| {
         let (mut kernel, port, client) = agent(bpffs);
         let (link, program) = pinned(bpffs, port);
@@ -199,7 +199,7 @@ fn a_program_that_was_taken_off_is_missed_and_a_pin_that_was_removed_is_made_aga
 }
 
 #[test]
-fn all_that_was_pinned_is_pinned_again_after_it_was_removed_or_unmounted() {
+fn removed_or_unmounted_pins_are_restored() {
     isolated(|bpffs| {
         let (mut kernel, port, client) = agent(bpffs);
         let (link, program) = pinned(bpffs, port);
@@ -221,7 +221,7 @@ fn all_that_was_pinned_is_pinned_again_after_it_was_removed_or_unmounted() {
 }
 
 #[test]
-fn a_program_that_cannot_be_pinned_again_stays_and_no_other_is_attached_meanwhile() {
+fn an_unpinnable_program_stays_and_no_other_is_attached() {
     isolated_async(|bpffs| async move {
         let (mut kernel, port, client) = agent(&bpffs);
         let before = pinned(&bpffs, port);

@@ -98,7 +98,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
     rows.extend([one_arp, one_ns]);
     rows.extend(many);
     // No limit: this measures the computer's memory, which any look-up in a table of this size
-    // needs. The bare look-ups tell how much of the time that is.
+    // needs. The bare look-ups show how much of the time that is.
     let arps: Vec<_> = turns(REQUESTS).map(arp).collect();
     let case = "a look-up alone, 50,000 IPv4 keys in turn (memory)";
     rows.push(bare(&mut stand, case, &arps, "lookup_v4")?);

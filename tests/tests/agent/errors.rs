@@ -1,4 +1,4 @@
-//! What a new user meets on the way to the first VIP, and is told.
+//! Errors that a new user may encounter on the way to the first VIP.
 
 use std::{ffi::OsStr, fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
@@ -11,10 +11,10 @@ use speaker_tests::{
 
 use crate::{SOON, VIP_V4, answer};
 
-/// As root has it in a container that was given no privileges.
+/// As for root in an unprivileged container.
 const WITHOUT_CAPABILITIES: &str = "setpriv --bounding-set=-all --inh-caps=-all --";
 
-/// All that the agent asks for, but not the right to mount.
+/// All that the agent requires, but not the permission to mount.
 const WITHOUT_MOUNTING: &str = "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin --";
 
 #[test]
@@ -27,7 +27,7 @@ fn a_plain_user_is_told_which_capabilities_are_missing() {
             "CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW to run its program",
             "run it as root (`sudo speaker …`), or grant it CAP_BPF",
         ];
-        // Reachable for other users, wherever it was built.
+        // Accessible to other users, wherever it was built.
         host.command("mkdir").arg("/run/bin").run()?;
         let built = speaker_program()?;
         let directory = built.parent().expect("it is in a directory");
@@ -55,7 +55,7 @@ fn a_plain_user_is_told_which_capabilities_are_missing() {
 }
 
 #[test]
-fn a_kernel_that_is_too_old_is_named_with_what_is_needed() {
+fn an_old_kernel_is_refused_with_the_required_version() {
     lab::test(|lab| {
         let host = lab.host("museum")?;
         let manifests = Manifests::new()?;
@@ -69,7 +69,7 @@ fn a_kernel_that_is_too_old_is_named_with_what_is_needed() {
 }
 
 #[test]
-fn a_bpf_file_system_that_is_missing_is_mounted_or_told_how_to() {
+fn a_missing_bpf_file_system_is_mounted_or_the_remedy_named() {
     lab::test(|lab| {
         let host = lab.host("container")?;
         let manifests = Manifests::new()?;
@@ -145,9 +145,9 @@ fn a_bad_argument_is_refused_by_its_name() {
     });
 }
 
-/// Files of variables, and manifests, often have such.
+/// Environment files and manifests often have such variables.
 #[test]
-fn a_variable_that_is_empty_counts_as_not_set() {
+fn an_empty_variable_counts_as_not_set() {
     lab::test(|lab| {
         let host = lab.host("node-a")?;
         let manifests = Manifests::new()?;
@@ -169,7 +169,7 @@ fn a_variable_that_is_empty_counts_as_not_set() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_used_is_refused_by_name() {
+fn an_unusable_state_directory_is_refused_by_name() {
     lab::test(|lab| {
         let host = lab.host("laptop")?;
         let manifests = Manifests::new()?;
@@ -178,14 +178,14 @@ fn a_state_directory_that_cannot_be_used_is_refused_by_name() {
             let expected = format!("cannot create {directory} (--state-dir)");
             refused(command, 1, &[&expected, "because: "])?;
         }
-        // It is there, but nothing can be put into it.
+        // It exists, but nothing can be created in it.
         let command = agent(&host, "env", &manifests, &["--state-dir", "/proc"])?;
         refused(command, 1, &["cannot ", " /proc/agent.sock", "because: "])
     });
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn an_address_in_use_is_named() {
     lab::test(|lab| {
         let node = Node::new(lab, "node-a", Mode::Generic)?;
         let _taken = node.host.run(|| TcpListener::bind("127.0.0.1:9100"))?;
@@ -200,7 +200,7 @@ fn an_address_that_is_taken_is_named() {
 }
 
 #[test]
-fn a_key_file_that_others_may_read_is_warned_of() {
+fn a_key_file_readable_by_others_causes_a_warning() {
     lab::test(|lab| {
         let host = lab.host("node-a")?;
         let manifests = Manifests::new()?;
@@ -210,14 +210,14 @@ fn a_key_file_that_others_may_read_is_warned_of() {
         let path = key.path().display().to_string();
         let arguments = ["--gossip-bind", "127.0.0.1", "--cluster-key-file", &path];
         let agent = agent(&host, "env", &manifests, &arguments)?.spawn()?;
-        let expected = format!("others than its owner may read {path} (--cluster-key-file)");
+        let expected = format!("users other than its owner can read {path} (--cluster-key-file)");
         agent.wait_for_line(&expected, SOON)?;
         Ok(())
     });
 }
 
 #[test]
-fn without_an_agent_the_tools_say_so_and_with_nothing_to_do_the_agent_does() {
+fn without_an_agent_or_vips_the_tools_say_so() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         let no_agent = "no agent answers on /run/lab/state/agent.sock";
@@ -241,7 +241,7 @@ fn without_an_agent_the_tools_say_so_and_with_nothing_to_do_the_agent_does() {
 }
 
 #[test]
-fn an_agent_that_hangs_is_told_and_its_maps_are_shown() {
+fn a_hung_agent_is_reported_and_its_maps_are_shown() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
         node.agent().freeze()?;
@@ -261,9 +261,9 @@ fn an_agent_that_hangs_is_told_and_its_maps_are_shown() {
     });
 }
 
-/// It may come later, by a mount for instance.
+/// It may appear later, for example by a mount.
 #[test]
-fn a_directory_of_manifests_that_is_missing_is_told_and_waited_for() {
+fn a_missing_manifest_directory_is_reported_and_awaited() {
     lab::test(|lab| {
         let host = lab.host("node-a")?;
         let manifests = Manifests::new()?;
@@ -283,7 +283,7 @@ fn a_directory_of_manifests_that_is_missing_is_told_and_waited_for() {
     });
 }
 
-/// Whoever reads the output may have seen enough.
+/// The reader of the output may have seen enough.
 #[test]
 fn a_reader_that_goes_away_ends_a_command_quietly() {
     lab::test(|lab| {
@@ -331,9 +331,9 @@ fn a_watch_whose_agent_stops_says_so() {
     });
 }
 
-/// What a node that is drained relies on is written down.
+/// A drained node relies on what is written to disk.
 #[test]
-fn a_drain_that_cannot_be_noted_is_refused_with_the_file() {
+fn a_drain_that_cannot_be_saved_is_refused() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
         let file = "/run/lab/state/drained";
@@ -346,7 +346,7 @@ fn a_drain_that_cannot_be_noted_is_refused_with_the_file() {
     });
 }
 
-/// That a command fails with this code, and says all of this to whoever ran it, and nothing that
+/// Asserts that a command fails with this code, and prints all of these texts, and nothing that
 /// only its authors understand.
 #[track_caller]
 fn refused(command: Command, code: i32, expected: &[&str]) -> Result<()> {
@@ -362,7 +362,7 @@ fn refused(command: Command, code: i32, expected: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The agent with more arguments, started by another program that is given as a line.
+/// The agent with more arguments, started by another program, given as a command line.
 fn agent(host: &Host, by: &str, manifests: &Manifests, more: &[&str]) -> Result<Command> {
     let command = started_by(host, by, speaker_program()?)
         .args(["agent", "--node-name", host.name(), "--manifests"])

@@ -152,7 +152,7 @@ fn maps_of_another_layout_are_replaced_without_a_gap(lab: &Lab, mode: Mode) -> R
 }
 
 #[test]
-fn what_cannot_be_removed_of_an_earlier_agent_is_told_once_and_tried_again() {
+fn failed_removal_of_earlier_pins_is_reported_once_and_retried() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         node.stop()?;
@@ -182,7 +182,7 @@ fn what_cannot_be_removed_of_an_earlier_agent_is_told_once_and_tried_again() {
 
 /// Even if it has hardly started, as when two roll-outs follow each other.
 #[test]
-fn an_orderly_stop_leaves_a_minute_for_the_next_agent() {
+fn a_clean_stop_leaves_a_minute_for_the_next_agent() {
     lab::test(|lab| {
         const SOCKET: &str = "/run/lab/state/agent.sock";
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
@@ -235,7 +235,7 @@ fn assert_leaves_a_minute(node: &Node) -> Result<()> {
 
 /// A pipe holds 64 KiB, some hundred lines.
 #[test]
-fn an_agent_whose_log_nobody_reads_goes_on() {
+fn an_agent_with_an_unread_log_keeps_running() {
     lab::test(|lab| {
         let node = Node::new(lab, "node-a", Mode::Generic)?;
         let client = lab.host("client")?;
@@ -263,7 +263,7 @@ fn an_agent_whose_log_nobody_reads_goes_on() {
 }
 
 #[test]
-fn an_agent_that_stands_still_is_answered_for_until_the_deadline_and_goes_on_by_itself() {
+fn a_frozen_agents_kernel_answers_until_the_deadline_and_the_agent_recovers() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         without_a_gap(lab, &mut node, |node| {

@@ -12,7 +12,7 @@ use crate::{SOON, VIPS, wait_until};
 
 /// An interface has room for one program.
 #[test]
-fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
+fn a_foreign_program_is_named_and_replaced_once_it_is_gone() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Native)?;
         let foreign = node.host.occupy_xdp("eth0")?;
@@ -42,7 +42,7 @@ fn a_program_of_someone_else_is_named_and_replaced_once_it_is_gone() {
 
 /// The kernel allows a program on a device above one that is occupied.
 #[test]
-fn a_vip_on_a_macvlan_is_answered_all_along_while_the_card_below_is_somebody_elses() {
+fn a_foreign_program_on_the_parent_does_not_affect_a_macvlan() {
     lab::test(|lab| {
         lab.needs("macvlan")?;
         let above: IpAddr = "10.0.5.240".parse()?;
@@ -76,7 +76,7 @@ fn a_program_that_is_taken_off_is_attached_again_and_pins_that_are_removed_are_m
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let pins = "/sys/fs/bpf/speaker";
         node.host.command("rm").args(["-r", pins]).run()?;
-        let line = "something else removed pins under /sys/fs/bpf/speaker: made them again";
+        let line = "something else removed pins under /sys/fs/bpf/speaker: restored them";
         node.agent().wait_for_line(line, 2 * SOON)?;
         assert_eq!(node.state(VIPS[0])?, "answering");
 

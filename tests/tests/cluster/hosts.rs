@@ -277,7 +277,7 @@ fn nodes_with_blocked_probes_probe_by_message() {
 
 /// What its agent sends is lost; its kernel still replies to probes.
 #[test]
-fn a_node_that_is_heard_takes_nothing_when_it_hears_no_replies() {
+fn a_node_that_gets_no_replies_but_is_heard_takes_nothing() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
         let owner = cluster.owner(VIP)?;

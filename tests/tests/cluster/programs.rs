@@ -61,7 +61,7 @@ impl TwoLans {
 }
 
 #[test]
-fn an_agent_is_not_missed_where_its_node_is_probed_on_another_link_than_its_vips() {
+fn an_absent_agent_is_not_missed_if_its_node_is_probed_on_a_separate_link() {
     lab::test(|lab| {
         let mut lans = TwoLans::new(lab)?;
         lans.start()?;
@@ -87,7 +87,7 @@ fn an_agent_is_not_missed_where_its_node_is_probed_on_another_link_than_its_vips
 }
 
 #[test]
-fn an_interface_that_is_deleted_leaves_its_vips_to_a_node_that_has_one() {
+fn a_deleted_interface_leaves_its_vips_to_a_node_that_has_one() {
     lab::test(|lab| {
         let mut lans = TwoLans::new(lab)?;
         lans.start()?;
@@ -141,7 +141,7 @@ fn an_agent_answers_probes_itself_where_the_program_cannot() {
 
 /// `node-c` is the best candidate.
 #[test]
-fn a_node_whose_link_runs_another_program_leaves_its_vips_to_the_next_until_that_has_gone() {
+fn a_foreign_program_on_the_link_leaves_its_vips_to_the_next_node() {
     lab::test(|lab| {
         const FIRST: usize = 2;
         let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[&VIPS])?;

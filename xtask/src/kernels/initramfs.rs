@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_come_after_what_they_depend_on_and_once() {
+    fn modules_come_once_and_after_their_dependencies() {
         let modules_dep = "\
 kernel/net/802/stp.ko: kernel/net/llc/llc.ko
 kernel/net/llc/llc.ko:

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_items_as_allowed_are_worked_on_at_a_time() {
+    fn no_more_items_than_allowed_are_processed_at_a_time() {
         const WIDTH: usize = 2;
         let (met, changed) = (Mutex::new(0), Condvar::new());
         let meet_another = |item: &u32| {

@@ -70,7 +70,7 @@ fn reasons(hosts: &[Given<'_>], vip: &str) -> String {
 }
 
 #[test]
-fn where_no_subnet_fits_every_node_with_a_link_may() {
+fn without_a_matching_subnet_every_node_with_a_link_is_a_candidate() {
     let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     let links = [link("eth0", &[("10.0.0.1", 24)])];
     let hosts = [("a", &wanted, &links[..]), ("b", &wanted, &links[..])];
@@ -79,7 +79,7 @@ fn where_no_subnet_fits_every_node_with_a_link_may() {
 }
 
 #[test]
-fn where_a_subnet_fits_only_the_nodes_in_it_may() {
+fn with_a_matching_subnet_only_nodes_in_it_are_candidates() {
     let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     let far = [link("eth0", &[("10.0.0.1", 24)])];
     let near = [link("eth1", &[("10.0.0.1", 24), ("10.9.0.7", 16)])];
@@ -87,7 +87,7 @@ fn where_a_subnet_fits_only_the_nodes_in_it_may() {
 }
 
 #[test]
-fn a_node_without_carrier_may_only_where_none_has_it() {
+fn a_node_without_carrier_is_a_candidate_only_if_none_has_carrier() {
     let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     let up = [link("eth0", &[])];
     let down = [LinkInfo {
@@ -110,7 +110,7 @@ fn named_interfaces_must_be_there() {
 }
 
 #[test]
-fn what_the_configuration_does_not_ask_of_a_node_it_may_not_own() {
+fn a_node_may_not_own_what_its_configuration_excludes() {
     let some = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     let none = Wanted::default();
     let links = [link("eth0", &[])];
@@ -118,7 +118,7 @@ fn what_the_configuration_does_not_ask_of_a_node_it_may_not_own() {
 }
 
 #[test]
-fn every_node_knows_of_vips_that_it_may_not_own() {
+fn every_node_knows_all_vips_even_those_it_may_not_own() {
     let mut refused = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     for vip in refused.vips.values_mut() {
         vip.alike = Err(NotAnnounced::NoEndpoint);
@@ -128,7 +128,7 @@ fn every_node_knows_of_vips_that_it_may_not_own() {
 }
 
 #[test]
-fn only_nodes_with_endpoints_may_where_the_service_asks_for_that() {
+fn with_policy_local_only_nodes_with_endpoints_are_candidates() {
     let mut local = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     for vip in local.vips.values_mut() {
         vip.served_by = Some(BTreeSet::from(["b".to_owned(), "c".to_owned()]));
@@ -139,7 +139,7 @@ fn only_nodes_with_endpoints_may_where_the_service_asks_for_that() {
 }
 
 #[test]
-fn a_group_goes_where_all_its_vips_can_be_or_else_most() {
+fn a_group_goes_to_nodes_that_may_own_all_or_else_most_of_its_vips() {
     let wanted = wanted(&[&["10.9.0.1", "fd09::1"]], &Interfaces::All);
     let v4 = [link("eth0", &[("10.9.0.7", 16)])];
     let v6 = [link("eth0", &[("fd09::7", 64)])];
@@ -150,7 +150,7 @@ fn a_group_goes_where_all_its_vips_can_be_or_else_most() {
 }
 
 #[test]
-fn a_node_whose_link_in_the_subnet_runs_another_program_does_not_answer_on_another_link() {
+fn a_foreign_program_on_the_subnets_link_excludes_the_node() {
     let wanted = wanted(&[&["10.9.0.1"]], &Interfaces::All);
     let far = link("eth1", &[("192.0.2.7", 24)]);
     let occupied = LinkInfo {
@@ -164,7 +164,7 @@ fn a_node_whose_link_in_the_subnet_runs_another_program_does_not_answer_on_anoth
 }
 
 #[test]
-fn the_order_is_by_the_first_address_of_the_service_and_all_follow_the_smallest() {
+fn the_services_first_address_gives_the_order_and_the_smallest_leads() {
     let wanted = wanted(&[&["fd09::1", "10.9.0.1"]], &Interfaces::All);
     let name = "a".into();
     let host = Host {
@@ -181,7 +181,7 @@ fn the_order_is_by_the_first_address_of_the_service_and_all_follow_the_smallest(
 }
 
 #[test]
-fn who_may_not_own_a_vip_is_told_why() {
+fn excluded_nodes_have_reasons() {
     let asked = wanted(&[&["10.9.0.1", "fd09::1"], &["10.9.0.2"]], &Interfaces::All);
     let mut refused = asked.clone();
     for vip in refused.vips.values_mut() {
@@ -259,7 +259,7 @@ fn wishes() -> impl Strategy<Value = Wanted> {
 proptest! {
     /// Each node with a unique set of wanted VIPs is a kind of its own.
     #[test]
-    fn nodes_that_are_alike_have_the_candidates_that_each_would_have(
+    fn grouping_alike_nodes_does_not_change_the_candidates(
         wishes in prop::collection::vec(wishes(), 1..3),
         nodes in prop::collection::vec((0..2_usize, links()), 1..6),
     ) {

@@ -124,9 +124,9 @@ impl Display for Event {
             ),
             Self::TimesDiffer(node, spans) => write!(
                 f,
-                "{node} runs with other times (its probe interval is {:?}, its peers' lease {:?}, its \
-                 agent's grace {:?}, it needs {:?} to notice a lost majority, its clock may be {} \
-                 ppm off): the longer ones hold; give all nodes the same flags",
+                "{node} uses different times (probe interval {:?}, peers lease {:?}, agent grace \
+                 {:?}, {:?} to notice a lost majority, clock off by up to {} ppm): the longer ones \
+                 apply; give all nodes the same flags",
                 spans.heartbeat,
                 spans.peers_lease,
                 spans.agent_grace,
@@ -135,8 +135,8 @@ impl Display for Event {
             ),
             Self::Unreadable(address) => write!(
                 f,
-                "a message from {address} cannot be read: the agent there is of another version; run \
-                 the same one on both nodes"
+                "a message from {address} cannot be read: the agent there is a different version; \
+                 run the same version on both nodes"
             ),
             Self::MoveRefused(vip, node) => {
                 write!(
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_former_owner_has_the_reason_why_it_is_none_any_more() {
+    fn a_former_owner_has_the_reason_for_its_end() {
         let check = |cause: Cause, expect: &str| {
             assert_eq!(cause.ending(&"node-c".into()), expect);
         };

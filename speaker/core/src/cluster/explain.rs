@@ -137,7 +137,7 @@ impl Cluster {
         })
     }
 
-    /// What this node does for a VIP, once that is decided.
+    /// What this node does for a VIP, once decided.
     pub fn state(&self, vip: IpAddr) -> Option<&VipState> {
         self.seats.get(&vip)?.state.as_ref()
     }

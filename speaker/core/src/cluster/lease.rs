@@ -136,8 +136,8 @@ impl Cluster {
         later.chain([self.lease.heartbeat]).min()
     }
 
-    /// When this node will have heard nobody for long enough to believe itself alone. That a member
-    /// renews the lease counts as well: of many nodes, some watch none themselves.
+    /// When this node will have heard nobody for long enough to believe itself alone. A renewal by
+    /// a member counts as well: of many nodes, some watch none themselves.
     fn silent_at(&self) -> Option<Instant> {
         let contact = self.peers.last_spoke()?;
         let renewed = self.lease.renewed_until();

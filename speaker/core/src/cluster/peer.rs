@@ -179,7 +179,7 @@ impl Retry {
         }
     }
 
-    /// Several attempts were in vain.
+    /// Several attempts have failed.
     pub(super) fn is_slow(&self) -> bool {
         self.wait == Timing::RETRY_MAX
     }

@@ -32,7 +32,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Whether the reply of a kernel with these spans says that its agent does not run.
+    /// Whether the reply of a kernel with these timeouts says that its agent does not run.
     pub(super) fn is_headless(&self, reply: &Probe) -> bool {
         let age = Duration::from_millis(reply.agent_age_ms.into());
         age >= self.heartbeat * 3 / 2 || reply.flags & FLAG_RESTARTING != 0

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_names_the_flags_and_says_what_to_set_them_to() {
+    fn refusals_name_the_flags_and_valid_values() {
         let check = |change: fn(&mut Settings), expect: &str| {
             let mut settings = Settings::new(Partition::Available);
             change(&mut settings);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_take_over_after_the_least_that_the_refusal_names_is_accepted() {
+    fn the_minimum_named_by_a_refusal_is_accepted() {
         let mut settings = Settings::new(Partition::Majority);
         settings.take_over_after = settings.peers_lease;
         let Err(TimingError::TakesOverTooEarly { needed, .. }) = Timing::new(settings.clone())
@@ -333,7 +333,7 @@ mod tests {
         /// peer's wait ends only after the node's lease; where the majority counts, also after a
         /// third node, cut off with it, has noticed that and renewed it for the last time.
         #[test]
-        fn what_is_accepted_is_safe(
+        fn accepted_settings_are_safe(
             interval in 10_u64..2_000, suspect in 10_u64..5_000, lease in 10_u64..10_000,
             take_over in 10_u64..20_000, drift_ppm in 0_u32..=100_000,
             node_off in -1.0_f64..=1.0, peer_off in -1.0_f64..=1.0, third_off in -1.0_f64..=1.0,

@@ -356,8 +356,8 @@ impl Node {
     }
 
     fn claimed(&mut self, entry: Entry, by: Mac, now: Instant) {
-        /// One line per DEFEND_INTERVAL (RFC 5227 §2.4 (c)) is enough, whoever claims: a host that
-        /// forges frames can claim from any number of MACs.
+        /// One line per DEFEND_INTERVAL (RFC 5227 §2.4 (c)) is enough for all claimants: a host
+        /// that forges frames can claim from any number of MACs.
         const TELL: Duration = Duration::from_secs(10);
         let conflict = self.conflicts.entry(entry).or_insert(Conflict {
             by,

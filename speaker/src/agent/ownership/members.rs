@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::state;
 
-/// The wait before a write that failed is tried again.
+/// The wait before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Where nodes are, by name.
@@ -49,7 +49,7 @@ impl Members {
     }
 }
 
-/// Writes the newest of what is sent.
+/// Writes the newest members sent to it.
 fn write(path: &Path, changes: &mpsc::Receiver<Addresses>) {
     let mut failure = None;
     while let Ok(mut members) = changes.recv() {
@@ -57,8 +57,8 @@ fn write(path: &Path, changes: &mpsc::Receiver<Addresses>) {
             let error = error.to_string();
             if failure.as_ref() != Some(&error) {
                 warn!(
-                    "cannot write {}: {error}; trying again. A start before that looks for the \
-                     nodes that were known earlier",
+                    "cannot write {}: {error}; trying again. Until then, a restart looks for the \
+                     nodes known earlier",
                     path.display()
                 );
             }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_is_there_at_the_next_start() {
+    fn known_members_survive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(state::MEMBERS);
         assert_eq!(load(&path).unwrap(), Addresses::new());
@@ -117,9 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_written_later() {
+    fn failed_writes_are_retried() {
         let directory = tempfile::tempdir().unwrap();
-        // Nothing can be written, as on a full disk.
+        // Writes fail, as on a full disk.
         let in_the_way = directory.path().join(state::NEW_MEMBERS);
         fs::create_dir(&in_the_way).unwrap();
         let (members, known) = Members::open(directory.path()).unwrap();

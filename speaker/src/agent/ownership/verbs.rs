@@ -77,7 +77,7 @@ impl Ownership {
         self.cluster.explain(vip)
     }
 
-    /// What this node does for a VIP of the configuration, once that is decided.
+    /// What this node does for a VIP of the configuration, once decided.
     pub(in super::super) fn state(&self, vip: IpAddr) -> Option<&VipState> {
         self.told.get(&vip)?;
         self.cluster.state(vip)

@@ -15,7 +15,7 @@ fn gap(tally: Tally) -> Duration {
 }
 
 #[test]
-fn a_total_partition_heals_within_seconds_however_long_it_was() {
+fn a_total_partition_heals_within_seconds() {
     for minutes in [1, 30] {
         let mut scenario = several(1, 5);
         for one in 0..5 {
@@ -64,7 +64,7 @@ fn a_dead_hosts_vips_are_answered_elsewhere_within_the_bound() {
 
 /// Each of the others has to agree that the host is dead.
 #[test]
-fn an_agent_that_stands_still_for_a_moment_delays_a_fail_over_by_little() {
+fn a_briefly_frozen_agent_delays_a_fail_over_little() {
     for node in 0..3 {
         for still in (150..350).step_by(20) {
             let crash = Fault::Crash { node, back: None };
@@ -126,7 +126,7 @@ fn an_agents_long_death_moves_its_vips_after_the_grace() {
 }
 
 #[test]
-fn an_agent_that_is_not_back_in_the_time_that_it_announced_is_succeeded() {
+fn an_overdue_restart_is_taken_over() {
     let (node, away) = (0, 20_000);
     let mut scenario = several(1, 3).with(10_000, Fault::Restart { node, away });
     let restart_grace = Duration::from_secs(5);
@@ -167,7 +167,7 @@ fn busy_cpus_move_nothing() {
 }
 
 #[test]
-fn drained_vips_are_handed_over_in_a_moment() {
+fn drained_vips_are_handed_over_at_once() {
     let fault = Fault::Drain {
         node: 0,
         span: 5_000,
@@ -186,7 +186,7 @@ fn slow() -> Settings {
 }
 
 #[test]
-fn nodes_with_other_times_are_waited_for_as_long_as_they_need() {
+fn nodes_with_different_times_are_waited_for_long_enough() {
     for node in 0..3 {
         // Its kernel goes on from where it was, if its lease is long.
         let fault = Fault::Freeze { node, span: 1_000 };
@@ -208,7 +208,7 @@ fn changing(seed: u64, before: Settings, after: Settings) -> Scenario {
 }
 
 #[test]
-fn a_shorter_lease_is_relied_on_when_the_longer_one_is_over() {
+fn a_shorter_lease_is_relied_on_once_the_longer_one_is_over() {
     for seed in 0..30 {
         let scenario = changing(seed, slow(), Settings::new(Partition::Available));
         let (node, span) = (0, 1_000);
@@ -217,7 +217,7 @@ fn a_shorter_lease_is_relied_on_when_the_longer_one_is_over() {
 }
 
 #[test]
-fn a_longer_lease_is_used_when_all_wait_for_it() {
+fn a_longer_lease_is_used_once_all_wait_for_it() {
     for seed in 0..30 {
         let scenario = changing(seed, Settings::new(Partition::Available), slow());
         let node = 0;
@@ -230,7 +230,7 @@ fn a_longer_lease_is_used_when_all_wait_for_it() {
 }
 
 #[test]
-fn a_kernel_without_an_agent_is_respected_however_many_others_are_away() {
+fn a_kernel_without_an_agent_is_respected_even_if_others_are_away() {
     // Only one of 20 nodes is up, and its agent is away, when another one starts.
     let (nodes, first, second) = (20, 0, 1);
     let mut scenario = several(1, nodes);
@@ -243,7 +243,7 @@ fn a_kernel_without_an_agent_is_respected_however_many_others_are_away() {
 }
 
 #[test]
-fn nodes_that_the_configuration_no_longer_has_cost_nobody_the_majority() {
+fn nodes_removed_from_the_configuration_cost_nobody_the_majority() {
     let mut scenario = several(1, 10);
     scenario.partition = Partition::Majority;
     let gone: Vec<usize> = (4..10).collect();
@@ -268,7 +268,7 @@ fn told_of_one() -> Scenario {
 }
 
 #[test]
-fn nodes_find_each_other_again_without_the_one_that_they_were_told_of() {
+fn nodes_find_each_other_again_without_their_seed_node() {
     let mut scenario = told_of_one();
     for node in 1..3 {
         let back = Some(5_000);
@@ -278,7 +278,7 @@ fn nodes_find_each_other_again_without_the_one_that_they_were_told_of() {
 }
 
 #[test]
-fn a_node_that_was_never_configured_is_looked_for_for_days() {
+fn an_unconfigured_node_is_looked_for_for_days() {
     let mut scenario = told_of_one();
     // So that little happens in all that time.
     let second = Duration::from_secs(1);
@@ -300,7 +300,7 @@ fn a_node_that_was_never_configured_is_looked_for_for_days() {
 /// It announces what it owns when it believes itself alone, and answers nobody. Of two nodes, the
 /// other has nobody left to renew its lease.
 #[test]
-fn a_node_that_hears_nothing_takes_no_vip_from_those_that_answer() {
+fn a_node_that_hears_nothing_takes_no_vips() {
     for nodes in [3, 5] {
         let (node, span) = (0, 20_000);
         let mut scenario = several(1, nodes).with(10_000, Fault::Deaf { node, span });
@@ -312,7 +312,7 @@ fn a_node_that_hears_nothing_takes_no_vip_from_those_that_answer() {
 }
 
 #[test]
-fn pairs_that_do_not_hear_each_other_move_nothing_while_each_is_heard_by_another() {
+fn pairs_that_cannot_hear_each_other_move_nothing() {
     // Packets from each to its predecessor are lost.
     let ways = (0..10).map(|from| (from, (from + 9) % 10)).collect();
     let span = 20_000;
@@ -321,7 +321,7 @@ fn pairs_that_do_not_hear_each_other_move_nothing_while_each_is_heard_by_another
 }
 
 #[test]
-fn a_node_that_dies_before_all_have_met_it_holds_nothing_up() {
+fn a_node_that_dies_before_all_have_met_it_delays_nothing() {
     // It is back after a moment, and one of the others does not hear of its second life.
     let crash = |back| Fault::Crash { node: 0, back };
     for again in (15_000..15_300).step_by(20) {
@@ -336,7 +336,7 @@ fn a_node_that_dies_before_all_have_met_it_holds_nothing_up() {
 
 /// Whom none of the others watched, nobody misses by itself.
 #[test]
-fn the_last_of_many_nodes_takes_over_what_all_others_owned() {
+fn the_last_of_many_nodes_takes_over_all_vips() {
     for left in 0..6 {
         let mut scenario = several(1, 6);
         for node in (0..6).filter(|node| *node != left) {
@@ -365,7 +365,7 @@ fn one_cut_between_two_of_three_moves_nothing() {
 }
 
 #[test]
-fn a_node_that_is_heard_takes_nothing_when_it_hears_no_replies() {
+fn a_node_that_gets_no_replies_but_is_heard_takes_nothing() {
     for nodes in [3, 5] {
         let fault = Fault::Choke {
             node: 0,

@@ -3,7 +3,7 @@
 use super::{super::peer::Vote, *};
 
 #[test]
-fn a_member_that_a_node_does_not_watch_is_given_up_on_the_word_of_two_that_do() {
+fn an_unwatched_member_is_given_up_on_the_word_of_two_watchers() {
     let mut lab = Lab::new(6);
     lab.run(Duration::from_secs(5));
     let unwatched = |at: usize| {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_claim_is_told_once_in_ten_seconds_and_defended() {
+fn a_claim_is_reported_and_defended_once_in_ten_seconds() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
     let claim_by = |last| Input::Claimed {
@@ -34,7 +34,7 @@ fn a_claim_is_told_once_in_ten_seconds_and_defended() {
 }
 
 #[test]
-fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_write() {
+fn another_nodes_vip_is_suppressed_and_taken_over_with_one_write() {
     let mut bench = Bench::new();
     bench.node.handle(wanted(&["fd00::5"]), bench.now);
     bench.handle(links([eth0()])).expect(&[
@@ -57,7 +57,7 @@ fn a_vip_that_another_node_owns_is_kept_from_this_host_and_taken_over_with_one_w
 }
 
 #[test]
-fn the_network_is_asked_about_a_vip_on_links_that_are_up() {
+fn a_vip_is_checked_on_links_that_are_up() {
     let off = Link {
         index: 3,
         name: "eth1".into(),
@@ -74,7 +74,7 @@ fn the_network_is_asked_about_a_vip_on_links_that_are_up() {
 }
 
 #[test]
-fn what_is_lost_is_silent_before_anything_else_is_done() {
+fn a_lost_vip_is_silenced_before_anything_else() {
     let mut bench = Bench::new();
     bench.handle(wanted(&["10.0.0.5"])).handle(links([eth0()]));
     let many: Vec<String> = (1..=9).map(|n| format!("10.0.0.{n}")).collect();
@@ -90,7 +90,7 @@ fn what_is_lost_is_silent_before_anything_else_is_done() {
 }
 
 #[test]
-fn a_write_that_waited_says_who_owns_the_vip_by_then() {
+fn a_delayed_write_uses_the_current_owner() {
     let mut bench = Bench::new();
     bench.own(vip("10.0.0.5"), true);
     bench.node.handle(wanted(&["10.0.0.5"]), bench.now);
@@ -104,7 +104,7 @@ fn a_write_that_waited_says_who_owns_the_vip_by_then() {
 }
 
 #[test]
-fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known() {
+fn adopted_vips_can_be_given_up_before_the_intent_is_known() {
     let mut bench = Bench::new();
     bench.own(vip("10.0.0.5"), true);
     bench
@@ -114,7 +114,7 @@ fn what_an_earlier_agent_answered_for_can_be_given_up_before_the_intent_is_known
 }
 
 #[test]
-fn a_vip_that_is_to_be_announced_is_if_it_is_answered_here() {
+fn only_answered_vips_are_announced_on_request() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
     let announce = || Input::Announce(vip("10.0.0.5"));
