@@ -34,7 +34,7 @@ use crate::{
 use adoption::Adoption;
 use configuration::Configuration;
 use frames::Taps;
-use ownership::{Hands, Happening, Ownership};
+use ownership::{LocalNode, Ownership, OwnershipEvent};
 use publication::Publisher;
 
 pub use ownership::Options as Membership;
@@ -54,7 +54,7 @@ const WITHOUT_LEASE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 enum Event {
     /// Something about ownership: a message, a probe, or a timer.
-    Ownership(Happening),
+    Ownership(OwnershipEvent),
     /// Something that the node has planned is due, or commands are pending.
     Due,
     /// A link has changed.
@@ -91,7 +91,7 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 struct Agent {
-    hands: Hands,
+    local: LocalNode,
     /// This node's name.
     name: String,
     configuration: Configuration,
@@ -123,7 +123,7 @@ impl Agent {
     /// only informs.
     async fn next_event(&mut self) -> Result<Event> {
         // Announcements wait for the lease, which only other events can renew.
-        let idle = match self.hands.shell.stands() {
+        let idle = match self.local.shell.is_lease_valid() {
             true => Duration::ZERO,
             false => WITHOUT_LEASE,
         };
@@ -131,7 +131,7 @@ impl Agent {
         let work = self.has_work();
         let adoption = self.adoption.due().filter(|_| self.settled);
         let times = [
-            self.hands.node.poll_timeout(),
+            self.local.node.poll_timeout(),
             self.publish_at,
             adoption,
             self.taps.losses_due(),
@@ -146,7 +146,7 @@ impl Agent {
             biased;
             _ = self.terminate.recv() => Ok(Event::Stop("SIGTERM")),
             _ = self.interrupt.recv() => Ok(Event::Stop("SIGINT")),
-            happening = self.ownership.next() => Ok(Event::Ownership(happening)),
+            event = self.ownership.next() => Ok(Event::Ownership(event)),
             change = self.links.recv() => match change {
                 Some(change) => Ok(Event::Link(change)),
                 None => bail!(
@@ -177,33 +177,33 @@ impl Agent {
     fn handle(&mut self, event: Event) {
         let now = Instant::now();
         match event {
-            Event::Ownership(happening) => {
-                self.ownership.happened(happening, &mut self.hands);
+            Event::Ownership(event) => {
+                self.ownership.handle_event(event, &mut self.local);
             }
             Event::Due => {}
             Event::Link(first) => {
                 let waiting = iter::from_fn(|| self.links.try_recv().ok());
                 for change in iter::once(first).chain(waiting).take(LINKS) {
-                    self.hands.node.handle(Input::Link(change), now);
+                    self.local.node.handle(Input::Link(change), now);
                 }
-                self.replan |= self.ownership.tell_links(&mut self.hands);
+                self.replan |= self.ownership.tell_links(&mut self.local);
             }
             Event::Configuration(change) => self.configure(change, now),
             Event::Frame(event) => {
                 self.taps.tell(&event);
                 if let Some((entry, by)) =
-                    frames::claim(&event, self.hands.node.port(event.ifindex))
-                    && !self.hands.node.has_mac(by)
+                    frames::claim(&event, self.local.node.port(event.ifindex))
+                    && !self.local.node.has_mac(by)
                 {
-                    let hands = &mut self.hands;
-                    if self.ownership.claimed(entry.address, by, hands) {
-                        self.hands.node.handle(Input::Claimed { entry, by }, now);
+                    let local = &mut self.local;
+                    if self.ownership.claimed(entry.address, by, local) {
+                        self.local.node.handle(Input::Claimed { entry, by }, now);
                     }
                 }
             }
             Event::Stop(signal) => {
                 info!("{signal}: stopping");
-                self.ownership.stop(&mut self.hands);
+                self.ownership.stop(&mut self.local);
             }
             Event::Request(request) => self.answer(request),
         }
@@ -215,52 +215,52 @@ impl Agent {
         while Instant::now() < end {
             // The node decides again only when all results are in: each decision considers
             // everything.
-            if let Some(command) = self.hands.node.next_command() {
-                if let Some(input) = self.hands.shell.carry_out(command) {
+            if let Some(command) = self.local.node.next_command() {
+                if let Some(input) = self.local.shell.carry_out(command) {
                     self.reattached |= matches!(
                         input,
                         Input::Attached { .. } | Input::KeptTags { .. } | Input::LinkSet { .. }
                     );
-                    self.hands.node.handle(input, Instant::now());
+                    self.local.node.handle(input, Instant::now());
                 }
                 continue;
             }
-            self.hands.node.poll(Instant::now());
-            if !self.hands.node.is_behind() {
+            self.local.node.poll(Instant::now());
+            if !self.local.node.is_behind() {
                 break;
             }
         }
-        if self.hands.node.is_behind() {
+        if self.local.node.is_behind() {
             return;
         }
         if std::mem::take(&mut self.reattached) {
-            self.replan |= self.ownership.tell_links(&mut self.hands);
+            self.replan |= self.ownership.tell_links(&mut self.local);
         }
         self.plan();
         if !self.settled && self.ownership.is_settled() {
             self.settled = true;
             let now = Instant::now();
-            self.hands.node.handle(Input::Settled, now);
-            self.hands.node.poll(now);
+            self.local.node.handle(Input::Settled, now);
+            self.local.node.poll(now);
         }
-        if self.hands.node.is_behind() {
+        if self.local.node.is_behind() {
             return;
         }
         self.publish();
         if self.settled {
-            let kernel = &mut self.hands.shell.kernel;
+            let kernel = &mut self.local.shell.kernel;
             self.adoption.finish(kernel, Instant::now());
         }
         // A node that may not answer does not announce.
-        if !self.hands.shell.stands() {
+        if !self.local.shell.is_lease_valid() {
             self.tap();
             return;
         }
         let now = Instant::now();
-        let announcements = self.hands.node.announcements(now);
-        let deliveries = self.hands.shell.announce(&announcements);
+        let announcements = self.local.node.announcements(now);
+        let deliveries = self.local.shell.announce(&announcements);
         for (announcement, delivery) in announcements.iter().zip(&deliveries) {
-            self.hands
+            self.local
                 .node
                 .announced(announcement, delivery.outcome(), now);
         }
@@ -272,31 +272,31 @@ impl Agent {
         if let Some(publisher) = &mut self.publisher
             && self.settled
         {
-            let (hands, ownership) = (&self.hands, &self.ownership);
-            self.publish_at = publisher.publish(&self.configuration, hands, ownership);
+            let (local, ownership) = (&self.local, &self.ownership);
+            self.publish_at = publisher.publish(&self.configuration, local, ownership);
         }
     }
 
     /// Whether work can proceed at once.
     fn has_work(&self) -> bool {
-        self.hands.node.is_behind() || self.ownership.has_untold()
+        self.local.node.is_behind() || self.ownership.has_untold()
     }
 
     /// Tells the cluster which VIPs there are and who may own them, if that may have changed.
     fn plan(&mut self) {
-        if !self.hands.node.is_ready() {
+        if !self.local.node.is_ready() {
             return;
         }
         let news = self.ownership.has_news();
         if std::mem::take(&mut self.replan) || news {
-            self.ownership.plan(&self.configuration.intent, &self.hands);
+            self.ownership.plan(&self.configuration.intent, &self.local);
         }
-        self.ownership.tell_vips(&mut self.hands);
+        self.ownership.tell_vips(&mut self.local);
     }
 
     /// Opens the tap while there are watchers, and tells them what the ring has dropped.
     fn tap(&mut self) {
-        let maps = self.hands.shell.kernel.maps_mut();
+        let maps = self.local.shell.kernel.maps_mut();
         let lost = || maps.count(Reason::EventLost);
         let told = self.taps.tell_losses(lost, Instant::now());
         let watched = self.taps.watched();
@@ -312,14 +312,14 @@ impl Agent {
 
     fn configure(&mut self, mut change: Change, now: Instant) {
         if let Some(peers) = change.peers.take() {
-            self.ownership.set_peers(peers, &mut self.hands);
+            self.ownership.set_peers(peers, &mut self.local);
         }
-        if self.configuration.take(change) || self.hands.node.wanted().is_none() {
+        if self.configuration.take(change) || self.local.node.wanted().is_none() {
             let wanted = self.configuration.wanted(&self.name);
-            self.hands.node.handle(Input::Wanted(wanted), now);
+            self.local.node.handle(Input::Wanted(wanted), now);
             self.replan = true;
             // VIPs that this node no longer owns are silenced before the cluster hears of it.
-            self.hands.hurry();
+            self.local.carry_out_urgent();
         }
     }
 
@@ -334,19 +334,19 @@ impl Agent {
                 drop(reply.send(explanation));
             }
             Request::Ask(verb, reply) => {
-                let (ownership, hands) = (&mut self.ownership, &mut self.hands);
+                let (ownership, local) = (&mut self.ownership, &mut self.local);
                 let done = match verb {
-                    Verb::Drain => ownership.drain(true, hands),
-                    Verb::Undrain => ownership.drain(false, hands),
+                    Verb::Drain => ownership.drain(true, local),
+                    Verb::Undrain => ownership.drain(false, local),
                     Verb::Move { vip, node } => {
-                        ownership.r#move(vip, &node, hands).map_err(Into::into)
+                        ownership.r#move(vip, &node, local).map_err(Into::into)
                     }
                     Verb::Rebalance => {
-                        ownership.handle(cluster::Input::Rebalance, hands);
+                        ownership.handle(cluster::Input::Rebalance, local);
                         Ok(())
                     }
                     Verb::EbpfLog { level } => {
-                        let kernel = &mut hands.shell.kernel;
+                        let kernel = &mut local.shell.kernel;
                         let level = level.into_level();
                         kernel.set_ebpf_log_level(level).map_err(Into::into)
                     }
@@ -359,7 +359,7 @@ impl Agent {
     fn explain(&self, vip: IpAddr) -> Option<api::Explanation> {
         let explanation = self.ownership.explain(vip)?;
         let intent = &self.configuration.intent;
-        let excluded = self.ownership.excluded(vip, intent, &self.hands);
+        let excluded = self.ownership.excluded(vip, intent, &self.local);
         Some(report::explanation(vip, &self.name, explanation, excluded))
     }
 
@@ -367,13 +367,13 @@ impl Agent {
         api::Health {
             is_configured: self.configuration.updates() > 0,
             is_settled: self.adoption.is_done(),
-            is_lease_valid: self.hands.shell.stands(),
+            is_lease_valid: self.local.shell.is_lease_valid(),
         }
     }
 
     fn report(&self) -> Result<api::Report> {
-        let (hands, ownership) = (&self.hands, &self.ownership);
+        let (local, ownership) = (&self.local, &self.ownership);
         let reach = self.reach.as_ref();
-        report::report(&self.name, hands, ownership, &self.configuration, reach)
+        report::report(&self.name, local, ownership, &self.configuration, reach)
     }
 }

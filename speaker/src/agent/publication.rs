@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     configuration::Configuration,
-    ownership::{Hands, Ownership},
+    ownership::{LocalNode, Ownership},
 };
 use crate::kubernetes::publish::{Judgement, Publication};
 
@@ -41,12 +41,12 @@ impl Publisher {
     pub(super) fn publish(
         &mut self,
         configuration: &Configuration,
-        hands: &Hands,
+        local: &LocalNode,
         ownership: &Ownership,
     ) -> Option<Instant> {
         let editions = Some([
             configuration.updates(),
-            hands.node.edition(),
+            local.node.edition(),
             ownership.edition(),
         ]);
         if self.editions == editions {
@@ -57,9 +57,9 @@ impl Publisher {
             return Some(self.looked + PACE);
         }
         self.looked = now;
-        let wanted = hands.node.wanted()?;
+        let wanted = local.node.wanted()?;
         self.editions = editions;
-        let publication = publication(wanted, hands, ownership, configuration);
+        let publication = publication(wanted, local, ownership, configuration);
         self.publications.send_if_modified(|last| {
             let is_news = last.as_ref() != Some(&publication);
             *last = Some(publication);
@@ -71,7 +71,7 @@ impl Publisher {
 
 fn publication(
     wanted: &Wanted,
-    hands: &Hands,
+    local: &LocalNode,
     ownership: &Ownership,
     configuration: &Configuration,
 ) -> Publication {
@@ -86,7 +86,7 @@ fn publication(
         .chain([name.clone()])
         .collect();
     let mut announced: BTreeMap<ObjectName, BTreeSet<String>> = BTreeMap::new();
-    for (vip, link) in hands.node.answered() {
+    for (vip, link) in local.node.answered() {
         for service in wanted
             .vips
             .get(&vip)
@@ -112,7 +112,7 @@ fn publication(
         let is_vacant = speaks && owner.is_none() && ownership.has_no_candidate(vip);
         if (is_own || is_vacant)
             && !unserved
-            && let Some(obstacle) = hands.node.obstacle(vip)
+            && let Some(obstacle) = local.node.obstacle(vip)
         {
             let said = format!("{vip}: {obstacle}");
             failed.extend(it.services.iter().map(|it| (it.clone(), said.clone())));

@@ -13,7 +13,7 @@ use speaker_core::{
 
 use super::{
     configuration::Configuration,
-    ownership::{Hands, Ownership},
+    ownership::{LocalNode, Ownership},
 };
 use crate::{
     api::{
@@ -28,12 +28,12 @@ use crate::{
 /// The report of a running agent.
 pub(super) fn report(
     name: &str,
-    hands: &Hands,
+    local: &LocalNode,
     ownership: &Ownership,
     configuration: &Configuration,
     reach: Option<&Reach>,
 ) -> Result<Report> {
-    let Hands { node, shell } = hands;
+    let LocalNode { node, shell } = local;
     let maps = shell.kernel.maps();
     let lease = shell.lease_report();
     let Status {

@@ -50,12 +50,12 @@ impl Shell {
                 .context("cannot list the IPv6 groups that an earlier agent joined")?
                 .into_iter()
                 .collect(),
-            in_time: self.stands(),
+            in_time: self.is_lease_valid(),
         })
     }
 
     /// Whether the lease lets the program answer now.
-    pub(super) fn stands(&self) -> bool {
+    pub(super) fn is_lease_valid(&self) -> bool {
         tenure(&self.lease.agent(), &self.lease.peers(), kernel::now()) == Tenure::Valid
     }
 

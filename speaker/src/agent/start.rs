@@ -28,7 +28,7 @@ use super::{
     adoption::Adoption,
     configuration::Configuration,
     frames::Taps,
-    ownership::{Hands, Ownership},
+    ownership::{LocalNode, Ownership},
     publication::Publisher,
     shell::Shell,
 };
@@ -151,13 +151,13 @@ impl Agent {
         };
         let mut node = Node::new(choice, Announcer::new(&config, now));
         node.handle(Input::Adopted(shell.adopted()?), now);
-        let mut hands = Hands { node, shell };
+        let mut local = LocalNode { node, shell };
         let mut ownership =
-            Ownership::start(&node_name, membership, &state_dir, &mut hands).await?;
+            Ownership::start(&node_name, membership, &state_dir, &mut local).await?;
         let links = links.into_iter().collect();
-        hands.node.handle(Input::Links(links), now);
+        local.node.handle(Input::Links(links), now);
         // The other nodes learn of this node's links when they meet it.
-        ownership.tell_links(&mut hands);
+        ownership.tell_links(&mut local);
         let (changed, changes) = mpsc::channel(1);
         let cluster = match source {
             Source::Manifests(directory) => {
@@ -181,7 +181,7 @@ impl Agent {
         };
         let (publisher, reach) = cluster.unzip();
         Ok(Self {
-            hands,
+            local,
             name: node_name,
             configuration: Configuration::new(terms),
             ownership,

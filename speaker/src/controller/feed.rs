@@ -16,7 +16,7 @@ use speaker_core::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Happening, service};
+use super::{ControllerEvent, service};
 use crate::kubernetes::{IPAddressPool, IPAddressPoolStatus, convert, watch, watch_config};
 
 /// The number of watches, and so of lists to complete.
@@ -33,7 +33,7 @@ pub(super) struct Sources {
     pub(super) client: Client,
     pub(super) namespace: String,
     pub(super) class: Option<String>,
-    pub(super) to: mpsc::Sender<Happening>,
+    pub(super) to: mpsc::Sender<ControllerEvent>,
 }
 
 impl Feed {
@@ -115,39 +115,39 @@ async fn follow<K: Watched>(api: Api<K>, sources: Sources, term: Term) {
     let config = watch_config().list_semantic(ListSemantic::MostRecent);
     let until_then = "until then, changes have no effect";
     let mut events = pin!(watch::attempts(api, config, until_then));
-    let changed = |it| Happening::Input(Box::new(Input::Changed(term, it)));
+    let changed = |it| ControllerEvent::Input(Box::new(Input::Changed(term, it)));
     let mut known = BTreeSet::new();
     let mut listed = BTreeSet::new();
     let mut is_first = true;
     while let Some(event) = events.next().await {
-        let mut happenings = Vec::new();
+        let mut incoming = Vec::new();
         match event {
-            None => happenings.push(Happening::WatchFailed),
+            None => incoming.push(ControllerEvent::WatchFailed),
             Some(Event::Init) => listed.clear(),
             Some(Event::InitApply(object)) => {
                 listed.insert(convert::name(object.meta()));
-                happenings.push(changed(object.change(class)));
+                incoming.push(changed(object.change(class)));
             }
             Some(Event::InitDone) => {
                 let listed = mem::take(&mut listed);
                 let lost = known.difference(&listed).cloned();
-                happenings.extend(lost.map(K::gone).map(changed));
-                happenings.extend(is_first.then_some(Happening::Listed(term)));
+                incoming.extend(lost.map(K::gone).map(changed));
+                incoming.extend(is_first.then_some(ControllerEvent::Listed(term)));
                 is_first = false;
                 known = listed;
             }
             Some(Event::Apply(object)) => {
                 known.insert(convert::name(object.meta()));
-                happenings.push(changed(object.change(class)));
+                incoming.push(changed(object.change(class)));
             }
             Some(Event::Delete(object)) => {
                 let name = convert::name(object.meta());
                 known.remove(&name);
-                happenings.push(changed(K::gone(name)));
+                incoming.push(changed(K::gone(name)));
             }
         }
-        for happening in happenings {
-            if to.send(happening).await.is_err() {
+        for event in incoming {
+            if to.send(event).await.is_err() {
                 return;
             }
         }

@@ -65,7 +65,7 @@ pub struct Webhooks {
 }
 
 /// Everything that can happen.
-enum Happening {
+enum ControllerEvent {
     /// For the leader.
     Input(Box<Input>),
     /// One of the lists of a term is complete.
@@ -93,7 +93,7 @@ const OUT_OF_TOUCH: Duration = Duration::from_secs(30);
 /// It cannot start: no way to the API server is configured, or an address cannot be listened on.
 pub async fn run(options: Options) -> Result<()> {
     let (client, _) = kubernetes::connect(options.kubeconfig.as_deref()).await?;
-    let (to, mut happenings) = mpsc::channel(1024);
+    let (to, mut incoming) = mpsc::channel(1024);
     let webhooks = match &options.webhooks {
         Some(it) => Some(webhook::start(client.clone(), &options.namespace, it).await?),
         None => None,
@@ -114,7 +114,7 @@ pub async fn run(options: Options) -> Result<()> {
             _ = terminated.recv() => controller.tell(Input::Stop),
             _ = interrupted.recv() => controller.tell(Input::Stop),
             () = sleep_until(wake.into()) => controller.tell(Input::Tick),
-            Some(happening) = happenings.recv() => controller.happen(happening),
+            Some(event) = incoming.recv() => controller.handle(event),
         }
     }
     if let Some(webhooks) = webhooks {
@@ -142,7 +142,7 @@ struct Controller {
 }
 
 impl Controller {
-    fn new(client: Client, options: &Options, to: mpsc::Sender<Happening>) -> Result<Self> {
+    fn new(client: Client, options: &Options, to: mpsc::Sender<ControllerEvent>) -> Result<Self> {
         // No two processes, nor two runs of one, may have the same identity.
         let run = u64::from_ne_bytes(key::random()?);
         let identity = format!("{}_{run:016x}", options.identity);
@@ -167,9 +167,9 @@ impl Controller {
         })
     }
 
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Input(input) => {
+    fn handle(&mut self, event: ControllerEvent) {
+        match event {
+            ControllerEvent::Input(input) => {
                 match &*input {
                     Input::Changed(..) => self.updates += 1,
                     Input::Read(_) | Input::Swapped(_) => self.heard = Some(Instant::now()),
@@ -181,7 +181,7 @@ impl Controller {
                 }
                 self.tell(*input);
             }
-            Happening::Listed(term) => {
+            ControllerEvent::Listed(term) => {
                 if self.listed.0 != term {
                     self.listed = (term, 0);
                 }
@@ -190,9 +190,9 @@ impl Controller {
                     self.tell(Input::Listed(term));
                 }
             }
-            Happening::WatchFailed => self.errors += 1,
+            ControllerEvent::WatchFailed => self.errors += 1,
             // An error means that the client is gone.
-            Happening::Asked(asker) => drop(asker.send(self.report())),
+            ControllerEvent::Asked(asker) => drop(asker.send(self.report())),
         }
     }
 
@@ -279,7 +279,7 @@ impl Controller {
             };
             // An error means that the loop has ended.
             let input = Box::new(request.await);
-            drop(to.send(Happening::Input(input)).await);
+            drop(to.send(ControllerEvent::Input(input)).await);
         });
     }
 

@@ -15,7 +15,7 @@ use prometheus_client::{
 use speaker_core::allocate::Usage;
 use tokio::sync::mpsc;
 
-use super::Happening;
+use super::ControllerEvent;
 use crate::{
     http::{self, Failure, ask},
     metrics::{Intake, exposition, flag, one},
@@ -68,20 +68,20 @@ impl Readiness {
 
 #[derive(Clone)]
 struct Shared {
-    to: mpsc::Sender<Happening>,
+    to: mpsc::Sender<ControllerEvent>,
     webhooks: Readiness,
 }
 
 impl Shared {
     async fn report(&self) -> Result<Report, Failure> {
-        ask(&self.to, Happening::Asked).await
+        ask(&self.to, ControllerEvent::Asked).await
     }
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics`.
 pub(super) async fn serve(
     address: SocketAddr,
-    to: mpsc::Sender<Happening>,
+    to: mpsc::Sender<ControllerEvent>,
     webhooks: Readiness,
 ) -> Result<()> {
     let routes = Router::new()

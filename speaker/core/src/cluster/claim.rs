@@ -30,7 +30,7 @@ impl Cluster {
         let claims = std::mem::take(&mut self.pending_claims);
         let orphaned = !claims.is_empty() && self.has_orphans(now);
         for PendingClaim { vip, cause, from } in claims {
-            if orphaned || self.may_be_held_by_the_paused(vip) {
+            if orphaned || self.may_be_owned_by_restarting(vip) {
                 self.agenda.add_at(now + Timing::PATIENCE, vip);
                 continue;
             }
@@ -60,7 +60,7 @@ impl Cluster {
 
     /// A member whose agent restarts cannot be asked: it consents to every claim to a VIP that it
     /// does not own. A node that has met it knows what it may own.
-    fn may_be_held_by_the_paused(&self, vip: IpAddr) -> bool {
+    fn may_be_owned_by_restarting(&self, vip: IpAddr) -> bool {
         let record = self.records.get(&vip);
         let mut paused = self.live().filter(|(_, peer)| peer.paused.is_some());
         paused.any(|(name, peer)| {
@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     /// Gives up claims that wait for the consent of a member whose agent restarts.
-    pub(super) fn abandon_claims_against_the_paused(&mut self) {
+    pub(super) fn abandon_claims_awaiting_restarts(&mut self) {
         let claims: Vec<(IpAddr, u64)> = self
             .seats
             .iter()
@@ -81,7 +81,7 @@ impl Cluster {
                 Mine::Claiming(round) => Some((*vip, round)),
                 Mine::No | Mine::Yes | Mine::Offered(..) => None,
             })
-            .filter(|(vip, _)| self.may_be_held_by_the_paused(*vip))
+            .filter(|(vip, _)| self.may_be_owned_by_restarting(*vip))
             .collect();
         for (vip, round) in claims {
             self.abandon(vip, round);

@@ -53,7 +53,7 @@ impl Cluster {
         {
             peer.paused = Some(now);
             self.decide_all();
-            self.abandon_claims_against_the_paused();
+            self.abandon_claims_awaiting_restarts();
             self.drop_from_rounds(name, now);
         }
     }

@@ -17,7 +17,7 @@ pub(super) struct Joining {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// It does not know yet which nodes exist.
-    Untold,
+    AwaitingPeers,
     /// It is meeting the others.
     Meeting {
         /// While it knows of no node, how long it listens for nodes that look for it.
@@ -43,7 +43,7 @@ impl Joining {
             phase: if told_of_nodes {
                 Phase::meeting(timing, now)
             } else {
-                Phase::Untold
+                Phase::AwaitingPeers
             },
             newcomer: true,
         }
@@ -58,14 +58,14 @@ impl Joining {
 
     /// Starts to look for the others, if the node was waiting to learn which exist.
     pub(super) fn begin_once_told(&mut self, timing: &Timing, now: Instant) {
-        if self.phase == Phase::Untold {
+        if self.phase == Phase::AwaitingPeers {
             self.phase = Phase::meeting(timing, now);
         }
     }
 
     /// Joins again in another life, unless the node is still waiting to learn which others exist.
     pub(super) fn begin_again(&mut self, timing: &Timing, now: Instant) {
-        if self.phase != Phase::Untold {
+        if self.phase != Phase::AwaitingPeers {
             self.phase = Phase::meeting(timing, now);
         }
     }
@@ -74,7 +74,7 @@ impl Joining {
     pub(super) fn wake(&self) -> impl Iterator<Item = Instant> {
         let moments = match self.phase {
             Phase::Meeting { listens, waits } => [Some(listens), Some(waits)],
-            Phase::Untold | Phase::Joined => [None, None],
+            Phase::AwaitingPeers | Phase::Joined => [None, None],
         };
         moments.into_iter().flatten()
     }

@@ -1,13 +1,13 @@
 //! This node's part in the cluster: feeds [`Cluster`], and carries out its commands.
 
-mod hands;
+mod local_node;
 mod members;
 mod net;
 mod start;
 mod verbs;
 mod vips;
 
-pub(super) use hands::Hands;
+pub(super) use local_node::LocalNode;
 pub use start::Options;
 
 use std::{
@@ -42,7 +42,7 @@ const KEYS: Duration = Duration::from_secs(2);
 
 /// Everything that ownership itself waits for.
 #[derive(Debug)]
-pub(super) enum Happening {
+pub(super) enum OwnershipEvent {
     /// The cluster's timer has expired.
     Due,
     /// A datagram has arrived.
@@ -91,7 +91,7 @@ pub(super) struct Ownership {
 
 impl Ownership {
     /// Sets the nodes that share the VIPs. All of them listen on the same port.
-    pub(super) fn set_peers(&mut self, peers: BTreeSet<IpAddr>, hands: &mut Hands) {
+    pub(super) fn set_peers(&mut self, peers: BTreeSet<IpAddr>, local: &mut LocalNode) {
         let Some(net) = &mut self.net else {
             return;
         };
@@ -99,12 +99,12 @@ impl Ownership {
         let addresses = peers.iter().map(|peer| SocketAddr::new(*peer, port));
         let configured = Configured::at(addresses);
         net.peers = peers;
-        self.handle(Input::Peers(configured), hands);
+        self.handle(Input::Peers(configured), local);
     }
 
     /// The next event. After a burst of datagrams, everything else gets its turn, here and in the
     /// agent's loop: anybody can send so many that there is always another one.
-    pub(super) async fn next(&mut self) -> Happening {
+    pub(super) async fn next(&mut self) -> OwnershipEvent {
         let due = self.cluster.poll_timeout();
         let keys = self.net.as_ref().map(|net| net.read + KEYS);
         let datagram = async {
@@ -116,37 +116,37 @@ impl Ownership {
         let urgent = async {
             tokio::select! {
                 biased;
-                datagram = datagram => Happening::Datagram(datagram),
-                () = until(due) => Happening::Due,
+                datagram = datagram => OwnershipEvent::Datagram(datagram),
+                () = until(due) => OwnershipEvent::Due,
             }
         };
         let rest = async {
             tokio::select! {
                 biased;
-                Some((vip, occupancy)) = self.checked.recv() => Happening::Checked(vip, occupancy),
-                () = until(keys) => Happening::Keys,
-                lookup = self.names.next() => Happening::Names(lookup),
+                Some((vip, occupancy)) = self.checked.recv() => OwnershipEvent::Checked(vip, occupancy),
+                () = until(keys) => OwnershipEvent::Keys,
+                lookup = self.names.next() => OwnershipEvent::Names(lookup),
             }
         };
         in_turn(std::mem::take(&mut self.served), urgent, rest).await
     }
 
     /// Handles what [`Ownership::next`] returned.
-    pub(super) fn happened(&mut self, happening: Happening, hands: &mut Hands) {
+    pub(super) fn handle_event(&mut self, event: OwnershipEvent, local: &mut LocalNode) {
         /// How long a burst of datagrams may take.
         const BURST: Duration = Duration::from_millis(10);
-        match happening {
-            Happening::Due => self.handle(Input::Tick, hands),
-            Happening::Keys => self.read_keys(hands),
-            Happening::Names(lookup) => self.resolve(lookup, hands),
-            Happening::Checked(vip, occupancy) => {
-                self.handle(Input::Checked { vip, occupancy }, hands);
+        match event {
+            OwnershipEvent::Due => self.handle(Input::Tick, local),
+            OwnershipEvent::Keys => self.read_keys(local),
+            OwnershipEvent::Names(lookup) => self.resolve(lookup, local),
+            OwnershipEvent::Checked(vip, occupancy) => {
+                self.handle(Input::Checked { vip, occupancy }, local);
             }
-            Happening::Datagram(first) => {
+            OwnershipEvent::Datagram(first) => {
                 let end = Instant::now() + BURST;
                 let mut next = Some(first);
                 while let Some(datagram) = next {
-                    self.receive(datagram, hands);
+                    self.receive(datagram, local);
                     let net = self.net.as_ref().filter(|_| Instant::now() < end);
                     next = net.and_then(|net| net.sockets.try_next());
                 }
@@ -154,13 +154,13 @@ impl Ownership {
                 self.served = true;
                 let due = self.cluster.poll_timeout();
                 if due.is_some_and(|due| due <= Instant::now()) {
-                    self.handle(Input::Tick, hands);
+                    self.handle(Input::Tick, local);
                 }
             }
         }
     }
 
-    fn receive(&mut self, datagram: Datagram, hands: &mut Hands) {
+    fn receive(&mut self, datagram: Datagram, local: &mut LocalNode) {
         let Some(net) = &mut self.net else {
             return;
         };
@@ -172,7 +172,7 @@ impl Ownership {
                     return;
                 }
             },
-            Datagram::Probe(from, probe) => match hands.shell.lease.answer(&probe) {
+            Datagram::Probe(from, probe) => match local.shell.lease.answer(&probe) {
                 // No XDP program was on the path of the probe.
                 Some(reply) => {
                     net.sockets.send_probe(from, &reply);
@@ -182,19 +182,19 @@ impl Ownership {
             },
             Datagram::NoProbe => return,
         };
-        self.handle(input, hands);
+        self.handle(input, local);
     }
 
     /// Passes an input to the cluster, and carries out the commands.
-    pub(super) fn handle(&mut self, input: Input, hands: &mut Hands) {
+    pub(super) fn handle(&mut self, input: Input, local: &mut LocalNode) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             self.cluster.handle(input, Instant::now());
-            self.carry_out(&mut inputs, hands);
+            self.carry_out(&mut inputs, local);
         }
     }
 
-    fn carry_out(&mut self, inputs: &mut VecDeque<Input>, hands: &mut Hands) {
+    fn carry_out(&mut self, inputs: &mut VecDeque<Input>, local: &mut LocalNode) {
         while let Some(command) = self.cluster.next_command() {
             match command {
                 Command::Send { to, bytes } => {
@@ -208,22 +208,22 @@ impl Ownership {
                     }
                 }
                 Command::AnswerProbe { to, probe } => {
-                    let reply = hands.shell.lease.answer(&probe);
+                    let reply = local.shell.lease.answer(&probe);
                     inputs.extend(reply.map(|reply| Input::ProbeAnswered { to, reply }));
                 }
                 Command::Lease(lease) => {
-                    hands.write_lease(&lease);
-                    inputs.push_back(Input::Kernel(hands.read_lease()));
+                    local.write_lease(&lease);
+                    inputs.push_back(Input::Kernel(local.read_lease()));
                 }
                 Command::Set { vip, state } => {
                     self.edition += 1;
-                    hands.set(vip, &state);
+                    local.set(vip, &state);
                 }
                 Command::Announce(vip) => {
                     let now = Instant::now();
-                    hands.node.handle(node::Input::Announce(vip), now);
+                    local.node.handle(node::Input::Announce(vip), now);
                 }
-                Command::Check(vip) => self.checker.check(vip, hands.node.places(vip)),
+                Command::Check(vip) => self.checker.check(vip, local.node.places(vip)),
                 Command::Event(event) => {
                     self.joined |= event == Event::Joined;
                     self.edition += 1;
@@ -240,7 +240,7 @@ impl Ownership {
     }
 
     /// Another MAC claims a VIP. Returns whether it is foreign to the cluster.
-    pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, hands: &mut Hands) -> bool {
+    pub(super) fn claimed(&mut self, vip: IpAddr, by: Mac, local: &mut LocalNode) -> bool {
         if !self.told.contains_key(&vip) {
             return true;
         }
@@ -248,12 +248,12 @@ impl Ownership {
         let member = self.cluster.members().find(has);
         let foreign = member.is_none();
         let by = member.map_or(Claimant::Foreign(by), |member| Claimant::Node(member.name));
-        self.handle(Input::WireClaim { vip, by }, hands);
+        self.handle(Input::WireClaim { vip, by }, local);
         foreign
     }
 
     /// Begins to stop; `stopped` says when the agent may end.
-    pub(super) fn stop(&mut self, hands: &mut Hands) {
+    pub(super) fn stop(&mut self, local: &mut LocalNode) {
         let stop = if self.hand_over {
             info!("handing over all VIPs");
             Stop::HandOver
@@ -264,10 +264,10 @@ impl Ownership {
             );
             Stop::Return(self.restart_grace)
         };
-        self.handle(Input::Stop(stop), hands);
+        self.handle(Input::Stop(stop), local);
     }
 
-    fn resolve(&mut self, lookup: Lookup, hands: &mut Hands) {
+    fn resolve(&mut self, lookup: Lookup, local: &mut LocalNode) {
         match lookup {
             Lookup::Due => {
                 let live = self.cluster.members().filter(|it| it.standing.is_member());
@@ -280,22 +280,22 @@ impl Ownership {
                         net.expect(&self.names);
                     }
                     let peers = self.names.configured();
-                    self.handle(Input::Resolved(peers), hands);
+                    self.handle(Input::Resolved(peers), local);
                 }
             }
         }
     }
 
-    fn read_keys(&mut self, hands: &mut Hands) {
+    fn read_keys(&mut self, local: &mut LocalNode) {
         let Some(net) = &mut self.net else {
             return;
         };
         if net.read_keys() {
             let keys = net.probe_keys();
-            if let Err(error) = hands.answer_probes(&self.name, self.net.as_ref()) {
+            if let Err(error) = local.answer_probes(&self.name, self.net.as_ref()) {
                 warn!("{error:#}");
             }
-            self.handle(Input::Keys(keys), hands);
+            self.handle(Input::Keys(keys), local);
         }
     }
 }

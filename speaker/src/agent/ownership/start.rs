@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::{
     Ownership,
-    hands::Hands,
+    local_node::LocalNode,
     members::{Addresses, Members},
     net::{self, Net},
 };
@@ -55,7 +55,7 @@ impl Ownership {
         name: &str,
         options: Options,
         state_dir: &Path,
-        hands: &mut Hands,
+        local: &mut LocalNode,
     ) -> Result<Self> {
         let Options {
             peers,
@@ -92,18 +92,18 @@ impl Ownership {
             },
             |net| net.sockets.endpoints(),
         );
-        hands.answer_probes(&name, net.as_ref())?;
+        local.answer_probes(&name, net.as_ref())?;
         if net.is_some() {
             let address = endpoints.probes.ip();
             let probed = node::Input::ProbedAt(address);
-            hands.node.handle(probed, Instant::now());
+            local.node.handle(probed, Instant::now());
         }
         let drained = state_dir.join(state::DRAINED);
         let draining = drained.exists();
         if draining {
             warn!("this node is drained: it owns no VIPs until `speaker undrain`");
         }
-        let adopted = hands.adopted()?;
+        let adopted = local.adopted()?;
         let config = Config {
             name: name.clone(),
             endpoints,
@@ -147,10 +147,10 @@ impl Ownership {
             served: false,
             stopped: false,
         };
-        ownership.carry_out(&mut VecDeque::new(), hands);
+        ownership.carry_out(&mut VecDeque::new(), local);
         if !is_shared {
             let nobody_else = Configured::default();
-            ownership.handle(Input::Peers(nobody_else), hands);
+            ownership.handle(Input::Peers(nobody_else), local);
         }
         Ok(ownership)
     }

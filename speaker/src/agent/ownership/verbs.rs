@@ -5,7 +5,7 @@ use std::{io, net::IpAddr};
 use anyhow::{Context as _, Result};
 use speaker_core::cluster::{CandidateStanding, Explanation, Input, Member, NodeName, VipState};
 
-use super::{Ownership, hands::Hands};
+use super::{Ownership, local_node::LocalNode};
 
 /// Why the agent refuses a request of the operator.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub(in super::super) enum Refused {
 
 impl Ownership {
     /// Drains this node, or lets it take part again. Survives restarts.
-    pub(in super::super) fn drain(&mut self, draining: bool, hands: &mut Hands) -> Result<()> {
+    pub(in super::super) fn drain(&mut self, draining: bool, local: &mut LocalNode) -> Result<()> {
         let noted = if draining {
             std::fs::write(&self.drained, "")
         } else {
@@ -40,7 +40,7 @@ impl Ownership {
             _ => {}
         }
         self.draining = draining;
-        self.handle(Input::Drain(draining), hands);
+        self.handle(Input::Drain(draining), local);
         Ok(())
     }
 
@@ -53,7 +53,7 @@ impl Ownership {
         &mut self,
         vip: IpAddr,
         to: &str,
-        hands: &mut Hands,
+        local: &mut LocalNode,
     ) -> Result<(), Refused> {
         use CandidateStanding::{Owner, Ready};
         let explanation = self.explain(vip);
@@ -67,7 +67,7 @@ impl Ownership {
             }
             Some(_) => {}
         }
-        self.handle(Input::Move { vip, to }, hands);
+        self.handle(Input::Move { vip, to }, local);
         Ok(())
     }
 

@@ -8,19 +8,19 @@ use speaker_core::{
     intent::{Intent, Outlook},
 };
 
-use super::{Ownership, hands::Hands, net::Net};
+use super::{Ownership, local_node::LocalNode, net::Net};
 
 /// A node that has been a member for this long has said which other nodes it knows.
 const ACQUAINTED: Duration = Duration::from_secs(1);
 
 impl Ownership {
     /// Tells the other nodes which links this one can answer on. Returns whether they changed.
-    pub(in super::super) fn tell_links(&mut self, hands: &mut Hands) -> bool {
-        let links = hands.node.usable_links();
+    pub(in super::super) fn tell_links(&mut self, local: &mut LocalNode) -> bool {
+        let links = local.node.usable_links();
         let others = links != self.links;
         if others {
             self.links.clone_from(&links);
-            self.handle(Input::Links(links), hands);
+            self.handle(Input::Links(links), local);
         }
         others
     }
@@ -32,8 +32,8 @@ impl Ownership {
     }
 
     /// Determines which nodes may own which VIPs, for [`tell_vips`](Self::tell_vips).
-    pub(in super::super) fn plan(&mut self, intent: &Intent, hands: &Hands) {
-        let Some(vips) = self.of_hosts(intent, hands, candidates) else {
+    pub(in super::super) fn plan(&mut self, intent: &Intent, local: &LocalNode) {
+        let Some(vips) = self.of_hosts(intent, local, candidates) else {
             return;
         };
         let gone = self.told.keys().filter(|vip| !vips.contains_key(vip));
@@ -50,9 +50,9 @@ impl Ownership {
         &self,
         vip: IpAddr,
         intent: &Intent,
-        hands: &Hands,
+        local: &LocalNode,
     ) -> BTreeMap<NodeName, Excluded> {
-        self.of_hosts(intent, hands, |hosts| excluded(hosts, vip))
+        self.of_hosts(intent, local, |hosts| excluded(hosts, vip))
             .unwrap_or_default()
     }
 
@@ -60,10 +60,10 @@ impl Ownership {
     fn of_hosts<R>(
         &self,
         intent: &Intent,
-        hands: &Hands,
+        local: &LocalNode,
         ask: impl FnOnce(&[Host<'_>]) -> R,
     ) -> Option<R> {
-        let wanted = hands.node.wanted()?;
+        let wanted = local.node.wanted()?;
         let members: Vec<Member> = self.cluster.members().collect();
         // Nodes with the same outlook want the same VIPs, which are computed once.
         let own = intent.outlook(&intent.node(self.name.as_str()));
@@ -100,7 +100,7 @@ impl Ownership {
 
     /// Tells the cluster of some VIPs. There may be as many as the maps hold, and the lease must be
     /// renewed in between.
-    pub(in super::super) fn tell_vips(&mut self, hands: &mut Hands) {
+    pub(in super::super) fn tell_vips(&mut self, local: &mut LocalNode) {
         const AT_ONCE: usize = 256;
         let some = self.untold.len().min(AT_ONCE);
         let mut changes = Vec::with_capacity(some);
@@ -114,10 +114,10 @@ impl Ownership {
             changes.push((vip, now));
         }
         if !changes.is_empty() {
-            self.handle(Input::Vips(changes), hands);
+            self.handle(Input::Vips(changes), local);
         }
         if self.untold.is_empty() {
-            self.take_part(hands);
+            self.take_part(local);
         }
     }
 
@@ -137,7 +137,7 @@ impl Ownership {
 
     /// Takes part once the cluster knows the VIPs. A node that hears only nodes with other keys
     /// claims nothing: it has the wrong key, and another node owns the VIPs.
-    fn take_part(&mut self, hands: &mut Hands) {
+    fn take_part(&mut self, local: &mut LocalNode) {
         if self.planned || !self.joined {
             return;
         }
@@ -149,7 +149,7 @@ impl Ownership {
         };
         if !strangers || self.cluster.members().any(met) {
             self.planned = true;
-            self.handle(Input::Planned, hands);
+            self.handle(Input::Planned, local);
         }
     }
 }

@@ -19,12 +19,12 @@ use tracing::debug;
 use super::{super::shell::Shell, net::Net};
 use crate::kernel;
 
-pub(in super::super) struct Hands {
+pub(in super::super) struct LocalNode {
     pub(in super::super) node: Node,
     pub(in super::super) shell: Shell,
 }
 
-impl Hands {
+impl LocalNode {
     /// What an earlier agent left in the kernel; `None` if none has run.
     pub(super) fn adopted(&mut self) -> Result<Option<Adopted>> {
         let lease = self.read_lease();
@@ -90,11 +90,11 @@ impl Hands {
         let answer = matches!(state, VipState::Answer { .. });
         let now = Instant::now();
         self.node.handle(node::Input::Answer { vip, answer }, now);
-        self.hurry();
+        self.carry_out_urgent();
     }
 
     /// Carries out at once what must be done before any other node hears of it.
-    pub(in super::super) fn hurry(&mut self) {
+    pub(in super::super) fn carry_out_urgent(&mut self) {
         while let Some(command) = self.node.next_urgent() {
             if let Some(input) = self.shell.carry_out(command) {
                 self.node.handle(input, Instant::now());
