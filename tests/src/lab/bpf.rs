@@ -137,8 +137,9 @@ fn load(kind: u32, instructions: &[Instruction]) -> io::Result<OwnedFd> {
         flags: u32,
         name: [u8; 16],
     }
-    // Before Linux 5.11, programs count as locked memory.
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
+    // Before Linux 5.11, programs count as locked memory: loading fails there if the limit stays.
+    // Later kernels need nothing, and raising it takes CAP_SYS_RESOURCE.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     bpf(
         BPF_PROG_LOAD,
         &ProgramLoad {
