@@ -12,7 +12,7 @@ fn check(yaml: &str, class: Option<&str>, expect: Expect) {
 }
 
 #[test]
-fn all_that_counts_is_read() {
+fn all_relevant_fields_are_read() {
     check(
         "
         metadata:

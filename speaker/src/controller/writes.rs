@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn events_have_the_reasons_that_people_look_for() {
+    fn events_have_metallbs_reasons() {
         let addresses = ["10.0.0.1", "fd00::1"]
             .map(|it| it.parse().unwrap())
             .to_vec();

@@ -106,7 +106,7 @@ items:
 }
 
 #[test]
-fn what_says_nothing_about_vips_is_noted() {
+fn irrelevant_objects_are_noted() {
     check(
         "\
 apiVersion: v1

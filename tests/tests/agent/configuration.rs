@@ -20,7 +20,7 @@ const A_SECOND: Duration = Duration::from_millis(1_000);
 const SLACK: Duration = Duration::from_millis(500);
 
 #[test]
-fn a_change_of_the_manifests_is_in_force_within_a_second() {
+fn a_manifest_change_is_in_force_within_a_second() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         let client = lab.host("client")?;
@@ -123,7 +123,7 @@ fn vips_not_announced_have_the_reason_and_remedy() {
 }
 
 #[test]
-fn a_vip_moves_to_the_interface_that_its_advertisement_names_and_leaves_the_other() {
+fn a_vip_moves_to_the_interface_that_its_advertisement_names() {
     lab::test(|lab| {
         let two = TwoLinks::new(lab)?;
         for (interface, on_eth0) in [("eth1", false), ("eth0", true)] {
@@ -201,7 +201,7 @@ fn a_renamed_interface_is_known_by_its_new_name() {
 }
 
 #[test]
-fn an_address_that_services_share_is_answered_until_the_last_of_them_is_gone() {
+fn a_shared_address_is_answered_until_its_last_service_is_gone() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS[..1])?;
         let client = lab.host("client")?;

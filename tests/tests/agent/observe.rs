@@ -339,7 +339,7 @@ fn two_interfaces_in_one_network_do_not_claim_each_others_vips() {
 }
 
 #[test]
-fn monitoring_is_told_by_http() {
+fn metrics_and_health_are_served_over_http() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         node.serve("web", &VIPS)?;

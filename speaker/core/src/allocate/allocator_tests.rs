@@ -10,7 +10,7 @@ fn check(allocator: &mut Allocator, of: &str, expect: &str) {
 }
 
 #[test]
-fn the_lowest_free_address_in_the_order_of_the_list() {
+fn the_lowest_free_address_in_listed_order() {
     let mut it = Allocator::of([pool("lan", "10.0.9.0/31 10.0.1.7-10.0.1.8")]);
     for (of, expect) in [
         ("a", "10.0.9.0 of lan"),
@@ -58,7 +58,7 @@ fn a_restart_of_the_controller_moves_nothing() {
 }
 
 #[test]
-fn an_address_freed_by_deletion_goes_to_the_waiter() {
+fn an_address_freed_by_deletion_goes_to_a_waiting_service() {
     let mut it = Allocator::of([pool("lan", "10.0.0.1/32")]);
     it.apply(service("a"));
     it.apply(service("b").created(2));
@@ -72,7 +72,7 @@ fn an_address_freed_by_deletion_goes_to_the_waiter() {
 
 /// For the index, a Service of another type is deleted.
 #[test]
-fn an_address_freed_by_a_change_of_type_goes_to_the_waiter() {
+fn an_address_freed_by_a_change_of_type_goes_to_a_waiting_service() {
     let mut it = Allocator::of([pool("lan", "10.0.0.1/32")]);
     it.apply(service("a").showing("10.0.0.1"));
     it.apply(service("b"));
@@ -97,7 +97,7 @@ fn an_address_is_free_only_once_the_status_no_longer_has_it() {
 }
 
 #[test]
-fn requested_addresses_are_given_if_they_can_be() {
+fn requested_addresses_are_assigned_if_possible() {
     let mut it = Allocator::of([
         pool("lan", "10.0.0.0/24 fd00::/64"),
         pool("dmz", "10.1.0.0/24"),

@@ -28,7 +28,7 @@ fn require_with_one_family_is_refused() {
 }
 
 #[test]
-fn prefer_takes_both_where_there_are_both() {
+fn prefer_takes_both_if_both_are_free() {
     let mut it = Allocator::of([
         pool("four", "10.0.0.0/24"),
         pool("two", "10.1.0.0/24 fd01::/64"),
@@ -40,7 +40,7 @@ fn prefer_takes_both_where_there_are_both() {
 }
 
 #[test]
-fn prefer_takes_ipv4_alone_where_there_is_no_ipv6() {
+fn prefer_takes_only_ipv4_without_ipv6() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24")]);
     it.apply(prefer("a"));
     let expect = "10.0.0.0 of lan; no free IPv6 address in IPAddressPool lan";
@@ -48,7 +48,7 @@ fn prefer_takes_ipv4_alone_where_there_is_no_ipv6() {
 }
 
 #[test]
-fn prefer_takes_ipv6_alone_where_there_is_no_ipv4() {
+fn prefer_takes_only_ipv6_without_ipv4() {
     let mut it = Allocator::of([pool("lan", "fd00::/64")]);
     it.apply(prefer("a"));
     let expect = "fd00:: of lan; no free IPv4 address in IPAddressPool lan";
@@ -88,7 +88,7 @@ fn prefer_adds_the_other_family_when_it_is_freed() {
 }
 
 #[test]
-fn prefer_adds_nothing_of_another_pool() {
+fn prefer_adds_nothing_from_another_pool() {
     let mut it = Allocator::of([pool("four", "10.0.0.0/24")]);
     it.apply(prefer("a"));
     it.write_all();
@@ -98,7 +98,7 @@ fn prefer_adds_nothing_of_another_pool() {
 }
 
 #[test]
-fn a_service_that_becomes_dual_stack_keeps_what_it_has() {
+fn a_service_that_becomes_dual_stack_keeps_its_address() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24 fd00::/64")]);
     for (of, policy) in [
         ("a", FamilyPolicy::PreferDualStack),
@@ -125,7 +125,7 @@ fn prefer_on_a_single_stack_cluster_is_single_stack() {
 }
 
 #[test]
-fn prefer_with_one_requested_address_has_that_one() {
+fn prefer_with_one_requested_address_gets_that_one() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24 fd00::/64")]);
     it.apply(prefer("a").asking("fd00::9"));
     check(&mut it, "a", "fd00::9 of lan");

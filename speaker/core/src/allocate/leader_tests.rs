@@ -312,7 +312,7 @@ fn a_new_leader_does_not_report_old_annotations_again() {
 }
 
 #[test]
-fn counters_are_written_once_and_again_when_somebody_edits_them() {
+fn counters_are_written_once_and_after_manual_edits() {
     let mut scene = Scene::leading(Vec::new());
     let counters = |commands: &[Command]| {
         let writes = commands

@@ -5,7 +5,7 @@ use crate::{
 };
 
 #[test]
-fn a_pool_without_auto_assign_is_for_those_that_ask_for_it() {
+fn a_pool_without_auto_assign_is_used_only_on_request() {
     let manual = allocating(pool("manual", "10.0.0.0/24"), |it| it.auto_assign = false);
     let mut it = Allocator::of([manual.clone()]);
     it.apply(service("a"));
@@ -33,7 +33,7 @@ fn switching_auto_assign_off_takes_nothing_away() {
 }
 
 #[test]
-fn another_pool_that_is_asked_for_is_moved_to() {
+fn a_request_for_another_pool_moves_the_service() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24"), pool("dmz", "10.1.0.0/24")]);
     it.apply(service("a").showing("10.0.0.4"));
     check(&mut it, "a", "10.0.0.4 of lan");
@@ -42,7 +42,7 @@ fn another_pool_that_is_asked_for_is_moved_to() {
 }
 
 #[test]
-fn the_named_pool_must_be_for_the_service() {
+fn a_named_pool_must_allow_the_service() {
     let gold = allocating(pool("gold", "10.0.0.0/24"), |it| {
         it.auto_assign = false;
         it.rule = rule(|it| it.service_selectors = selecting("tier=gold"));
@@ -59,7 +59,7 @@ fn the_named_pool_must_be_for_the_service() {
 }
 
 #[test]
-fn pools_for_the_service_come_first_by_priority_and_those_without_last() {
+fn pools_for_the_service_come_first_by_priority() {
     let of = |name: &str, priority: i64, third: u8| {
         let pool = pool(name, &format!("10.0.{third}.0/32"));
         allocating(pool, |it| it.rule = rule(|it| it.priority = priority))
@@ -86,7 +86,7 @@ fn pools_for_the_service_come_first_by_priority_and_those_without_last() {
 }
 
 #[test]
-fn labels_of_services_and_namespaces_decide_and_may_change() {
+fn labels_of_services_and_namespaces_select_pools_and_may_change() {
     let gold = allocating(pool("gold", "10.0.1.0/24"), |it| {
         it.rule = rule(|it| {
             it.namespaces.insert("bank".to_owned());
@@ -162,7 +162,7 @@ fn without_pools_the_status_is_emptied() {
 }
 
 #[test]
-fn the_services_of_a_deleted_pool_are_given_addresses_of_another() {
+fn services_of_a_deleted_pool_get_addresses_from_another() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24"), pool("zone", "10.1.0.0/24")]);
     it.apply(service("a"));
     it.write_all();
@@ -171,7 +171,7 @@ fn the_services_of_a_deleted_pool_are_given_addresses_of_another() {
 }
 
 #[test]
-fn a_pool_that_shrinks_moves_only_those_that_it_no_longer_holds() {
+fn a_shrinking_pool_moves_only_services_outside_it() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/30")]);
     ["a", "b", "c"]
         .into_iter()
@@ -210,7 +210,7 @@ fn an_invalid_pool_takes_nothing_away() {
 }
 
 #[test]
-fn of_pools_that_overlap_a_restart_leaves_the_older_in_force() {
+fn of_overlapping_pools_a_restart_keeps_the_older_in_force() {
     let (lan, aaa) = (pool("lan", "10.0.0.0/24"), pool("aaa", "10.0.0.0/25"));
     let (lan, aaa) = (lan.with_created(1), aaa.with_created(2));
     let mut it = Allocator::of([lan.clone()]);
@@ -255,7 +255,7 @@ fn a_pool_that_loses_an_overlap_at_a_restart_takes_nothing_away() {
 }
 
 #[test]
-fn counters_tell_what_is_assigned_and_what_is_left() {
+fn counters_show_assigned_and_available_addresses() {
     let avoiding = allocating(pool("lan", "10.0.0.0/24 fd00::/64"), |it| {
         it.avoid_buggy = true
     });

@@ -17,7 +17,7 @@ fn services_with_one_key_share_the_lowest_address_that_their_ports_allow() {
 }
 
 #[test]
-fn sharing_needs_the_same_key_and_backend_and_other_ports() {
+fn sharing_needs_the_same_key_and_backend_and_different_ports() {
     let held = "10.0.0.0 is in use by Service default/a:";
     let local = |of: Service, backend: &str| of.with(|it| it.sharing.backend = backend.to_owned());
     for (other, expect) in [
@@ -46,7 +46,7 @@ fn sharing_needs_the_same_key_and_backend_and_other_ports() {
 }
 
 #[test]
-fn sharing_is_judged_again_when_policy_or_selector_changes() {
+fn sharing_is_reevaluated_when_policy_or_selector_changes() {
     let local = |of: Service, backend: &str| of.with(|it| it.sharing.backend = backend.to_owned());
     let a = service("a").sharing("k", "TCP/80").created(1);
     let b = service("b").sharing("k", "UDP/80").created(2);

@@ -102,7 +102,7 @@ fn a_node_without_carrier_is_a_candidate_only_if_none_has_carrier() {
 }
 
 #[test]
-fn named_interfaces_must_be_there() {
+fn named_interfaces_must_exist() {
     let named = Interfaces::Named(BTreeSet::from(["eth1".to_owned()]));
     let wanted = wanted(&[&["10.9.0.1"]], &named);
     let (zero, one) = ([link("eth0", &[])], [link("eth1", &[])]);

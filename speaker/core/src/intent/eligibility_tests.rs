@@ -61,7 +61,7 @@ fn may_own(intent: &Intent, nodes: &[&str]) -> String {
 const ABC: [&str; 3] = ["node-a", "node-b", "node-c"];
 
 #[test]
-fn the_number_of_endpoints_does_not_weigh() {
+fn the_number_of_endpoints_does_not_matter() {
     for policy in ["", "local"] {
         let service = format!("service s 10.0.0.1 {policy}");
         let few = cluster(&(service.clone() + "\n slice s-1 s node-a,node-b,node-c"));
@@ -78,7 +78,7 @@ fn the_number_of_endpoints_does_not_weigh() {
 }
 
 #[test]
-fn nodes_of_different_advertisements_have_one_order_and_interfaces_of_their_own() {
+fn nodes_with_different_advertisements_share_one_order_and_use_their_own_interfaces() {
     let intent = cluster(
         "delete advertise all
          advertise zero node:rack=0 on:eth0
@@ -98,7 +98,7 @@ fn nodes_of_different_advertisements_have_one_order_and_interfaces_of_their_own(
 }
 
 #[test]
-fn the_services_that_an_advertisement_selects_decide_which_nodes_it_brings() {
+fn service_selectors_narrow_the_candidates() {
     let intent = |labels: &str| {
         cluster(&format!(
             "delete advertise all
@@ -116,7 +116,7 @@ fn the_services_that_an_advertisement_selects_decide_which_nodes_it_brings() {
 }
 
 #[test]
-fn the_next_preferred_node_follows_and_then_the_hash_decides() {
+fn the_next_preferred_node_follows_then_the_hash_decides() {
     let mut intent = cluster(
         "advertise some 60:ssd=yes 50:rack=1
          node node-a ssd=yes rack=1
@@ -132,7 +132,7 @@ fn the_next_preferred_node_follows_and_then_the_hash_decides() {
 }
 
 #[test]
-fn with_policy_local_a_preferred_node_without_an_endpoint_is_left_out() {
+fn with_policy_local_a_preferred_node_without_an_endpoint_is_skipped() {
     let intent = cluster(
         "advertise some 60:ssd=yes
          node node-a ssd=yes
@@ -145,7 +145,7 @@ fn with_policy_local_a_preferred_node_without_an_endpoint_is_left_out() {
 }
 
 #[test]
-fn a_service_without_endpoints_is_announced_by_nobody() {
+fn a_service_without_endpoints_is_not_announced() {
     check_node(
         "n1",
         "service s 10.0.0.1
@@ -173,7 +173,7 @@ fn a_service_without_endpoints_is_announced_by_nobody() {
 }
 
 #[test]
-fn with_policy_cluster_it_does_not_matter_where_endpoints_are() {
+fn with_policy_cluster_the_location_of_endpoints_does_not_matter() {
     let intent = cluster(
         "service s 10.0.0.1
          slice s-1 s n1,n2",
@@ -213,7 +213,7 @@ fn with_policy_local_only_nodes_with_an_endpoint_announce() {
 }
 
 #[test]
-fn with_policy_local_endpoint_and_advertisement_on_different_nodes_make_no_announcer() {
+fn with_policy_local_endpoint_and_advertisement_must_be_on_one_node() {
     let intent = cluster(
         "delete advertise all
          advertise some node:rack=1
@@ -284,7 +284,7 @@ fn a_service_without_endpoints_does_not_silence_one_that_shares_its_address() {
 }
 
 #[test]
-fn a_node_is_excluded_by_label_unless_that_is_ignored() {
+fn the_exclude_label_excludes_a_node_unless_ignored() {
     let lines = "
         service s 10.0.0.1
         slice s-1 s n2
@@ -328,7 +328,7 @@ fn a_node_without_network_announces_nothing() {
 }
 
 #[test]
-fn weights_add_up_over_the_advertisements_that_select_service_and_node() {
+fn weights_add_up_over_matching_advertisements() {
     let intent = cluster(
         "advertise a 60:rack=1
          advertise b 50:rack=2 50:ssd=yes

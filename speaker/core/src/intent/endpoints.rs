@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn several_slices_of_a_service_are_one() {
+    fn several_slices_of_a_service_are_merged() {
         let mut slices = Slices::default();
         assert!(slices.apply(slice("a", "s", &["n1", "n2"], false)));
         assert!(!slices.apply(slice("b", "s", &["n2"], false)));

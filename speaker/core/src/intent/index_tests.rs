@@ -289,7 +289,7 @@ fn node_selectors_narrow_an_advertisement() {
 }
 
 #[test]
-fn interfaces_of_the_advertisements_that_apply_are_merged_and_all_wins() {
+fn interfaces_of_matching_advertisements_are_merged_and_all_wins() {
     let lines = "
         pool lan 10.0.0.0/24
         advertise a on:eth0,eth1 service:app=web
@@ -314,7 +314,7 @@ fn interfaces_of_the_advertisements_that_apply_are_merged_and_all_wins() {
 }
 
 #[test]
-fn two_services_on_one_address_count_twice_and_removing_one_keeps_the_other() {
+fn removing_one_of_two_services_on_an_address_keeps_the_other() {
     let mut intent = Intent::default();
     given(
         &mut intent,
@@ -364,7 +364,7 @@ fn shared_addresses_join_dual_stack_groups_on_every_node_alike() {
 }
 
 #[test]
-fn a_class_is_served_by_whoever_has_that_class() {
+fn only_services_of_the_class_are_served() {
     let lines = "
         pool lan 10.0.0.0/24
         advertise all
@@ -414,7 +414,7 @@ fn addresses_that_cannot_be_answered_are_refused() {
 }
 
 #[test]
-fn labels_that_change_start_and_stop_an_announcement() {
+fn label_changes_start_and_stop_announcing() {
     let mut intent = Intent::default();
     given(
         &mut intent,

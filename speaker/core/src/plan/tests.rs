@@ -121,7 +121,7 @@ fn an_advertisement_uses_the_interfaces_it_names() {
 }
 
 #[test]
-fn interfaces_of_network_plugins_are_left_out_as_by_metallb() {
+fn interfaces_of_network_plugins_are_excluded_as_by_metallb() {
     for name in [
         "docker0",
         "cbr0",

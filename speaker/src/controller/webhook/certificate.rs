@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_renewed_when_two_thirds_of_its_time_are_over() {
+    fn a_certificate_is_renewed_after_two_thirds_of_its_validity() {
         let first = Bundle::new(HOST, day(0)).unwrap();
         assert_eq!(first.renewed(HOST, day(243)).unwrap(), None);
         let second = first.renewed(HOST, day(244)).unwrap().unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_takes_another_certificate() {
+    fn another_name_needs_another_certificate() {
         let first = Bundle::new(HOST, day(0)).unwrap();
         let second = first.renewed("other.ns.svc", day(1)).unwrap().unwrap();
         assert_eq!(second.host, "other.ns.svc");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_before_is_trusted_beside_the_new_one() {
+    fn the_previous_authority_stays_trusted() {
         let first = Bundle::new(HOST, day(0)).unwrap();
         let second = first.renewed(HOST, day(2_434)).unwrap().unwrap();
         assert!(second.authorities.ends_with(first.authorities.trim_end()));

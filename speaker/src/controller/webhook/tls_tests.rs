@@ -30,7 +30,7 @@ async fn is_trusted(address: SocketAddr, authorities: &str, host: &'static str) 
 }
 
 #[tokio::test]
-async fn the_certificate_is_trusted_for_the_service_and_by_its_authority_alone() {
+async fn the_certificate_is_trusted_only_for_the_service_and_by_its_authority() {
     let certificates = Arc::new(Certificates::default());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let mut listener = Listener::new(listener, &certificates).unwrap();

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_has_the_time_since_when_it_holds() {
+    fn a_verdict_has_the_time_of_its_last_change() {
         let nothing = ConfigurationStateStatus::default();
         let valid = status("valid", "", &nothing, at(1));
         assert_eq!(valid.result, ConfigurationResult::Valid);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_changes_is_written_again_and_what_is_metallbs_is_left_to_it() {
+    fn foreign_changes_are_undone_except_metallbs() {
         let this = Judgement {
             refused: "overlaps".to_owned(),
             node: Some("u-1".to_owned()),

@@ -63,7 +63,7 @@ fn check(publication: &Publication, records: &[(String, Record)], expect: Expect
 const ALL: &[&str] = &["a", "b", "c"];
 
 #[test]
-fn a_service_has_one_status_and_its_name_tells_which() {
+fn a_service_has_one_status_with_a_derived_name() {
     assert_eq!(status_name(&name("web")), status_name(&name("web")));
     assert_ne!(status_name(&name("web")), status_name(&name("db")));
     assert!(status_name(&name("web")).starts_with("l2-"));

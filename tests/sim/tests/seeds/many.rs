@@ -14,7 +14,7 @@ fn many_seeds(part: u64) {
 }
 
 #[test]
-fn seeds_of_the_first_part() {
+fn seeds_part_1() {
     many_seeds(0);
 }
 

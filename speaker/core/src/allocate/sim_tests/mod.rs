@@ -19,7 +19,7 @@ fn play(seed: u64, sabotage: Sabotage, steps: usize) -> Result<(), String> {
 }
 
 #[test]
-fn no_two_services_ever_have_one_address() {
+fn no_two_services_ever_have_the_same_address() {
     for seed in 0..1_000 {
         if let Err(error) = play(seed, Sabotage::None, 2_000) {
             panic!("seed {seed}: {error}");
