@@ -10,7 +10,7 @@ fn a_lone_node_answers_and_announces_at_once() {
 }
 
 #[test]
-fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
+fn a_node_claims_nothing_before_it_knows_which_nodes_exist() {
     let mut lab = Lab::new(2);
     let config = Config {
         peers: None,
@@ -28,7 +28,7 @@ fn a_node_claims_nothing_before_it_is_told_which_nodes_there_are() {
 }
 
 #[test]
-fn a_lone_node_needs_nobody_to_renew_its_lease() {
+fn a_lone_node_needs_no_renewal() {
     let mut lab = Lab::new(1);
     lab.run(Duration::from_secs(20));
     assert_eq!(lab.answering(), [0]);
@@ -37,7 +37,7 @@ fn a_lone_node_needs_nobody_to_renew_its_lease() {
 }
 
 #[test]
-fn a_lone_nodes_next_agent_goes_on_without_a_gap() {
+fn a_lone_nodes_next_agent_continues_without_a_gap() {
     let mut lab = Lab::new(1);
     lab.run(Duration::from_secs(5));
     // The agent is gone for two seconds; the kernel is left as it was.
