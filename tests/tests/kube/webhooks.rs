@@ -22,7 +22,7 @@ use speaker_tests::{
     wait::{wait_for, wait_until},
 };
 
-use crate::{SOON, controller::controller_with, delete};
+use crate::{SOON, controller::controller_with};
 
 /// Some requests, and the time for the API server to learn of other endpoints.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -36,7 +36,6 @@ fn webhooks_refuse_invalid_objects_and_outlive_their_certificates() {
         site.apply_pool("overlapping", &["10.0.0.0/24"])?;
         site.webhooks()?;
         site.webhooks_at(&[9441])?;
-        controllers_that_start_together_do_not_warn(&site)?;
         let mut first = serve(&site, 1)?;
         wait_until("the webhooks", SOON, || {
             Ok(try_out(&site, &pool("good", "192.0.2.0/24"))?.is_none())
@@ -46,21 +45,6 @@ fn webhooks_refuse_invalid_objects_and_outlive_their_certificates() {
         a_certificate_is_renewed_without_a_failed_request(&site, &mut first)?;
         a_restarted_controller_serves_the_webhooks_again(&site)
     });
-}
-
-/// Of the objects that both write, one is the first to write each.
-fn controllers_that_start_together_do_not_warn(site: &Site) -> Result<()> {
-    for _ in 0..5 {
-        delete(site, "secret speaker-webhook-cert --ignore-not-found")?;
-        let together = [start(site, 1)?, start(site, 2)?];
-        for (number, controller) in (1..).zip(&together) {
-            until_ready(site, number)?;
-            let log = controller.stderr();
-            let warns = |line: &String| line.contains("WARN") && line.contains("certificates");
-            assert!(!log.iter().any(warns), "{log:#?}");
-        }
-    }
-    Ok(())
 }
 
 fn invalid_objects_are_refused_with_the_reason(site: &Site) -> Result<()> {
@@ -204,21 +188,14 @@ fn ask_until(site: &Site, is_over: &AtomicBool) -> Result<usize> {
 
 /// The controller of this number, when it is ready.
 fn serve(site: &Site, number: u16) -> Result<Process> {
-    let controller = start(site, number)?;
-    until_ready(site, number)?;
-    Ok(controller)
-}
-
-fn start(site: &Site, number: u16) -> Result<Process> {
     let bind = format!("--webhook-bind=[::]:{}", 9440 + number);
-    controller_with(site, &format!("number-{number}"), 7470 + number, &[&bind])
-}
-
-fn until_ready(site: &Site, number: u16) -> Result<()> {
+    let port = 7470 + number;
+    let controller = controller_with(site, &format!("number-{number}"), port, &[&bind])?;
     wait_until("the controller", SOON, || {
-        let to = ([127, 0, 0, 1], 7470 + number).into();
+        let to = ([127, 0, 0, 1], port).into();
         Ok(site.kube.host.run(|| ask(to, "/readyz", SOON)).is_ok())
-    })
+    })?;
+    Ok(controller)
 }
 
 fn pool(name: &str, addresses: &str) -> Value {

@@ -91,8 +91,6 @@ pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) 
                     ready.succeeded();
                     sleep(LOOK).await;
                 }
-                // Another controller wrote at the same time: what it has written counts.
-                Err(error) if is_conflict(&error) => sleep(RETRY).await,
                 Err(error) => {
                     let why = format!("cannot keep the webhooks' certificates: {}", reason(&error));
                     tracing::warn!("{why}");
@@ -103,10 +101,6 @@ pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) 
         }
     });
     Ok(Served { readiness, leaving })
-}
-
-fn is_conflict(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 409)
 }
 
 /// Makes sure that the certificate is valid, and that the API server trusts it.
