@@ -24,7 +24,7 @@ struct Args {
     /// Continue after a failure, and print only which seeds failed and how.
     #[arg(long)]
     all: bool,
-    /// Also measure fail-over and control traffic on the modelled network.
+    /// Also measure fail-over, control traffic and processor time on the modelled network.
     #[arg(long)]
     measure: bool,
 }
