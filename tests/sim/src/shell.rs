@@ -195,6 +195,8 @@ impl World {
                 self.nodes[at].unannounced.insert(vip_at(vip));
                 self.announce(at);
             }
+            // It corrects clients, which are not modelled.
+            Command::Defend(_) => {}
             Command::Check(vip) => {
                 let number = vip_at(vip);
                 let taken =

@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    thread,
     time::Duration,
 };
 
@@ -73,6 +74,7 @@ pub(super) fn one_node_answers(lab: &Lab) -> Result<()> {
     let first = wait_for("an owner", PATIENCE, || Ok(cluster.owner(vips[0]).ok()))?;
     let second = 1 - first;
     serves(&cluster, first, &vips)?;
+    corrects(&cluster, first, vips[0])?;
 
     cluster.nodes[first].ask("drain")?;
     is_taken_over(&cluster, second, &vips)?;
@@ -138,6 +140,27 @@ impl Site {
             ..Endpoint::on(node, is_ipv6)
         }
     }
+}
+
+/// Without `strictARP`, a kernel that sends from a VIP asks for MACs in the VIP's name, and clients
+/// believe it. The owner corrects them.
+fn corrects(cluster: &Cluster, owner: usize, vip: IpAddr) -> Result<()> {
+    let other = &cluster.nodes[1 - owner].host;
+    // The announcements of the take-over are over.
+    thread::sleep(Duration::from_secs(10));
+    let socket = cluster.client.raw("eth0")?;
+    other.ip("neigh flush dev eth0")?;
+    let client = SocketAddr::new(cluster.client.eth0.ipv4.into(), 9);
+    let sent = other.run(|| UdpSocket::bind((vip, 0))?.send_to(b"from a VIP", client));
+    sent.context("sending from a VIP that another node owns")?;
+    for from in [other, &cluster.nodes[owner].host] {
+        let said = socket.receive_matching(PATIENCE, |frame| {
+            let says = |message: Message| message.says(vip, from.eth0.mac);
+            frame.destination() == BROADCAST && Message::of(frame).is_some_and(says)
+        });
+        said.with_context(|| format!("what {} says of {vip}", from.name()))?;
+    }
+    Ok(())
 }
 
 /// Exactly one node answers, with the MAC of the interface on which VIPs are advertised, and a

@@ -123,6 +123,9 @@ pub enum Command {
     /// Announce a VIP, as after a take-over, as soon as the lease is valid; void once its state
     /// changes. The shell knows whether an earlier agent has already announced what it left.
     Announce(IpAddr),
+    /// Announce a VIP once, unless that was done in the last 10 s: a member that does not own it sent
+    /// from it, and clients that saw that now send to the wrong node.
+    Defend(IpAddr),
     /// Probe the network for hosts that answer for this VIP.
     Check(IpAddr),
     /// Store this for [`Config::remembered`]: all known nodes that have not left.

@@ -33,6 +33,7 @@ struct Node {
     peers: PeersLease,
     answers: BTreeSet<IpAddr>,
     announced: Vec<IpAddr>,
+    defended: Vec<IpAddr>,
     checked: Vec<IpAddr>,
     events: Vec<Event>,
 }
@@ -124,6 +125,7 @@ impl Lab {
                 peers: PeersLease::default(),
                 answers: BTreeSet::new(),
                 announced: Vec::new(),
+                defended: Vec::new(),
                 checked: Vec::new(),
                 events: Vec::new(),
             });
@@ -203,6 +205,7 @@ impl Lab {
                     }
                 }
                 Command::Announce(vip) => self.nodes[at].announced.push(vip),
+                Command::Defend(vip) => self.nodes[at].defended.push(vip),
                 Command::AnswerProbe { to, probe } => {
                     if let Some(reply) = self.answer(at, &probe, now) {
                         let answered = Input::ProbeAnswered { to, reply };

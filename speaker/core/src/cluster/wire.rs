@@ -184,8 +184,12 @@ impl Cluster {
         let better = self.yields(vip, epoch, name, epoch);
         let taken_from = record.history.front().map(|(last, _)| last) == Some(name);
         let yields = match self.peers.get(name).map(|peer| (peer.state, peer.since)) {
-            // The frame may be late, and a member that can be reached settles it by epoch.
-            Some((State::Live, _)) => None,
+            // The frame may be late, or come from the other node's kernel, which has the VIP too with
+            // kube-proxy in IPVS mode. A member that can be reached settles it by epoch.
+            Some((State::Live, _)) => {
+                self.commands.push_back(Command::Defend(vip));
+                None
+            }
             // It was down before this node took the VIP: from it, or from a third node, from which
             // it may have taken it too.
             Some((State::Down(_), down)) if down <= record.origin.since => {

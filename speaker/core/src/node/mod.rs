@@ -155,6 +155,7 @@ impl Node {
             Input::Wanted(wanted) => self.want(wanted),
             Input::Answer { vip, answer } => self.own(vip, answer, now),
             Input::Announce(vip) => self.take_over(vip, now),
+            Input::Defend(vip) => self.defend(vip, |_| true, now),
             Input::Settled => {
                 self.stale |= !self.settled;
                 self.settled = true;
@@ -372,10 +373,14 @@ impl Node {
             let notice = Notice::Conflict(entry.address, by);
             self.commands.push_back(Command::Tell(notice));
         }
-        for place in self.places_of(entry.address) {
-            let placed = self.live.get(&place);
-            if placed.is_some_and(|placed| placed.entry == entry) {
-                self.announcer.defend(place.address, place.link, now);
+        self.defend(entry.address, |placed| placed.entry == entry, now);
+    }
+
+    /// Announces a VIP once in some of its places, unless that was done lately.
+    fn defend(&mut self, vip: IpAddr, concerns: impl Fn(&Placed) -> bool, now: Instant) {
+        for place in self.places_of(vip) {
+            if self.live.get(&place).is_some_and(&concerns) {
+                self.announcer.defend(vip, place.link, now);
             }
         }
     }

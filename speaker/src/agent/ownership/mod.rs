@@ -223,6 +223,10 @@ impl Ownership {
                     let now = Instant::now();
                     local.node.handle(node::Input::Announce(vip), now);
                 }
+                Command::Defend(vip) => {
+                    let now = Instant::now();
+                    local.node.handle(node::Input::Defend(vip), now);
+                }
                 Command::Check(vip) => self.checker.check(vip, local.node.places(vip)),
                 Command::Event(event) => {
                     self.joined |= event == Event::Joined;

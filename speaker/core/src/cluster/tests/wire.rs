@@ -1,4 +1,4 @@
-//! What a node does about a VIP while it waits for the result of a check.
+//! What a node does about what it sees on the wire.
 
 use super::*;
 
@@ -76,4 +76,18 @@ fn an_owner_that_cannot_check_the_wire_does_not_yield() {
     lab.checked(0, Occupancy::InUse);
     assert!(lab.answering().is_empty());
     assert_eq!(lab.silence(0), Some(Silence::InUse));
+}
+
+/// With kube-proxy in IPVS mode, a member's kernel has the VIP too, and may send from it.
+#[test]
+fn an_owner_corrects_what_a_member_claims() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let [owner] = lab.answering()[..] else {
+        panic!("{:?} answer", lab.answering());
+    };
+    let by = Claimant::Node(name(1 - owner));
+    lab.feed(owner, Input::WireClaim { vip: VIP, by });
+    assert_eq!(lab.nodes[owner].defended, [VIP]);
+    assert_eq!(lab.answering(), [owner]);
 }

@@ -34,6 +34,20 @@ fn a_claim_is_reported_and_defended_once_in_ten_seconds() {
 }
 
 #[test]
+fn a_defence_against_a_member_is_one_announcement_in_ten_seconds_and_no_conflict() {
+    let mut bench = Bench::answering("10.0.0.5");
+    bench.quiet();
+    let defend = || Input::Defend("10.0.0.5".parse().unwrap());
+    bench.handle(defend()).expect(&["announce 10.0.0.5"]);
+    bench.wait(9.0).log.clear();
+    bench.handle(defend()).expect(&[]);
+    bench.wait(1.1).log.clear();
+    bench.handle(defend()).expect(&["announce 10.0.0.5"]);
+    let place = &bench.node.status(bench.now).vips[0].places[0];
+    assert_eq!(place.conflicts, 0);
+}
+
+#[test]
 fn another_nodes_vip_is_suppressed_and_taken_over_with_one_write() {
     let mut bench = Bench::new();
     bench.node.handle(wanted(&["fd00::5"]), bench.now);
