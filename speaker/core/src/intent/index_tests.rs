@@ -376,8 +376,8 @@ fn only_services_of_the_class_are_served() {
         lines,
         expect![[r#"
             10.0.0.1 for ns/none on all, group 10.0.0.1
-            not ns/ours: the loadBalancerClass is "ours", and this speaker serves Services without
-            not ns/theirs: the loadBalancerClass is "theirs", and this speaker serves Services without
+            not ns/ours: the loadBalancerClass is "ours", and this speaker serves Services without one
+            not ns/theirs: the loadBalancerClass is "theirs", and this speaker serves Services without one
         "#]],
     );
     let mut intent = Intent::new(Terms {

@@ -396,7 +396,7 @@ fn class_mismatch(service: Option<&str>, ours: Option<&str>) -> String {
         }
         (Some(service), None) => {
             format!(
-                "the loadBalancerClass is {service:?}, and this speaker serves Services without"
+                "the loadBalancerClass is {service:?}, and this speaker serves Services without one"
             )
         }
         (None, ours) => {
