@@ -81,7 +81,7 @@ pub fn lookup_v4(ctx: XdpContext) -> u32 {
         vlan: Vlan::default(),
     };
     // SAFETY: nothing is read behind the pointer.
-    found(unsafe { TABLE_V4.get(&key) })
+    found(unsafe { TABLE_V4.get(key) })
 }
 
 /// Looks up the target of a solicitation, and passes the frame if it is found.
@@ -96,7 +96,7 @@ pub fn lookup_v6(ctx: XdpContext) -> u32 {
         vlan: Vlan::default(),
     };
     // SAFETY: nothing is read behind the pointer.
-    found(unsafe { TABLE_V6.get(&key) })
+    found(unsafe { TABLE_V6.get(key) })
 }
 
 #[inline(always)]
