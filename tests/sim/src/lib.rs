@@ -20,7 +20,7 @@ mod scenario;
 mod shell;
 mod world;
 
-use std::{collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 pub use fault::Fault;
 pub use invariant::{Broken, Invariant};
@@ -77,6 +77,8 @@ pub struct Tally {
     pub idle_packets: u64,
     /// The bytes of their frames.
     pub idle_bytes: u64,
+    /// The processor time of that second: the only number that differs from run to run.
+    pub idle_processor: Duration,
 }
 
 /// A run that broke an invariant.

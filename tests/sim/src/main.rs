@@ -3,7 +3,7 @@
 use clap::Parser;
 use speaker_sim::{
     Options,
-    measure::{FailOver, Load, MassFailOver, Traffic},
+    measure::{FailOver, MassFailOver, Traffic},
 };
 
 /// Runs the cluster's decision code through faults, in virtual time.
@@ -84,9 +84,6 @@ fn measure() -> Result<(), Box<speaker_sim::Failure>> {
         (200, 10),
     ] {
         println!("{}", Traffic::measure(nodes, vips)?);
-    }
-    for nodes in [10, 100, 200] {
-        println!("{}", Load::measure(nodes, 10)?);
     }
     println!("{}", MassFailOver::measure(3, 10_000)?);
     Ok(())

@@ -5,7 +5,6 @@ use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 use nix::time::{ClockId, clock_gettime};
-use speaker_core::cluster::{Partition, Settings};
 
 use super::{Failure, Fault, Options, Scenario, Tally, net::Weather, play};
 
@@ -17,7 +16,7 @@ pub struct FailOver {
     gaps: Vec<Duration>,
 }
 
-/// What one node sends when idle, as frames with all headers.
+/// What one node takes when idle, and sends, as frames with all headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     nodes: usize,
@@ -26,15 +25,8 @@ pub struct Traffic {
     pub packets: u64,
     /// Per second.
     pub bytes: u64,
-}
-
-/// The processor time that a node takes when nothing happens: that of its agent's deciding code, and
-/// of playing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    nodes: usize,
-    vips: usize,
-    /// Per second of virtual time.
+    /// Processor time per second of virtual time: that of the agent's deciding code, and of the
+    /// model around it.
     pub processor: Duration,
 }
 
@@ -88,6 +80,7 @@ impl Traffic {
         let Tally {
             idle_packets,
             idle_bytes,
+            idle_processor,
             ..
         } = play(several(1, nodes, vips), &Options::default())?;
         let each = nodes as u64;
@@ -96,34 +89,9 @@ impl Traffic {
             vips,
             packets: idle_packets / each,
             bytes: idle_bytes / each,
+            processor: idle_processor / nodes as u32,
         })
     }
-}
-
-impl Load {
-    /// Compares a run with a longer one.
-    pub fn measure(nodes: usize, vips: usize) -> Result<Self, Box<Failure>> {
-        const LONGER: u64 = 20;
-        let run = |seconds: u64| {
-            // Changes nothing, but the run does not end before it.
-            let settings = Settings::new(Partition::Available);
-            let fault = Fault::Flags { node: 0, settings };
-            let scenario = several(1, nodes, vips).with(1_000 * seconds, fault);
-            let before = processor_time();
-            play(scenario, &Options::default()).map(|_| processor_time() - before)
-        };
-        let spent = run(10 + LONGER)?.saturating_sub(run(10)?);
-        Ok(Self {
-            nodes,
-            vips,
-            processor: spent / LONGER as u32 / nodes as u32,
-        })
-    }
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID);
-    time.expect("every process has this clock").into()
 }
 
 impl MassFailOver {
@@ -146,6 +114,12 @@ impl MassFailOver {
             messages: tally.messages,
         })
     }
+}
+
+/// The processor time that this thread has taken.
+pub(super) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.expect("every thread has this clock").into()
 }
 
 /// VIPs that any of the nodes may own.
@@ -177,19 +151,12 @@ impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "control traffic, {} nodes, {} VIPs: {} packets/s, {} bytes/s sent per node",
-            self.nodes, self.vips, self.packets, self.bytes
-        )
-    }
-}
-
-impl fmt::Display for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "processor time, {} nodes, {} VIPs: {} µs/s per node, playing it included",
+            "idle, {} nodes, {} VIPs: {} packets/s, {} bytes/s sent per node; {} µs/s of a \
+             processor, including playing it",
             self.nodes,
             self.vips,
+            self.packets,
+            self.bytes,
             self.processor.as_micros()
         )
     }

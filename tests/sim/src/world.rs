@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, VecDeque},
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use fastrand::Rng;
@@ -12,6 +13,7 @@ use speaker_core::cluster::{Input, Settings, Timing};
 use super::{
     Fault, Sabotage, Scenario, Tally,
     invariant::{Broken, Watchdog},
+    measure::processor_time,
     net::Net,
     node::{Clock, MS, Node, Packet},
     scenario::NEVER,
@@ -172,6 +174,7 @@ impl World {
         let settled = self.calm + self.settle;
         let end = settled + 2_000 * MS;
         self.idle = end - 1_000 * MS;
+        let mut before_idle = Duration::ZERO;
         while let Some(Reverse((at, _, id))) = self.queue.pop() {
             if at > end {
                 break;
@@ -180,12 +183,16 @@ impl World {
             if was < settled && at >= settled {
                 self.trace(|| "settled".into());
             }
+            if was < self.idle && at >= self.idle {
+                before_idle = processor_time();
+            }
             self.tally.events += 1;
             let what = self.pending[id].take().expect("each is queued once");
             self.free.push(id);
             self.handle(what);
             self.check(at >= settled)?;
         }
+        self.tally.idle_processor = processor_time() - before_idle;
         Ok(self.tally)
     }
 

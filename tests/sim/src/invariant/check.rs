@@ -10,7 +10,6 @@ use crate::{fault::Fault, node::MS, world::World};
 impl World {
     /// Checks everything; once settled, more.
     pub(crate) fn check(&mut self, settled: bool) -> Result<(), Broken> {
-        let settled = settled && self.is_quorate();
         let broken = self
             .watchdog
             .broken
@@ -42,6 +41,7 @@ impl World {
             let many = answers.clone().map(BTreeSet::len).sum::<usize>() > 1_000;
             answers.flatten().copied().filter(|_| !many).collect()
         };
+        let settled = settled && !vips.is_empty() && self.is_quorate();
         for vip in vips {
             let now = self.now;
             let answering: Vec<usize> = (0..self.nodes.len())
