@@ -25,15 +25,16 @@ const CALM: Duration = Duration::from_millis(1_200);
 /// What is promised at the 99th percentile. The default times guarantee it on any machine:
 /// `speaker_core::cluster::Timing::fail_over`.
 const PROMISE: Duration = Duration::from_millis(500);
+/// How often each fault is measured.
+const RUNS: usize = 50;
 /// How long an agent is frozen so that it is missed.
 const FROZEN_FOR: Duration = Duration::from_secs(5);
 
 /// A way in which an owner fails, and comes back.
 struct Fault {
     name: &'static str,
-    /// The cluster sizes, and how often.
+    /// The cluster sizes.
     sizes: &'static [u8],
-    runs: usize,
     /// Whether the promise applies. An owner whose agent is missed answers until its kernel stops:
     /// the time counts from there.
     is_held: bool,
@@ -45,7 +46,6 @@ const FAULTS: [Fault; 6] = [
     Fault {
         name: "cut off",
         sizes: &[3, 5],
-        runs: 50,
         is_held: true,
         begin: |owner| owner.host.eth0.port.cut(),
         end: |owner| owner.host.eth0.port.restore(),
@@ -53,7 +53,6 @@ const FAULTS: [Fault; 6] = [
     Fault {
         name: "frozen as a whole",
         sizes: &[3, 5],
-        runs: 20,
         is_held: true,
         begin: |owner| {
             owner.host.eth0.port.cut()?;
@@ -67,7 +66,6 @@ const FAULTS: [Fault; 6] = [
     Fault {
         name: "not heard by anybody",
         sizes: &[3, 5],
-        runs: 20,
         is_held: true,
         begin: |owner| owner.host.eth0.port.lose(1.0, Direction::FromHost),
         end: |owner| owner.host.eth0.port.restore(),
@@ -75,7 +73,6 @@ const FAULTS: [Fault; 6] = [
     Fault {
         name: "without agent (kill -9)",
         sizes: &[3],
-        runs: 20,
         is_held: true,
         begin: |owner| owner.agent().kill(),
         end: Node::start,
@@ -83,7 +80,6 @@ const FAULTS: [Fault; 6] = [
     Fault {
         name: "with an agent that stands still for 5 s",
         sizes: &[3],
-        runs: 10,
         is_held: true,
         begin: |owner| {
             owner.agent().freeze()?;
@@ -95,7 +91,6 @@ const FAULTS: [Fault; 6] = [
     Fault {
         name: "drained",
         sizes: &[3, 5],
-        runs: 50,
         is_held: false,
         begin: |owner| owner.ask("drain").map(drop),
         end: |owner| owner.ask("undrain").map(drop),
@@ -128,7 +123,7 @@ pub(super) fn run() -> Result<Vec<Row>> {
 /// Makes the owner fail repeatedly.
 fn measure(cluster: &mut Cluster, fault: &Fault) -> Result<Vec<Failure>> {
     let mut failures = Vec::new();
-    for _ in 0..fault.runs {
+    for _ in 0..RUNS {
         let owner = cluster.owner(VIP)?;
         sleep(CALM);
         let wire = cluster.client.capture("eth0")?;

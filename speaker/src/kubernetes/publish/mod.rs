@@ -41,6 +41,8 @@ use write::{Writer, outcome};
 const MANAGER: &str = "speaker";
 /// How many requests are in flight at a time.
 const AT_ONCE: usize = 8;
+/// How many events of the watch are taken in at a time.
+const CHUNK: usize = 1024;
 
 /// What to report to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +87,9 @@ pub async fn publish(
         failing: false,
     };
     let until_then = "the cluster is not told what this node announces";
-    let mut heard = pin!(events(api, watch_config(), until_then));
+    // Steps are computed from all statuses: once for all events that have arrived.
+    let heard = events(api, watch_config(), until_then).ready_chunks(CHUNK);
+    let mut heard = pin!(heard);
     let mut judged = pin!(publisher.writer.judged());
     loop {
         let retry_at = publisher.pace.poll_timeout(Instant::now());
@@ -93,7 +97,11 @@ pub async fn publish(
             changed = publications.changed() => if changed.is_err() {
                 return;
             },
-            Some(event) = heard.next() => publisher.statuses.hear(event),
+            Some(events) = heard.next() => {
+                for event in events {
+                    publisher.statuses.hear(event);
+                }
+            }
             Some(said) = judged.next() => publisher.told.judged = said,
             () = until(retry_at) => {}
         }

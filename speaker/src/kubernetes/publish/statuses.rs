@@ -66,6 +66,7 @@ impl Statuses {
 mod tests {
     use std::collections::BTreeSet;
 
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use kube::ResourceExt as _;
     use speaker_core::intent::ObjectName;
 
@@ -128,6 +129,18 @@ mod tests {
             interfaces: BTreeSet::from(["eth0".to_owned()]),
             is_news,
         }]
+    }
+
+    #[test]
+    fn a_status_that_metallb_named_or_owns_is_foreign() {
+        let is_foreign = |status: &ServiceL2Status| Record::of(status).unwrap().1.is_foreign;
+        let mut status = status("1", "b", "b");
+        assert!(!is_foreign(&status));
+        status.owner_references_mut().push(OwnerReference::default());
+        assert!(is_foreign(&status));
+        status.owner_references_mut().clear();
+        status.metadata.name = Some("l2-x7k2p".to_owned());
+        assert!(is_foreign(&status));
     }
 
     #[test]

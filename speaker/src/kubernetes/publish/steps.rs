@@ -24,8 +24,8 @@ pub(super) struct Record {
     /// The claim was written completely.
     pub(super) is_complete: bool,
     pub(super) interfaces: BTreeSet<String>,
-    /// Another object owns it: a pod of MetalLB's.
-    pub(super) is_owned: bool,
+    /// It is MetalLB's: named by it, or owned by one of its pods.
+    pub(super) is_foreign: bool,
     pub(super) resource_version: Option<String>,
 }
 
@@ -47,20 +47,16 @@ impl Record {
         let node = label(ServiceL2Status::NODE_LABEL);
         let written = status.status.as_ref();
         let interfaces = written.into_iter().flat_map(|it| &it.interfaces);
+        let service = ObjectName::new(namespace, service);
         let record = Self {
-            service: ObjectName::new(namespace, service),
+            is_foreign: !status.owner_references().is_empty() || name != status_name(&service),
+            service,
             is_complete: written.is_some_and(|it| it.node == node),
             node,
             interfaces: interfaces.map(|it| it.name.clone()).collect(),
-            is_owned: !status.owner_references().is_empty(),
             resource_version,
         };
         Some((name, record))
-    }
-
-    /// Whether it is MetalLB's.
-    fn is_foreign(&self, name: &str) -> bool {
-        self.is_owned || name != status_name(&self.service)
     }
 }
 
@@ -147,16 +143,14 @@ pub(super) fn steps(
     let mut steps = Vec::new();
     // MetalLB's speakers patch or delete each other's statuses, and would do so with ours. As long
     // as they keep one for a Service, it is left alone.
-    let foreign: BTreeSet<_> = records
-        .iter()
-        .filter(|(name, record)| record.is_foreign(name))
-        .map(|(_, record)| &record.service)
-        .collect();
+    let (foreign, ours): (Vec<_>, Vec<_>) = records.values().partition(|it| it.is_foreign);
+    let foreign: BTreeSet<_> = foreign.iter().map(|record| &record.service).collect();
+    let ours: BTreeMap<_, _> = ours.iter().map(|record| (&record.service, record)).collect();
     for (service, interfaces) in announced {
         if foreign.contains(service) {
             continue;
         }
-        let record = records.get(&status_name(service));
+        let record = ours.get(service);
         let is_other = record.is_none_or(|record| record.node != node || !record.is_complete);
         if is_other || record.is_none_or(|record| record.interfaces != *interfaces) {
             steps.push(Step::Claim {
@@ -224,7 +218,7 @@ impl Step {
                     node: node.to_owned(),
                     is_complete: true,
                     interfaces,
-                    is_owned: false,
+                    is_foreign: false,
                     resource_version: None,
                 };
                 records.insert(status_name(&record.service), record);

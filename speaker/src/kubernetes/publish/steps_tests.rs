@@ -12,7 +12,7 @@ fn record(service: &str, node: &str) -> (String, Record) {
         node: node.to_owned(),
         is_complete: true,
         interfaces: BTreeSet::from(["eth0".to_owned()]),
-        is_owned: false,
+        is_foreign: false,
         resource_version: Some("7".to_owned()),
     };
     (status_name(&name(service)), record)
@@ -138,7 +138,11 @@ fn statuses_of_a_gone_node_are_removed_by_the_first_other_node() {
 #[test]
 fn a_service_with_a_metallb_status_is_left_alone() {
     let announced = publication(&["web", "db"], &[], ALL);
-    let of_metallb = |node: &str| ("l2-x7k2p".to_owned(), record("web", node).1);
+    let of_metallb = |node: &str| {
+        let (_, mut record) = record("web", node);
+        record.is_foreign = true;
+        ("l2-x7k2p".to_owned(), record)
+    };
     for node in ["a", "b", "x"] {
         check(
             &announced,
@@ -154,7 +158,7 @@ fn a_service_with_a_metallb_status_is_left_alone() {
     // MetalLB's speaker has taken this one over.
     let mut adopted = record("web", "b");
     adopted.1.interfaces.clear();
-    adopted.1.is_owned = true;
+    adopted.1.is_foreign = true;
     check(&announced, &[adopted, record("db", "b")], expect![[""]]);
     // And when nothing of it is left:
     check(
