@@ -98,6 +98,7 @@ impl Cluster {
             return;
         };
         seat.vacant = None;
+        seat.wire.trust_members();
         seat.offered.clone_from(&offered);
         if !doubtful {
             seat.doubt = None;

@@ -82,6 +82,12 @@ impl Wire {
         self.contest = None;
     }
 
+    /// A member owns the VIP: whether its successor may claim it is for the members to say.
+    pub(super) fn trust_members(&mut self) {
+        self.conceded = false;
+        self.check = Check::Unknown;
+    }
+
     pub(super) fn next_look(&self) -> Option<Instant> {
         match self.check {
             Check::InUse(until) | Check::Failed(until) => Some(until),

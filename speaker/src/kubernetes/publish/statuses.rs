@@ -136,7 +136,9 @@ mod tests {
         let is_foreign = |status: &ServiceL2Status| Record::of(status).unwrap().1.is_foreign;
         let mut status = status("1", "b", "b");
         assert!(!is_foreign(&status));
-        status.owner_references_mut().push(OwnerReference::default());
+        status
+            .owner_references_mut()
+            .push(OwnerReference::default());
         assert!(is_foreign(&status));
         status.owner_references_mut().clear();
         status.metadata.name = Some("l2-x7k2p".to_owned());

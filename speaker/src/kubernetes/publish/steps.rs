@@ -145,7 +145,10 @@ pub(super) fn steps(
     // as they keep one for a Service, it is left alone.
     let (foreign, ours): (Vec<_>, Vec<_>) = records.values().partition(|it| it.is_foreign);
     let foreign: BTreeSet<_> = foreign.iter().map(|record| &record.service).collect();
-    let ours: BTreeMap<_, _> = ours.iter().map(|record| (&record.service, record)).collect();
+    let ours: BTreeMap<_, _> = ours
+        .iter()
+        .map(|record| (&record.service, record))
+        .collect();
     for (service, interfaces) in announced {
         if foreign.contains(service) {
             continue;

@@ -78,6 +78,33 @@ fn an_owner_that_cannot_check_the_wire_does_not_yield() {
     assert_eq!(lab.silence(0), Some(Silence::InUse));
 }
 
+/// It could hear the other node but not be heard: what the wire showed then says nothing of later
+/// owners.
+#[test]
+fn a_node_that_conceded_a_vip_takes_it_over_from_a_member_at_once() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let [before] = lab.answering()[..] else {
+        panic!("{:?} answer", lab.answering());
+    };
+    let owner = 1 - before;
+    for (at, lost) in [(before, owner), (owner, before)] {
+        let agent = &mut lab.nodes[at].agent;
+        agent.mark_down(&name(lost), DownReason::Unreachable, lab.now);
+    }
+    let by = Claimant::Node(name(owner));
+    lab.feed(before, Input::WireClaim { vip: VIP, by });
+    lab.checked(before, Occupancy::InUse);
+    lab.run(Duration::from_secs(4));
+    assert_eq!(lab.answering(), [owner]);
+
+    lab.away = Some(owner);
+    lab.run(Duration::from_secs(4));
+    // Its kernel has fallen silent.
+    lab.nodes[owner].answers.clear();
+    assert_eq!(lab.answering(), [before]);
+}
+
 /// With kube-proxy in IPVS mode, a member's kernel has the VIP too, and may send from it.
 #[test]
 fn an_owner_corrects_what_a_member_claims() {
