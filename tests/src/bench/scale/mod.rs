@@ -21,7 +21,7 @@ use super::{Row, median, quantile, usage::Usage};
 use crate::{
     kube::{Request, Site},
     lab::{Lab, Process},
-    wait::{wait_for, wait_until},
+    wait::wait_until,
 };
 use vips::Vips;
 
@@ -122,16 +122,23 @@ fn allocation(
 
 /// Waits until neither agents nor the controller write anything more.
 fn quiet(site: &Site) -> Result<()> {
-    let written = |it: &Request| !matches!(&*it.verb, "watch" | "list" | "get");
-    wait_for("silence", LIMIT, || {
+    let is_recent = |it: &Request| it.at.elapsed().is_ok_and(|ago| ago <= QUIET);
+    // The Lease is renewed forever.
+    let is_write = |it: &Request| {
+        !matches!(&*it.verb, "watch" | "list" | "get") && it.resource != "leases"
+    };
+    let mut recent = BTreeMap::<String, usize>::new();
+    wait_until("silence", LIMIT, || {
         sleep(Duration::from_secs(1));
+        recent.clear();
         let requests = site.kube.requests()?;
-        // The Lease is renewed forever.
-        let about = requests.iter().filter(|it| it.resource != "leases");
-        let last = about.filter(|it| written(it)).map(|it| it.at).max();
-        Ok(last.filter(|at| at.elapsed().is_ok_and(|it| it > QUIET)))
-    })?;
-    Ok(())
+        for it in requests.iter().filter(|it| is_write(it) && is_recent(it)) {
+            let what = format!("{} {} {}: {}", it.account, it.verb, it.resource, it.code);
+            *recent.entry(what).or_default() += 1;
+        }
+        Ok(recent.is_empty())
+    })
+    .with_context(|| format!("written in the last {QUIET:?}: {recent:#?}"))
 }
 
 /// Nothing happens.
