@@ -13,13 +13,15 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
     time::sleep,
 };
 
-/// How long a connection may stay open without a request: longer than the time between two scrapes.
+/// How long a connection may stay open without a request, or with a response that the client does
+/// not read: longer than the time between two scrapes.
 const IDLE: Duration = Duration::from_secs(75);
 
 /// Serves these routes at the address of `--http`, until the process ends.
@@ -35,8 +37,8 @@ pub(crate) async fn serve(address: SocketAddr, routes: Router) -> Result<()> {
     Ok(())
 }
 
-/// Serves all connections. `axum::serve` never closes one that is idle, and anybody could open as many
-/// as this process may have files.
+/// Serves all connections. `axum::serve` never closes one that is idle or stuck, and anybody could
+/// open as many as this process may have files.
 async fn accept(listener: TcpListener, routes: Router, idle: Duration) {
     /// The wait after an error, which lasts if it is that there are too many open files.
     const PAUSE: Duration = Duration::from_millis(100);
@@ -47,6 +49,9 @@ async fn accept(listener: TcpListener, routes: Router, idle: Duration) {
             sleep(PAUSE).await;
             continue;
         };
+        // Without it, the kernel waits forever for a client that reads nothing. It fails only for a
+        // connection that is closed already.
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(idle));
         let routes = TowerToHyperService::new(routes.clone());
         tokio::spawn(server.serve_connection(TokioIo::new(stream), routes));
     }
@@ -90,7 +95,10 @@ impl IntoResponse for Failure {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use std::convert::Infallible;
+
+    use axum::{body::Body, routing::get};
+    use futures::stream;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -113,5 +121,31 @@ mod tests {
             read.await.expect("it is closed").unwrap();
             assert_eq!(said.ends_with("answered"), !request.is_empty(), "{said}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_response_is_not_read_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, mut responses) = mpsc::channel(1);
+        let endless = move || async move {
+            let (open, closed) = oneshot::channel::<()>();
+            sender.send(closed).await.unwrap();
+            let chunks = stream::repeat_with(move || {
+                let _is_dropped_with_the_response = &open;
+                Ok::<_, Infallible>(vec![0_u8; 1 << 16])
+            });
+            Body::from_stream(chunks)
+        };
+        let routes = Router::new().route("/", get(endless));
+        tokio::spawn(accept(listener, routes, Duration::from_millis(100)));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        let closed = responses.recv().await.unwrap();
+        let is_closed = timeout(Duration::from_secs(10), closed).await;
+        assert!(is_closed.is_ok(), "it stays open");
     }
 }
