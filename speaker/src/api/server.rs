@@ -2,8 +2,10 @@
 
 use std::{
     convert::Infallible,
+    fs::{self, Permissions},
     io,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
@@ -46,21 +48,26 @@ pub enum Request {
 
 type Loop = mpsc::Sender<Request>;
 
-/// Serves the operator's socket at `path`. Replaces one that an earlier agent left: the caller
-/// holds the node's lock.
+/// Serves the operator's socket at `path`, to this user alone. Replaces one that an earlier agent
+/// left: the caller holds the node's lock.
 ///
 /// # Errors
 ///
 /// The socket cannot be made.
 pub fn serve_socket(path: &Path, requests: Loop) -> Result<()> {
-    match std::fs::remove_file(path) {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot replace {}", path.display()));
         }
         _ => {}
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listen = || {
+        let listener = UnixListener::bind(path)?;
+        // Whatever the umask: whoever connects can drain the node.
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        io::Result::Ok(listener)
+    };
+    let listener = listen().with_context(|| format!("cannot listen on {}", path.display()))?;
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/watch", get(watch))
@@ -184,6 +191,15 @@ mod tests {
             }
         });
         sender
+    }
+
+    #[tokio::test]
+    async fn only_this_user_may_connect() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = socket(directory.path());
+        serve_socket(&path, sick(READY)).unwrap();
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[tokio::test]
