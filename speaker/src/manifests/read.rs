@@ -21,6 +21,8 @@ use crate::kubernetes::{
 
 const CORE: &str = "v1";
 const METALLB: &str = "metallb.io/v1beta1";
+/// MetalLB's kinds in which it reports.
+const STATUSES: [&str; 3] = ["ConfigurationState", "ServiceBGPStatus", "ServiceL2Status"];
 
 /// The content of a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -181,14 +183,15 @@ impl Contents {
                     raw.typed(&FieldPath::root(), value, Unknown::Ignored)?;
                 convert::service(&service, Source::Manifests)?.map(Object::Service)
             }
-            ("metallb.io", "IPAddressPool") => {
+            // Whatever the group: a mistyped one is refused too.
+            (_, "IPAddressPool") => {
                 raw.check_version(METALLB)?;
                 raw.check_fields()?;
                 let metadata = raw.metadata(Unknown::Refused)?;
                 let spec: IPAddressPoolSpec = raw.part("spec", Unknown::Refused)?;
                 Some(Object::Pool(convert::pool(&metadata, &spec)?))
             }
-            ("metallb.io", "L2Advertisement") => {
+            (_, "L2Advertisement") => {
                 raw.check_version(METALLB)?;
                 raw.check_fields()?;
                 let metadata = raw.metadata(Unknown::Refused)?;
@@ -197,10 +200,16 @@ impl Contents {
                     &metadata, &spec,
                 )?))
             }
-            ("metallb.io", _) => {
+            ("metallb.io", "BFDProfile" | "BGPAdvertisement" | "BGPPeer" | "Community") => {
                 self.notes
                     .push((line, Note::NoEffect { object: raw.name() }));
                 None
+            }
+            ("metallb.io", kind) if !STATUSES.contains(&kind) => {
+                return Err(Fault {
+                    field: FieldPath::root().key("kind"),
+                    reason: Reason::Kind(kind.to_owned()),
+                });
             }
             _ => {
                 let note = Note::Ignored {

@@ -120,6 +120,10 @@ apiVersion: metallb.io/v1beta2
 kind: BGPPeer
 metadata: {name: router, namespace: lb}
 ---
+apiVersion: metallb.io/v1beta1
+kind: ServiceL2Status
+metadata: {name: l2-1, namespace: lb}
+---
 apiVersion: v1
 kind: Service
 metadata: {name: inside}
@@ -133,11 +137,12 @@ metadata:
 spec: {type: LoadBalancer}
 ",
         expect![[r#"
-            17: Service default/old
+            21: Service default/old
             1: note: ConfigMap of v1 is ignored: it does not affect VIPs
             4: note: Deployment of apps/v1 is ignored: it does not affect VIPs
             8: warning: BGPPeer lb/router has no effect: VIPs are announced on layer 2 only
-            17: warning: Service default/old: the annotation metallb.universe.tf/loadBalancerIPs is deprecated: use metallb.io/loadBalancerIPs
+            12: note: ServiceL2Status of metallb.io/v1beta1 is ignored: it does not affect VIPs
+            21: warning: Service default/old: the annotation metallb.universe.tf/loadBalancerIPs is deprecated: use metallb.io/loadBalancerIPs
         "#]],
     );
 }
@@ -202,6 +207,25 @@ fn non_objects_are_refused() {
         "\n\napiVersion: metallb.io/v1\nkind: IPAddressPool\nmetadata: {name: a}\n",
         expect![[r#"
             3: error: IPAddressPool with apiVersion metallb.io/v1 is unknown: use metallb.io/v1beta1
+        "#]],
+    );
+    check(
+        "apiVersion: metallb/v1beta1\nkind: L2Advertisement\nmetadata: {name: a}\n",
+        expect![[r#"
+            1: error: L2Advertisement with apiVersion metallb/v1beta1 is unknown: use metallb.io/v1beta1
+        "#]],
+    );
+    // A former kind, and a misspelt one.
+    check(
+        "apiVersion: metallb.io/v1beta1\nkind: AddressPool\nmetadata: {name: a}\n",
+        expect![[r#"
+            2: error: metallb.io has no kind AddressPool: pools are of kind IPAddressPool, advertisements of kind L2Advertisement
+        "#]],
+    );
+    check(
+        "kind: IpAddressPool\napiVersion: metallb.io/v1beta1\nmetadata: {name: a}\n",
+        expect![[r#"
+            1: error: metallb.io has no kind IpAddressPool: pools are of kind IPAddressPool, advertisements of kind L2Advertisement
         "#]],
     );
 }

@@ -31,6 +31,12 @@ pub enum Reason {
     /// A document is not a Kubernetes object.
     #[error("not a Kubernetes object: {0}")]
     NotAnObject(&'static str),
+    /// A kind that MetalLB does not have.
+    #[error(
+        "metallb.io has no kind {0}: pools are of kind IPAddressPool, advertisements of kind \
+         L2Advertisement"
+    )]
+    Kind(String),
     /// A known kind, in an unknown version.
     #[error("{kind} with apiVersion {found} is unknown: use {known}")]
     Version {

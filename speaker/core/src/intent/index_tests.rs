@@ -408,7 +408,7 @@ fn addresses_that_cannot_be_answered_are_refused() {
             not :: of ns/bad: no host can answer for this address: give the Service a unicast address
             not ::1 of ns/bad: no host can answer for this address: give the Service a unicast address
             not ff02::1 of ns/bad: no host can answer for this address: give the Service a unicast address
-            not ns/none: the Service has no address yet
+            not ns/none: the Service has no address yet: a controller assigns one; without a controller, set its annotation metallb.io/loadBalancerIPs
         "#]],
     );
 }

@@ -63,7 +63,10 @@ pub enum NotAnnounced {
         ours: Option<String>,
     },
     /// The Service has no address.
-    #[error("the Service has no address yet")]
+    #[error(
+        "the Service has no address yet: a controller assigns one; without a controller, set its \
+         annotation metallb.io/loadBalancerIPs"
+    )]
     NoAddress,
     /// Unspecified, loopback, multicast or broadcast.
     #[error("no host can answer for this address: give the Service a unicast address")]
