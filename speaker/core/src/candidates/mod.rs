@@ -20,6 +20,8 @@ use reach::{Reach, are_alike, reach_of, reach_through};
 pub struct Host<'a> {
     /// Its name.
     pub name: &'a NodeName,
+    /// The address at which other nodes reach it; `None` if there are no others.
+    pub address: Option<IpAddr>,
     /// What the intent wants from nodes in its position.
     pub wanted: &'a Wanted,
     /// The links on which it can answer.
@@ -31,7 +33,8 @@ pub struct Host<'a> {
 /// A node may own a VIP if the intent allows it and the node has a suitable link on which the
 /// program runs. If any such link has carrier, only nodes with carrier qualify; and if any of those
 /// is in the VIP's subnet, only nodes with a link there. The VIPs of a group go to the nodes that
-/// may own all of them, or if there are none, to those that may own the most.
+/// may own all of them, or if there are none, to those that may own the most. No node may own the
+/// address of a node, which would be cut off.
 pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
     let hosts = Hosts::new(hosts);
     let mut groups: BTreeMap<Group, (IpAddr, BTreeSet<IpAddr>)> = BTreeMap::new();
@@ -44,7 +47,16 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
         }
     }
     let mut vips = BTreeMap::new();
-    for (first_ip, addresses) in groups.into_values() {
+    for (first_ip, mut addresses) in groups.into_values() {
+        let of_nodes = addresses.extract_if(.., |it| hosts.at.contains_key(it));
+        vips.extend(of_nodes.map(|address| {
+            let nobody = Placement {
+                first_ip,
+                candidates: Vec::new(),
+                follows: None,
+            };
+            (address, nobody)
+        }));
         let candidates: Vec<_> = hosts
             .judge(&addresses)
             .into_iter()
@@ -67,11 +79,17 @@ pub fn candidates(hosts: &[Host<'_>]) -> BTreeMap<IpAddr, Placement> {
 /// The nodes that may not own a VIP, and why.
 pub fn excluded(hosts: &[Host<'_>], vip: IpAddr) -> BTreeMap<NodeName, Excluded> {
     let hosts = Hosts::new(hosts);
+    if let Some(node) = hosts.at.get(&vip) {
+        let why = Excluded::OfNode(vip, (*node).clone());
+        let all = hosts.hosts.iter();
+        return all.map(|it| (it.name.clone(), why.clone())).collect();
+    }
     let all = || hosts.kinds.iter().flat_map(|kind| &kind.wanted.vips);
     let group = all().find(|(address, _)| **address == vip);
     let group = group.map(|(_, vip)| vip.group);
     let addresses = all().filter(|(_, vip)| Some(vip.group) == group);
-    let addresses = addresses.map(|(address, _)| *address).collect();
+    let addresses = addresses.map(|(address, _)| *address);
+    let addresses = addresses.filter(|it| !hosts.at.contains_key(it)).collect();
     let judged = hosts.judge(&addresses).into_iter();
     judged
         .filter(|it| !it.is_candidate)
@@ -94,6 +112,9 @@ pub enum Excluded {
     /// Its link is down, and other nodes have one that is up.
     #[error("its link has no carrier")]
     NoCarrier,
+    /// The address is that of a node.
+    #[error("{0} is the address of {1} itself: give the Service another one")]
+    OfNode(IpAddr, NodeName),
     /// It would need a route, and other nodes would not.
     #[error("none of its links is in the subnet of {0}, and other nodes have one there")]
     OtherSubnet(IpAddr),
@@ -151,6 +172,8 @@ struct Hosts<'a> {
     /// One node of each kind. Nodes of a kind have the same wanted VIPs, and links in the same
     /// subnets.
     kinds: Vec<Host<'a>>,
+    /// The nodes by their addresses.
+    at: BTreeMap<IpAddr, &'a NodeName>,
 }
 
 impl<'a> Hosts<'a> {
@@ -168,7 +191,14 @@ impl<'a> Hosts<'a> {
             })
         });
         let kind = kind.collect();
-        Self { hosts, kind, kinds }
+        let at = hosts.iter().filter_map(|it| Some((it.address?, it.name)));
+        let at = at.collect();
+        Self {
+            hosts,
+            kind,
+            kinds,
+            at,
+        }
     }
 
     fn judge(&self, group: &BTreeSet<IpAddr>) -> Vec<Judged<'a>> {

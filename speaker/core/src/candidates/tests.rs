@@ -46,6 +46,7 @@ fn of<R>(given: &[Given<'_>], ask: impl FnOnce(&[Host<'_>]) -> R) -> R {
         .zip(&names)
         .map(|(&(_, wanted, links), name)| Host {
             name,
+            address: links.first().and_then(|it| Some(it.subnets.first()?.0)),
             wanted,
             links,
         });
@@ -169,6 +170,7 @@ fn the_services_first_address_gives_the_order_and_the_smallest_leads() {
     let name = "a".into();
     let host = Host {
         name: &name,
+        address: None,
         wanted: &wanted,
         links: &[],
     };
@@ -178,6 +180,25 @@ fn the_services_first_address_gives_the_order_and_the_smallest_leads() {
     assert_eq!(leader.follows, None);
     assert_eq!(follower.first_ip, leader.first_ip);
     assert_eq!(follower.follows, Some("10.9.0.1".parse().unwrap()));
+}
+
+/// It would be cut off.
+#[test]
+fn the_address_of_a_node_is_owned_by_none_and_its_group_by_others() {
+    let wanted = wanted(&[&["10.9.0.7", "10.9.0.9"]], &Interfaces::All);
+    let near = |address| [link("eth0", &[(address, 16)])];
+    let (a, b) = (near("10.9.0.7"), near("10.9.0.8"));
+    let hosts: [Given<'_>; 2] = [("a", &wanted, &a), ("b", &wanted, &b)];
+    let vips = of(&hosts, candidates);
+    let [own, vip] = ["10.9.0.7", "10.9.0.9"].map(|vip| &vips[&vip.parse().unwrap()]);
+    assert_eq!((own.candidates.len(), own.follows), (0, None));
+    assert_eq!((vip.candidates.len(), vip.follows), (2, None));
+    expect![[r"
+        a: 10.9.0.7 is the address of a itself: give the Service another one
+        b: 10.9.0.7 is the address of a itself: give the Service another one
+    "]]
+    .assert_eq(&reasons(&hosts, "10.9.0.7"));
+    assert_eq!(reasons(&hosts, "10.9.0.9"), "");
 }
 
 #[test]
@@ -274,7 +295,12 @@ proptest! {
                 .iter()
                 .zip(wanted)
                 .zip(&nodes)
-                .map(|((name, wanted), (_, links))| Host { name, wanted, links })
+                .map(|((name, wanted), (_, links))| Host {
+                    name,
+                    address: None,
+                    wanted,
+                    links,
+                })
                 .collect();
             candidates(&hosts)
         };

@@ -47,6 +47,7 @@ fn may_own(intent: &Intent, nodes: &[&str]) -> String {
         .zip(&wanted)
         .map(|(name, wanted)| Host {
             name,
+            address: None,
             wanted,
             links: &links,
         })

@@ -108,6 +108,9 @@ pub enum Absent {
         least = IPV6_MTU_MIN
     )]
     MtuTooSmall(String, u32),
+    /// The VIP is the node's own address.
+    #[error("other nodes reach this node itself at this address: give the Service another one")]
+    Own,
     /// The node has no usable interface.
     #[error("this node has no interface to answer on (see --interface)")]
     NoInterface,
@@ -199,6 +202,11 @@ impl Plan {
             .collect();
         let mut plan = Self::default();
         for (&address, vip) in &wanted.vips {
+            if site.probed == Some(address) {
+                // With an entry for it, the node would be cut off.
+                plan.absent.insert(address, Absent::Own);
+                continue;
+            }
             let near = in_subnet_or_all(address, &all);
             if held.contains(&address) {
                 for link in &near {

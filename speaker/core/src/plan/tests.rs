@@ -39,6 +39,21 @@ fn vlan(index: u32, name: &str, parent: u32, id: u16) -> Link {
     link(index, name, kind)
 }
 
+fn wanted(vip: IpAddr, interfaces: Interfaces) -> Wanted {
+    let wanted = WantedVip {
+        services: BTreeSet::new(),
+        alike: Ok(interfaces),
+        served_by: None,
+        preference: 0,
+        group: Group(vip),
+        first_ip: vip,
+    };
+    Wanted {
+        vips: BTreeMap::from([(vip, wanted)]),
+        ..Wanted::default()
+    }
+}
+
 /// Where 10.0.0.5 is answered, as `link@interface.vlan`, or why nowhere.
 #[track_caller]
 fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> Plan {
@@ -47,21 +62,7 @@ fn check(links: &[Link], choice: &Choice, interfaces: &[&str], expect: &str) -> 
         [] => Interfaces::All,
         names => Interfaces::Named(names.iter().map(ToString::to_string).collect()),
     };
-    let vips = BTreeMap::from([(
-        vip,
-        WantedVip {
-            services: BTreeSet::new(),
-            alike: Ok(interfaces),
-            served_by: None,
-            preference: 0,
-            group: Group(vip),
-            first_ip: vip,
-        },
-    )]);
-    let wanted = Wanted {
-        vips,
-        ..Wanted::default()
-    };
+    let wanted = wanted(vip, interfaces);
     let links: Links = links.iter().cloned().collect();
     let name = |index| links.get(index).unwrap().name.clone();
     let site = Site {
@@ -412,6 +413,22 @@ fn a_link_that_cannot_carry_vips_says_why() {
         );
     }
     check(&member_of(Kind::Vrf), &eth0, &["eth0"], "eth0@eth0.0.0");
+}
+
+/// Requests for it are for the node's own kernel to answer.
+#[test]
+fn the_address_at_which_other_nodes_reach_this_one_has_no_entry() {
+    let own = "10.0.0.5".parse().unwrap();
+    let links = [with_address(link(2, "eth0", Kind::Plain), "10.0.0.5", 24)];
+    let site = Site {
+        probed: Some(own),
+        ..Site::default()
+    };
+    let links: Links = links.into_iter().collect();
+    let plan = Plan::new(&wanted(own, Interfaces::All), &links, &site);
+    assert_eq!(plan.entries().count(), 0);
+    assert_eq!(plan.absent, BTreeMap::from([(own, Absent::Own)]));
+    assert_eq!(plan.probed, Some(Ok(2)));
 }
 
 #[test]

@@ -81,11 +81,16 @@ impl Ownership {
             .collect();
         let own = Host {
             name: &self.name,
+            address: self
+                .net
+                .as_ref()
+                .map(|net| net.sockets.endpoints().messages.ip()),
             wanted,
             links: &self.links,
         };
         let others = members.iter().zip(&outlooks).map(|(member, outlook)| Host {
             name: &member.name,
+            address: Some(member.endpoints.messages.ip()),
             wanted: &alike[outlook],
             links: &member.links,
         });
