@@ -9,7 +9,7 @@ use speaker_core::node::PlaceStatus;
 use super::{
     StateDir, block_on,
     output::{count, print},
-    status::{Output, rounded},
+    status::{Output, UNCONFIGURED, rounded},
 };
 use crate::api::{Client, Counts, Explanation, Report};
 
@@ -46,8 +46,10 @@ impl Explain {
 /// Why this node cannot explain a VIP.
 fn unknown(vip: IpAddr, report: &Report) -> String {
     let known = report.vips.iter().find(|it| it.status.address == Some(vip));
-    match known.and_then(|it| it.status.reason.as_ref()) {
-        Some(reason) => format!("{vip} is not announced: {reason}"),
+    match known.map(|it| it.status.reason.as_ref()) {
+        Some(Some(reason)) => format!("{vip} is not announced: {reason}"),
+        Some(None) => format!("this node has only just learned of {vip}: ask again"),
+        None if report.updates == 0 => UNCONFIGURED.to_owned(),
         None => format!("no Service of type LoadBalancer has {vip} in this node's configuration"),
     }
 }
@@ -140,5 +142,44 @@ fn ago(ms: u64) -> String {
         " just now".to_owned()
     } else {
         format!(" {} ago", rounded(ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_vip_has_the_reason() {
+        let check = |updates: u64, vips: serde_json::Value, expect: &str| {
+            let report = json!({
+                "node": "node-a", "lease": { "state": "valid", "alone": true }, "vips": vips,
+                "links": [], "reasons": {}, "refused": [], "updates": updates,
+            });
+            let report = serde_json::from_value(report).unwrap();
+            assert_eq!(unknown([192, 0, 2, 1].into(), &report), expect);
+        };
+        let vip = |reason: Option<&str>| {
+            json!([{
+                "address": "192.0.2.1", "services": ["default/web"], "places": [],
+                "reason": reason, "counts": [],
+            }])
+        };
+        check(
+            0,
+            json!([]),
+            "no configuration has been read yet: see the agent's log",
+        );
+        let none = "no Service of type LoadBalancer has 192.0.2.1 in this node's configuration";
+        check(1, json!([]), none);
+        check(
+            1,
+            vip(Some("too far")),
+            "192.0.2.1 is not announced: too far",
+        );
+        let new = "this node has only just learned of 192.0.2.1: ask again";
+        check(1, vip(None), new);
     }
 }

@@ -19,6 +19,9 @@ use crate::{
     api::{Client, LeaseReport, LeaseState, NoAgent, Report},
 };
 
+/// What to say of VIPs before there is a configuration.
+pub(super) const UNCONFIGURED: &str = "no configuration has been read yet: see the agent's log";
+
 /// Show this node's VIPs: where they are answered, how often, and why not
 ///
 /// Asks the agent. If none answers, reads the pinned maps instead.
@@ -92,7 +95,7 @@ fn text(report: &Report) -> String {
     let rows: Vec<Row> = report.vips.iter().flat_map(rows).collect();
     let is_unconfigured = report.node.is_some() && report.updates == 0;
     if is_unconfigured {
-        text += "no configuration has been read yet: see the agent's log\n";
+        text += &format!("{UNCONFIGURED}\n");
     } else if rows.is_empty() {
         text += "no VIPs: no Service of type LoadBalancer has an address here\n";
     } else {
