@@ -1,6 +1,6 @@
 //! Addresses of sockets on the command line.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::peers::{HostName, PORT, Peer};
 
@@ -20,6 +20,13 @@ pub(super) fn with_port(text: &str) -> Result<SocketAddr, String> {
 
 /// `ADDR[:PORT]`; without a port, the usual one between nodes.
 pub(super) fn of_node(text: &str) -> Result<SocketAddr, String> {
+    if is_link_local(text) {
+        return Err(
+            "nodes cannot reach each other at link-local addresses, which need the name of an \
+             interface of the node that uses them: give a global or unique local address"
+                .to_owned(),
+        );
+    }
     let bracketed = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let without_port = || {
         let ip: IpAddr = bracketed.unwrap_or(text).parse().ok()?;
@@ -40,12 +47,22 @@ pub(super) fn of_peer(text: &str) -> Result<Peer, String> {
         };
         HostName::new(host, port).map(Peer::Name)
     };
-    let address = of_node(text).ok().map(Peer::Address);
+    let address = match of_node(text) {
+        Err(reason) if is_link_local(text) => return Err(reason),
+        address => address.ok().map(Peer::Address),
+    };
     address.or_else(named).ok_or_else(|| {
         "expected an IP address or a host name, optionally with a port, such as 192.0.2.7, \
          [2001:db8::7]:7946 or node-b.example:7946"
             .to_owned()
     })
+}
+
+/// Whether the address is one of fe80::/10, with or without a zone.
+fn is_link_local(text: &str) -> bool {
+    let ip = text.trim_start_matches('[').split(['%', ']']).next();
+    let ip = ip.and_then(|ip| ip.parse::<Ipv6Addr>().ok());
+    ip.is_some_and(|ip| ip.is_unicast_link_local())
 }
 
 #[cfg(test)]
@@ -91,6 +108,16 @@ mod tests {
         ] {
             assert!(with_port(text).is_err(), "{text}");
             assert!(of_node(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn link_local_addresses_of_nodes_are_refused() {
+        for text in ["fe80::1", "fe80::1%eth0", "[fe80::1%2]:7946", "[fe80::1]"] {
+            for refused in [of_node(text).map(drop), of_peer(text).map(drop)] {
+                let why = refused.expect_err(text);
+                assert!(why.contains("global or unique local"), "{text}: {why}");
+            }
         }
     }
 
