@@ -27,6 +27,9 @@ pub struct Allocator {
     /// Pools that are invalid in themselves, with the reason.
     refused: BTreeMap<ObjectName, String>,
     pools: Pools,
+    /// There is a pool, or there was one. Until then, nothing is taken away: another allocator may
+    /// have assigned it, and pools that contain it may be created next.
+    has_had_pools: bool,
     holdings: Holdings,
     /// Services that changes since the last [`Self::settle`] may affect.
     touched: BTreeSet<Rank>,
@@ -204,18 +207,11 @@ impl Allocator {
         let Some(entry) = self.services.get(name).filter(|it| it.service.is_ours) else {
             return;
         };
-        let no_labels = Labels::new();
-        let namespace = self.namespaces.get(&name.namespace);
-        let outcome = Judge {
-            pools: &self.pools,
-            is_doubtful: self.is_stale(),
-            used: &self.holdings.used,
-            keyed: &self.holdings.keyed,
-            services: &self.services,
-            namespace: namespace.unwrap_or(&no_labels),
-            entry,
-        }
-        .outcome();
+        let outcome = if self.has_had_pools || entry.service.shown.is_empty() {
+            self.judge(entry)
+        } else {
+            Outcome::unchanged(&entry.service)
+        };
         let rank = entry.rank();
         if outcome.missing.is_some() {
             self.waiting.insert(rank);
@@ -229,6 +225,21 @@ impl Allocator {
             self.changed.insert(name.clone());
         }
         self.touch_losers(name);
+    }
+
+    fn judge(&self, entry: &Entry) -> Outcome {
+        let no_labels = Labels::new();
+        let namespace = self.namespaces.get(&entry.service.name.namespace);
+        let judge = Judge {
+            pools: &self.pools,
+            is_doubtful: self.is_stale(),
+            used: &self.holdings.used,
+            keyed: &self.holdings.keyed,
+            services: &self.services,
+            namespace: namespace.unwrap_or(&no_labels),
+            entry,
+        };
+        judge.outcome()
     }
 
     /// Marks Services that share an address with this one and may not keep it.
@@ -286,6 +297,7 @@ impl Allocator {
     fn settle_pools(&mut self) {
         self.conflicts = self.admission.settle();
         self.pools = Pools::new(self.admission.in_force().map(|(_, pool)| pool));
+        self.has_had_pools |= !self.pools.is_empty();
         self.is_freed = true;
         self.touched.extend(self.services.values().map(Entry::rank));
     }

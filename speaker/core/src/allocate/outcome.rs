@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Failure;
+use super::{Failure, Service};
 
 /// The addresses that a Service should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,4 +15,15 @@ pub struct Outcome {
     pub missing: Option<Failure>,
     /// Why it may not keep all addresses that it had.
     pub lost: Option<Failure>,
+}
+
+impl Outcome {
+    /// The Service keeps what its status says.
+    pub(super) fn unchanged(service: &Service) -> Self {
+        Self {
+            addresses: service.shown.clone(),
+            pool: service.shown_pool.clone(),
+            ..Self::default()
+        }
+    }
 }

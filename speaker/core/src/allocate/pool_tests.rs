@@ -161,6 +161,22 @@ fn without_pools_the_status_is_emptied() {
     );
 }
 
+/// As after an installation beside another allocator.
+#[test]
+fn until_there_is_a_pool_no_service_loses_its_addresses() {
+    let mut it = Allocator::default();
+    it.apply(service("a").showing("192.0.2.1"));
+    it.apply(service("b").showing("192.0.2.2").asking("192.0.2.3"));
+    it.apply(service("c"));
+    check(&mut it, "a", "192.0.2.1 of no pool");
+    check(&mut it, "b", "192.0.2.2 of no pool");
+    check(&mut it, "c", "there is no IPAddressPool: add one");
+    it.apply_pool(pool("lan", "10.0.0.0/24 192.0.2.3/32"));
+    check(&mut it, "a", "10.0.0.0 of lan");
+    check(&mut it, "b", "192.0.2.3 of lan");
+    check(&mut it, "c", "10.0.0.1 of lan");
+}
+
 #[test]
 fn services_of_a_deleted_pool_get_addresses_from_another() {
     let mut it = Allocator::of([pool("lan", "10.0.0.0/24"), pool("zone", "10.1.0.0/24")]);
