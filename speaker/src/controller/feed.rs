@@ -110,46 +110,110 @@ fn usage(status: &IPAddressPoolStatus) -> Usage {
 /// Reports all objects of a list and its watch, and those missing from a later list as gone.
 async fn follow<K: Watched>(api: Api<K>, sources: Sources, term: Term) {
     let Sources { class, to, .. } = sources;
-    let class = class.as_deref();
     // The leader must not decide based on anything older than its term.
     let config = watch_config().list_semantic(ListSemantic::MostRecent);
     let until_then = "until then, changes have no effect";
     let mut events = pin!(watch::attempts(api, config, until_then));
     let changed = |it| ControllerEvent::Input(Box::new(Input::Changed(term, it)));
-    let mut known = BTreeSet::new();
-    let mut listed = BTreeSet::new();
-    let mut is_first = true;
+    let mut known = Known::default();
+    let mut is_listed = false;
     while let Some(event) = events.next().await {
-        let mut incoming = Vec::new();
-        match event {
-            None => incoming.push(ControllerEvent::WatchFailed),
-            Some(Event::Init) => listed.clear(),
-            Some(Event::InitApply(object)) => {
-                listed.insert(convert::name(object.meta()));
-                incoming.push(changed(object.change(class)));
-            }
-            Some(Event::InitDone) => {
-                let listed = mem::take(&mut listed);
-                let lost = known.difference(&listed).cloned();
-                incoming.extend(lost.map(K::gone).map(changed));
-                incoming.extend(is_first.then_some(ControllerEvent::Listed(term)));
-                is_first = false;
-                known = listed;
-            }
-            Some(Event::Apply(object)) => {
-                known.insert(convert::name(object.meta()));
-                incoming.push(changed(object.change(class)));
-            }
-            Some(Event::Delete(object)) => {
-                let name = convert::name(object.meta());
-                known.remove(&name);
-                incoming.push(changed(K::gone(name)));
-            }
-        }
+        let is_first_list = matches!(event, Some(Event::InitDone)) && !is_listed;
+        is_listed |= is_first_list;
+        let mut incoming = match event {
+            None => vec![ControllerEvent::WatchFailed],
+            Some(event) => known
+                .changes(event, class.as_deref())
+                .map(changed)
+                .collect(),
+        };
+        incoming.extend(is_first_list.then_some(ControllerEvent::Listed(term)));
         for event in incoming {
             if to.send(event).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// The names of the objects that the leader has been told of.
+#[derive(Debug, Default)]
+struct Known {
+    names: BTreeSet<ObjectName>,
+    /// Those in the list that has begun.
+    listed: BTreeSet<ObjectName>,
+}
+
+impl Known {
+    /// What an event of a watch changes.
+    fn changes<K: Watched>(
+        &mut self,
+        event: Event<K>,
+        class: Option<&str>,
+    ) -> impl Iterator<Item = Change> + use<K> {
+        let (mut change, mut gone) = (None, Vec::new());
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) => {
+                let name = convert::name(object.meta());
+                self.listed.insert(name.clone());
+                // Before the list is complete: it may break off, and the next one lack the object.
+                self.names.insert(name);
+                change = Some(object.change(class));
+            }
+            Event::InitDone => {
+                let known = mem::replace(&mut self.names, mem::take(&mut self.listed));
+                gone.extend(known.difference(&self.names).cloned());
+            }
+            Event::Apply(object) => {
+                self.names.insert(convert::name(object.meta()));
+                change = Some(object.change(class));
+            }
+            Event::Delete(object) => {
+                let name = convert::name(object.meta());
+                self.names.remove(&name);
+                gone.push(name);
+            }
+        }
+        change.into_iter().chain(gone.into_iter().map(K::gone))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::IPAddressPoolSpec;
+
+    fn pool(name: &str) -> IPAddressPool {
+        let spec = IPAddressPoolSpec {
+            addresses: vec!["10.0.0.0/24".to_owned()],
+            auto_assign: true,
+            avoid_buggy_ips: false,
+            service_allocation: None,
+        };
+        IPAddressPool::new(name, spec)
+    }
+
+    #[test]
+    fn an_object_that_the_next_list_lacks_is_gone_even_if_the_last_list_broke_off() {
+        let mut known = Known::default();
+        let mut hear = |event| {
+            let changes = known.changes(event, None).map(|change| match change {
+                Change::Pool(pool, _) => format!("+{}", pool.name().name),
+                Change::PoolGone(name) => format!("-{}", name.name),
+                other => format!("{other:?}"),
+            });
+            changes.collect::<Vec<_>>().join(" ")
+        };
+        hear(Event::Init);
+        assert_eq!(hear(Event::InitApply(pool("a"))), "+a");
+        assert_eq!(hear(Event::InitApply(pool("b"))), "+b");
+        hear(Event::Init);
+        assert_eq!(hear(Event::InitApply(pool("b"))), "+b");
+        assert_eq!(hear(Event::InitDone), "-a");
+        assert_eq!(hear(Event::Apply(pool("c"))), "+c");
+        assert_eq!(hear(Event::Delete(pool("b"))), "-b");
+        hear(Event::Init);
+        assert_eq!(hear(Event::InitDone), "-c");
     }
 }
