@@ -11,6 +11,7 @@ mod tls;
 
 use std::{
     future::ready,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -85,9 +86,16 @@ pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) 
     let host = format!("{}.{namespace}.svc", webhooks.service);
     let store = Store::new(client.clone(), namespace, host);
     tokio::spawn(async move {
+        let mut missing = Missing::default();
         loop {
             match keep(&client, &store, &certificates).await {
-                Ok(()) => {
+                Ok(is_configured) => {
+                    if missing.is_news(!is_configured) {
+                        tracing::warn!(
+                            "there is no ValidatingWebhookConfiguration {CONFIGURATION}: the API \
+                             server does not call the webhooks"
+                        );
+                    }
                     ready.succeeded();
                     sleep(LOOK).await;
                 }
@@ -103,21 +111,30 @@ pub(super) async fn start(client: Client, namespace: &str, webhooks: &Webhooks) 
     Ok(Served { readiness, leaving })
 }
 
-/// Makes sure that the certificate is valid, and that the API server trusts it.
-async fn keep(client: &Client, store: &Store, certificates: &Certificates) -> Result<()> {
+/// Whether the configuration was missing when last looked for.
+#[derive(Debug, Default)]
+struct Missing(bool);
+
+impl Missing {
+    /// Whether it is missing, and was not before.
+    const fn is_news(&mut self, is_missing: bool) -> bool {
+        let was_missing = mem::replace(&mut self.0, is_missing);
+        is_missing && !was_missing
+    }
+}
+
+/// Makes sure that the certificate is valid, and that the API server trusts it. False if it is not
+/// configured to call the webhooks.
+async fn keep(client: &Client, store: &Store, certificates: &Certificates) -> Result<bool> {
     let bundle = store.current().await?;
     certificates.replace(&bundle)?;
     trust(client, &bundle).await
 }
 
-async fn trust(client: &Client, bundle: &Bundle) -> Result<()> {
+async fn trust(client: &Client, bundle: &Bundle) -> Result<bool> {
     let configurations = Api::<ValidatingWebhookConfiguration>::all(client.clone());
     let Some(configuration) = configurations.get_opt(CONFIGURATION).await? else {
-        tracing::warn!(
-            "there is no ValidatingWebhookConfiguration {CONFIGURATION}: the API server does not call \
-             the webhooks"
-        );
-        return Ok(());
+        return Ok(false);
     };
     let webhooks = configuration.webhooks.unwrap_or_default();
     let authorities = bundle.authorities.as_bytes();
@@ -127,7 +144,7 @@ async fn trust(client: &Client, bundle: &Bundle) -> Result<()> {
         .iter()
         .all(|it| is_trusted(it.client_config.ca_bundle.as_ref()))
     {
-        return Ok(());
+        return Ok(true);
     }
     let ca_bundle = k8s_openapi::ByteString(authorities.to_vec());
     let trusting = webhooks
@@ -143,5 +160,17 @@ async fn trust(client: &Client, bundle: &Bundle) -> Result<()> {
         .await
         .with_context(|| format!("cannot patch ValidatingWebhookConfiguration {CONFIGURATION}"))?;
     tracing::info!("the API server trusts the webhooks' certificate");
-    Ok(())
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_configuration_is_reported_once_until_it_exists_again() {
+        let mut missing = Missing::default();
+        let told = [true, true, false, true, true].map(|it| missing.is_news(it));
+        assert_eq!(told, [true, false, false, true, false]);
+    }
 }
