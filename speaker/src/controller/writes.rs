@@ -108,7 +108,7 @@ fn event(notice: &Notice) -> Event {
                 "The prefix metallb.universe.tf is deprecated: use metallb.io instead in {}",
                 names.join(", ")
             );
-            (EventType::Warning, "DeprecatedAnnotation", note)
+            (EventType::Warning, "deprecatedAnnotation", note)
         }
     };
     Event {
@@ -162,6 +162,10 @@ mod tests {
                 requested: vec!["10.0.0.2".parse().unwrap()],
             }),
             r#"Normal ClearAssignment: Released the IP of "shop/web": the Service requests 10.0.0.2 instead of 10.0.0.1"#,
+        );
+        check(
+            Told::OldAnnotations(vec!["metallb.universe.tf/address-pool".to_owned()]),
+            "Warning deprecatedAnnotation: The prefix metallb.universe.tf is deprecated: use metallb.io instead in metallb.universe.tf/address-pool",
         );
     }
 }

@@ -222,7 +222,7 @@ fn pools_and_annotations_work_as_with_metallb() {
         site.kube.apply(&service("wants", &wants))?;
         is("wants", &["10.0.0.7"])?;
         wait_until("a word about the old annotation", SOON, || {
-            let events = site.events("wants", "DeprecatedAnnotation")?;
+            let events = site.events("wants", "deprecatedAnnotation")?;
             Ok(events.iter().any(|it| it.contains("loadBalancerIPs")))
         })?;
         let mut foreign = service("foreign", &none);
