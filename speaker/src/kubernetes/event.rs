@@ -7,8 +7,10 @@ use kube::{
 };
 use speaker_core::intent::ObjectName;
 
-/// The longest note that the API server accepts, in bytes.
+/// The longest note, and the longest name of a reporter's instance, that the API server accepts, in
+/// bytes.
 const LONGEST_NOTE: usize = 1024;
+const LONGEST_INSTANCE: usize = 128;
 
 /// Writes an event about a Service.
 ///
@@ -17,11 +19,13 @@ const LONGEST_NOTE: usize = 1024;
 /// The API server cannot be reached, or refuses it.
 pub(crate) async fn write(
     client: &Client,
-    reporter: Reporter,
+    mut reporter: Reporter,
     service: &ObjectName,
     uid: Option<&String>,
-    event: Event,
+    mut event: Event,
 ) -> kube::Result<()> {
+    cut(&mut event.note, LONGEST_NOTE);
+    cut(&mut reporter.instance, LONGEST_INSTANCE);
     let about = ObjectReference {
         api_version: Some(Service::api_version(&()).into_owned()),
         kind: Some(Service::kind(&()).into_owned()),
@@ -33,34 +37,28 @@ pub(crate) async fn write(
     // A recorder that has already published an event with this reason would only raise its count,
     // and keep the first note.
     let recorder = Recorder::new(client.clone(), reporter);
-    recorder.publish(&fitting(event), &about).await
+    recorder.publish(&event, &about).await
 }
 
-/// The event, with a note that the API server accepts.
-fn fitting(mut event: Event) -> Event {
-    if let Some(note) = &mut event.note {
-        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+/// Leaves out what is beyond this length.
+fn cut(text: &mut Option<String>, longest: usize) {
+    if let Some(text) = text {
+        text.truncate(text.floor_char_boundary(longest));
     }
-    event
 }
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::events::EventType;
-
     use super::*;
 
     #[test]
-    fn a_note_is_cut_between_characters() {
-        let event = Event {
-            type_: EventType::Normal,
-            reason: "r".to_owned(),
-            note: Some("x".to_owned() + &"ü".repeat(LONGEST_NOTE)),
-            action: "a".to_owned(),
-            secondary: None,
+    fn a_text_is_cut_between_characters() {
+        let check = |text: &str, expect: &str| {
+            let mut text = Some(text.to_owned());
+            cut(&mut text, 4);
+            assert_eq!(text.as_deref(), Some(expect));
         };
-        let note = fitting(event).note.unwrap();
-        assert_eq!(note.len(), LONGEST_NOTE - 1);
-        assert!(note.ends_with('ü'));
+        check("xüx", "xüx");
+        check("xüü", "xü");
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Nothing waits for this. An API server that is away or slow gets a later state.
 
+mod names;
 mod pace;
 mod state;
 mod statuses;
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 
 use super::{ServiceL2Status, client::watch_config, watch::events};
 use crate::timer::until;
+use names::node_label;
 use pace::{Outcome, Pace};
 pub use state::Judgement;
 pub(crate) use state::{Said, State};
@@ -79,11 +81,11 @@ pub async fn publish(
 ) {
     let api = Api::<ServiceL2Status>::namespaced(client.clone(), &options.namespace);
     let mut publisher = Publisher {
+        label: node_label(&options.node),
         statuses: Statuses::default(),
         told: Told::default(),
         pace: Pace::default(),
         writer: Writer::new(client, &options),
-        node: options.node,
         failing: false,
     };
     let until_then = "the cluster is not told what this node announces";
@@ -115,7 +117,8 @@ pub async fn publish(
 }
 
 struct Publisher {
-    node: String,
+    /// This node, as labels name it.
+    label: String,
     writer: Writer,
     statuses: Statuses,
     told: Told,
@@ -130,7 +133,7 @@ impl Publisher {
         self.told.said.retain(|it| announced.contains_key(it));
         loop {
             let records = &self.statuses.records;
-            let steps = steps::steps(&self.node, publication, records, &self.told);
+            let steps = steps::steps(&self.label, publication, records, &self.told);
             let due = self.pace.due(steps, Instant::now());
             if self.failing && !self.pace.is_failing() {
                 self.failing = false;
@@ -162,7 +165,7 @@ impl Publisher {
                     if let Some((name, version)) = passing {
                         self.statuses.pass(name, version);
                     }
-                    step.note(&self.node, &mut self.statuses.records, &mut self.told);
+                    step.note(&self.label, &mut self.statuses.records, &mut self.told);
                 }
                 Err(error) => {
                     // While the API server is away, one line is enough.

@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::MANAGER;
+use super::{MANAGER, names::node_label};
 use crate::kubernetes::{
     Condition, ConditionStatus, ConfigurationResult, ConfigurationState, ConfigurationStateStatus,
     watch,
@@ -87,7 +87,7 @@ impl State {
             node: Some(node.to_owned()),
             labels: BTreeMap::from([
                 (ConfigurationState::COMPONENT_LABEL, "speaker".to_owned()),
-                (ConfigurationState::NODE_LABEL, node.to_owned()),
+                (ConfigurationState::NODE_LABEL, node_label(node)),
             ]),
             condition: "configReconcilerValid",
         }

@@ -75,7 +75,8 @@ mod tests {
         InterfaceInfo, ServiceL2StatusStatus,
         publish::{
             Publication,
-            steps::{Step, Told, status_name, steps},
+            names::status_name,
+            steps::{Step, Told, steps},
         },
     };
 

@@ -6,11 +6,11 @@ use std::{
 };
 
 use kube::ResourceExt as _;
-use sha2::{Digest as _, Sha256};
 use speaker_core::intent::ObjectName;
 
 use super::{
     Publication,
+    names::{node_label, status_name},
     state::{Judgement, Said},
 };
 use crate::kubernetes::ServiceL2Status;
@@ -19,7 +19,7 @@ use crate::kubernetes::ServiceL2Status;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) service: ObjectName,
-    /// The node that claims it.
+    /// The node that claims it, as labels name it.
     pub(super) node: String,
     /// The claim was written completely.
     pub(super) is_complete: bool,
@@ -51,7 +51,7 @@ impl Record {
         let record = Self {
             is_foreign: !status.owner_references().is_empty() || name != status_name(&service),
             service,
-            is_complete: written.is_some_and(|it| it.node == node),
+            is_complete: written.is_some_and(|it| node_label(&it.node) == node),
             node,
             interfaces: interfaces.map(|it| it.name.clone()).collect(),
             resource_version,
@@ -117,14 +117,8 @@ impl fmt::Display for Step {
     }
 }
 
-/// The name of a Service's status, the same on all nodes.
-pub(super) fn status_name(service: &ObjectName) -> String {
-    let hash = Sha256::digest(service.to_string());
-    let digits = hash.iter().take(5).map(|byte| format!("{byte:02x}"));
-    digits.fold("l2-".to_owned(), |name, byte| name + &byte)
-}
-
-/// The steps from what the cluster says to what it should say.
+/// The steps from what the cluster says to what it should say. Nodes, this one and those of the
+/// records, are named as in labels.
 pub(super) fn steps(
     node: &str,
     publication: &Publication,
@@ -172,6 +166,7 @@ pub(super) fn steps(
         false => Step::Forget { service },
     }));
     // The first live node by name cleans up after nodes that are gone.
+    let live: BTreeSet<_> = live.iter().map(|it| node_label(it)).collect();
     let is_first = live.first().is_some_and(|first| first == node);
     for (name, record) in records {
         let own = record.node == node || (is_first && !live.contains(&record.node));

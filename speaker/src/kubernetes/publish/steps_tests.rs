@@ -63,13 +63,6 @@ fn check(publication: &Publication, records: &[(String, Record)], expect: Expect
 const ALL: &[&str] = &["a", "b", "c"];
 
 #[test]
-fn a_service_has_one_status_with_a_derived_name() {
-    assert_eq!(status_name(&name("web")), status_name(&name("web")));
-    assert_ne!(status_name(&name("web")), status_name(&name("db")));
-    assert!(status_name(&name("web")).starts_with("l2-"));
-}
-
-#[test]
 fn an_announced_service_is_claimed_once() {
     let announced = publication(&["web"], &[], ALL);
     check(
@@ -133,6 +126,13 @@ fn statuses_of_a_gone_node_are_removed_by_the_first_other_node() {
     "#]],
     );
     check(&publication(&[], &[], &["a", "b"]), &left, expect![[""]]);
+}
+
+#[test]
+fn a_node_whose_name_is_too_long_for_a_label_is_live() {
+    let long = "x".repeat(64);
+    let left = [record("web", &node_label(&long))];
+    check(&publication(&[], &[], &["b", &long]), &left, expect![[""]]);
 }
 
 #[test]

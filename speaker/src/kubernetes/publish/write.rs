@@ -16,9 +16,10 @@ use tracing::warn;
 
 use super::{
     MANAGER, Options, State,
+    names::{node_label, status_name},
     pace::Outcome,
     state::Said,
-    steps::{Step, status_name},
+    steps::Step,
 };
 use crate::kubernetes::{InterfaceInfo, ServiceL2Status, ServiceL2StatusStatus, event};
 
@@ -91,9 +92,12 @@ impl Writer {
     ) -> Result<Option<(String, String)>> {
         let name = status_name(service);
         let labels = BTreeMap::from([
-            (ServiceL2Status::NODE_LABEL, &self.node),
-            (ServiceL2Status::SERVICE_NAME_LABEL, &service.name),
-            (ServiceL2Status::SERVICE_NAMESPACE_LABEL, &service.namespace),
+            (ServiceL2Status::NODE_LABEL, node_label(&self.node)),
+            (ServiceL2Status::SERVICE_NAME_LABEL, service.name.clone()),
+            (
+                ServiceL2Status::SERVICE_NAMESPACE_LABEL,
+                service.namespace.clone(),
+            ),
         ]);
         let object = json!({
             "apiVersion": ServiceL2Status::api_version(&()),
