@@ -21,6 +21,9 @@ use crate::kubernetes::{
     watch,
 };
 
+/// The longest message of a condition, by the API's conventions.
+const LONGEST_MESSAGE: usize = 32_768;
+
 /// A verdict on the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Judgement {
@@ -232,7 +235,7 @@ fn status(
         reason: reason.to_owned(),
         message: match refused.is_empty() {
             true => "the whole configuration is in force".to_owned(),
-            false => refused.to_owned(),
+            false => refused[..refused.floor_char_boundary(LONGEST_MESSAGE)].to_owned(),
         },
     };
     ConfigurationStateStatus {
@@ -268,6 +271,14 @@ mod tests {
         let healed = status("valid", "", &other, at(5));
         assert_eq!(healed.conditions[0].last_transition_time, Time(at(5)));
         assert_eq!(healed.error_summary, "");
+    }
+
+    #[test]
+    fn a_condition_tells_no_more_than_fits() {
+        let refused = "x".to_owned() + &"ü".repeat(LONGEST_MESSAGE);
+        let invalid = status("valid", &refused, &Default::default(), at(1));
+        assert_eq!(invalid.conditions[0].message.len(), LONGEST_MESSAGE - 1);
+        assert_eq!(invalid.error_summary, refused);
     }
 
     /// The content of an object that was written here and then changed.
