@@ -99,16 +99,11 @@ impl Writer {
                 service.namespace.clone(),
             ),
         ]);
-        let object = json!({
+        let object = Patch::Apply(json!({
             "apiVersion": ServiceL2Status::api_version(&()),
             "kind": ServiceL2Status::kind(&()),
             "metadata": {"name": name, "labels": labels},
-        });
-        let apply = PatchParams::apply(MANAGER).force();
-        let labelled = self
-            .statuses
-            .patch(&name, &apply, &Patch::Apply(object))
-            .await?;
+        }));
         let status = ServiceL2StatusStatus {
             node: self.node.clone(),
             service_name: service.name.clone(),
@@ -116,15 +111,33 @@ impl Writer {
             interfaces,
         };
         let status = Patch::Merge(json!({"status": status}));
-        let written = self
-            .statuses
-            .patch_status(&name, &PatchParams::default(), &status)
-            .await?;
+        let apply = PatchParams::apply(MANAGER).force();
+        let merge = PatchParams::default();
+        let label = || self.statuses.patch(&name, &apply, &object);
+        let say = || self.statuses.patch_status(&name, &merge, &status);
+
+        let mut labelled = label().await?;
+        let written = match say().await {
+            // By MetalLB's definition of the resource, which may be the one in force, a status
+            // never names another node: it has to be another object.
+            Err(Error::Api(refused)) if refused.code == 422 && self.is_of_other(&labelled) => {
+                self.remove(&name, labelled.metadata.resource_version.as_ref())
+                    .await?;
+                labelled = label().await?;
+                say().await?
+            }
+            written => written?,
+        };
         let last = written.metadata.resource_version;
         let first = labelled.metadata.resource_version;
         Ok(first
             .filter(|it| last.as_ref() != Some(it))
             .map(|it| (name, it)))
+    }
+
+    fn is_of_other(&self, object: &ServiceL2Status) -> bool {
+        let status = object.status.as_ref();
+        status.is_some_and(|it| !it.node.is_empty() && it.node != self.node)
     }
 
     async fn remove(&self, name: &str, resource_version: Option<&String>) -> Result<()> {
@@ -187,3 +200,7 @@ pub(super) fn outcome(error: &anyhow::Error) -> Outcome {
         _ => Outcome::Unanswered,
     }
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;
