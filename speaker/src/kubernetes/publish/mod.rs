@@ -178,3 +178,6 @@ impl Publisher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! When a step may be carried out again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -41,9 +41,10 @@ struct Recent {
 impl Pace {
     /// The steps that may be carried out now.
     pub(super) fn due(&mut self, steps: Vec<Step>, now: Instant) -> Vec<Step> {
+        let needed: BTreeSet<_> = steps.iter().collect();
         self.recent.retain(|step, recent| match recent.last {
             Outcome::Done => now < recent.not_before + FORGET,
-            Outcome::Unanswered | Outcome::Refused => steps.contains(step),
+            Outcome::Unanswered | Outcome::Refused => needed.contains(step),
         });
         let is_due = |step: &Step| {
             let recent = self.recent.get(step);
