@@ -1,36 +1,46 @@
 //! The log of the traced build, passed on to `tracing`.
 
+use std::{
+    io::{self, PipeReader, PipeWriter, pipe},
+    os::fd::AsFd as _,
+    thread,
+};
+
 use aya::Ebpf;
 use aya_log::EbpfLogger;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use speaker_common::respond::Reason;
-use tokio::task::JoinHandle;
 use tracing::{Level, debug, error, info, trace, warn};
 
-use super::wait::Readable;
+use super::program::LoadError;
 use crate::netlink;
 
 /// The target of the traced build's log lines.
 pub const LOG_TARGET: &str = "ebpf";
 
-/// A task that reads the program's records for as long as the value lives.
+/// Reads the program's records for as long as the value lives.
 #[derive(Debug)]
 pub(super) struct Log {
-    reader: JoinHandle<()>,
+    /// The reader ends when this is closed.
+    _open: PipeWriter,
 }
 
 impl Log {
-    /// Starts to read. Runs on the current tokio runtime.
-    pub(super) fn read(ebpf: &mut Ebpf) -> Result<Self, aya_log::Error> {
+    /// Starts to read, on a thread of its own: aya-log reads until there are no more records, and
+    /// in a storm of frames there always are.
+    pub(super) fn read(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         let records = EbpfLogger::init_with_logger(ebpf, ToTracing)?;
-        Ok(Self {
-            reader: tokio::spawn(hand_on(records)),
-        })
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        self.reader.abort();
+        let start = || -> io::Result<Self> {
+            let (closed, open) = pipe()?;
+            thread::Builder::new()
+                .name("ebpf-log".into())
+                .spawn(move || hand_on(records, &closed))?;
+            Ok(Self { _open: open })
+        };
+        start().map_err(LoadError::LogReader)
     }
 }
 
@@ -46,13 +56,16 @@ pub(super) fn number(level: Level) -> u8 {
     level as u8
 }
 
-async fn hand_on(mut records: EbpfLogger<ToTracing>) {
-    let readable = match Readable::new(&records) {
-        Ok(readable) => readable,
-        Err(error) => return error!("eBPF log output is lost: {error}"),
-    };
-    while readable.more().await.is_ok() {
-        records.flush();
+fn hand_on(mut records: EbpfLogger<ToTracing>, closed: &PipeReader) {
+    loop {
+        let mut waited =
+            [records.as_fd(), closed.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut waited, PollTimeout::NONE) {
+            Ok(_) if waited[1].any() == Some(false) => records.flush(),
+            Err(Errno::EINTR) => {}
+            Ok(_) => return,
+            Err(error) => return error!("the log of the eBPF program cannot be read: {error}"),
+        }
     }
 }
 

@@ -169,8 +169,7 @@ pub struct Cleared {
 }
 
 impl Kernel {
-    /// Prepares the program and its maps. With an `ebpf_log_level`, runs on the current tokio
-    /// runtime.
+    /// Prepares the program and its maps.
     ///
     /// # Errors
     ///
@@ -262,8 +261,7 @@ impl Kernel {
     }
 
     /// Changes to the build of the program that logs at this level and above, or to the one that
-    /// does not log, on all links, with the same maps and without a gap. Runs on the current tokio
-    /// runtime.
+    /// does not log, on all links, with the same maps and without a gap.
     pub fn set_ebpf_log_level(&mut self, level: Option<Level>) -> Result<(), SwapError> {
         let build = Build::with_log_level(level);
         if build == self.program.build() {

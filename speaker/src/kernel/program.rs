@@ -62,6 +62,9 @@ pub enum LoadError {
     /// The records of the traced build cannot be read.
     #[error("cannot read the log of the eBPF program")]
     Log(#[from] aya_log::Error),
+    /// There is nobody to read them.
+    #[error("cannot start the thread that reads the log of the eBPF program")]
+    LogReader(#[source] io::Error),
 }
 
 /// Why the kernel does not attach the program.

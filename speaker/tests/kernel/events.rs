@@ -3,7 +3,8 @@
 use std::{
     io,
     sync::{Arc, Mutex},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use speaker::kernel::now;
@@ -60,7 +61,8 @@ fn the_traced_build_logs_through_tracing() {
             .with_ansi(false)
             .with_writer(said.clone())
             .finish();
-        let _guard = tracing::subscriber::set_default(subscriber);
+        // The records are read on another thread.
+        tracing::subscriber::set_global_default(subscriber).unwrap();
 
         let (mut kernel, port, client) = agent(&bpffs);
         let (link, program) = pinned(&bpffs, port);
@@ -93,6 +95,30 @@ fn the_traced_build_logs_through_tracing() {
         kernel.set_ebpf_log_level(None).unwrap();
         assert_eq!(pinned(&bpffs, port), (link, kernel.program_id()));
         assert_eq!(counted(kernel.maps()).answered, 1);
+    });
+}
+
+/// The agent has only this thread, to renew its lease and to watch the other nodes.
+#[test]
+fn a_storm_of_logged_frames_does_not_block_the_agent() {
+    isolated_async(|bpffs| async move {
+        const STORM: Duration = Duration::from_secs(3);
+        let (mut kernel, _, client) = agent(&bpffs);
+        kernel.set_ebpf_log_level(Some(Level::DEBUG)).unwrap();
+        let end = Instant::now() + STORM;
+        let storm = thread::spawn(move || {
+            while Instant::now() < end {
+                client.send(&client::request(VIP));
+            }
+        });
+        let mut longest = Duration::ZERO;
+        while Instant::now() < end {
+            let since = Instant::now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            longest = longest.max(since.elapsed());
+        }
+        storm.join().unwrap();
+        assert!(longest < STORM / 2, "{longest:?}");
     });
 }
 
