@@ -74,6 +74,10 @@ impl Shell {
                 return None;
             }
             Command::Attach(interface) => return Some(self.attach(interface)),
+            Command::KeepPins => {
+                self.kernel.keep_pins();
+                return None;
+            }
             Command::CheckProgram(interface) => match self.kernel.still_runs(interface) {
                 // rtnetlink reports links that are gone.
                 Ok(true) | Err(AttachError::NoSuchLink { .. }) => Ok(()),

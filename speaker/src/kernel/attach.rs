@@ -187,11 +187,8 @@ impl Kernel {
         })
     }
 
-    /// Whether the program still runs on an interface that it was attached to. Also restores pins
-    /// that something else removed: without them, the program would be detached when the agent
-    /// ends.
-    pub fn still_runs(&mut self, ifindex: u32) -> Result<bool, AttachError> {
-        self.keep_pins();
+    /// Whether the program still runs on an interface that it was attached to.
+    pub fn still_runs(&self, ifindex: u32) -> Result<bool, AttachError> {
         let xdp = ask(ifindex)?.xdp;
         Ok(xdp.is_some_and(|xdp| xdp.program == self.program.id()))
     }

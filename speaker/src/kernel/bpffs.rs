@@ -1,7 +1,8 @@
 //! The file system that holds the pins.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -31,6 +32,14 @@ pub enum BpffsError {
          on: choose another one (--bpffs; the default is /sys/fs/bpf)"
     )]
     NotBpf {
+        /// The requested one.
+        path: PathBuf,
+    },
+    /// Another agent mounts one.
+    #[error(
+        "another agent is mounting a BPF file system at {path}, and only one can run on a node"
+    )]
+    Busy {
         /// The requested one.
         path: PathBuf,
     },
@@ -79,6 +88,21 @@ pub(super) fn ensure(path: &Path) -> Result<(), BpffsError> {
                 path: path.to_owned(),
             });
         }
+    }
+    // Agents that start together must not mount one each. The lock is on what is below the mount.
+    let unreadable = |source| BpffsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let below = File::open(path).map_err(unreadable)?;
+    below.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => BpffsError::Busy {
+            path: path.to_owned(),
+        },
+        TryLockError::Error(error) => unreadable(error),
+    })?;
+    if is_bpffs(path)? == Some(true) {
+        return Ok(());
     }
     let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     if !is_empty {

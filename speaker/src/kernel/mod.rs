@@ -290,8 +290,8 @@ impl Kernel {
     }
 
     /// Restores pins that something else has removed. Without them, answering would stop when the
-    /// agent ends.
-    fn keep_pins(&mut self) {
+    /// agent ends. A failure is logged once.
+    pub fn keep_pins(&mut self) {
         match self.restore_pins() {
             Ok(restored) => {
                 let root = self.pins.root().display();

@@ -1,7 +1,11 @@
 //! The BPF file system: preparing it, reading the pins, and leaving it empty.
 
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
+use nix::mount::umount;
 use speaker::kernel::{Inspect, InspectError, Kernel, ModeChoice, RemoveError, detach_all};
 use speaker_core::link::XdpMode;
 
@@ -45,7 +49,7 @@ fn pins_can_be_read_without_an_agent() {
             ]
         );
 
-        std::fs::rename(bpffs.join("speaker/v2"), bpffs.join("speaker/v7")).unwrap();
+        fs::rename(bpffs.join("speaker/v2"), bpffs.join("speaker/v7")).unwrap();
         let error = Inspect::open(bpffs).err().unwrap();
         assert!(
             error.to_string().contains("have another layout (v7)"),
@@ -86,7 +90,7 @@ fn a_missing_bpf_file_system_is_mounted() {
         assert!(error.to_string().contains("no such directory"), "{error}");
 
         let taken = directory.path().join("taken");
-        std::fs::create_dir_all(taken.join("with-something")).unwrap();
+        fs::create_dir_all(taken.join("with-something")).unwrap();
         let error = Kernel::open(&options(&taken)).err().unwrap();
         assert!(
             error.to_string().contains("is not a BPF file system"),
@@ -94,11 +98,34 @@ fn a_missing_bpf_file_system_is_mounted() {
         );
 
         let empty = directory.path().join("empty");
-        std::fs::create_dir(&empty).unwrap();
+        fs::create_dir(&empty).unwrap();
         let kernel = Kernel::open(&options(&empty));
         assert!(kernel.is_ok(), "{:?}", kernel.err());
         drop(kernel);
         assert!(empty.join("speaker/v2/vips_v4").exists());
-        nix::mount::umount(&empty).unwrap();
+        umount(&empty).unwrap();
+    });
+}
+
+#[test]
+fn agents_that_start_together_do_not_mount_two_bpf_file_systems() {
+    isolated(|_| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        // As the one that is about to mount it.
+        let first = File::open(path).unwrap();
+        first.try_lock().unwrap();
+        let error = Kernel::open(&options(path)).err().unwrap();
+        assert!(
+            error.to_string().starts_with("another agent is mounting"),
+            "{error}"
+        );
+        drop(first);
+        assert!(Kernel::open(&options(path)).is_ok());
+        umount(path).unwrap();
+        assert!(
+            fs::read_dir(path).unwrap().next().is_none(),
+            "there are two"
+        );
     });
 }

@@ -135,6 +135,8 @@ pub enum Command {
     Remove(Entry),
     /// Attach the program to an interface; answered by [`Input::Attached`].
     Attach(u32),
+    /// Restore the pins that something else has removed.
+    KeepPins,
     /// Check that the program still runs on an interface; answered by [`Input::Detached`] if not.
     CheckProgram(u32),
     /// Detach the program from an interface; if that is gone, remove the pin.

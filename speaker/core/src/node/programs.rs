@@ -125,15 +125,17 @@ impl Node {
         program.set(result);
     }
 
-    /// Has the shell check where the program still runs: the kernel does not report a detachment.
+    /// Has the shell check the pins, and where the program still runs: the kernel reports the loss of
+    /// neither.
     pub(super) fn check_programs(&mut self, now: Instant) {
         let attached = self.held.attached.iter();
         let running = attached.filter(|(_, program)| program.granted().is_some());
-        let looks = running.map(|(index, _)| Command::CheckProgram(*index));
-        let before = self.commands.len();
-        self.commands.extend(looks);
-        let any = self.commands.len() > before;
-        self.check_at = any.then_some(now + RETRY);
+        let mut running = running.map(|(index, _)| *index).peekable();
+        self.check_at = running.peek().map(|_| now + RETRY);
+        if self.check_at.is_some() {
+            self.commands.push_back(Command::KeepPins);
+        }
+        self.commands.extend(running.map(Command::CheckProgram));
     }
 
     pub(super) fn detached(&mut self, interface: u32) {

@@ -202,6 +202,7 @@ fn words(command: &Command) -> String {
         }
         Command::Remove(entry) => format!("remove {}", entry.address),
         Command::Attach(index) => format!("attach {index}"),
+        Command::KeepPins => "keep pins".to_owned(),
         Command::CheckProgram(index) => format!("look {index}"),
         Command::Detach(index) => format!("detach {index}"),
         Command::Tell(notice) => format!("{notice:?}"),

@@ -211,6 +211,7 @@ fn a_vip_is_not_announced_on_a_link_unknown_to_the_program() {
         bench.refuses_link = None;
         bench.log.clear();
         bench.wait(5.1).expect(&[
+            "keep pins",
             "look 2",
             &format!("set link {unknown}"),
             "Announcing(10.0.0.5, \"eth0\")",
@@ -225,7 +226,7 @@ fn a_vip_is_not_announced_on_a_link_unknown_to_the_program() {
 fn a_program_detached_by_somebody_else_is_reattached_and_announces() {
     let mut bench = Bench::answering("10.0.0.5");
     bench.quiet();
-    bench.wait(5.1).expect(&["look 2"]);
+    bench.wait(5.1).expect(&["keep pins", "look 2"]);
     bench.handle(Input::Detached(2)).expect(&[
         "TakenOff(\"eth0\")",
         "attach 2",

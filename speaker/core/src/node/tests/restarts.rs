@@ -8,7 +8,9 @@ fn a_restart_in_time_swaps_the_program_without_disturbance() {
     bench
         .handle(wanted(&["10.0.0.5"]))
         .expect(&["attach 2", "Announcing(10.0.0.5, \"eth0\")"]);
-    bench.wait(150.0).expect(&["look 2", "announce 10.0.0.5"]);
+    bench
+        .wait(150.0)
+        .expect(&["keep pins", "look 2", "announce 10.0.0.5"]);
 }
 
 #[test]
@@ -31,6 +33,7 @@ fn an_unfinished_announcement_of_an_earlier_agent_is_repeated() {
         .wait(1.1)
         .expect(&["announce 10.0.0.5", "announce 10.0.0.5"]);
     bench.wait(5.0).wait(0.0).expect(&[
+        "keep pins",
         "look 2",
         "announce 10.0.0.5",
         "put 10.0.0.5 Answer 0 announced",
