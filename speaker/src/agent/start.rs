@@ -35,7 +35,7 @@ use super::{
 use crate::{
     api,
     kernel::{self, Kernel, ModeChoice},
-    kubernetes::{self, follow, publish},
+    kubernetes::thread,
     manifests,
     netlink::{self, Watch},
 };
@@ -108,12 +108,23 @@ impl Agent {
             .mode(0o700)
             .create(&state_dir)
             .with_context(|| format!("cannot create {} (--state-dir)", state_dir.display()))?;
+        let (changed, changes) = mpsc::channel(1);
+        let (publications, published) = watch::channel(None);
         // Before the kernel is touched: a failed start leaves an earlier agent's lease as it is,
         // which is longer than that of a running agent.
-        let connected = match &source {
+        let reach = match &source {
             Source::Manifests(_) => None,
-            Source::Cluster { kubeconfig, .. } => {
-                Some(kubernetes::connect(kubeconfig.as_deref()).await?)
+            Source::Cluster {
+                kubeconfig,
+                namespace,
+            } => {
+                let options = thread::Options {
+                    kubeconfig: kubeconfig.clone(),
+                    node: node_name.clone(),
+                    namespace: namespace.clone(),
+                    state_dir: state_dir.clone(),
+                };
+                Some(thread::start(options, changed.clone(), published).await?)
             }
         };
         let kernel = Kernel::open(&kernel::Options {
@@ -158,28 +169,9 @@ impl Agent {
         local.node.handle(Input::Links(links), now);
         // The other nodes learn of this node's links when they meet it.
         ownership.tell_links(&mut local);
-        let (changed, changes) = mpsc::channel(1);
-        let cluster = match source {
-            Source::Manifests(directory) => {
-                tokio::spawn(manifests::watch(directory, state_dir, changed));
-                None
-            }
-            Source::Cluster { namespace, .. } => connected.map(|(client, reach)| {
-                let options = follow::Options {
-                    namespace: namespace.clone(),
-                    state_dir,
-                };
-                tokio::spawn(follow::follow(client.clone(), options, changed));
-                let options = publish::Options {
-                    node: node_name.clone(),
-                    namespace,
-                };
-                let (publications, published) = watch::channel(None);
-                tokio::spawn(publish::publish(client, options, published));
-                (Publisher::new(publications), reach)
-            }),
-        };
-        let (publisher, reach) = cluster.unzip();
+        if let Source::Manifests(directory) = source {
+            tokio::spawn(manifests::watch(directory, state_dir, changed));
+        }
         Ok(Self {
             local,
             name: node_name,
@@ -188,7 +180,7 @@ impl Agent {
             reattached: false,
             replan: false,
             taps: Taps::new(),
-            publisher,
+            publisher: reach.as_ref().map(|_| Publisher::new(publications)),
             reach,
             publish_at: None,
             settled: false,

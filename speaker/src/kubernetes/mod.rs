@@ -17,6 +17,7 @@ pub mod publish;
 mod reach;
 mod selector;
 mod service_l2_status;
+pub mod thread;
 pub(crate) mod watch;
 
 pub use advertisement::{

@@ -20,7 +20,7 @@ mod write;
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream};
@@ -43,8 +43,9 @@ use write::{Writer, outcome};
 const MANAGER: &str = "speaker";
 /// How many requests are in flight at a time.
 const AT_ONCE: usize = 8;
-/// How many events of the watch are taken in at a time.
-const CHUNK: usize = 1024;
+/// The shortest time between two looks at what is to be done: each considers every status, and the
+/// watch may report thousands of changes one by one.
+const PACE: Duration = Duration::from_millis(100);
 
 /// What to report to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,30 +90,35 @@ pub async fn publish(
         failing: false,
     };
     let until_then = "the cluster is not told what this node announces";
-    // Steps are computed from all statuses: once for all events that have arrived.
-    let heard = events(api, watch_config(), until_then).ready_chunks(CHUNK);
-    let mut heard = pin!(heard);
+    let mut heard = pin!(events(api, watch_config(), until_then));
     let mut judged = pin!(publisher.writer.judged());
+    let mut looked: Option<Instant> = None;
+    let mut has_news = false;
     loop {
-        let retry_at = publisher.pace.poll_timeout(Instant::now());
+        let now = Instant::now();
+        let next = looked.map_or(now, |looked| looked + PACE);
+        let retry_at = publisher.pace.poll_timeout(now);
+        let look_at = if has_news { Some(now) } else { retry_at };
+        let look_at = look_at.map(|at| at.max(next));
         tokio::select! {
             changed = publications.changed() => if changed.is_err() {
                 return;
             },
-            Some(events) = heard.next() => {
-                for event in events {
-                    publisher.statuses.hear(event);
-                }
-            }
+            Some(event) = heard.next() => publisher.statuses.hear(event),
             Some(said) = judged.next() => publisher.told.judged = said,
-            () = until(retry_at) => {}
+            () = until(look_at) => {
+                has_news = false;
+                looked = Some(Instant::now());
+                let publication = publications.borrow_and_update().clone();
+                if let Some(publication) = publication
+                    && publisher.statuses.is_listed()
+                {
+                    publisher.work(&publication).await;
+                }
+                continue;
+            }
         }
-        let publication = publications.borrow_and_update().clone();
-        if let Some(publication) = publication
-            && publisher.statuses.is_listed()
-        {
-            publisher.work(&publication).await;
-        }
+        has_news = true;
     }
 }
 

@@ -17,8 +17,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Row, median, quantile, usage::Usage};
+use super::{Limit, Row, median, quantile, usage::Usage};
 use crate::{
+    agent::Node,
     kube::{Request, Site},
     lab::{Lab, Process},
     wait::wait_until,
@@ -67,6 +68,9 @@ pub(super) fn run(services: usize) -> Result<Vec<Row>> {
     rows.extend(steady(&mut site, &controller)?);
     controller.kill()?;
     rows.extend(changes::measure(&site, &vips, services)?);
+    let ended = |node: &mut Node| node.log("this node gives up its VIPs").len();
+    let ended: usize = site.nodes.iter_mut().map(ended).sum();
+    rows.push(Row::new("leases lost", ended as f64, "leases").within(Limit::AtMost(0.0)));
     Ok(rows)
 }
 
@@ -124,9 +128,8 @@ fn allocation(
 fn quiet(site: &Site) -> Result<()> {
     let is_recent = |it: &Request| it.at.elapsed().is_ok_and(|ago| ago <= QUIET);
     // The Lease is renewed forever.
-    let is_write = |it: &Request| {
-        !matches!(&*it.verb, "watch" | "list" | "get") && it.resource != "leases"
-    };
+    let is_write =
+        |it: &Request| !matches!(&*it.verb, "watch" | "list" | "get") && it.resource != "leases";
     let mut recent = BTreeMap::<String, usize>::new();
     wait_until("silence", LIMIT, || {
         sleep(Duration::from_secs(1));
