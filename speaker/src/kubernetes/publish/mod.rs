@@ -184,6 +184,3 @@ impl Publisher {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
