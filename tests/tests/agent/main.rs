@@ -1,5 +1,6 @@
 //! The agent, end to end: real processes on the hosts of a lab, with independent clients.
 
+mod alone;
 mod announcements;
 mod configuration;
 mod errors;

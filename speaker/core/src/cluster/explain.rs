@@ -161,7 +161,7 @@ impl Cluster {
     }
 
     /// The VIPs that this node owns.
-    pub fn owned(&self) -> impl Iterator<Item = IpAddr> {
+    pub(super) fn owned(&self) -> impl Iterator<Item = IpAddr> {
         let owned = self.seats.iter().filter(|(_, seat)| seat.mine.is_owned());
         owned.map(|(vip, _)| *vip)
     }

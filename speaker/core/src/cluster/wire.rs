@@ -97,6 +97,12 @@ impl Wire {
 }
 
 impl Cluster {
+    /// Whether a VIP is not claimed before the wire shows that no other host uses it.
+    pub fn awaits_check(&self, vip: IpAddr) -> bool {
+        let seat = self.seats.get(&vip);
+        seat.is_some_and(|seat| seat.wire.check != Check::Unknown)
+    }
+
     /// Whether the wire allows a vacant VIP to be claimed: it has been checked, or need not be.
     pub(super) fn is_checked(&mut self, vip: IpAddr, now: Instant) -> bool {
         let new = self

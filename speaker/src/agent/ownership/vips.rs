@@ -126,18 +126,21 @@ impl Ownership {
         }
     }
 
-    /// Whether this node owns all that it can own without others: everything if it is alone;
-    /// nothing if other nodes have to agree, which takes a while.
+    /// Whether this node owns all that it can own at once: nothing if other nodes have to agree;
+    /// everything if it is alone, except what another host may be using.
     pub(in super::super) fn is_settled(&self) -> bool {
-        let mine = || {
-            let vips = self.told.values();
-            vips.filter(|vip| vip.candidates.iter().any(|(name, _)| *name == self.name))
+        let is_candidate = |placement: &cluster::Placement| {
+            let mut names = placement.candidates.iter().map(|(name, _)| name);
+            names.any(|name| *name == self.name)
         };
+        let mut mine = self.told.iter().filter(|(_, it)| is_candidate(it));
         self.planned
             && self.untold.is_empty()
             && (self.net.is_some()
                 || self.draining
-                || self.cluster.owned().count() == mine().count())
+                || mine.all(|(vip, _)| {
+                    self.cluster.owner(*vip).is_some() || self.cluster.awaits_check(*vip)
+                }))
     }
 
     /// Takes part once the cluster knows the VIPs. A node that hears only nodes with other keys
