@@ -188,7 +188,7 @@ impl Agent {
                 }
                 self.replan |= self.ownership.tell_links(&mut self.local);
             }
-            Event::Configuration(change) => self.configure(change, now),
+            Event::Configuration(change) => self.configure(change),
             Event::Frame(event) => {
                 self.taps.tell(&event);
                 if let Some((entry, by)) =
@@ -310,16 +310,14 @@ impl Agent {
         }
     }
 
-    fn configure(&mut self, mut change: Change, now: Instant) {
+    fn configure(&mut self, mut change: Change) {
         if let Some(peers) = change.peers.take() {
             self.ownership.set_peers(peers, &mut self.local);
         }
         if self.configuration.take(change) || self.local.node.wanted().is_none() {
             let wanted = self.configuration.wanted(&self.name);
-            self.local.node.handle(Input::Wanted(wanted), now);
+            self.local.want(wanted);
             self.replan = true;
-            // VIPs that this node no longer owns are silenced before the cluster hears of it.
-            self.local.carry_out_urgent();
         }
     }
 

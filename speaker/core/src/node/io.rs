@@ -1,4 +1,5 @@
-//! The inputs and commands of a [`Node`](super::Node): everything that can happen to it, and
+//! The inputs and commands of a [`Node`](super::Node): everything that can happen to it, besides
+//! changes of what it [wants](super::Node::want) and [answers](super::Node::answer) for, and
 //! everything that it can do.
 
 use std::{
@@ -12,7 +13,7 @@ use speaker_common::{
 };
 
 use super::{Attached, Membership};
-use crate::{intent::Wanted, link::LinkChange, links::Links, plan::Entry};
+use crate::{link::LinkChange, links::Links, plan::Entry};
 
 /// Something happened.
 #[derive(Debug)]
@@ -22,16 +23,6 @@ pub enum Input {
     /// The address at which other nodes probe this one. The program runs on its link even without
     /// VIPs.
     ProbedAt(IpAddr),
-    /// The VIPs that this node should announce whenever it owns them.
-    Wanted(Wanted),
-    /// Answer for a VIP from now on, or keep this host from answering for it. The resulting
-    /// commands come before all others.
-    Answer {
-        /// The VIP.
-        vip: IpAddr,
-        /// Whether to answer.
-        answer: bool,
-    },
     /// The VIPs that this node owns are settled: its program may replace an earlier agent's, which
     /// may answer from other maps until then.
     Settled,

@@ -79,8 +79,6 @@ pub struct Node {
     /// since: they need no announcement.
     unbroken: BTreeSet<Entry>,
 
-    /// Commands that follow from ownership, on which other nodes rely.
-    urgent: VecDeque<Command>,
     commands: VecDeque<Command>,
 }
 
@@ -134,7 +132,6 @@ impl Node {
             check_at: None,
             conflicts: BTreeMap::new(),
             unbroken: BTreeSet::new(),
-            urgent: VecDeque::new(),
             commands: VecDeque::new(),
         }
     }
@@ -152,8 +149,6 @@ impl Node {
                 self.site.probed = Some(address);
                 self.stale = true;
             }
-            Input::Wanted(wanted) => self.want(wanted),
-            Input::Answer { vip, answer } => self.own(vip, answer, now),
             Input::Announce(vip) => self.take_over(vip, now),
             Input::Defend(vip) => self.defend(vip, |_| true, now),
             Input::Settled => {
@@ -260,9 +255,6 @@ impl Node {
 
     /// The next command, until there is none.
     pub fn next_command(&mut self) -> Option<Command> {
-        if let Some(command) = self.next_urgent() {
-            return Some(command);
-        }
         while let Some(command) = self.commands.pop_front() {
             match command {
                 // The VIP's owner may have changed since.
@@ -276,26 +268,15 @@ impl Node {
         None
     }
 
-    /// The next command that follows from [`Input::Answer`], to be carried out before other nodes
-    /// are told about it.
-    pub fn next_urgent(&mut self) -> Option<Command> {
-        self.urgent.pop_front()
-    }
-
-    /// Whether commands wait to be carried out.
-    fn has_commands(&self) -> bool {
-        !(self.urgent.is_empty() && self.commands.is_empty())
-    }
-
     /// Whether work can proceed at once: commands to carry out, or inputs for [`poll`](Self::poll).
     pub fn is_behind(&self) -> bool {
-        self.has_commands() || (self.stale && self.is_ready())
+        !self.commands.is_empty() || (self.stale && self.is_ready())
     }
 
     /// The announcements that are due, most urgent first. None while commands wait: what is
     /// announced must be answered.
     pub fn announcements(&mut self, now: Instant) -> Vec<Announcement> {
-        if self.has_commands() {
+        if !self.commands.is_empty() {
             return Vec::new();
         }
         self.announcer.poll(now)

@@ -1,4 +1,5 @@
-//! Changes of ownership: one write for each entry of the VIP, before anything else.
+//! Changes of ownership: one write for each entry of the VIP. Other nodes rely on it, so it does not
+//! wait for other commands: it is returned, to be carried out before another node is told anything.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -11,7 +12,10 @@ use crate::{
 };
 
 impl Node {
-    pub(super) fn want(&mut self, wanted: Wanted) {
+    /// Sets the VIPs that this node should announce whenever it owns them. Returns the writes for
+    /// those that it may no longer own.
+    #[must_use = "other nodes must not be told before this is carried out"]
+    pub fn want(&mut self, wanted: Wanted) -> Vec<Command> {
         self.wanted = Some(wanted);
         self.stale = true;
         // The configuration may no longer allow this node to own a VIP.
@@ -24,9 +28,9 @@ impl Node {
             })
             .map(|(entry, _)| *entry)
             .collect();
-        for entry in lost {
-            self.set_action(entry, Action::Suppress);
-        }
+        let lost = lost.into_iter();
+        lost.filter_map(|entry| self.set_action(entry, Action::Suppress))
+            .collect()
     }
 
     /// What the kernel should do with requests that match an entry.
@@ -42,7 +46,9 @@ impl Node {
         }
     }
 
-    pub(super) fn own(&mut self, vip: IpAddr, answer: bool, now: Instant) {
+    /// Answers for a VIP from now on, or keeps this host from answering for it. Returns the writes.
+    #[must_use = "other nodes must not be told before this is carried out"]
+    pub fn answer(&mut self, vip: IpAddr, answer: bool, now: Instant) -> Vec<Command> {
         self.edition += 1;
         if answer {
             self.owned.insert(vip);
@@ -56,22 +62,23 @@ impl Node {
             .map(|(entry, _)| *entry)
             .take_while(|entry| entry.address == vip)
             .collect();
-        for entry in entries {
-            self.set_action(entry, self.action(&entry));
-        }
+        let entries = entries.into_iter();
+        let writes = entries.filter_map(|entry| self.set_action(entry, self.action(&entry)));
+        let writes = writes.collect();
         for place in self.places_of(vip) {
             self.update_announcement(place, now);
         }
+        writes
     }
 
-    /// Changes what the kernel does for an entry.
-    fn set_action(&mut self, entry: Entry, action: Action) {
-        if let Some(vip) = self.held.vips.get_mut(&entry)
-            && vip.action != action
-        {
-            *vip = Vip::new(action, vip.slot);
-            self.urgent.push_back(Command::Put(entry, *vip));
+    /// Changes what the kernel does for an entry. Returns the write, if there is one.
+    fn set_action(&mut self, entry: Entry, action: Action) -> Option<Command> {
+        let vip = self.held.vips.get_mut(&entry)?;
+        if vip.action == action {
+            return None;
         }
+        *vip = Vip::new(action, vip.slot);
+        Some(Command::Put(entry, *vip))
     }
 
     pub(super) fn places_of(&self, address: IpAddr) -> Vec<Place> {

@@ -17,6 +17,25 @@ use crate::{
 
 const MAC: Mac = [2, 0, 0, 0, 0, 1];
 
+/// What a node is given.
+enum Given {
+    Input(Input),
+    Wanted(Wanted),
+    Answer(IpAddr, bool),
+}
+
+impl From<Input> for Given {
+    fn from(input: Input) -> Self {
+        Self::Input(input)
+    }
+}
+
+impl From<Wanted> for Given {
+    fn from(wanted: Wanted) -> Self {
+        Self::Wanted(wanted)
+    }
+}
+
 /// A node, the kernel that carries its commands out, and a clock.
 struct Bench {
     node: Node,
@@ -71,22 +90,32 @@ impl Bench {
         bench
     }
 
-    fn handle(&mut self, input: Input) -> &mut Self {
+    fn handle(&mut self, given: impl Into<Given>) -> &mut Self {
+        let given = given.into();
         // This node is alone.
-        if let Input::Wanted(wanted) = &input {
+        if let Given::Wanted(wanted) = &given {
             for vip in wanted.vips.keys() {
-                self.own(*vip, true);
+                self.give(Given::Answer(*vip, true));
             }
         }
         // Longer than the announcer's batches are apart.
         self.now += Duration::from_millis(20);
-        self.node.handle(input, self.now);
+        self.give(given);
         self.settle();
         self
     }
 
-    fn own(&mut self, vip: IpAddr, answer: bool) {
-        self.node.handle(Input::Answer { vip, answer }, self.now);
+    /// Carries out only what cannot wait.
+    fn give(&mut self, given: impl Into<Given>) {
+        let writes = match given.into() {
+            Given::Input(input) => return self.node.handle(input, self.now),
+            Given::Wanted(wanted) => self.node.want(wanted),
+            Given::Answer(vip, answer) => self.node.answer(vip, answer, self.now),
+        };
+        for command in writes {
+            self.carry_out(&command);
+            self.log.push(words(&command));
+        }
     }
 
     fn wait(&mut self, seconds: f64) -> &mut Self {
@@ -209,7 +238,7 @@ fn words(command: &Command) -> String {
     }
 }
 
-fn wanted(vips: &[&str]) -> Input {
+fn wanted(vips: &[&str]) -> Wanted {
     let vips = vips.iter().map(|vip| {
         let address = vip.parse().unwrap();
         let vip = WantedVip {
@@ -222,11 +251,11 @@ fn wanted(vips: &[&str]) -> Input {
         };
         (address, vip)
     });
-    Input::Wanted(Wanted {
+    Wanted {
         node: "node".to_owned(),
         vips: vips.collect(),
         refused: Vec::new(),
-    })
+    }
 }
 
 fn eth0() -> Link {
@@ -277,9 +306,8 @@ fn vip(address: &str) -> IpAddr {
     address.parse().unwrap()
 }
 
-fn answer(address: &str, answer: bool) -> Input {
-    let vip = vip(address);
-    Input::Answer { vip, answer }
+fn answer(address: &str, answer: bool) -> Given {
+    Given::Answer(vip(address), answer)
 }
 
 #[test]

@@ -12,7 +12,8 @@ use speaker_common::{
 };
 use speaker_core::{
     cluster::{self, Adopted, KernelLease, Life, NodeName, VipState, lease_flags},
-    node::{self, Node},
+    intent::Wanted,
+    node::{Command, Node},
 };
 use tracing::debug;
 
@@ -88,14 +89,18 @@ impl LocalNode {
     pub(super) fn set(&mut self, vip: IpAddr, state: &VipState) {
         debug!(%vip, ?state, "set");
         let answer = matches!(state, VipState::Answer { .. });
-        let now = Instant::now();
-        self.node.handle(node::Input::Answer { vip, answer }, now);
-        self.carry_out_urgent();
+        let writes = self.node.answer(vip, answer, Instant::now());
+        self.carry_out(writes);
     }
 
-    /// Carries out at once what must be done before any other node hears of it.
-    pub(in super::super) fn carry_out_urgent(&mut self) {
-        while let Some(command) = self.node.next_urgent() {
+    /// Sets the VIPs that this node should announce whenever it owns them.
+    pub(in super::super) fn want(&mut self, wanted: Wanted) {
+        let writes = self.node.want(wanted);
+        self.carry_out(writes);
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
             if let Some(input) = self.shell.carry_out(command) {
                 self.node.handle(input, Instant::now());
             }

@@ -14,14 +14,12 @@ fn ipvs(address: &str) -> Link {
     }
 }
 
-fn refused(vip: &str) -> Input {
-    let Input::Wanted(mut wanted) = wanted(&[vip]) else {
-        unreachable!("it is what is wanted");
-    };
+fn refused(vip: &str) -> Wanted {
+    let mut wanted = wanted(&[vip]);
     for vip in wanted.vips.values_mut() {
         vip.alike = Err(NotAnnounced::NoEndpoint);
     }
-    Input::Wanted(wanted)
+    wanted
 }
 
 #[test]
@@ -47,13 +45,11 @@ fn a_vip_that_may_not_be_owned_has_no_entry() {
 #[test]
 fn a_vip_in_the_nodes_kernel_is_silenced_on_unnamed_links() {
     let mut bench = Bench::new();
-    let Input::Wanted(mut named) = wanted(&["10.0.0.5"]) else {
-        unreachable!("it is what is wanted");
-    };
+    let mut named = wanted(&["10.0.0.5"]);
     for vip in named.vips.values_mut() {
         vip.alike = Ok(Interfaces::Named(BTreeSet::from(["eth1".to_owned()])));
     }
-    bench.handle(Input::Wanted(named));
+    bench.handle(named);
     let eth1 = Link {
         index: 3,
         name: "eth1".into(),
