@@ -6,8 +6,8 @@
 use super::scene::{CLIENT, NODE, OURS, OURS_TOO, PORT, STRANGER, Scene, THEIRS, UNTAGGED};
 use crate::{
     layout::{VipKeyV4, VipKeyV6},
-    testing::{Arp, Nd, Subject, option},
-    wire::nd,
+    testing::{Arp, Ethernet, Nd, Subject, option},
+    wire::{BROADCAST, nd},
 };
 
 /// RFC 5227 §2.4: a sender address that is ours, with a hardware address that is not, is never
@@ -18,9 +18,15 @@ pub fn arp_announcement_of_an_owned_vip_is_a_claim(subject: &mut impl Subject) {
     scene.reports_claim(&announcement.bytes());
     let as_reply = Arp {
         operation: 2,
-        ..announcement
+        ..announcement.clone()
     };
     scene.reports_claim(&as_reply.bytes());
+    // The message counts, not the frame's source.
+    let with_our_source = Arp {
+        ethernet: Ethernet::new(BROADCAST, NODE.mac),
+        ..announcement
+    };
+    scene.reports_claim(&with_our_source.bytes());
 }
 
 /// The same in a request for any other address, a VIP of ours among them.
@@ -49,6 +55,11 @@ pub fn arp_with_our_own_mac_is_no_claim(subject: &mut impl Subject) {
         ..Arp::announcement(&NODE, OURS.v4)
     };
     scene.passes(&as_reply.bytes());
+    let relayed = Arp {
+        ethernet: Ethernet::new(BROADCAST, STRANGER.mac),
+        ..Arp::announcement(&NODE, OURS.v4)
+    };
+    scene.passes(&relayed.bytes());
 }
 
 /// RFC 5227 §3: the owner's announcement needs no answer. The node's own kernel learns from it

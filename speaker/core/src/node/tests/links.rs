@@ -93,6 +93,40 @@ fn a_bond_failover_announces_again() {
         .expect(&["announce 10.0.0.5"]);
 }
 
+/// The switch has learned the port of the bond's MAC in each VLAN.
+#[test]
+fn a_bond_failover_announces_the_vips_of_its_vlans() {
+    let subnet = |address: &str| BTreeSet::from([(vip(address), 24)]);
+    let bond = |active| Link {
+        kind: Kind::Bond {
+            active: Some(active),
+        },
+        addresses: subnet("10.0.0.1"),
+        ..eth0()
+    };
+    let vlan = Link {
+        index: 5,
+        name: "eth0.100".into(),
+        kind: Kind::Vlan {
+            parent: eth0().index,
+            id: 100,
+            service: false,
+        },
+        addresses: subnet("10.0.100.1"),
+        ..eth0()
+    };
+    let mut bench = Bench::new();
+    bench
+        .handle(wanted(&["10.0.0.5", "10.0.100.5"]))
+        .handle(links([bond(3), vlan]))
+        .quiet();
+    bench
+        .handle(Input::Link(LinkChange::Set(bond(4))))
+        .log
+        .retain(|line| line.starts_with("announce"));
+    bench.expect(&["announce 10.0.0.5", "announce 10.0.100.5"]);
+}
+
 #[test]
 fn a_link_may_return_with_another_index() {
     let mut bench = Bench::answering("10.0.0.5");
