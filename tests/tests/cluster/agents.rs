@@ -4,7 +4,7 @@ use std::{thread::sleep, time::Duration};
 
 use speaker_tests::{agent::Mode, cluster::Cluster, lab};
 
-use crate::{VIP, VIPS, asked};
+use crate::{ABSENT, VIP, VIPS, asked};
 
 #[test]
 fn one_of_three_answers_and_all_know_the_order() {
@@ -33,6 +33,7 @@ fn one_of_three_answers_and_all_know_the_order() {
     });
 }
 
+/// Again and again, as when it crashes shortly after each start.
 #[test]
 fn a_killed_and_restarted_agent_moves_nothing() {
     lab::test(|lab| {
@@ -40,9 +41,11 @@ fn a_killed_and_restarted_agent_moves_nothing() {
         let owner = cluster.owner(VIP)?;
         let epoch = cluster.nodes[owner].explain(VIP)?.epoch;
         let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
-            cluster.nodes[owner].agent().kill()?;
-            sleep(Duration::from_millis(1_500));
-            cluster.nodes[owner].start()?;
+            for _ in 0..3 {
+                cluster.nodes[owner].agent().kill()?;
+                sleep(ABSENT);
+                cluster.nodes[owner].start()?;
+            }
             sleep(Duration::from_millis(1_500));
             Ok(())
         })?;

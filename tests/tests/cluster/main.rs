@@ -37,6 +37,10 @@ const EVERY: Duration = Duration::from_millis(5);
 /// machine is busy.
 const FAIL_OVER: Duration = Duration::from_secs(5);
 
+/// How long an agent is away that is not missed: longer than a fail-over takes by the default times,
+/// and so short that it is back within its grace of three seconds even if its start takes two.
+const ABSENT: Duration = Duration::from_millis(600);
+
 /// A planned move takes milliseconds: one that takes as long as the shortest fail-over was not
 /// planned.
 const HAND_OVER: Duration = Duration::from_millis(250);

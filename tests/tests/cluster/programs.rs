@@ -12,7 +12,7 @@ use speaker_tests::{
     wait::wait_until,
 };
 
-use crate::{EVERY, FAIL_OVER, VIP, VIPS, asked};
+use crate::{ABSENT, EVERY, FAIL_OVER, VIP, VIPS, asked};
 
 /// A VIP in the subnet of LAN 1.
 const VIP_OF_LAN1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 1, 240));
@@ -73,12 +73,12 @@ fn an_absent_agent_is_not_missed_if_its_node_is_probed_on_a_separate_link() {
         let (asked, ()) = lans.asked(|cluster| {
             let node = &mut cluster.nodes[owner];
             node.agent().kill()?;
-            sleep(Duration::from_millis(1_500));
+            sleep(ABSENT);
             node.start()?;
             sleep(Duration::from_millis(1_500));
             Ok(())
         })?;
-        asked.assert_all_answered(300, lans.mac(owner));
+        asked.assert_all_answered(200, lans.mac(owner));
         assert_eq!(lans.cluster.owner(VIP_OF_LAN1)?, owner);
         let now = lans.cluster.nodes[owner].explain(VIP_OF_LAN1)?.epoch;
         assert_eq!(now, epoch);
