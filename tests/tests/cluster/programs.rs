@@ -12,7 +12,7 @@ use speaker_tests::{
     wait::wait_until,
 };
 
-use crate::{ABSENT, EVERY, FAIL_OVER, VIP, VIPS, asked};
+use crate::{ABSENT, EVERY, FAIL_OVER, HAND_OVER, VIP, VIPS, asked, brief};
 
 /// A VIP in the subnet of LAN 1.
 const VIP_OF_LAN1: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 1, 240));
@@ -83,6 +83,27 @@ fn an_absent_agent_is_not_missed_if_its_node_is_probed_on_a_separate_link() {
         let now = lans.cluster.nodes[owner].explain(VIP_OF_LAN1)?.epoch;
         assert_eq!(now, epoch);
         Ok(())
+    });
+}
+
+#[test]
+fn a_link_that_loses_its_carrier_hands_its_vips_over_at_once() {
+    lab::test(|lab| {
+        let mut lans = TwoLans::new(lab)?;
+        lans.start()?;
+        brief(HAND_OVER, || {
+            let owner = lans.cluster.owner(VIP_OF_LAN1)?;
+            let others = lans.cluster.others(owner);
+            let asker = Asker::on(&lans.cluster.client, &lans.client, VIP_OF_LAN1, EVERY)?;
+            sleep(Duration::from_millis(200));
+            lans.eth1[owner].port.unplug()?;
+            let next = lans.cluster.agreed(&others, VIP_OF_LAN1)?;
+            sleep(Duration::from_millis(200));
+            let asked = asker.stop()?;
+            assert_eq!(asked.answered_by(), [lans.mac(owner), lans.mac(next)]);
+            lans.eth1[owner].port.plug()?;
+            Ok((asked, ()))
+        })
     });
 }
 
