@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use speaker_tests::{
     agent::{Mode, Node},
     asker::Asker,
@@ -15,9 +15,8 @@ use speaker_tests::{
 
 use crate::{VIP_V4, VIPS, answer, wait_until};
 
-/// An agent may need a second at most; a busy machine may add something.
-const A_SECOND: Duration = Duration::from_millis(1_000);
-const SLACK: Duration = Duration::from_millis(500);
+/// An agent may need a second at most.
+const A_SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_manifest_change_is_in_force_within_a_second() {
@@ -25,28 +24,37 @@ fn a_manifest_change_is_in_force_within_a_second() {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
         let client = lab.host("client")?;
         node.start()?;
-        let asker = Asker::start(&client, VIPS[0], Duration::from_millis(5))?;
-        let written = SystemTime::now();
-        node.serve("web", &VIPS)?;
-        wait_until("it is answered", || {
-            Ok(answer(&client, &client.eth0, VIPS[0])?.is_some())
-        })?;
-        thread::sleep(Duration::from_millis(200));
-        let removed = SystemTime::now();
-        node.manifests.remove("web.yaml")?;
-        thread::sleep(A_SECOND + SLACK);
+        let mut times = Vec::new();
+        // Once without interference from other programs is enough.
+        for _ in 0..3 {
+            let asker = Asker::start(&client, VIPS[0], Duration::from_millis(5))?;
+            let written = SystemTime::now();
+            node.serve("web", &VIPS)?;
+            wait_until("it is answered", || {
+                Ok(answer(&client, &client.eth0, VIPS[0])?.is_some())
+            })?;
+            thread::sleep(Duration::from_millis(200));
+            let removed = SystemTime::now();
+            node.manifests.remove("web.yaml")?;
+            wait_until("it is not answered", || {
+                Ok(answer(&client, &client.eth0, VIPS[0])?.is_none())
+            })?;
 
-        let asked = asker.stop()?;
-        let first = asked.0.iter().find(|it| it.answer.is_some());
-        let first = first.context("it was never answered")?.at;
-        let last = asked.last_answered().context("the first was")?.at;
-        let on = first.duration_since(written)?;
-        let off = last.duration_since(removed).unwrap_or_default();
-        println!("answered {on:?} after it was written, silent {off:?} after it was removed");
-        assert!(on < A_SECOND + SLACK && off < A_SECOND + SLACK);
-        let meanwhile = asked.between(first, removed);
-        meanwhile.assert_all_answered(20, node.host.eth0.mac);
-        Ok(())
+            let asked = asker.stop()?;
+            let first = asked.0.iter().find(|it| it.answer.is_some());
+            let first = first.context("it was never answered")?.at;
+            let last = asked.last_answered().context("the first was")?.at;
+            let on = first.duration_since(written)?;
+            let off = last.duration_since(removed).unwrap_or_default();
+            println!("answered {on:?} after it was written, silent {off:?} after it was removed");
+            let meanwhile = asked.between(first, removed);
+            meanwhile.assert_all_answered(20, node.host.eth0.mac);
+            if on.max(off) < A_SECOND {
+                return Ok(());
+            }
+            times.push((on, off));
+        }
+        bail!("it took {times:?}")
     });
 }
 
