@@ -17,10 +17,12 @@ pub fn namespace(name: &str) -> Value {
 
 /// A Node.
 pub fn node(name: &str, labels: &[(&str, &str)]) -> Value {
+    // The longest value of a label.
+    let hostname = name.get(..63).unwrap_or(name);
     let mut node = json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name } },
+        "metadata": { "name": name, "labels": { "kubernetes.io/hostname": hostname } },
     });
     for (label, value) in labels {
         node["metadata"]["labels"][*label] = json!(value);

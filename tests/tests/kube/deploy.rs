@@ -84,6 +84,23 @@ fn the_manifests_can_be_applied_twice_and_deleted() {
             "{again:#?}"
         );
 
+        // Nor does it matter who merges: kubectl, as until now, or the API server.
+        for _ in 0..2 {
+            let apply = kube.kubectl(["apply", "--server-side", "--kustomize"]);
+            let merged = apply.arg(&deploy).unheard().run()?;
+            assert_eq!(merged.lines().count(), first.len());
+            assert!(
+                merged.lines().all(|it| it.ends_with(" serverside-applied")),
+                "{merged}"
+            );
+        }
+        let webhook = kube.get(configuration)?["webhooks"][0].clone();
+        assert_eq!(webhook["clientConfig"]["caBundle"], "Cg==");
+        let pods = "daemonsets,deployments --namespace=speaker-system";
+        for of in kube.get(pods)?["items"].as_array().context("a list")? {
+            assert_eq!(of["metadata"]["generation"], 1, "its pods stay: {of:#}");
+        }
+
         // Without a controller, nobody can say whether a pool is valid.
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(&file, METALLB.replace("metallb-system", "speaker-system"))?;

@@ -5,7 +5,7 @@ use serde_json::json;
 use speaker_tests::{
     kube::{
         Site, objects,
-        site::{WEB, advertisement},
+        site::{NAMESPACE, WEB, advertisement},
     },
     lab,
     wait::wait_until,
@@ -104,5 +104,23 @@ fn with_policy_local_the_vip_follows_the_endpoints() {
         site.kube.apply(&service)?;
         moved_to(&site, 2)?;
         Ok(())
+    });
+}
+
+#[test]
+fn a_node_whose_name_is_too_long_for_a_label_is_reported() {
+    lab::test(|lab| {
+        let mut site = Site::new(lab, 0)?;
+        let name = format!("{}.example", "n".repeat(56));
+        assert_eq!(name.len(), 64);
+        let node = site.add_node(lab, &name)?;
+        site.nodes[node].start()?;
+        site.serve(&objects::service("web", &WEB), &[node], &[V4])?;
+        site.announced_by("web", Some(node))?;
+        let state = format!("configurationstate speaker-{name} --namespace={NAMESPACE}");
+        wait_until("its verdict", SOON, || {
+            let state = site.kube.get(&state);
+            Ok(state.is_ok_and(|it| it["status"]["result"] == "Valid"))
+        })
     });
 }
