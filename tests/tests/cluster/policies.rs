@@ -1,6 +1,7 @@
 //! The operator's policies: when a VIP moves back, and which side of a split keeps answering.
 
 use std::{
+    net::IpAddr,
     thread::sleep,
     time::{Duration, SystemTime},
 };
@@ -199,6 +200,42 @@ fn partition_majority_silences_the_smaller_side() {
         assert!(!answers, "one of three is no majority");
         cluster.nodes[next].host.eth0.port.restore()?;
         cluster.agreed(&[next, last], VIP)?;
+        Ok(())
+    });
+}
+
+/// A single wrong line would cut a node off: the owner would answer for its address, and its own
+/// kernel would not.
+#[test]
+fn a_service_with_the_address_of_a_node_changes_nothing_and_is_told() {
+    lab::test(|lab| {
+        let cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
+        let addresses = cluster.nodes.iter().map(|it| it.host.eth0.ipv4.into());
+        let addresses: Vec<IpAddr> = addresses.collect();
+        for node in &cluster.nodes {
+            node.serve("mistake", &addresses)?;
+        }
+        for (number, address) in addresses.iter().enumerate() {
+            let name = cluster.nodes[number].host.name();
+            let told = format!("{address} is the address of {name} itself");
+            for node in &cluster.nodes {
+                wait_until(&told, Duration::from_secs(30), || {
+                    let explained = node.explain(*address);
+                    Ok(explained.is_ok_and(|it| {
+                        it.candidates.is_empty()
+                            && it.excluded.len() == 3
+                            && it.excluded.values().all(|why| why.starts_with(&told))
+                    }))
+                })?;
+            }
+        }
+        cluster.client.ip("neighbor flush dev eth0")?;
+        for address in addresses {
+            cluster.client.ping(address, Duration::from_secs(5))?;
+        }
+        let status = cluster.nodes[0].speaker("status")?.run()?;
+        let told = "not announced: other nodes reach this node itself at this address";
+        assert!(status.contains(told), "{status}");
         Ok(())
     });
 }
