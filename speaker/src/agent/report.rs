@@ -150,7 +150,7 @@ pub fn pinned(bpffs: &Path) -> Result<Report> {
                 error: link
                     .interface
                     .is_none()
-                    .then(|| "the interface no longer exists".to_owned()),
+                    .then(|| "the program no longer runs there".to_owned()),
                 attached: link
                     .interface
                     .map(|(_, mode)| Attached { mode, note: None }),

@@ -33,7 +33,7 @@ impl Shell {
             mode,
             groups: Groups::open().context("cannot open a netlink socket to join IPv6 groups")?,
             sender: Sender::new()
-                .context("cannot open the socket for announcements: it needs CAP_NET_RAW")?,
+                .context("cannot open a packet socket (AF_PACKET) for announcements")?,
         })
     }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::net::if_::if_nametoindex;
 use speaker_core::{
     announce::{Announcer, Config},
     intent::Terms,
@@ -145,8 +146,15 @@ impl Agent {
             changes: link_changes,
         } = netlink::watch().await?;
         for name in &interfaces {
-            if !links.iter().any(|link| link.name == *name) {
-                warn!("no interface {name} (--interface) yet: waiting for it");
+            // The kernel knows the other names of an interface (`altname`), too.
+            let index = if_nametoindex(name.as_str()).ok();
+            match links.iter().find(|link| Some(link.index) == index) {
+                Some(link) if link.name == *name => {}
+                Some(link) => warn!(
+                    "{name} (--interface) is called {}: use that name",
+                    link.name
+                ),
+                None => warn!("no interface {name} (--interface) yet: waiting for it"),
             }
         }
         let choice = if interfaces.is_empty() {

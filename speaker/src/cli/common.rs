@@ -69,10 +69,13 @@ impl Log {
             .with_default(self.level)
             .with_targets(exception.map(|target| (target, tracing::Level::TRACE)));
         let (writer, guard) = tracing_appender::non_blocking(io::stderr());
-        let lines = tracing_subscriber::fmt::layer()
+        let mut lines = tracing_subscriber::fmt::layer()
             .with_target(false)
-            .with_ansi(io::stderr().is_terminal())
             .with_writer(writer);
+        // On a terminal, there are colours unless NO_COLOR is set.
+        if !io::stderr().is_terminal() {
+            lines.set_ansi(false);
+        }
         tracing_subscriber::registry()
             .with(lines.with_filter(levels))
             .init();

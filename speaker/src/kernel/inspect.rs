@@ -32,8 +32,8 @@ pub struct AttachedLink {
     pub ifindex: u32,
     /// The kernel's id of the program.
     pub program: u32,
-    /// The interface's name, and where the program runs; `None` if the interface is gone, or in
-    /// another network namespace.
+    /// The interface's name, and where the program runs; `None` if the program was detached, or the
+    /// interface is gone or in another network namespace.
     pub interface: Option<(String, XdpMode)>,
 }
 

@@ -120,6 +120,9 @@ impl Watcher {
             io::ErrorKind::NotFound => {
                 "no such directory: create it, empty if nothing is to be announced".to_owned()
             }
+            io::ErrorKind::NotADirectory => {
+                "not a directory: put the manifests into one, and name that".to_owned()
+            }
             _ => error.to_string(),
         });
         let Update {

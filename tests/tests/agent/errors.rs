@@ -145,6 +145,24 @@ fn a_bad_argument_is_refused_by_its_name() {
     });
 }
 
+#[test]
+fn an_interface_is_asked_for_by_its_main_name() {
+    lab::test(|lab| {
+        let host = lab.host("node-a")?;
+        host.ip("link property add dev eth0 altname uplink0")?;
+        let manifests = Manifests::new()?;
+        let arguments = ["--interface=uplink0,eth7"];
+        let agent = agent(&host, "env", &manifests, &arguments)?.spawn()?;
+        for told in [
+            "uplink0 (--interface) is called eth0: use that name",
+            "no interface eth7 (--interface) yet: waiting for it",
+        ] {
+            agent.wait_for_line(told, SOON)?;
+        }
+        Ok(())
+    });
+}
+
 /// Environment files and manifests often have such variables.
 #[test]
 fn an_empty_variable_counts_as_not_set() {
@@ -217,6 +235,36 @@ fn a_key_file_readable_by_others_causes_a_warning() {
 }
 
 #[test]
+fn the_log_has_colours_on_a_terminal_only_and_not_with_no_color() {
+    lab::test(|lab| {
+        let host = lab.host("laptop")?;
+        let key = tempfile::NamedTempFile::new()?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644))?;
+        let speaker = speaker_program()?.display().to_string();
+        let key = key.path().display();
+        // It warns about the key, and ends.
+        let agent = format!(
+            "{WITHOUT_CAPABILITIES} {speaker} agent --node-name laptop --manifests /tmp \
+             --cluster-key-file {key}"
+        );
+        let on_terminal = || host.command("script").args(["-qec", &agent, "/dev/null"]);
+        let is_coloured = |command: Command| -> Result<bool> {
+            let output = command.output()?;
+            let said = output.stdout + &output.stderr;
+            assert!(
+                said.contains("users other than its owner can read"),
+                "{said}"
+            );
+            Ok(said.contains('\u{1b}'))
+        };
+        assert!(is_coloured(on_terminal())?);
+        assert!(!is_coloured(on_terminal().env("NO_COLOR", "1"))?);
+        assert!(!is_coloured(host.command("sh").args(["-c", &agent]))?);
+        Ok(())
+    });
+}
+
+#[test]
 fn without_an_agent_or_vips_the_tools_say_so() {
     lab::test(|lab| {
         let mut node = Node::new(lab, "node-a", Mode::Generic)?;
@@ -241,6 +289,20 @@ fn without_an_agent_or_vips_the_tools_say_so() {
 }
 
 #[test]
+fn a_program_detached_while_no_agent_runs_is_reported() {
+    lab::test(|lab| {
+        let mut node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
+        node.stop()?;
+        let detach = "link detach pinned /sys/fs/bpf/speaker/links/2".split(' ');
+        node.host.command("bpftool").args(detach).run()?;
+        let status = node.speaker("status")?.run()?;
+        let told = "eth0: the program no longer runs there";
+        assert!(status.contains(told), "{status}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_hung_agent_is_reported_and_its_maps_are_shown() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &[VIP_V4.into()])?;
@@ -258,6 +320,17 @@ fn a_hung_agent_is_reported_and_its_maps_are_shown() {
         }
         assert!(status.stdout.contains("10.0.0.240"), "{status:?}");
         node.agent().thaw()
+    });
+}
+
+#[test]
+fn a_manifest_in_place_of_their_directory_is_refused_with_the_remedy() {
+    lab::test(|lab| {
+        let host = lab.host("node-a")?;
+        let agent = host.agent(["--manifests", "/etc/hostname"])?;
+        let told = "/etc/hostname: not a directory: put the manifests into one, and name that";
+        agent.wait_for_line(told, SOON)?;
+        Ok(())
     });
 }
 
