@@ -66,13 +66,6 @@ impl Configured {
         });
         self.unresolved + nodes.sum::<usize>()
     }
-
-    /// An upper bound of [`unmet`](Self::unmet), whichever nodes are known in addition to the one
-    /// at `own`.
-    pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
-        let addresses = self.nodes.iter().map(BTreeSet::len).sum::<usize>();
-        self.unresolved + addresses - usize::from(self.contains(own))
-    }
 }
 
 /// The addresses of a configured node at which there is no known node. A known node at one of them
@@ -121,7 +114,6 @@ mod tests {
         let expected: Vec<SocketAddr> = missing.iter().map(|host| at(*host)).collect();
         let found: Vec<SocketAddr> = configured.missing(&known).collect();
         assert_eq!((found, configured.unmet(&known)), (expected, unmet));
-        assert!(configured.most_unmet(at(1)) >= unmet);
     }
 
     #[test]

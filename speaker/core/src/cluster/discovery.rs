@@ -61,11 +61,6 @@ impl Discovery {
             .copied();
         self.last
     }
-
-    /// An upper bound of the unmet nodes, whichever are known in addition to the one at `own`.
-    pub(super) fn most_unmet(&self, own: SocketAddr) -> usize {
-        self.configured.most_unmet(own) + self.remembered.len()
-    }
 }
 
 impl Cluster {
@@ -74,6 +69,7 @@ impl Cluster {
         self.discovery.complete = true;
         self.discovery.remembered.clear();
         self.discovery.configured = peers;
+        self.count_nodes();
         self.joining.begin_once_told(&self.timing, now);
         self.try_all_missing(now);
     }
@@ -81,6 +77,7 @@ impl Cluster {
     /// The configured nodes have other addresses than before.
     pub(super) fn on_resolved(&mut self, peers: Configured, now: Instant) {
         self.discovery.configured = peers;
+        self.count_nodes();
         self.try_all_missing(now);
     }
 

@@ -9,7 +9,7 @@ use super::{
     io::{Adopted, AgentLease, Command, Event, KernelLease, LifeOver},
     message::Body,
     name::Life,
-    peer::{Retry, State},
+    peer::Retry,
     settings::Partition,
     spans::FormerLease,
     timing::Timing,
@@ -165,6 +165,7 @@ impl Cluster {
         self.former_lease_due(now);
         if now >= self.lease.heartbeat {
             self.beat(now);
+            self.count_nodes();
         }
     }
 
@@ -192,29 +193,6 @@ impl Cluster {
                 self.write_lease();
             }
         }
-    }
-
-    /// Under [`Partition::Majority`]: whether more than half of all known nodes reply.
-    pub(super) fn has_majority(&self, now: Instant) -> bool {
-        if self.timing.settings().partition == Partition::Available {
-            return true;
-        }
-        let fresh = |at: Instant| now < at + self.timing.settings().suspect_after;
-        let replying = self
-            .live()
-            .filter(|(_, peer)| peer.evidence.heard.map_or_else(|| fresh(peer.since), fresh))
-            .count();
-        let known = self.peers.values().filter(|peer| match peer.state {
-            State::Live => true,
-            // A node that is down and has left the configuration has no vote.
-            State::Down(_) => self.may_exist(peer),
-            State::Unmet | State::Left => false,
-        });
-        let known = known.count();
-        let outweighs = |unmet: usize| 2 * (1 + replying) > 1 + known + unmet;
-        // This runs for each probe, and counting the unmet is expensive: usually a bound is enough.
-        let most = self.discovery.most_unmet(self.card.endpoints.messages);
-        outweighs(most) || outweighs(self.unmet())
     }
 
     pub(super) fn on_kernel(&mut self, kernel: KernelLease, now: Instant) {

@@ -51,6 +51,7 @@ mod joining;
 mod lease;
 mod life_over;
 mod links;
+mod majority;
 mod message;
 mod moves;
 mod name;
@@ -105,6 +106,7 @@ use handshake::HelloStamps;
 use joining::Joining;
 use lease::Lease;
 use links::LinksHash;
+use majority::Majority;
 use message::{Body, Card};
 use moves::Moves;
 use orphans::Orphans;
@@ -136,6 +138,7 @@ pub struct Cluster {
     /// Its links; the card has their hash.
     links: Vec<LinkInfo>,
     lease: Lease,
+    majority: Majority,
     joining: Joining,
     /// Its links and intent have been loaded.
     planned: bool,
@@ -211,6 +214,7 @@ impl Cluster {
             },
             links: Vec::new(),
             lease,
+            majority: Majority::default(),
             joining: Joining::new(peers.is_some(), &timing, now),
             planned: false,
             stalls: Stalls::none(now),
@@ -220,7 +224,7 @@ impl Cluster {
             orphans: Orphans::default(),
             hello_stamps,
             members_version: 0,
-            watches_stale: false,
+            watches_stale: true,
             gone_poll: Retry::now(now),
             seats: BTreeMap::new(),
             records: BTreeMap::new(),

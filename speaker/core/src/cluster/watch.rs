@@ -39,6 +39,7 @@ impl Cluster {
             return;
         }
         self.remember();
+        self.count_nodes();
         let mut numbers: Vec<u64> = self.live().map(|(_, peer)| peer.number).collect();
         numbers.push(self.number);
         let everyone = self.timing.settings().partition == Partition::Majority;
@@ -305,7 +306,7 @@ impl Cluster {
     }
 
     /// Whether this node renews a member's lease when it hears from it.
-    fn renews(&self, name: &NodeName, now: Instant) -> bool {
+    fn renews(&mut self, name: &NodeName, now: Instant) -> bool {
         self.is_joined()
             && !self.lease.restarting
             && !self.peers[name].evidence.gone
