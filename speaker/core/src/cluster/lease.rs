@@ -1,6 +1,6 @@
 //! This node's own lease: its lives, its agent's heartbeats, and whether the node is alone.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use speaker_common::probe::Tenure;
 
@@ -166,6 +166,7 @@ impl Cluster {
         if now >= self.lease.heartbeat {
             self.beat(now);
             self.count_nodes();
+            self.watch_the_unwatched(now);
         }
     }
 
@@ -179,7 +180,7 @@ impl Cluster {
             self.lease.alone = true;
             self.lease.alone_since = now;
             self.lease.times_alone = self.lease.times_alone.wrapping_add(1).max(1);
-            self.write_lease();
+            self.lease.heartbeat = now;
         } else if self.lease.alone && !silent {
             // The flag is cleared only once a member renews the lease. A renewal from before the
             // node was alone does not count: it is about to end.
@@ -210,12 +211,19 @@ impl Cluster {
             }
             Tenure::Unarmed => self.ask_to_be_watched(now),
             Tenure::Valid if !self.lease.alone => {
-                let low = self.peers_lease() / 2;
-                if kernel.peers_left.is_none_or(|left: Duration| left < low) {
+                // Every member is asked, several times, before this node believes itself alone: one
+                // that was not asked relies on its being in company.
+                let left = kernel.peers_left.unwrap_or_default();
+                let lease = self.peers_lease();
+                let low = lease.saturating_sub(self.timing.ask_after()).max(lease / 2);
+                let look = if left <= low {
                     self.ask_to_be_watched(now);
+                    self.lease.ask.next
                 } else {
                     self.lease.ask_at_once(now);
-                }
+                    now + (left - low)
+                };
+                self.lease.heartbeat = self.lease.heartbeat.min(look);
             }
             Tenure::Valid => {}
         }

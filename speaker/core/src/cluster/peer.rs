@@ -98,8 +98,8 @@ impl Handshake {
 pub(super) struct Evidence {
     /// When it last replied to a probe of this node, in its current life.
     pub(super) heard: Option<Instant>,
-    /// It has been seen not alone since this node's last stall, so it can only be alone now because
-    /// it was cut off.
+    /// It was not alone when it last replied, and this node has not stalled since, nor been asked to
+    /// watch it: so it can only be alone now because it was cut off.
     pub(super) in_company: bool,
     /// This node has given it up, and no longer renews it in this life.
     pub(super) gone: bool,
@@ -179,11 +179,6 @@ impl Retry {
         }
     }
 
-    /// Several attempts have failed.
-    pub(super) fn is_slow(&self) -> bool {
-        self.wait == Timing::RETRY_MAX
-    }
-
     /// Whether it is time for an attempt; if so, schedules the next one.
     pub(super) fn due(&mut self, now: Instant) -> bool {
         if now < self.next {
@@ -241,9 +236,11 @@ impl Peer {
         self.state == State::Live
     }
 
-    /// When its agent last spoke, if it is a member whose agent is not known to be away.
+    /// When its agent last spoke, if it is a member whose agent is not known to be away. Of a member
+    /// that this node does not watch regularly, that may be old knowledge.
     pub(super) fn spoke(&self) -> Option<Instant> {
-        let speaks = self.is_live() && !self.headless && self.paused.is_none();
+        let headless = self.headless && self.is_watched();
+        let speaks = self.is_live() && !headless && self.paused.is_none();
         self.contact.filter(|_| speaks)
     }
 

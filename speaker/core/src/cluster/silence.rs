@@ -307,8 +307,8 @@ impl Cluster {
             .filter(|(_, reply_wanted)| all || *reply_wanted)
             .collect();
         for (name, reply_wanted) in hearers {
-            // It may be lost too, along with all its watchers.
-            if self.gone_poll.is_slow() && !self.hears(&name, now) {
+            // It did not answer at once: it may be lost too, along with all its watchers.
+            if !all && !self.hears(&name, now) {
                 self.watch_for_now(&name, now);
             }
             for lives in lives.chunks(BATCH_NODES) {

@@ -194,6 +194,12 @@ impl Timing {
         self.settings.probe_interval / 2
     }
 
+    /// A node asks to be watched when the last renewal of its lease is this old: early enough for
+    /// several attempts before it believes itself alone.
+    pub(super) fn ask_after(&self) -> Duration {
+        self.settings.suspect_after * 2 / 3
+    }
+
     /// The longest, by any clock, that a kernel that is alone can answer after its host was paused
     /// or cut off, unless its agent announced a longer restart. A starting node waits this long for
     /// missing nodes.

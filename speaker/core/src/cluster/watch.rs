@@ -87,25 +87,52 @@ impl Cluster {
     /// Watches a member for a while, even if this node is not one of its regular watchers.
     pub(super) fn watch_for_now(&mut self, name: &NodeName, now: Instant) {
         let waits = self.waits();
-        let Some(peer) = self.peers.get_mut(name) else {
+        if let Some(peer) = self.peers.get(name) {
+            self.watch_until(name, now + 2 * waits.silence(peer), now);
+        }
+    }
+
+    fn watch_until(&mut self, name: &NodeName, until: Instant, now: Instant) {
+        let Some(peer) = self.peers.get_mut(name).filter(|peer| peer.is_live()) else {
             return;
         };
-        let until = Some(now + 2 * waits.silence(peer));
-        if peer.state != State::Live {
-            return;
-        }
-        match &mut peer.watch {
-            Some(watch) => {
-                if watch.until.is_some() {
-                    watch.until = until;
-                }
+        let watch = peer
+            .watch
+            .get_or_insert_with(|| Watch::new(now, Some(until)));
+        watch.until = watch.until.map(|before| before.max(until));
+    }
+
+    /// Watches members that this node does not watch regularly, and about which nobody else may be
+    /// able to tell it anything once they are lost. A node that is alone watches all: their watchers
+    /// may be lost too. Any other probes one of those that it does not know to be in company: if
+    /// that one dies along with its watchers, this node need not wait until it cannot be alone.
+    pub(super) fn watch_the_unwatched(&mut self, now: Instant) {
+        let alone = self.lease.alone;
+        let is_wanted = |peer: &Peer| {
+            peer.is_live()
+                && !peer.is_watched()
+                && (alone || peer.watch.is_none() && !peer.evidence.in_company)
+        };
+        let wanted = self.peers.iter().filter(|(_, peer)| is_wanted(peer));
+        let wanted: Vec<NodeName> = wanted.map(|(name, _)| name.clone()).collect();
+        if alone {
+            for name in wanted {
+                self.watch_for_now(&name, now);
             }
-            None => peer.watch = Some(Watch::new(now, until)),
+        } else if !wanted.is_empty() {
+            let name = &wanted[self.rng.usize(..wanted.len())];
+            self.watch_until(name, now + self.timing.heartbeat(), now);
         }
     }
 
     /// A member whose lease is running out asks to be probed at once.
     pub(super) fn on_watch_me(&mut self, name: &NodeName, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.watch.is_none()
+        {
+            // It may believe itself alone before a probe of this node reaches it.
+            peer.evidence.in_company = false;
+        }
         self.watch_for_now(name, now);
         if let Some(peer) = self.peers.get_mut(name)
             && let Some(watch) = &mut peer.watch
@@ -288,13 +315,15 @@ impl Cluster {
         if matches!(path, Path::Direct) {
             watch.direct = Some(now);
         }
-        peer.contact = Some(now);
         peer.headless = peer.card.spans.is_headless(reply);
+        if !peer.headless {
+            peer.contact = Some(now);
+        }
         if !peer.evidence.gone {
             peer.evidence.heard = Some(now);
         }
-        if reply.flags & FLAG_ALONE == 0 && sent >= stall {
-            peer.evidence.in_company = true;
+        if sent >= stall {
+            peer.evidence.in_company = reply.flags & FLAG_ALONE == 0;
         }
         if reply.flags & FLAG_RESTARTING != 0 {
             self.on_pause(&name, sent, now);

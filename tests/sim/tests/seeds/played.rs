@@ -62,6 +62,23 @@ fn a_dead_hosts_vips_are_answered_elsewhere_within_the_bound() {
     }
 }
 
+#[test]
+fn several_of_five_hosts_that_die_at_once_are_replaced_within_the_bound() {
+    let timing = Timing::new(Settings::new(Partition::Available)).unwrap();
+    let bound = timing.fail_over(Duration::from_micros(400));
+    for lost in 2..5 {
+        for first in 0..5 {
+            let mut scenario = several(first as u64, 5);
+            for node in (first..first + lost).map(|node| node % 5) {
+                let at = 10_000 + 37 * first as u64;
+                scenario = scenario.with(at, Fault::Crash { node, back: None });
+            }
+            let gap = gap(play(scenario));
+            assert!(gap < bound, "{lost} from {first} on: {gap:?}");
+        }
+    }
+}
+
 /// Each of the others has to agree that the host is dead.
 #[test]
 fn a_briefly_frozen_agent_delays_a_fail_over_little() {
@@ -334,16 +351,48 @@ fn a_node_that_dies_before_all_have_met_it_delays_nothing() {
     }
 }
 
-/// Whom none of the others watched, nobody misses by itself.
+/// All other nodes die at the same moment.
+fn only(left: &[usize], nodes: usize) -> Scenario {
+    let mut scenario = several(1, nodes);
+    for node in (0..nodes).filter(|node| !left.contains(node)) {
+        scenario = scenario.with(20_000, Fault::Crash { node, back: None });
+    }
+    scenario
+}
+
+/// Some of the lost ones were watched by none of those that are left.
 #[test]
-fn the_last_of_many_nodes_takes_over_all_vips() {
-    for left in 0..6 {
-        let mut scenario = several(1, 6);
-        for node in (0..6).filter(|node| *node != left) {
-            scenario = scenario.with(10_000, Fault::Crash { node, back: None });
+fn nodes_that_die_along_with_their_watchers_are_replaced_in_less_than_a_second() {
+    for left in 0..7 {
+        let gap = gap(play(only(&[left, (left + 3) % 7], 7)));
+        assert!(gap < Duration::from_millis(800), "{left}: {gap:?}");
+    }
+}
+
+#[test]
+fn the_last_of_many_nodes_takes_over_all_vips_in_less_than_a_second() {
+    // The first of 40 nodes watches none of the others.
+    for (nodes, left) in [(6, 0), (6, 1), (6, 2), (6, 3), (6, 4), (6, 5), (40, 0)] {
+        let gap = gap(play(only(&[left], nodes)));
+        assert!(gap < Duration::from_millis(700), "{left} of {nodes}: {gap:?}");
+    }
+}
+
+/// For a moment, only one other agent runs, and does not watch the node. When the rest are back, the
+/// node's host is paused.
+#[test]
+fn a_node_asks_all_members_before_it_believes_itself_alone() {
+    let node = 0;
+    for other in [1, 3] {
+        for pause in (240..400).step_by(20) {
+            let mut scenario = several(1, 7);
+            for node in (1..7).filter(|node| *node != other) {
+                let (after, back) = (0, 600);
+                scenario = scenario.with(20_000, Fault::Kill { node, after, back });
+            }
+            let span = 2_000;
+            play(scenario.with(20_000 + pause, Fault::Freeze { node, span }));
         }
-        let gap = gap(play(scenario));
-        assert!(gap < Duration::from_secs(5), "{left}: {gap:?}");
     }
 }
 

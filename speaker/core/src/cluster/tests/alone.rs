@@ -59,7 +59,7 @@ fn a_lone_nodes_next_agent_continues_without_a_gap() {
 #[test]
 fn a_node_that_watches_nobody_does_not_believe_itself_alone() {
     let mut lab = Lab::new(50);
-    lab.run(Duration::from_secs(5));
+    lab.run(Duration::from_secs(10));
     let agents = || lab.nodes.iter().map(|node| &node.agent);
     let watches = |agent: &Cluster| agent.peers.values().any(|peer| peer.watch.is_some());
     assert!(!agents().all(watches));
