@@ -266,6 +266,7 @@ impl Cluster {
         peer.handshake.restart(now);
         self.forget_votes_of(name);
         self.ask_newcomer(name, now);
+        self.forget_contests_with(name);
         self.announce_again();
         self.watches_stale = true;
         self.decide_all();

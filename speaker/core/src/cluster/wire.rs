@@ -299,6 +299,16 @@ impl Cluster {
         }
     }
 
+    /// Ends contests with a node that has become a member: from now on, messages settle them.
+    pub(super) fn forget_contests_with(&mut self, name: &NodeName) {
+        for seat in self.seats.values_mut() {
+            let contest = seat.wire.contest.as_ref();
+            if contest.is_some_and(|contest| contest.with == *name) {
+                seat.wire.forget_contest();
+            }
+        }
+    }
+
     /// Ends contests with a member that has acknowledged this node's ownership.
     pub(super) fn end_contests(&mut self, with: &NodeName, vips: &[IpAddr]) {
         for vip in vips {

@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 26] = [
+const FOUND: [(u64, Option<usize>, &str); 27] = [
     (
         3,
         None,
@@ -177,6 +177,11 @@ const FOUND: [(u64, Option<usize>, &str); 26] = [
         862401,
         None,
         "a node that was told of nobody claimed before the one that looked for it found it",
+    ),
+    (
+        1_600_075,
+        Some(2),
+        "a node conceded a VIP on the wire to one that had become a member, and gave it up by message",
     ),
 ];
 
