@@ -134,7 +134,7 @@ pub(super) struct Node {
     pub(super) linked: bool,
     /// Counts what blocks everything on the wire to it.
     pub(super) deaf: u32,
-    /// It has not heard all announcements.
+    /// It has not heard all announcements, and can settle who owns a VIP only by message.
     pub(super) missed: bool,
     /// Counts what keeps the agent's packets from leaving.
     pub(super) chokes: u32,

@@ -21,8 +21,7 @@ impl Cluster {
         let life = peer.life;
         let address = peer.card.endpoints.messages;
         self.event(Event::MemberDown(name.clone(), life, why));
-        // It may receive although it cannot be heard, and believe itself alone.
-        self.probe_the_dead(address);
+        self.probe_the_dead(address, now);
         self.remove_member(name, now);
     }
 

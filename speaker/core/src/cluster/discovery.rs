@@ -189,7 +189,7 @@ impl Cluster {
         if let Some(address) = self.discovery.take_turn(&missing) {
             self.hello(address, 0);
             self.probe_orphan(address);
-            self.probe_the_dead(address);
+            self.probe_the_dead(address, now);
         }
     }
 

@@ -35,13 +35,15 @@ impl Cluster {
             name: sender, life, ..
         } = from;
         let life = *life;
+        // A member that asks to be watched may not hear this node.
+        let is_contact = body != Body::WatchMe;
         match body {
             // These are accepted from non-members too.
             Body::Hello(hello) => self.on_hello(from, hello, now),
             Body::Welcome(welcome) => self.on_welcome(from, welcome, now),
             Body::Over { life: over, side } => self.on_over(sender, life, over, &side, now),
             Body::Probe(probe) => self.on_probe(&probe.into(), watch::Path::Message(sender), now),
-            _ if !self.is_member(from, address, now) => {}
+            _ if !self.is_member(from, address, is_contact, now) => {}
             Body::Pull(after) => self.on_pull(sender, after, now),
             Body::Page(page) => self.on_page(sender, page, now),
             Body::AskLinks { hash, after } => self.on_ask_links(sender, hash, after),

@@ -277,14 +277,22 @@ impl Cluster {
 
     /// Whether the sender of a message is a member in this life. If not, tells it that its life is
     /// over, or says hello.
-    pub(super) fn is_member(&mut self, sender: &Sender, from: SocketAddr, now: Instant) -> bool {
+    pub(super) fn is_member(
+        &mut self,
+        sender: &Sender,
+        from: SocketAddr,
+        is_contact: bool,
+        now: Instant,
+    ) -> bool {
         let Sender { name, life, agent } = sender;
         match self.peers.get_mut(name) {
             Some(peer) if peer.is_over(*life) => self.tell_over(name, now),
             Some(peer)
                 if peer.state == State::Live && peer.life == *life && peer.agent == *agent =>
             {
-                peer.agent_spoke(now);
+                if is_contact {
+                    peer.agent_spoke(now);
+                }
                 return true;
             }
             Some(_) | None => self.hello(from, 0),

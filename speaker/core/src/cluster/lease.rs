@@ -146,7 +146,8 @@ impl Cluster {
         Some(last.max(self.stalls.over_since()) + self.timing.settings().suspect_after)
     }
 
-    fn is_silent(&self, now: Instant) -> bool {
+    /// Whether this node has heard nobody for a while.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
         self.silent_at().is_none_or(|at| now >= at)
     }
 

@@ -19,6 +19,7 @@ use super::{
     Cluster,
     io::Command,
     name::{Endpoints, Life},
+    peer::Peer,
 };
 
 /// The most probes to await replies for.
@@ -96,30 +97,30 @@ impl Cluster {
             return false;
         };
         let life = Life(reply.life);
+        let peer = self.peers.numbered(reply.target).map(|(_, peer)| peer);
+        let is_member = peer.is_some_and(Peer::is_live);
         // A node in a life that is over is told, and does not count.
-        let known = self
-            .peers
-            .numbered(reply.target)
-            .is_some_and(|(_, peer)| peer.is_live() || peer.is_over(life));
-        if !known && reply.flags & FLAG_VALID != 0 {
+        let is_over = peer.is_some_and(|peer| peer.is_over(life));
+        let is_orphan = !is_member && !is_over && reply.flags & FLAG_VALID != 0;
+        if is_orphan {
             self.orphans.valid.insert(address, now);
-            self.silence_rival(reply, address);
         } else {
             self.orphans.valid.remove(&address);
+        }
+        if is_over && !is_member || is_orphan && self.is_rival(reply) {
+            let sequence = self.nonce();
+            let probe = self.request(reply.target, life, sequence, FLAG_OVER, 0);
+            self.send_orphan(address, probe);
         }
         true
     }
 
     /// A kernel that needs no renewal was unreachable when this node took its VIPs, and keeps
-    /// answering for as long as its agent announced to be away: ends its life.
-    fn silence_rival(&mut self, reply: &Probe, address: SocketAddr) {
-        let is_alone = reply.flags & FLAG_ALONE != 0;
+    /// answering for as long as its agent announced to be away.
+    fn is_rival(&self, orphan: &Probe) -> bool {
+        let is_alone = orphan.flags & FLAG_ALONE != 0;
         let owns = self.is_joined() && self.owned().next().is_some();
-        if is_alone && self.timing.spans().is_headless(reply) && owns {
-            let sequence = self.nonce();
-            let probe = self.request(reply.target, Life(reply.life), sequence, FLAG_OVER, 0);
-            self.send_orphan(address, probe);
-        }
+        is_alone && self.timing.spans().is_headless(orphan) && owns
     }
 
     /// Whether some orphan may be answering.

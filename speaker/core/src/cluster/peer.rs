@@ -39,7 +39,8 @@ pub(super) struct Peer {
     /// When it entered that state.
     pub(super) since: Instant,
     pub(super) handshake: Handshake,
-    /// When its last message or reply arrived; of an unmet node, its last hello.
+    /// When its agent last showed that it runs, by a reply or a message other than the request to be
+    /// watched; of an unmet node, its last hello.
     pub(super) contact: Option<Instant>,
     /// Its kernel last reported that its agent does not run.
     pub(super) headless: bool,

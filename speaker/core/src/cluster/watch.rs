@@ -189,7 +189,10 @@ impl Cluster {
             let to = peer.card.endpoints.probes;
             let (number, life) = (peer.number, peer.life);
             let echo = watch.echo;
-            let flags = if self.renews(&name, now) {
+            // The promise of a renewal ends the target's time alone. If nothing from it reaches this
+            // node any more, this node cannot renew it.
+            let hears = watch.heard.is_some_and(|heard| now < heard + 2 * interval);
+            let flags = if hears && self.renews(&name, now) {
                 FLAG_RENEWS
             } else {
                 0
@@ -207,9 +210,13 @@ impl Cluster {
         }
     }
 
-    /// Tells the kernel of a node that is down that its life is over: the node may be back without
-    /// having noticed its absence.
-    pub(super) fn probe_the_dead(&mut self, address: std::net::SocketAddr) {
+    /// Tells the kernel of a node that is down that its life is over: the node may receive although
+    /// it cannot be heard, and believe itself alone. If this node hears nobody, it may itself be the
+    /// one that receives nothing, and tells only those whose kernels reply (`orphans`).
+    pub(super) fn probe_the_dead(&mut self, address: std::net::SocketAddr, now: Instant) {
+        if self.is_silent(now) {
+            return;
+        }
         let sequence = self.nonce();
         let dead = self.peers.values().find(|peer| {
             matches!(peer.state, State::Down(_)) && peer.card.endpoints.messages == address

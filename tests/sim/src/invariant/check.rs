@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use speaker_core::cluster::{DownReason, Partition};
 
-use super::{ANNOUNCE_WITHIN, Broken, Invariant};
+use super::{ANNOUNCE_WITHIN, Broken, Invariant, ON_THE_WIRE};
 use crate::{fault::Fault, node::MS, world::World};
 
 impl World {
@@ -59,7 +59,8 @@ impl World {
                     let which = (vip, *one, *other);
                     self.watchdog.doubled.insert(which);
                     let missed = self.nodes[*one].missed || self.nodes[*other].missed;
-                    let wired = self.scenario.wired && !missed;
+                    let met = self.net.connected(*one, *other, now, ON_THE_WIRE);
+                    let wired = self.scenario.wired && (met || !missed);
                     let long = wired && self.watchdog.both(which, run, now);
                     if long || !self.apart(*one, *other) {
                         let how = format!("node-{one} and node-{other} answer for VIP {vip}");
