@@ -11,6 +11,7 @@ use super::{
     record::{Holder, Origin},
     seat::Mine,
     timing::Timing,
+    vouching::Unmet,
 };
 
 /// A VIP that this node is about to claim.
@@ -28,9 +29,14 @@ impl Cluster {
         let mut batches: BTreeMap<(Cause, Option<NodeName>), BTreeMap<IpAddr, Epoch>> =
             BTreeMap::new();
         let claims = std::mem::take(&mut self.pending_claims);
-        let orphaned = !claims.is_empty() && self.has_orphans(now);
+        if claims.is_empty() {
+            return;
+        }
+        let unmet = self.unmet_restarting();
+        let blocked = unmet.is_none() || self.has_orphans(now);
+        let unmet = unmet.unwrap_or_default();
         for PendingClaim { vip, cause, from } in claims {
-            if orphaned || self.may_be_owned_by_restarting(vip) {
+            if blocked || self.may_be_owned_by_restarting(vip) {
                 self.agenda.add_at(now + Timing::PATIENCE, vip);
                 continue;
             }
@@ -46,6 +52,7 @@ impl Cluster {
                 let ask = Ask::Claim {
                     cause: cause.clone(),
                     entries: batch,
+                    unmet: unmet.clone(),
                 };
                 let round = self.start_round(ask, from.clone(), now);
                 for vip in vips {
@@ -59,7 +66,7 @@ impl Cluster {
     }
 
     /// A member whose agent restarts cannot be asked: it consents to every claim to a VIP that it
-    /// does not own. A node that has met it knows what it may own.
+    /// does not own. A node that has met it knows what it may own; for others, see `vouching`.
     fn may_be_owned_by_restarting(&self, vip: IpAddr) -> bool {
         let record = self.records.get(&vip);
         let mut paused = self.live().filter(|(_, peer)| peer.paused.is_some());
@@ -68,12 +75,16 @@ impl Cluster {
                 name: name.clone(),
                 life: peer.life,
             };
-            !peer.handshake.met || record.is_some_and(|record| record.holders.contains(&holder))
+            record.is_some_and(|record| record.holders.contains(&holder))
         })
     }
 
-    /// Gives up claims that wait for the consent of a member whose agent restarts.
+    /// Gives up claims that wait for the consent of a member whose agent restarts, or do not name
+    /// it although this node has not met it.
     pub(super) fn abandon_claims_awaiting_restarts(&mut self) {
+        let unmet = self
+            .unmet_restarting()
+            .is_none_or(|unmet| !unmet.is_empty());
         let claims: Vec<(IpAddr, u64)> = self
             .seats
             .iter()
@@ -81,7 +92,7 @@ impl Cluster {
                 Mine::Claiming(round) => Some((*vip, round)),
                 Mine::No | Mine::Yes | Mine::Offered(..) => None,
             })
-            .filter(|(vip, _)| self.may_be_owned_by_restarting(*vip))
+            .filter(|(vip, _)| unmet || self.may_be_owned_by_restarting(*vip))
             .collect();
         for (vip, round) in claims {
             self.abandon(vip, round);
@@ -104,11 +115,13 @@ impl Cluster {
         life: Life,
         cause: &Cause,
         entries: BTreeMap<IpAddr, Epoch>,
+        unmet: &Unmet,
         now: Instant,
     ) -> Vec<Denial> {
         let mut denied = Vec::new();
         for (vip, epoch) in entries {
-            match self.consent(vip, from, epoch, now) {
+            let allowed = self.check_unmet(vip, unmet);
+            match allowed.and_then(|()| self.consent(vip, from, epoch, now)) {
                 Ok(()) => {
                     let record = self.record(vip, now);
                     let origin = Origin {
@@ -210,11 +223,16 @@ impl Cluster {
         from: &NodeName,
         id: u64,
         denied: Vec<Denial>,
+        vouched: Vec<u64>,
         now: Instant,
     ) {
-        let Some(round) = self.rounds.get(&id) else {
+        let sender = self.peers[from].number;
+        let Some(round) = self.rounds.get_mut(&id) else {
             return;
         };
+        for member in vouched.into_iter().chain([sender]) {
+            round.vouched(member);
+        }
         let Ask::Claim { entries, .. } = &round.ask else {
             return;
         };
@@ -237,6 +255,7 @@ impl Cluster {
                     };
                     record.set(owner, epoch, Origin::met(now));
                 }
+                Refusal::Held { by } => self.learn_holder(vip, by, epoch, now),
             }
         }
         for vip in agreed {
@@ -265,7 +284,7 @@ impl Cluster {
             let Some(round) = self.rounds.remove(&id) else {
                 continue;
             };
-            if let Ask::Claim { cause, entries } = round.ask {
+            if let Ask::Claim { cause, entries, .. } = round.ask {
                 self.own_vips(&cause, entries, now);
             }
         }

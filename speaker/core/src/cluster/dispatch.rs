@@ -53,7 +53,11 @@ impl Cluster {
                 reply_wanted,
             } => self.on_gone(sender, lives, reply_wanted, now),
             Body::Ask { round, ask } => self.on_ask(sender, life, round, ask, now),
-            Body::Verdict { round, denied } => self.on_verdict(sender, round, denied, now),
+            Body::Verdict {
+                round,
+                denied,
+                vouched,
+            } => self.on_verdict(sender, round, denied, vouched, now),
             Body::Ack { round } => self.on_ack(sender, round, now),
             Body::Offer { entries, why } => self.on_offer(sender, entries, why, now),
             Body::Decline { vips } => self.on_decline(sender, vips, now),

@@ -16,6 +16,7 @@ use super::{
     links::{LinksHash, LinksPart},
     name::{Endpoints, Epoch, Life, NodeName},
     spans::Spans,
+    vouching::Unmet,
 };
 
 /// The longest message in bytes. With the 28 bytes that encryption adds, IPv6 and UDP it fits an
@@ -80,6 +81,8 @@ pub(super) enum Body {
     Verdict {
         round: u64,
         denied: Vec<Denial>,
+        /// Those of the claim's unmet members that the sender has met.
+        vouched: Vec<u64>,
     },
     /// The answer to any other request: it is done.
     Ack {
@@ -122,6 +125,8 @@ pub(super) enum Ask {
     Claim {
         cause: Cause,
         entries: BTreeMap<IpAddr, Epoch>,
+        /// I have not met these members, and their agents restart.
+        unmet: Unmet,
     },
     /// I own these: all members consented.
     Owned(Vec<(IpAddr, Epoch)>),
@@ -286,6 +291,8 @@ pub(super) enum Refusal {
     Mine,
     /// The epoch is too low.
     Late,
+    /// The unmet member with this number may own it.
+    Held { by: u64 },
 }
 
 impl Envelope {

@@ -73,6 +73,7 @@ mod stop;
 mod tests;
 mod throttle;
 mod timing;
+mod vouching;
 mod watch;
 mod wire;
 

@@ -21,6 +21,8 @@ pub(super) struct Round {
     /// The current owner, which stops answering for the VIPs when it consents: it is asked once all
     /// others have answered.
     last: Option<NodeName>,
+    /// Of a claim: unmet members, by number, for which nobody has vouched yet.
+    unvouched: BTreeSet<u64>,
     started: Instant,
     attempts: u32,
     retry: Retry,
@@ -28,7 +30,17 @@ pub(super) struct Round {
 
 impl Round {
     pub(super) fn is_answered(&self) -> bool {
-        self.waiting.is_empty() && self.last.is_none()
+        self.waiting.is_empty() && self.last.is_none() && self.unvouched.is_empty()
+    }
+
+    /// All have answered, and nobody vouched for some member.
+    pub(super) fn is_unvouched(&self) -> bool {
+        self.waiting.is_empty() && self.last.is_none() && !self.unvouched.is_empty()
+    }
+
+    /// A member's own consent, or its death, makes any other's word unnecessary.
+    pub(super) fn vouched(&mut self, member: u64) {
+        self.unvouched.remove(&member);
     }
 
     /// Members that have kept this node waiting for long.
@@ -49,11 +61,21 @@ impl Cluster {
             .map(|(name, _)| name.clone())
             .collect();
         let last = last.filter(|last| self.peers.get(last).is_some_and(|peer| peer.is_live()));
+        let unvouched = match &ask {
+            Ask::Claim { unmet, .. } => unmet.keys().copied().collect(),
+            Ask::Owned(_)
+            | Ask::Release(_)
+            | Ask::Lapsed { .. }
+            | Ask::Retract { .. }
+            | Ask::Pause
+            | Ask::Leave => BTreeSet::new(),
+        };
         let id = self.nonce();
         let mut round = Round {
             ask,
             waiting,
             last,
+            unvouched,
             started: now,
             attempts: 0,
             retry: Retry::now(now),
@@ -73,6 +95,7 @@ impl Cluster {
 
     /// Completes the rounds that all have answered, and resends the message in the others.
     pub(super) fn rounds_due(&mut self, now: Instant) {
+        self.withdraw_unvouched(now);
         self.complete_claims(now);
         self.finish_rounds(now);
         let seats = &self.seats;
@@ -120,9 +143,19 @@ impl Cluster {
         now: Instant,
     ) {
         match ask {
-            Ask::Claim { cause, entries } => {
-                let denied = self.on_claim(from, life, &cause, entries, now);
-                self.reply(from, Body::Verdict { round, denied });
+            Ask::Claim {
+                cause,
+                entries,
+                unmet,
+            } => {
+                let vouched = self.vouch(&unmet);
+                let denied = self.on_claim(from, life, &cause, entries, &unmet, now);
+                let verdict = Body::Verdict {
+                    round,
+                    denied,
+                    vouched,
+                };
+                self.reply(from, verdict);
                 return;
             }
             Ask::Owned(entries) => self.on_owned(from, life, entries, now),
@@ -175,7 +208,9 @@ impl Cluster {
 
     /// Stops waiting for a node that is no longer a member, or has consented by pausing.
     pub(super) fn drop_from_rounds(&mut self, name: &NodeName, now: Instant) {
+        let number = self.peers[name].number;
         for round in self.rounds.values_mut() {
+            round.vouched(number);
             round.waiting.remove(name);
             if round.last.as_ref() == Some(name) {
                 round.last = None;

@@ -259,6 +259,28 @@ fn a_kernel_without_an_agent_is_respected_even_if_others_are_away() {
     assert!(gap(tally) < Duration::from_millis(3), "{:?}", gap(tally));
 }
 
+/// The members know what the node may own whose agent is away: the newcomer takes everything else.
+#[test]
+fn a_node_that_joins_while_an_agent_restarts_takes_what_only_it_can_own() {
+    for nodes in [3, 5] {
+        let (away, newcomer) = (0, 1);
+        let mut scenario = several(1, nodes);
+        let mut only = vec![None; nodes];
+        only[newcomer] = Some(0);
+        scenario.candidates[0] = only;
+        let restart = Fault::Restart {
+            node: away,
+            away: 30_000,
+        };
+        let crash = Fault::Crash {
+            node: newcomer,
+            back: Some(2_000),
+        };
+        let tally = play(scenario.with(10_000, restart).with(12_000, crash));
+        assert!(gap(tally) < Duration::from_secs(4), "{:?}", gap(tally));
+    }
+}
+
 #[test]
 fn nodes_removed_from_the_configuration_cost_nobody_the_majority() {
     let mut scenario = several(1, 10);
@@ -324,7 +346,11 @@ fn a_node_that_hears_nothing_takes_no_vips() {
             scenario.wired = true;
             let tally = play(scenario);
             let most = Duration::from_millis(500);
-            assert!(gap(tally) < most, "{nodes} nodes, {at} ms: {:?}", gap(tally));
+            assert!(
+                gap(tally) < most,
+                "{nodes} nodes, {at} ms: {:?}",
+                gap(tally)
+            );
         }
     }
 }
@@ -375,7 +401,10 @@ fn the_last_of_many_nodes_takes_over_all_vips_in_less_than_a_second() {
     // The first of 40 nodes watches none of the others.
     for (nodes, left) in [(6, 0), (6, 1), (6, 2), (6, 3), (6, 4), (6, 5), (40, 0)] {
         let gap = gap(play(only(&[left], nodes)));
-        assert!(gap < Duration::from_millis(700), "{left} of {nodes}: {gap:?}");
+        assert!(
+            gap < Duration::from_millis(700),
+            "{left} of {nodes}: {gap:?}"
+        );
     }
 }
 

@@ -88,8 +88,12 @@ fn a_claim_completes_only_while_the_kernel_answers() {
     let round = *lab.nodes[0].agent.rounds.keys().next().unwrap();
     let other = &lab.nodes[1].agent;
     let probe = other.request(number, life, 1, FLAG_RENEWS, 0);
-    let denied = Vec::new();
-    let bytes = other.envelope(Body::Verdict { round, denied }, None);
+    let verdict = Body::Verdict {
+        round,
+        denied: Vec::new(),
+        vouched: Vec::new(),
+    };
+    let bytes = other.envelope(verdict, None);
     lab.probe(1, 0, &probe, lab.ns(lab.now));
     let from = endpoints(1).messages;
     lab.feed(0, Input::Message { from, bytes });
