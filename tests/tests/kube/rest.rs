@@ -26,6 +26,8 @@ fn an_idle_cluster_costs_only_watches_and_lease_renewals() {
         let site = Site::started(lab, 2)?;
         // The lowest addresses are those of hosts, and one of them is the API server's.
         site.apply_pool("lan", &["10.0.0.240/28", "fd00::240/124"])?;
+        // With more addresses than its counters can tell.
+        site.apply_pool("vast", &["fd01::/32"])?;
         let _controllers = [
             controller(&site, "first", 7472)?,
             controller(&site, "second", 7473)?,
