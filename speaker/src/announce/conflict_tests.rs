@@ -21,7 +21,8 @@ fn found(checks: impl IntoIterator<Item = Request>) -> BTreeMap<IpAddr, Occupanc
     let count = checks
         .map(|(vip, places)| checker.check(vip, places))
         .count();
-    told.iter().take(count).collect()
+    let result = || told.recv_timeout(Duration::from_secs(60));
+    (0..count).map(|_| result().unwrap()).collect()
 }
 
 /// Its result for one VIP.
@@ -65,10 +66,19 @@ fn two_links(test: impl FnOnce([Pair; 2]) + Send + 'static) {
                     thread::sleep(Duration::from_micros(500));
                 }
             });
+            let _stop = StopOnDrop(&stop);
             test(pairs);
-            stop.store(true, Ordering::Relaxed);
         });
     });
+}
+
+/// Stops the traffic even if the test fails: until then, the scope does not end.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn places(pairs: &[Pair; 2], vip: &str) -> Vec<(Place, Mac)> {
@@ -94,6 +104,29 @@ fn a_vip_in_use_is_found_on_any_link() {
                 assert_eq!(found_one(places), Occupancy::InUse, "{vip} is on {thief}");
                 ip(&format!("address del {address} dev {thief}"));
             }
+        }
+    });
+}
+
+/// RFC 5227 §1.1, PROBE_NUM: one probe may be lost.
+#[test]
+fn a_vip_is_probed_three_times_before_it_counts_as_free() {
+    in_namespace(|| {
+        let pair = Pair::new("near", "far");
+        let mut wire = open(pair.far).unwrap();
+        let mac = [2, 0, 0, 0, 0, 0x77];
+        for vip in VIPS {
+            let address = vip.parse().unwrap();
+            let link = pair.near;
+            let places = vec![(Place { address, link }, mac)];
+            assert_eq!(found_one(places), Occupancy::Free);
+            let probe = conflict_probe(address, mac);
+            let mut buffer = [0; 256];
+            let mut probes = 0;
+            while let Ok(length) = wire.read(&mut buffer) {
+                probes += usize::from(buffer[..length] == probe[..]);
+            }
+            assert_eq!(probes, 3, "{vip}");
         }
     });
 }

@@ -101,6 +101,7 @@ fn the_kernel_answers_for_no_vip_even_as_a_proxy() {
 fn resolves(address: &str, link: &str) -> bool {
     let socket = UdpSocket::bind("[::]:0").unwrap();
     socket.send_to(b"?", (address, 9)).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let known = output(&format!("neighbour show {address} dev {link}"));
         match known.split_whitespace().last() {
@@ -108,6 +109,7 @@ fn resolves(address: &str, link: &str) -> bool {
             Some("FAILED") => return false,
             _ => thread::sleep(Duration::from_millis(10)),
         }
+        assert!(Instant::now() < end, "no outcome: {known:?}");
     }
 }
 
