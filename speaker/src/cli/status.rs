@@ -1,10 +1,10 @@
 //! `speaker status`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use speaker_core::node::{PlaceStatus, ProbeStatus};
+use speaker_core::node::{PlaceState, PlaceStatus, ProbeStatus};
 use tabled::{
     Table, Tabled,
     settings::{Padding, Style},
@@ -103,6 +103,7 @@ fn text(report: &Report) -> String {
         table.with(Style::empty()).with(Padding::new(0, 3, 0, 0));
         text += &table.to_string();
         text += "\n";
+        text += &reasons(report);
     }
     text += &lease_text(report.lease);
     if let Some(probes) = &report.probes {
@@ -174,8 +175,8 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
         last_asked: "-".to_owned(),
         services: services.clone(),
     };
-    if let Some(reason) = &vip.status.reason {
-        return vec![row(&format!("not announced: {reason}"))];
+    if vip.status.reason.is_some() {
+        return vec![row("not announced")];
     }
     vip.places()
         .map(|(place, counts)| Row {
@@ -195,13 +196,43 @@ fn rows(vip: &crate::api::VipReport) -> Vec<Row> {
 }
 
 fn state(place: &PlaceStatus) -> String {
+    let state = match place.state {
+        PlaceState::Failed => place.state.to_string(),
+        _ => place.describe(),
+    };
     match (&place.claimed_by, place.conflicts) {
         (Some(mac), claims) => {
             let claims = count(claims, "claim");
-            format!("{}, also claimed by {mac} ({claims})", place.describe())
+            format!("{state}, also claimed by {mac} ({claims})")
         }
-        (None, _) => place.describe(),
+        (None, _) => state,
     }
+}
+
+/// Why VIPs are not announced and what has failed, each reason once: most are too long for a table,
+/// and apply to many VIPs.
+fn reasons(report: &Report) -> String {
+    let mut reasons: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for vip in &report.vips {
+        let name = match vip.status.address {
+            Some(address) => address.to_string(),
+            None => vip.status.services.join(", "),
+        };
+        if let Some(reason) = &vip.status.reason {
+            let of = reasons.entry(format!("not announced: {reason}"));
+            of.or_default().push(name.clone());
+        }
+        let failed = vip.status.places.iter();
+        for place in failed.filter(|place| place.state == PlaceState::Failed) {
+            let of = reasons.entry(place.describe()).or_default();
+            of.push(format!("{name} on {}", place.link));
+        }
+    }
+    let line = |(reason, of): (&String, &Vec<String>)| match of.as_slice() {
+        [one] => format!("{one}: {reason}\n"),
+        of => format!("{} and {} more: {reason}\n", of[0], of.len() - 1),
+    };
+    reasons.iter().map(line).collect()
 }
 
 fn lease_text(lease: LeaseReport) -> String {
@@ -351,6 +382,39 @@ mod tests {
         let empty = "no VIPs: no Service of type LoadBalancer has an address here\n";
         let in_force = "; the last known configuration stays in force\n";
         assert_eq!(told(1), format!("{empty}{lease}{away}{in_force}"));
+    }
+
+    #[test]
+    fn a_reason_is_shown_once_below_the_table() {
+        let refused = |address: &str| {
+            serde_json::json!({
+                "address": address, "services": ["default/web"], "places": [], "counts": [],
+                "reason": "no IPAddressPool holds this address: add it to one",
+            })
+        };
+        let failed = serde_json::json!({
+            "address": "192.0.2.9", "services": ["default/web"], "counts": [], "reason": null,
+            "places": [{
+                "link": "eth0", "interface": "eth0", "mac": "02:00:00:00:00:01", "vlan": 0,
+                "state": "failed", "error": "eth0 already runs an XDP program", "announced": 0,
+                "conflicts": 0,
+            }],
+        });
+        let report = serde_json::json!({
+            "node": "node-a", "lease": { "state": "valid", "alone": true },
+            "vips": [refused("192.0.2.1"), refused("192.0.2.2"), failed], "links": [],
+            "reasons": {}, "refused": [], "updates": 1,
+        });
+        let text = text(&serde_json::from_value(report).unwrap());
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        let state = |line: &str| line.split("   ").nth(1).unwrap().trim().to_owned();
+        assert_eq!(state(lines[1]), "not announced");
+        assert_eq!(state(lines[3]), "failed");
+        let expect = [
+            "192.0.2.9 on eth0: failed: eth0 already runs an XDP program",
+            "192.0.2.1 and 1 more: not announced: no IPAddressPool holds this address: add it to one",
+        ];
+        assert_eq!(lines[4..6], expect);
     }
 
     #[test]
