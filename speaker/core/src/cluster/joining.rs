@@ -95,13 +95,17 @@ impl Cluster {
         self.joining.phase == Phase::Joined
     }
 
-    /// Whether this node is joining, and waits for those that are missing.
+    /// Whether this node is joining, and waits for those that are missing: they may have spoken
+    /// while it stalled.
     pub(super) fn is_waiting_for_missing(&self, now: Instant) -> bool {
-        matches!(self.joining.phase, Phase::Meeting { waits, .. } if now < waits)
+        let Phase::Meeting { waits, .. } = self.joining.phase else {
+            return false;
+        };
+        now < waits || self.is_catching_up(now)
     }
 
     pub(super) fn joining_due(&mut self, now: Instant) {
-        let Phase::Meeting { listens, waits } = self.joining.phase else {
+        let Phase::Meeting { listens, .. } = self.joining.phase else {
             return;
         };
         // A member whose agent restarts will say hello itself.
@@ -116,7 +120,7 @@ impl Cluster {
         let any_met = self.live().any(|(_, peer)| peer.handshake.met);
         let told_by_one = !self.joining.newcomer && any_met;
         let is_lonely = !self.lease.is_heard(now) && !self.is_greeted(now);
-        let waited = now >= waits && (any_met || is_lonely);
+        let waited = !self.is_waiting_for_missing(now) && (any_met || is_lonely);
         // While this node catches up, a node that left may have come back.
         let nobody_missing = !self.is_catching_up(now)
             && self.is_nobody_missing()

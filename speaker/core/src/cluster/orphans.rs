@@ -41,6 +41,13 @@ pub(super) struct Orphans {
 }
 
 impl Orphans {
+    /// This node stalled for so long, and so asked none of them.
+    pub(super) fn stalled(&mut self, span: Duration) {
+        for seen in self.valid.values_mut() {
+            *seen += span;
+        }
+    }
+
     /// The target of the probe that this reply answers.
     fn take_pending(&mut self, reply: &Probe) -> Option<SocketAddr> {
         let mut pending = self.pending.iter();

@@ -31,10 +31,10 @@ impl Stalls {
 
 impl Cluster {
     pub(super) fn notice_stall(&mut self, now: Instant) {
-        if self
-            .wake
-            .is_some_and(|wake| now > wake + self.timing.stall())
+        if let Some(wake) = self.wake
+            && now > wake + self.timing.stall()
         {
+            self.orphans.stalled(now - wake);
             self.stalls = Stalls {
                 over_since: now,
                 any: true,

@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 27] = [
+const FOUND: [(u64, Option<usize>, &str); 28] = [
     (
         3,
         None,
@@ -177,6 +177,11 @@ const FOUND: [(u64, Option<usize>, &str); 27] = [
         862401,
         None,
         "a node that was told of nobody claimed before the one that looked for it found it",
+    ),
+    (
+        961566,
+        None,
+        "a node that was frozen while it joined forgot a kernel that it knew to be answering",
     ),
     (
         1_600_075,

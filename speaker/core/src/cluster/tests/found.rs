@@ -68,6 +68,28 @@ fn the_kernel_of_a_restarting_node_is_renewed_again_after_a_late_reply() {
     assert_eq!(lab.answering(), [owner]);
 }
 
+/// The other one's agent restarts, but its kernel, which was alone, answers.
+#[test]
+fn a_node_that_is_frozen_while_it_joins_asks_again_before_it_claims() {
+    let mut lab = Lab::new(2);
+    let (owner, other) = (0, 1);
+    lab.away = Some(other);
+    lab.run(Duration::from_secs(10));
+    lab.nodes[other].answers.clear();
+    assert_eq!(lab.answering(), [owner]);
+    lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
+    lab.run(Duration::from_millis(5));
+    lab.away = Some(owner);
+    lab.restart(other, None);
+    lab.feed(other, Input::Vips(vec![(VIP, Some(placement(2)))]));
+    lab.feed(other, Input::Planned);
+    lab.run(Duration::from_millis(1_200));
+    // Not so long that its own lease would end.
+    lab.now += Duration::from_millis(2_800);
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.answering(), [owner]);
+}
+
 #[test]
 fn two_nodes_that_start_answer_within_a_heartbeat() {
     let mut lab = Lab::new(2);
