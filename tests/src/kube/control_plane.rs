@@ -1,13 +1,14 @@
 //! etcd and kube-apiserver, and their faults.
 
 use std::{
-    iter,
+    collections::BTreeSet,
+    fs, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream},
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Kube, audit, certificates::Authority, identity::PORT};
 use crate::{
@@ -165,22 +166,18 @@ impl Kube {
         self.control_plane.etcd.thaw()
     }
 
-    /// Silently drops everything that the control plane sends to a host: its connections stay open,
-    /// and nothing arrives. Nothing changes between other hosts.
-    pub fn cut(&self, host: &Host) -> Result<()> {
-        self.route("add", host)
-    }
-
-    /// Undoes [`cut`](Self::cut).
-    pub fn restore(&self, host: &Host) -> Result<()> {
-        self.route("del", host)
-    }
-
-    fn route(&self, change: &str, host: &Host) -> Result<()> {
-        let (v4, v6) = (host.eth0.ipv4, host.eth0.ipv6);
-        self.host.ip(&format!("-4 route {change} blackhole {v4}"))?;
-        self.host.ip(&format!("-6 route {change} blackhole {v6}"))?;
-        Ok(())
+    /// Drops, from now on, everything that arrives on a host's present connections to the API
+    /// server, without telling either end, as a firewall does that has forgotten them. New
+    /// connections work.
+    pub fn sever(&self, host: &Host) -> Result<()> {
+        let ports: Vec<String> = connections(host)?.iter().map(u16::to_string).collect();
+        ensure!(!ports.is_empty(), "{} has no connection", host.name());
+        let rules = format!(
+            "table inet severed {{ chain input {{ type filter hook input priority 0; \
+             tcp sport {PORT} tcp dport {{ {} }} drop; }}; }}",
+            ports.join(", ")
+        );
+        host.command("nft").arg(rules).run().map(drop)
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -215,4 +212,18 @@ impl Kube {
             .as_mut()
             .context("the API server is not running")
     }
+}
+
+/// The ports of a host's connections to the API server, at the host's end.
+fn connections(host: &Host) -> Result<BTreeSet<u16>> {
+    const ESTABLISHED: &str = "01";
+    let listed = host.run(|| fs::read_to_string("/proc/thread-self/net/tcp"))?;
+    let port = |end: &str| u16::from_str_radix(end.split_once(':')?.1, 16).ok();
+    // `sl local_address rem_address st …`, in hexadecimal.
+    let connection = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, remote) = (port(fields.next()?)?, port(fields.next()?)?);
+        (remote == PORT && fields.next()? == ESTABLISHED).then_some(local)
+    };
+    Ok(listed.lines().filter_map(connection).collect())
 }

@@ -11,7 +11,7 @@ mod metallb;
 mod random;
 mod replaced;
 mod rest;
-mod stand;
+mod testbed;
 mod webhooks;
 
 use std::time::Duration;

@@ -20,7 +20,7 @@ fn lack_kubernetes() {
 
 #[test]
 fn without_kubernetes_a_test_is_skipped_loudly() -> Result<()> {
-    const LACK: &str = "stand::skips::lack_kubernetes";
+    const LACK: &str = "testbed::skips::lack_kubernetes";
 
     let half = |prepare: fn(&mut Command) -> &mut Command| -> Result<(bool, String)> {
         let mut half = Command::new(env::current_exe()?);

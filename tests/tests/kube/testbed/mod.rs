@@ -1,4 +1,4 @@
-//! The stand itself: what other tests take for granted.
+//! The testbed itself: what other tests take for granted.
 
 mod access;
 mod faults;
