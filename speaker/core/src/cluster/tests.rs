@@ -324,6 +324,15 @@ impl Lab {
         self.owners(VIP)
     }
 
+    /// The one node that answers.
+    #[track_caller]
+    fn owner(&self) -> usize {
+        let [owner] = self.answering()[..] else {
+            panic!("{:?} answer", self.answering());
+        };
+        owner
+    }
+
     fn owners(&self, vip: IpAddr) -> Vec<usize> {
         (0..self.nodes.len())
             .filter(|node| {

@@ -82,6 +82,10 @@ impl Wire {
         self.contest = None;
     }
 
+    fn end_contest_with(&mut self, name: &NodeName) {
+        self.contest.take_if(|contest| contest.with == *name);
+    }
+
     /// A member owns the VIP: whether its successor may claim it is for the members to say.
     pub(super) fn trust_members(&mut self) {
         self.conceded = false;
@@ -302,21 +306,15 @@ impl Cluster {
     /// Ends contests with a node that has become a member: from now on, messages settle them.
     pub(super) fn forget_contests_with(&mut self, name: &NodeName) {
         for seat in self.seats.values_mut() {
-            let contest = seat.wire.contest.as_ref();
-            if contest.is_some_and(|contest| contest.with == *name) {
-                seat.wire.forget_contest();
-            }
+            seat.wire.end_contest_with(name);
         }
     }
 
     /// Ends contests with a member that has acknowledged this node's ownership.
     pub(super) fn end_contests(&mut self, with: &NodeName, vips: &[IpAddr]) {
         for vip in vips {
-            if let Some(seat) = self.seats.get_mut(vip)
-                && let Some(contest) = &seat.wire.contest
-                && contest.with == *with
-            {
-                seat.wire.contest = None;
+            if let Some(seat) = self.seats.get_mut(vip) {
+                seat.wire.end_contest_with(with);
             }
         }
     }

@@ -96,29 +96,38 @@ pub async fn publish(
     let mut has_news = false;
     loop {
         let now = Instant::now();
+        let look_at = match has_news {
+            true => Some(now),
+            false => publisher.pace.poll_timeout(now),
+        };
         let next = looked.map_or(now, |looked| looked + PACE);
-        let retry_at = publisher.pace.poll_timeout(now);
-        let look_at = if has_news { Some(now) } else { retry_at };
-        let look_at = look_at.map(|at| at.max(next));
-        tokio::select! {
-            changed = publications.changed() => if changed.is_err() {
-                return;
-            },
-            Some(event) = heard.next() => publisher.statuses.hear(event),
-            Some(said) = judged.next() => publisher.told.judged = said,
-            () = until(look_at) => {
-                has_news = false;
-                looked = Some(Instant::now());
-                let publication = publications.borrow_and_update().clone();
-                if let Some(publication) = publication
-                    && publisher.statuses.is_listed()
-                {
-                    publisher.work(&publication).await;
+        has_news = tokio::select! {
+            changed = publications.changed() => {
+                if changed.is_err() {
+                    return;
                 }
-                continue;
+                true
             }
+            Some(event) = heard.next() => {
+                publisher.statuses.hear(event);
+                true
+            }
+            Some(said) = judged.next() => {
+                publisher.told.judged = said;
+                true
+            }
+            () = until(look_at.map(|at| at.max(next))) => false,
+        };
+        if has_news {
+            continue;
         }
-        has_news = true;
+        looked = Some(Instant::now());
+        let publication = publications.borrow_and_update().clone();
+        if let Some(publication) = publication
+            && publisher.statuses.is_listed()
+        {
+            publisher.work(&publication).await;
+        }
     }
 }
 
