@@ -54,7 +54,7 @@ enum Task {
     Kubernetes,
     /// Measure the responder against bare programs and other responders, and the agents
     ///
-    /// All arguments go to the benchmarks, such as `--group G`, `--soak DURATION`, `--out FILE`;
+    /// All arguments go to the benchmarks, such as `--group G`, `--busy DURATION`, `--out FILE`;
     /// see `cargo xtask bench -- --help`.
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -34,6 +34,8 @@ pub struct Group {
 /// The user's options.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// How long the group `busy` runs.
+    pub busy: Duration,
     /// How long the group `soak` runs.
     pub soak: Duration,
     /// How many Services the group `scale` has.
@@ -64,7 +66,7 @@ pub const GROUPS: &[Group] = &[
         name: "busy",
         title: "three nodes on one machine, with twice as many busy threads as cores",
         on_request: false,
-        run: |_| busy::run(),
+        run: |settings| busy::run(settings.busy),
     },
     Group {
         name: "mass",

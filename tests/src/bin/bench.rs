@@ -15,6 +15,9 @@ struct Options {
     /// Only this group; repeatable. `scale` and `soak` run only if named.
     #[arg(long, value_parser = GROUPS.iter().map(|group| group.name).collect::<Vec<_>>())]
     group: Vec<String>,
+    /// How long the group `busy` goes on, such as `90s` or `1h`.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = humantime::parse_duration)]
+    busy: Duration,
     /// How long the group `soak` goes on, such as `90s` or `1h`.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
     soak: Duration,
@@ -26,6 +29,7 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     let settings = Settings {
+        busy: options.busy,
         soak: options.soak,
         services: options.services,
     };
