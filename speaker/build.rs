@@ -37,6 +37,8 @@ fn main() -> Result<()> {
         // Incremental compilation optimises the parts of the program each on its own: the verifier
         // rejects what results.
         env::set_var("CARGO_INCREMENTAL", "0");
+        // Each line of the inner cargo would appear as a warning, and again in every later build.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
     // A workspace of its own: cargo finds it by the directory.
     env::set_current_dir("../speaker-ebpf")?;
