@@ -13,7 +13,7 @@ use speaker_common::{
         random::{self, SLOTS, World},
     },
 };
-use speaker_tests::program::{Program, object};
+use speaker_tests::program::{self, Program, object};
 
 /// Selects the random frames; a failure prints it.
 const SEED: &str = "SPEAKER_TEST_SEED";
@@ -22,21 +22,20 @@ const FRAMES_PER_WORLD: usize = 500;
 
 #[test]
 fn the_loaded_program_does_what_the_host_function_does() {
-    compare(object::SPEAKER, 320);
+    program::test(object::SPEAKER, |program| compare(program, 320));
 }
 
 #[test]
 fn the_traced_program_does_what_the_host_function_does() {
-    compare(object::TRACED, 80);
+    program::test(object::TRACED, |program| compare(program, 80));
 }
 
-fn compare(object: &str, worlds: usize) {
+fn compare(program: &mut Program, worlds: usize) {
     let seed = match env::var(SEED) {
         Ok(seed) => seed.parse().expect("a seed is a number"),
         Err(_) => 1,
     };
     let mut rng = Rng::with_seed(seed);
-    let mut program = Program::load(object).expect("the object loads");
     let mut node = Node::new();
     let mut verdicts = [0_usize; 3];
     for number in 0..worlds {
@@ -44,7 +43,7 @@ fn compare(object: &str, worlds: usize) {
         // One clock, as far as the lease goes.
         node.now_ns = program.now_ns();
         world.enter(&mut node);
-        world.enter(&mut program);
+        world.enter(program);
         for _ in 0..FRAMES_PER_WORLD {
             let frame = random::frame(&mut rng);
             let context = || {
@@ -65,9 +64,9 @@ fn compare(object: &str, worlds: usize) {
             assert_eq!(program.peers(), node.peers(), "{}", context());
             verdicts[expected.verdict as usize] += 1;
         }
-        assert_same_records(&program, &node);
+        assert_same_records(program, &node);
         world.leave(&mut node);
-        world.leave(&mut program);
+        world.leave(program);
     }
     println!("pass, drop, transmit: {verdicts:?}");
     for reason in Reason::ALL {

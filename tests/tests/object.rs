@@ -1,9 +1,13 @@
 //! The objects: their budgets, and that other tools can load and read them.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
+use nix::unistd::Uid;
 use serde_json::Value;
-use speaker_tests::program::{Program, object};
+use speaker_tests::{
+    lab::{self, Missing},
+    program::{self, object},
+};
 
 /// Instructions that the kernel's verifier may process: about an eighth of its limit.
 const VERIFIED_INSTRUCTIONS: u32 = 130_000;
@@ -16,39 +20,60 @@ const MAP_BYTES: u64 = 20_000_000;
 
 #[test]
 fn the_program_is_within_its_budgets() {
-    let program = Program::load(object::SPEAKER).expect("the object loads");
-    let info = program.info().expect("the kernel tells of the program");
-    let verified = info.verified_instruction_count().expect("Linux 5.16");
-    let translated = info.size_translated().expect("the size is known");
-    let object = object::bytes(object::SPEAKER)
-        .expect("the object is built")
-        .len();
-    println!("{verified} verified instructions, {translated} bytes, object {object} bytes");
-    assert!(verified <= VERIFIED_INSTRUCTIONS, "{verified} instructions");
-    assert!(translated <= TRANSLATED_BYTES, "{translated} bytes");
-    assert!(object <= OBJECT_BYTES, "{object} bytes");
+    program::test(object::SPEAKER, |program| {
+        let info = program.info().expect("the kernel tells of the program");
+        let verified = info.verified_instruction_count().expect("Linux 5.16");
+        let translated = info.size_translated().expect("the size is known");
+        let object = object::bytes(object::SPEAKER)
+            .expect("the object is built")
+            .len();
+        println!("{verified} verified instructions, {translated} bytes, object {object} bytes");
+        assert!(verified <= VERIFIED_INSTRUCTIONS, "{verified} instructions");
+        assert!(translated <= TRANSLATED_BYTES, "{translated} bytes");
+        assert!(object <= OBJECT_BYTES, "{object} bytes");
+    });
 }
 
 #[test]
 fn the_maps_are_within_their_budget() {
-    let maps = bpftool(
+    bpftool(
         "bpftool prog load $OBJECT $FS/program type xdp pinmaps $FS/maps
          for map in $FS/maps/*; do bpftool -j map show pinned $map; echo; done",
-        object::SPEAKER,
+        |maps| {
+            let mut sum = 0;
+            for map in maps {
+                let bytes = map["bytes_memlock"].as_u64().expect("a map has a size");
+                println!("{} {bytes}", map["name"]);
+                sum += bytes;
+            }
+            assert_eq!(maps.len(), 12, "{maps:?}");
+            assert!(sum <= MAP_BYTES, "{sum} bytes");
+        },
     );
-    let mut sum = 0;
-    for map in &maps {
-        let bytes = map["bytes_memlock"].as_u64().expect("a map has a size");
-        println!("{} {bytes}", map["name"]);
-        sum += bytes;
-    }
-    assert_eq!(maps.len(), 12, "{maps:?}");
-    assert!(sum <= MAP_BYTES, "{sum} bytes");
+}
+
+/// A host that was suspended must find its lease lapsed: `CLOCK_MONOTONIC` would have stood still.
+#[test]
+fn the_program_reads_only_the_clock_that_runs_while_the_host_is_suspended() {
+    program::test(object::SPEAKER, |program| {
+        let info = program.info().expect("the kernel tells of the program");
+        let dump = ["prog", "dump", "xlated", "id", &info.id().to_string()];
+        let output = Command::new("bpftool").args(dump).output();
+        let output = output.expect("bpftool is installed");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let calls = text.split_whitespace().filter(|it| it.contains("ktime"));
+        let clocks: BTreeSet<&str> = calls.filter_map(|it| it.split('#').next()).collect();
+        assert_eq!(
+            clocks.into_iter().collect::<Vec<_>>(),
+            ["bpf_ktime_get_boot_ns"],
+            "{output:?}"
+        );
+    });
 }
 
 #[test]
 fn bpftool_loads_the_object_and_names_the_fields() {
-    let dumps = bpftool(
+    bpftool(
         "bpftool prog load $OBJECT $FS/program type xdp pinmaps $FS/maps
          bpftool map update pinned $FS/maps/links \
              key 0 0 0 0 value 2 0 0 0 0 1 0 0 7 0 0 0 2 0 0 0
@@ -62,9 +87,12 @@ fn bpftool_loads_the_object_and_names_the_fields() {
          for map in links vips_v4 vips_v6 lease peers probes tap; do
              bpftool -j map dump pinned $FS/maps/$map; echo
          done",
-        object::SPEAKER,
+        assert_named,
     );
-    let [links, vips_v4, vips_v6, lease, peers, probes, tap] = &dumps[..] else {
+}
+
+fn assert_named(dumps: &[Value]) {
+    let [links, vips_v4, vips_v6, lease, peers, probes, tap] = dumps else {
         panic!("seven maps, not {dumps:?}");
     };
     let cell = &links[0]["formatted"]["value"];
@@ -107,8 +135,11 @@ fn bpftool_loads_the_object_and_names_the_fields() {
 }
 
 /// Runs commands with `$OBJECT` and `$FS`, a bpffs in a temporary mount namespace. They print JSON,
-/// one document per line.
-fn bpftool(commands: &str, object: &str) -> Vec<Value> {
+/// one document per line, which is checked.
+fn bpftool(commands: &str, check: impl FnOnce(&[Value])) {
+    if !Uid::effective().is_root() {
+        return lab::skip(&Missing::Privilege);
+    }
     // libbpf would make an underscore of a dot in the path.
     let fs = tempfile::Builder::new()
         .prefix("speaker-")
@@ -120,15 +151,19 @@ fn bpftool(commands: &str, object: &str) -> Vec<Value> {
             "mount -t bpf bpf $FS\nmkdir -p $FS/maps\n{commands}"
         ))
         .env("FS", fs.path())
-        .env("OBJECT", object::path(object).expect("the object is built"))
+        .env(
+            "OBJECT",
+            object::path(object::SPEAKER).expect("the object is built"),
+        )
         .output()
         .expect("unshare of util-linux runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout)
+    let documents: Vec<Value> = String::from_utf8(output.stdout)
         .expect("JSON is text")
         .lines()
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_str(line).expect("bpftool prints JSON"))
-        .collect()
+        .collect();
+    check(&documents);
 }

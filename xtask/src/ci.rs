@@ -9,6 +9,7 @@ use crate::{
     crds,
     setup::{self, Need},
     shell,
+    tally::Tally,
     test::{self, Options, Properties},
 };
 
@@ -28,10 +29,12 @@ pub(crate) fn ci() -> Result<()> {
     ])?;
     formatted()?;
     linted()?;
-    licensed()?;
+    let mut tally = Tally::default();
+    licensed(&mut tally)?;
     documented()?;
     crds::current()?;
-    test::test(&Options::default(), Properties::AlikeEachTime)
+    tally.add(test::run(&Options::default(), Properties::AlikeEachTime)?);
+    tally.close()
 }
 
 fn formatted() -> Result<()> {
@@ -75,13 +78,13 @@ fn ebpf_clippy() -> Command {
     clippy
 }
 
-fn licensed() -> Result<()> {
+fn licensed(tally: &mut Tally) -> Result<()> {
     // Not from the crates' registry, so a machine may be unable to reach it.
     let mut fetch = cargo();
     let advisories = match shell::read(fetch.args(["deny", "fetch", "db"])) {
         Ok(_) => Some("advisories"),
         Err(error) => {
-            eprintln!("SKIPPED: the advisories against dependencies: {error:#}");
+            tally.skip(format!("the advisories against dependencies: {error:#}"));
             None
         }
     };

@@ -23,7 +23,6 @@ use clap::Parser;
 
 use cargo::Profile;
 use setup::Need;
-use test::Properties;
 
 /// Development tasks
 ///
@@ -96,7 +95,7 @@ fn run(task: Task) -> Result<()> {
             setup::ensure(&[Need::Object, Need::Lab])?;
             cargo::build(Profile::Dev, &cargo::ALL)?.exec_binary("demo", &arguments, &[])
         }
-        Task::Test(options) => test::test(&options, Properties::AtRandom),
+        Task::Test(options) => test::test(&options),
         Task::Kernels(options) => kernels::kernels(&options),
         Task::Kubernetes => kubernetes::kubernetes(),
         Task::Bench { arguments } => bench(&arguments),

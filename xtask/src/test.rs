@@ -55,7 +55,12 @@ pub(crate) struct Options {
 }
 
 /// Runs the tests, and prints the result as one line.
-pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
+pub(crate) fn test(options: &Options) -> Result<()> {
+    run(options, Properties::AtRandom)?.close()
+}
+
+/// Runs the tests.
+pub(crate) fn run(options: &Options, properties: Properties) -> Result<Tally> {
     let others = !options.quick && options.names.is_empty();
     let mut needs = vec![Need::Object, Need::Tests, Need::Lab];
     if others {
@@ -85,7 +90,7 @@ pub(crate) fn test(options: &Options, properties: Properties) -> Result<()> {
             kubernetes.as_deref(),
         )?);
     }
-    tally.close()
+    Ok(tally)
 }
 
 /// Counts what could not run: a failure in CI only, since other machines may lack what it needs.

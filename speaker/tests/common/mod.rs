@@ -2,6 +2,8 @@
 
 #[path = "../../../tests/src/lab/in_ci.rs"]
 mod in_ci;
+#[path = "../../../tests/src/lab/skipped.rs"]
+pub(crate) mod skipped;
 
 use std::{future::Future, panic, path::Path, process::Command, thread};
 
@@ -11,20 +13,18 @@ use nix::{
     unistd::geteuid,
 };
 
-use in_ci::in_ci;
+use skipped::skipped;
 
 /// Runs a test in its own network and mount namespaces, with the path of its own BPF file system.
 /// Everything is removed when the test ends for any reason.
 ///
-/// Needs root. Without it, the test is skipped and says so; in CI, it fails.
+/// Needs root. Without it, the test is skipped loudly; in CI, it fails.
 pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
     if !geteuid().is_root() {
-        assert!(!in_ci(), "this test needs root, which CI must provide");
-        eprintln!("SKIPPED: this test needs root, to make a network of its own");
-        return;
+        return skipped(&"network namespaces and BPF programs need root", true);
     }
-    // Namespaces belong to a thread, and go with it.
-    let done = thread::spawn(|| {
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let isolated = || {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
@@ -42,8 +42,10 @@ pub(crate) fn isolated(test: impl FnOnce(&Path) + Send + 'static) {
         let result = panic::catch_unwind(panic::AssertUnwindSafe(|| test(path)));
         umount2(path, MntFlags::MNT_DETACH).unwrap();
         result
-    })
-    .join();
+    };
+    // Namespaces belong to a thread, and go with it.
+    let thread = thread::Builder::new().name(name).spawn(isolated).unwrap();
+    let done = thread.join();
     if let Err(panic) = done.and_then(|result| result) {
         panic::resume_unwind(panic);
     }
@@ -78,7 +80,9 @@ pub(crate) fn try_ip(arguments: &str) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    Err(String::from_utf8_lossy(&output.stderr)
+        .trim_end()
+        .to_owned())
 }
 
 /// A cable: `port` is the node's end, `peer` the client's.

@@ -15,6 +15,7 @@ mod events;
 mod lease;
 mod maps;
 mod remains;
+mod skips;
 
 use std::{
     net::{IpAddr, Ipv4Addr},

@@ -45,6 +45,7 @@ mod port;
 mod process;
 mod relay;
 mod skip;
+mod skipped;
 mod switch;
 mod timestamps;
 
@@ -59,7 +60,7 @@ pub use self::{
     packet::RawSocket,
     port::{Direction, Port},
     process::{Command, Output, Process},
-    skip::{Missing, skip},
+    skip::{Missing, conclude, skip},
     switch::Link,
 };
 use self::{journal::Journal, switch::Switch};
@@ -134,11 +135,5 @@ pub fn test(body: impl FnOnce(&Lab) -> Result<()>) {
         }
         outcome
     });
-    match outcome {
-        Ok(()) => {}
-        Err(error) => match error.downcast_ref::<Missing>() {
-            Some(missing) => skip(missing),
-            None => panic!("{error:?}"),
-        },
-    }
+    conclude(outcome);
 }

@@ -1,20 +1,16 @@
 //! Tests that cannot run here say so, and are counted.
 
-use std::{
-    env,
-    fs::OpenOptions,
-    io::{self, Write as _},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::in_ci::in_ci;
+use anyhow::Result;
+
+use super::skipped::skipped;
 
 /// What a machine lacks for a test.
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
-    /// Permission to create namespaces.
-    #[error("the lab makes network namespaces: run as root")]
+    /// Permission to create namespaces and to load programs.
+    #[error("network namespaces and BPF programs need root")]
     Privilege,
     /// A part of the kernel.
     #[error("this kernel has no {0}")]
@@ -51,26 +47,26 @@ impl Missing {
     }
 }
 
-/// Says on the real standard error, past the test harness, that the running test is skipped, and
-/// appends a line to the file that the environment variable `SPEAKER_SKIPS` names.
+/// The end of a test: an error fails it, except [`Missing`], which skips it loudly.
 ///
 /// # Panics
 ///
-/// In CI (the variable `CI` is set), if what is missing is privilege or Kubernetes: a CI that lost
-/// them would test nothing.
-pub fn skip(missing: &Missing) {
-    let test = thread::current().name().unwrap_or("test").to_owned();
-    assert!(
-        !(in_ci() && matches!(missing, Missing::Privilege | Missing::Kubernetes)),
-        "{test} cannot be skipped in CI: {missing}"
-    );
-    // Both are best effort: a test that cannot report its skip is still skipped.
-    let _ = writeln!(io::stderr(), "SKIPPED {test}: {missing}");
-    if let Some(path) = env::var_os("SPEAKER_SKIPS") {
-        let _ = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .and_then(|mut file| writeln!(file, "{test}: {missing}"));
+/// If the test fails.
+pub fn conclude(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        match error.downcast_ref::<Missing>() {
+            Some(missing) => skip(missing),
+            None => panic!("{error:?}"),
+        }
     }
+}
+
+/// Skips the running test, loudly.
+///
+/// # Panics
+///
+/// In CI, if what is missing is privilege or Kubernetes.
+pub fn skip(missing: &Missing) {
+    let required = matches!(missing, Missing::Privilege | Missing::Kubernetes);
+    skipped(missing, required);
 }

@@ -12,7 +12,10 @@ use aya::{
     Ebpf, TestRun as _, TestRunOptions,
     programs::{ProgramInfo, Xdp, XdpMode},
 };
+use nix::unistd::Uid;
 use speaker_common::{respond::Verdict, testing::Outcome};
+
+use crate::lab::{self, Missing};
 
 /// The interface on which the frames of a test run arrive: the loopback of the network namespace.
 pub const TEST_RUN_IFINDEX: u32 = 1;
@@ -25,6 +28,15 @@ pub mod action {
     pub const PASS: u32 = 2;
     /// The frame is sent back out.
     pub const TX: u32 = 3;
+}
+
+/// Runs a test on the loaded program of an object; without privilege, it is skipped loudly.
+///
+/// # Panics
+///
+/// If the test fails.
+pub fn test(object: &str, body: impl FnOnce(&mut Program)) {
+    lab::conclude(Program::load(object).map(|mut program| body(&mut program)));
 }
 
 /// The program with its own maps, not pinned, and gone when dropped.
@@ -87,11 +99,16 @@ impl Program {
 
 /// Loads an object and all programs in it, with support for fragmented frames if the kernel has it
 /// (5.18 and later).
+/// The error without privilege is [`Missing`].
 pub fn load(object: &str) -> Result<Ebpf> {
     let bytes = object::bytes(object)?;
     load_bytes(&bytes)
         .or_else(|error| load_bytes(&object::without_fragments(bytes)).map_err(|_| error))
-        .with_context(|| format!("cannot load the object `{object}` (are you root?)"))
+        .with_context(|| format!("cannot load the object `{object}`"))
+        .map_err(|error| match Uid::effective().is_root() {
+            true => error,
+            false => error.context(Missing::Privilege),
+        })
 }
 
 fn load_bytes(object: &[u8]) -> Result<Ebpf> {

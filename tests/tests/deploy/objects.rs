@@ -14,12 +14,7 @@ use speaker_tests::lab::{self, Missing};
 /// Runs a test with the programs that read deploy/ as users' programs do; if they are missing, it
 /// is skipped loudly.
 pub(crate) fn test(body: impl FnOnce() -> Result<()>) {
-    if let Err(error) = body() {
-        match error.downcast_ref::<Missing>() {
-            Some(missing) => lab::skip(missing),
-            None => panic!("{error:?}"),
-        }
-    }
+    lab::conclude(body());
 }
 
 /// The repository.

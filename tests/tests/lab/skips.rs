@@ -33,7 +33,7 @@ fn a_test_without_privilege_is_skipped_loudly() -> Result<()> {
         .env_remove("CI")
         .output()?;
     assert!(skipped.status.success(), "{skipped:?}");
-    let line = "skips::lack_privilege: the lab makes network namespaces: run as root\n";
+    let line = "skips::lack_privilege: network namespaces and BPF programs need root\n";
     let said = String::from_utf8(skipped.stderr)?;
     assert!(said.contains(&format!("SKIPPED {line}")), "{said}");
     assert_eq!(fs::read_to_string(&count)?, line);
