@@ -3,8 +3,10 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
+    num::NonZero,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -28,6 +30,9 @@ pub(crate) const KUBERNETES: &str = "SPEAKER_KUBERNETES";
 
 /// The variable with the seed of property tests, read by proptest.
 const PROPTEST_SEED: &str = "PROPTEST_RNG_SEED";
+
+/// The variable with the number of tests that run at a time, read by nextest.
+const THREADS: &str = "NEXTEST_TEST_THREADS";
 
 /// Which cases property tests try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +127,9 @@ fn here(mut command: Command, names: &[String]) -> Result<Tally> {
     shell::say(&command);
     let deploy = Deploy::provide(names.is_empty())?;
     command.env(SKIPS, skips.path()).envs(deploy.environment);
+    if env::var_os(THREADS).is_none() {
+        command.env(THREADS, threads().to_string());
+    }
 
     let mut tally = counted(&mut command)?;
     for skip in fs::read_to_string(skips.path())?.lines() {
@@ -130,6 +138,12 @@ fn here(mut command: Command, names: &[String]) -> Result<Tally> {
         tally.skip(skip.to_owned());
     }
     Ok(tally)
+}
+
+/// How many tests run at a time: one for each processor, and one of the Kubernetes tests, which run
+/// one after the other and wait most of the time.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get) + 1
 }
 
 /// The environment for the tests of deploy/.
