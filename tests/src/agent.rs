@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
+use serde_json::Value;
+use speaker_common::layout::LAYOUT_VERSION;
 
 use crate::{
     lab::{Command, Host, Lab, Process},
@@ -181,6 +183,16 @@ impl Node {
         state
             .or(reason)
             .with_context(|| format!("{vip} is nowhere, and no reason is given"))
+    }
+
+    /// The entries of one of the program's pinned maps, with their fields by name.
+    pub fn map(&self, name: &str) -> Result<Vec<Value>> {
+        let map = format!("/sys/fs/bpf/speaker/v{LAYOUT_VERSION}/{name}");
+        let dump = ["-j", "map", "dump", "pinned", &map];
+        let text = self.host.command("bpftool").args(dump).run()?;
+        let entries: Vec<Value> = serde_json::from_str(&text)?;
+        let formatted = entries.into_iter().map(|mut it| it["formatted"].take());
+        Ok(formatted.collect())
     }
 
     /// The agent's response to an HTTP GET of this path: it was started with [`HTTP`].

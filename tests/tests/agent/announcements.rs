@@ -19,6 +19,10 @@ use crate::{MEANWHILE, VIP_V4, VIP_V6, VIPS, neighbor, send_to, wait_for, wait_u
 /// From the first one on, in milliseconds.
 const SCHEDULE: [u64; 4] = [0, 1_100, 2_200, 7_200];
 
+/// How much later than planned on a busy machine: an agent that is delayed for longer than this
+/// loses its lease.
+const LATE: Duration = Duration::from_secs(2);
+
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(600);
 
@@ -38,9 +42,9 @@ fn a_take_over_is_announced_four_times_in_all_forms() {
             assert_eq!(times.len(), SCHEDULE.len(), "{expected:?}: {times:?}");
             for (time, due) in times.iter().zip(SCHEDULE.map(Duration::from_millis)) {
                 let after = time.duration_since(times[0])?;
-                // No earlier, because Linux may ignore what arrives within a second; and later only
-                // as far as the machine is busy.
-                assert!(after + Duration::from_millis(20) >= due, "{times:?}");
+                // No earlier, because Linux may ignore what arrives within a second.
+                let early = Duration::from_millis(20);
+                assert!((due..due + LATE).contains(&(after + early)), "{times:?}");
             }
         }
         for frame in wire.frames() {

@@ -232,6 +232,28 @@ fn a_shared_address_is_answered_until_its_last_service_is_gone() {
     });
 }
 
+/// The next VIP gets its slot among the counters.
+#[test]
+fn a_removed_vip_leaves_neither_entries_nor_counts() {
+    lab::test(|lab| {
+        let node = Node::serving(lab, Mode::Generic, &VIPS)?;
+        let client = lab.host("client")?;
+        assert!(answer(&client, &client.eth0, VIPS[0])?.is_some());
+        assert!(node.vip(VIPS[0])?.counts[0].answered > 0);
+        node.manifests.remove("web.yaml")?;
+        for map in ["vips_v4", "vips_v6"] {
+            wait_until("the map is empty", || Ok(node.map(map)?.is_empty()))?;
+        }
+
+        let next = "10.0.0.241".parse()?;
+        node.serve("next", &[next])?;
+        wait_until("the next is answered", || Ok(is_answering(&node, next)))?;
+        let counts = node.vip(next)?.counts[0];
+        assert_eq!((counts.requests, counts.answered), (0, 0));
+        Ok(())
+    });
+}
+
 fn is_answering(node: &Node, vip: std::net::IpAddr) -> bool {
     node.state(vip).is_ok_and(|state| state == "answering")
 }

@@ -5,6 +5,7 @@ mod announcements;
 mod configuration;
 mod errors;
 mod groups;
+mod lease;
 mod lifecycle;
 mod links;
 mod observe;

@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::Result;
-use serde_json::Value;
 use smoltcp::wire::ArpOperation;
 use speaker_tests::{
     agent::{HTTP, Mode, Node},
@@ -203,12 +202,9 @@ fn the_tap_is_open_only_while_somebody_watches() {
     lab::test(|lab| {
         let node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let is_open = || -> Result<bool> {
-            let map = "/sys/fs/bpf/speaker/v2/tap";
-            let dump = ["-j", "map", "dump", "pinned", map];
-            let dump: Value =
-                serde_json::from_str(&node.host.command("bpftool").args(dump).run()?)?;
-            let watched = &dump[0]["formatted"]["value"]["watched"];
-            Ok(watched.as_u64().unwrap_or_else(|| panic!("{dump}")) != 0)
+            let tap = node.map("tap")?;
+            let watched = tap[0]["value"]["watched"].as_u64();
+            Ok(watched.unwrap_or_else(|| panic!("{tap:?}")) != 0)
         };
         let watch = || {
             let watch = node.speaker("watch")?.spawn()?;

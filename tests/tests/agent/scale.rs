@@ -14,13 +14,17 @@ use speaker_tests::{
     message::Mac,
 };
 
-use crate::{VIPS, answer};
+use crate::{VIPS, answer, wait_until};
 
 /// Entries of a map of VIPs.
 const FULL: u32 = 65_536;
 
-/// Several times what a debug build takes.
-const LIMIT: Duration = Duration::from_secs(90);
+/// Many times what a debug build takes.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Announcements of so many VIPs may fill the kernel's queue, and a few requests be lost; a lease
+/// that lapsed, or maps that were replaced, would leave all requests unanswered for longer.
+const LAPSE: Duration = Duration::from_millis(300);
 
 #[test]
 fn filling_the_maps_does_not_interrupt_existing_vips() {
@@ -44,10 +48,15 @@ fn filling_the_maps_does_not_interrupt_existing_vips() {
 
         let some = (0..16).map(|n| n * 40_503 % (FULL - 1));
         for vip in [0].into_iter().chain(some).flat_map(vips) {
-            assert!(is_answered(&client, vip, node.host.eth0.mac)?, "{vip}");
+            wait_until(&format!("{vip} is answered"), || {
+                is_answered(&client, vip, node.host.eth0.mac)
+            })?;
         }
         for asker in askers {
-            asker?.stop()?.assert_all_answered(50, node.host.eth0.mac);
+            let asked = asker?.stop()?;
+            assert_eq!(asked.answered_by(), [node.host.eth0.mac]);
+            let outage = asked.outage();
+            assert!(outage < LAPSE, "{outage:?}");
         }
         let status = node.speaker("status")?.unheard().limit(LIMIT).run()?;
         for (vip, map) in vips(FULL - 1).into_iter().zip(["vips_v4", "vips_v6"]) {

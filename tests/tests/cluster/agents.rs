@@ -4,7 +4,7 @@ use std::{thread::sleep, time::Duration};
 
 use speaker_tests::{agent::Mode, cluster::Cluster, lab};
 
-use crate::{ABSENT, VIP, VIPS, asked};
+use crate::{VIP, VIPS, asked, in_time, restarted};
 
 #[test]
 fn one_of_three_answers_and_all_know_the_order() {
@@ -38,16 +38,18 @@ fn one_of_three_answers_and_all_know_the_order() {
 fn a_killed_and_restarted_agent_moves_nothing() {
     lab::test(|lab| {
         let mut cluster = Cluster::started(lab, 3, Mode::Native, &[&VIPS])?;
-        let owner = cluster.owner(VIP)?;
-        let epoch = cluster.nodes[owner].explain(VIP)?.epoch;
-        let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
-            for _ in 0..3 {
-                cluster.nodes[owner].agent().kill()?;
-                sleep(ABSENT);
-                cluster.nodes[owner].start()?;
-            }
-            sleep(Duration::from_millis(1_500));
-            Ok(())
+        let (asked, owner, epoch) = in_time(|| {
+            let owner = cluster.owner(VIP)?;
+            let epoch = cluster.nodes[owner].explain(VIP)?.epoch;
+            let (asked, in_time) = asked(&mut cluster, VIP, |cluster| {
+                let mut in_time = true;
+                for _ in 0..3 {
+                    in_time &= restarted(&mut cluster.nodes[owner])?;
+                }
+                sleep(Duration::from_millis(1_500));
+                Ok(in_time)
+            })?;
+            Ok(in_time.then_some((asked, owner, epoch)))
         })?;
         asked.assert_all_answered(300, cluster.mac(owner));
         assert_eq!(cluster.owner(VIP)?, owner);

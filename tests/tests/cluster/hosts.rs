@@ -9,16 +9,17 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use speaker_tests::{
     agent::Mode,
+    asker::Asker,
     cluster::Cluster,
     lab::{self, Host},
     manifest,
     wait::wait_until,
 };
 
-use crate::{FAIL_OVER, VIP, VIPS, asked, brief};
+use crate::{EVERY, FAIL_OVER, VIP, VIPS, asked, brief};
 
 /// Keeps a host from sending to these UDP ports.
-fn mute(host: &Host, ports: &str) -> Result<()> {
+pub(crate) fn mute(host: &Host, ports: &str) -> Result<()> {
     let rules = format!(
         "table inet mute {{ chain output {{ type filter hook output priority 0; \
          udp dport {{ {ports} }} counter drop; }}; }}"
@@ -226,27 +227,40 @@ fn a_node_that_joins_takes_nothing() {
 #[test]
 fn nodes_that_see_only_each_others_announcements_leave_one_answer() {
     lab::test(|lab| {
+        /// The second announcement, which comes after 1.1 seconds, must settle it.
+        const SETTLED: Duration = Duration::from_millis(1_500);
         let mut cluster = Cluster::started(lab, 3, Mode::Generic, &[&VIPS])?;
-        for node in &cluster.nodes {
-            mute(&node.host, "7946, 7947")?;
+        let mut overlaps = Vec::new();
+        // On a busy machine, one success in three is enough.
+        while overlaps.len() < 3 && overlaps.last().is_none_or(|it| *it >= SETTLED) {
+            let asker = Asker::start(&cluster.client, VIP, EVERY)?;
+            for node in &cluster.nodes {
+                mute(&node.host, "7946, 7947")?;
+            }
+            sleep(Duration::from_secs(3));
+            let (_, seconds) = asker.stop_and_count()?;
+            let first = seconds.first().context("no other node took it")?.0;
+            let last = seconds.last().expect("there is a first").0;
+            overlaps.push(last.duration_since(first)?);
+            for vip in VIPS {
+                let (asked, ()) = asked(&mut cluster, vip, |_| {
+                    sleep(Duration::from_secs(1));
+                    Ok(())
+                })?;
+                let answerers = asked.answerers();
+                assert_eq!(answerers.len(), 1, "{answerers:?}");
+                asked.assert_all_answered(100, answerers[0].mac);
+            }
+            for node in &cluster.nodes {
+                unmute(&node.host)?;
+            }
+            let owner = cluster.owner(VIP)?;
+            let (asked, ()) = asked(&mut cluster, VIP, |_| Ok(()))?;
+            asked.assert_all_answered(50, cluster.mac(owner));
         }
-        // They consider each other down, take the VIP, and settle it within a second.
-        sleep(Duration::from_secs(3));
-        for vip in VIPS {
-            let (asked, ()) = asked(&mut cluster, vip, |_| {
-                sleep(Duration::from_secs(1));
-                Ok(())
-            })?;
-            let answerers = asked.answerers();
-            assert_eq!(answerers.len(), 1, "{answerers:?}");
-            asked.assert_all_answered(100, answerers[0].mac);
-        }
-        for node in &cluster.nodes {
-            unmute(&node.host)?;
-        }
-        let owner = cluster.owner(VIP)?;
-        let (asked, ()) = asked(&mut cluster, VIP, |_| Ok(()))?;
-        asked.assert_all_answered(50, cluster.mac(owner));
+        println!("overlaps: {overlaps:?}");
+        let last = overlaps.last().expect("there is one");
+        assert!(*last < SETTLED, "{overlaps:?}");
         Ok(())
     });
 }

@@ -2,6 +2,7 @@
 //! wire is counted: a duplicate fails the test that saw it.
 
 mod agents;
+mod announcements;
 mod busy;
 mod flood;
 mod hosts;
@@ -15,7 +16,7 @@ mod verbs;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -41,6 +42,9 @@ const FAIL_OVER: Duration = Duration::from_secs(5);
 /// and so short that it is back within its grace of three seconds even if its start takes two.
 const ABSENT: Duration = Duration::from_millis(600);
 
+/// How long the kernel answers without an agent at least: the lease is renewed every half second.
+const GRACE: Duration = Duration::from_millis(2_500);
+
 /// A planned move takes milliseconds: one that takes as long as the shortest fail-over was not
 /// planned.
 const HAND_OVER: Duration = Duration::from_millis(250);
@@ -62,6 +66,25 @@ fn brief<T>(limit: Duration, mut act: impl FnMut() -> Result<(Asked, T)>) -> Res
         outages.push(outage);
     }
     bail!("clients had no answer for {outages:?}, and never for less than {limit:?}")
+}
+
+/// Kills a node's agent, and starts another one a while later. Whether that took less than the grace.
+fn restarted(node: &mut Node) -> Result<bool> {
+    let killed = Instant::now();
+    node.agent().kill()?;
+    thread::sleep(ABSENT);
+    node.start()?;
+    Ok(killed.elapsed() < GRACE)
+}
+
+/// Repeats a step that a busy machine may be too slow for: it then has no result.
+fn in_time<T>(mut act: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    for _ in 0..3 {
+        if let Some(result) = act()? {
+            return Ok(result);
+        }
+    }
+    bail!("the machine is too busy: three times, an agent did not start within its grace")
 }
 
 /// Asserts that the table of `speaker status` shows this state of a VIP.

@@ -3,6 +3,7 @@
 use std::{fs, net::IpAddr, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use speaker_tests::{
     agent::{HTTP, LeaseState, Mode, Node},
     cluster::Cluster,
@@ -173,6 +174,8 @@ fn the_cluster_key_is_changed_while_clients_ask() {
             cluster.nodes[number].spawn()?;
         }
         let owner = cluster.owner(VIP)?;
+        let probes = |node: &Node| -> Result<Value> { Ok(node.map("probes")?[0]["value"].clone()) };
+        let former = probes(&cluster.nodes[0])?;
         let (asked, ()) = asked(&mut cluster, VIP, |cluster| {
             let steps = [[OLD, NEW].concat(), [NEW, OLD].concat(), NEW.to_owned()];
             for (step, text) in steps.iter().enumerate() {
@@ -198,6 +201,10 @@ fn the_cluster_key_is_changed_while_clients_ask() {
         for node in &mut cluster.nodes {
             let unreadable = node.log("cannot be decrypted");
             assert!(unreadable.is_empty(), "{unreadable:?}");
+            // The former key opens no probe any more.
+            let probes = probes(node)?;
+            assert_eq!(probes["count"], 1, "{probes}");
+            assert_ne!(probes["keys"][0], former["keys"][0]);
         }
         Ok(())
     });
