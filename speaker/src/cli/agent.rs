@@ -187,7 +187,17 @@ fn refresh(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::FromArgMatches as _;
+
     use super::*;
+
+    #[test]
+    fn vips_are_refreshed_every_150_seconds_unless_told_otherwise() {
+        let line = ["agent", "--node-name", "node-a"];
+        let command = Agent::augment_args(clap::Command::new("agent"));
+        let agent = Agent::from_arg_matches(&command.get_matches_from(line)).unwrap();
+        assert_eq!(agent.refresh, Duration::from_secs(150));
+    }
 
     #[test]
     fn refreshes_are_off_or_at_least_five_seconds_apart() {
