@@ -256,7 +256,7 @@ fn nodes_that_see_only_each_others_announcements_leave_one_answer() {
             }
             let owner = cluster.owner(VIP)?;
             let (asked, ()) = asked(&mut cluster, VIP, |_| Ok(()))?;
-            asked.assert_all_answered(50, cluster.mac(owner));
+            asked.assert_all_answered(20, cluster.mac(owner));
         }
         println!("overlaps: {overlaps:?}");
         let last = overlaps.last().expect("there is one");
