@@ -201,6 +201,56 @@ fn addresses_of_impossible_writes_are_free() {
 }
 
 #[test]
+fn unwanted_writes_of_an_earlier_leader_are_ruled_out() {
+    let of = |n| format!("service-{n}");
+    let inherited = |n| pending(&of(n), "1", &format!("192.0.2.{}", n % 256));
+    let mut scene = Scene::leading((0..ledger::CAPACITY).map(inherited).collect());
+    for n in 0..ledger::CAPACITY {
+        scene.service(service(&of(n)).of_pool("removed"));
+    }
+    scene.service(service("a"));
+    let commands = scene.listed();
+    assert!(swaps(&commands).is_empty(), "the Lease is full");
+    let writes: Vec<_> = writes(&commands).into_iter().cloned().collect();
+    assert_eq!(writes.len(), ledger::CAPACITY);
+    let StatusWrite { pending, pool, .. } = &writes[0];
+    assert_eq!(*pending, self::pending(&of(0), "1", ""));
+    assert_eq!(pool.as_deref(), Some(" "), "something must change");
+    let seen = service(&of(0)).of_pool("removed").with(|it| {
+        it.version = "2".to_owned();
+        it.shown_pool = pool.clone();
+    });
+    let commands = scene.service(seen);
+    let [lease] = swaps(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert!(lease.pending.contains(&self::pending("a", "1", "10.0.0.0")));
+    scene.swapped();
+    for id in writes.iter().map(|it| it.id).skip(1) {
+        scene.tell(Input::Wrote(Term(1), id, false));
+    }
+    let again = scene.after(Duration::from_secs(1));
+    assert_eq!(self::writes(&again).len(), ledger::CAPACITY - 1);
+}
+
+#[test]
+fn a_write_of_unknown_outcome_that_is_no_longer_wanted_is_ruled_out() {
+    let mut scene = Scene::leading(Vec::new());
+    scene.service(service("a"));
+    scene.listed();
+    let id = writes(&scene.swapped())[0].id;
+    let lan = pool("lan", "10.0.0.0/24").name().clone();
+    assert!(writes(&scene.change(Change::PoolGone(lan))).is_empty());
+    scene.tell(Input::Wrote(Term(1), id, false));
+    let commands = scene.after(Duration::from_secs(1));
+    let [write] = writes(&commands)[..] else {
+        panic!("{commands:?}");
+    };
+    assert_eq!(write.pending, pending("a", "1", ""));
+    assert_eq!(write.pool.as_deref(), Some(" "), "something must change");
+}
+
+#[test]
 fn a_failed_lease_write_restarts_the_term() {
     let mut scene = Scene::leading(Vec::new());
     scene.service(service("a"));

@@ -134,7 +134,7 @@ pub struct StatusWrite {
     pub id: u64,
     /// The addresses to write, and the condition.
     pub pending: Pending,
-    /// The pool that the addresses are from.
+    /// What the annotation says of their pool; `None` removes it.
     pub pool: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -187,26 +188,21 @@ impl Leadership {
         }
     }
 
-    pub(super) fn swapped(
-        &mut self,
-        version: String,
-        commands: &mut VecDeque<Command>,
-        now: Instant,
-    ) {
+    pub(super) fn swapped(&mut self, version: String, commands: &mut VecDeque<Command>) {
         self.lease.version = Some(version);
         if let Some(sent) = self.swapping.take() {
             self.confirmed = sent;
         }
         self.ledger.grant();
         for name in self.ledger.names() {
-            self.check(&name, commands, now);
+            self.check(&name, commands);
         }
     }
 
     /// Acts on the inputs.
     pub(super) fn run(&mut self, commands: &mut VecDeque<Command>, now: Instant) {
         if self.is_listed {
-            let mut names: BTreeSet<_> = self.ledger.due(now).into_iter().collect();
+            let mut names = self.ledger.due(now);
             loop {
                 self.allocator.settle();
                 names.append(&mut self.allocator.take_changed());
@@ -215,7 +211,7 @@ impl Leadership {
                 }
                 self.is_recount_due = true;
                 for name in mem::take(&mut names) {
-                    self.check(&name, commands, now);
+                    self.check(&name, commands);
                 }
             }
             self.count(commands, now);
@@ -264,7 +260,7 @@ impl Leadership {
     }
 
     /// Compares a Service's status with its outcome.
-    fn check(&mut self, name: &ObjectName, commands: &mut VecDeque<Command>, now: Instant) {
+    fn check(&mut self, name: &ObjectName, commands: &mut VecDeque<Command>) {
         self.wanting.remove(name);
         let Some((service, outcome)) = self.allocator.service(name) else {
             return;
@@ -279,44 +275,43 @@ impl Leadership {
         if self.ledger.withdraw(name, wanted) {
             self.allocator.hold(name, self.ledger.addresses(name));
         }
-        self.ledger.rest(name, wanted);
-        if is_right {
-            return;
-        }
-        match self.ledger.find(name, &outcome.addresses) {
-            None => {
+        let Some(entry) = self.ledger.find(name, wanted) else {
+            if wanted.is_some() {
                 self.wanting.insert(name.clone());
             }
-            Some(entry) if entry.is_granted => {
-                let backoff = match entry.attempt {
-                    Attempt::None => SHORTEST,
-                    Attempt::Dormant { backoff } => backoff,
-                    Attempt::Unknown { retry_at, backoff } if retry_at <= now => backoff,
-                    _ => return,
-                };
-                let id = self.next_id;
-                self.next_id += 1;
-                entry.attempt = Attempt::UnderWay { id, backoff };
-                let pending = entry.pending.clone();
-                let is_gain = pending
-                    .addresses
-                    .iter()
-                    .any(|it| !service.shown.contains(it));
-                let begun = Begun {
-                    pending: pending.clone(),
-                    is_gain,
-                    lost: outcome.lost,
-                };
-                self.begun.insert(name.clone(), begun);
-                commands.push_back(Command::Write(StatusWrite {
-                    term: self.term,
-                    id,
-                    pending,
-                    pool: outcome.pool,
-                }));
-            }
-            Some(_) => (),
+            return;
+        };
+        let backoff = match entry.attempt {
+            _ if !entry.is_granted => return,
+            Attempt::None => SHORTEST,
+            Attempt::Due { backoff } => backoff,
+            Attempt::UnderWay { .. } | Attempt::Unknown { .. } | Attempt::Over => return,
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        entry.attempt = Attempt::UnderWay { id, backoff };
+        let mut pending = entry.pending.clone();
+        let mut pool = outcome.pool;
+        if wanted == Some(pending.addresses.as_slice()) {
+            let is_new = |it: &IpAddr| !service.shown.contains(it);
+            let begun = Begun {
+                is_gain: pending.addresses.iter().any(is_new),
+                pending: pending.clone(),
+                lost: outcome.lost,
+            };
+            self.begun.insert(name.clone(), begun);
+        } else {
+            // Any other change rules this write out. This one leaves the addresses as they are, and
+            // what it adds to the annotation is soon removed.
+            pending.addresses = service.shown;
+            pool = Some(service.shown_pool.unwrap_or_default() + " ");
         }
+        commands.push_back(Command::Write(StatusWrite {
+            term: self.term,
+            id,
+            pending,
+            pool,
+        }));
     }
 
     /// Reports why a Service has no address, once per reason.

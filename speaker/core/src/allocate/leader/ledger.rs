@@ -1,7 +1,7 @@
 //! The entries of the Lease, and the progress of each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -39,8 +39,8 @@ pub(super) enum Attempt {
         retry_at: Instant,
         backoff: Duration,
     },
-    /// It is unknown whether the write took place, and it is no longer wanted.
-    Dormant {
+    /// The same, and it is time for the next attempt.
+    Due {
         backoff: Duration,
     },
     /// The write is over, but its result has not been seen yet.
@@ -110,22 +110,18 @@ impl Ledger {
         })
     }
 
-    /// Stops retrying unwanted writes of a Service.
-    pub(super) fn rest(&mut self, name: &ObjectName, wanted: Option<&[IpAddr]>) {
-        for entry in self.0.get_mut(name).into_iter().flatten() {
-            if let Attempt::Unknown { backoff, .. } = entry.attempt
-                && Some(entry.pending.addresses.as_slice()) != wanted
-            {
-                entry.attempt = Attempt::Dormant { backoff };
-            }
-        }
-    }
-
-    pub(super) fn find(&mut self, name: &ObjectName, addresses: &[IpAddr]) -> Option<&mut Entry> {
+    /// The entry to act on: that of the wanted write, or else one whose write may take place
+    /// although it is no longer wanted.
+    pub(super) fn find(
+        &mut self,
+        name: &ObjectName,
+        wanted: Option<&[IpAddr]>,
+    ) -> Option<&mut Entry> {
         let entries = self.0.get_mut(name)?;
-        entries
-            .iter_mut()
-            .find(|it| it.pending.addresses == addresses)
+        let is_wanted = |it: &Entry| Some(it.pending.addresses.as_slice()) == wanted;
+        let at = entries.iter().position(is_wanted);
+        let at = at.or_else(|| entries.iter().position(|it| it.is_granted))?;
+        entries.get_mut(at)
     }
 
     /// The write with this number has ended.
@@ -146,11 +142,18 @@ impl Ledger {
         }
     }
 
-    /// The Services whose writes are due for a retry.
-    pub(super) fn due(&self, now: Instant) -> Vec<ObjectName> {
-        let is_due = |it: &&Entry| matches!(it.attempt, Attempt::Unknown { retry_at, .. } if retry_at <= now);
-        let entries = self.0.values().flatten().filter(is_due);
-        entries.map(|it| it.pending.name.clone()).collect()
+    /// The Services whose next attempts are due.
+    pub(super) fn due(&mut self, now: Instant) -> BTreeSet<ObjectName> {
+        let mut names = BTreeSet::new();
+        for entry in self.entries_mut() {
+            if let Attempt::Unknown { retry_at, backoff } = entry.attempt
+                && retry_at <= now
+            {
+                entry.attempt = Attempt::Due { backoff };
+                names.insert(entry.pending.name.clone());
+            }
+        }
+        names
     }
 
     /// When the next retry is due.

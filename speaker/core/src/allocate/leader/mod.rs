@@ -9,7 +9,8 @@
 //!    on their version, which each write changes. A former leader fails at the Lease.
 //! 2. The addresses of an entry belong to its Service until the Service is seen to be gone, or to
 //!    have another version. Then the write has either taken place, and has been seen, or never
-//!    will.
+//!    will. If the write is no longer wanted, the leader makes a different one, so that the Service
+//!    has another version.
 //! 3. A new leader writes its name into the Lease, keeps all entries that it finds there, and only
 //!    then lists all objects. Earlier writes are in these lists, and writes that may still arrive
 //!    are in the entries.
@@ -89,7 +90,7 @@ impl Leader {
         match input {
             Input::Read(lease) => self.read(lease, now),
             Input::Unread => self.read_again(now),
-            Input::Swapped(version) => self.swapped(version, now),
+            Input::Swapped(version) => self.swapped(version),
             Input::NotSwapped => self.not_swapped(now),
             Input::Stop => self.is_stopping = true,
             Input::Tick => (),
@@ -206,7 +207,7 @@ impl Leader {
         }
     }
 
-    fn swapped(&mut self, version: String, now: Instant) {
+    fn swapped(&mut self, version: String) {
         match mem::replace(&mut self.state, State::Stopped) {
             State::Taking { since, mut lease } => {
                 lease.version = Some(version);
@@ -217,7 +218,7 @@ impl Leader {
                 self.state = State::Leading(Box::new(leadership));
             }
             State::Leading(mut leadership) => {
-                leadership.swapped(version, &mut self.commands, now);
+                leadership.swapped(version, &mut self.commands);
                 self.state = State::Leading(leadership);
             }
             State::Leaving => (),

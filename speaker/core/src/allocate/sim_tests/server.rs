@@ -92,6 +92,9 @@ impl Server {
         if service.uid != pending.uid || !is_same {
             return Ok(over);
         }
+        if (&service.shown, &service.shown_pool) == (&pending.addresses, &pool) {
+            return Ok(over);
+        }
         service.version = version;
         service.shown = pending.addresses;
         service.shown_pool = pool;
