@@ -353,20 +353,33 @@ fn irrelevant_changes_report_no_difference() {
     let mut intent = cluster(
         "service s 10.0.0.1
          slice s-1 s n1,n2
+         service t 10.0.0.9 local
+         slice t-1 t n1
+         slice u-1 u n1
          node n1 rack=1",
     );
+    let before = on(&intent, "n1");
     for same in [
         "service s 10.0.0.1",
         "slice s-2 s n1",
+        "slice s-2 s n3",
+        "delete slice s-1",
+        "slice t-2 t n1",
+        "slice u-1 u -",
+        "delete slice u-1",
         "node n1 rack=1",
         "delete node n9",
     ] {
         assert!(!given(&mut intent, same), "{same}");
+        assert_eq!(on(&intent, "n1"), before, "{same}");
     }
     for other in [
         "service s 10.0.0.2",
-        "slice s-2 s n3",
+        "slice t-2 t n3",
+        "delete slice t-1",
         "node n1 rack=2",
+        "slice s-2 u n3",
+        "slice s-1 s n1",
         "delete slice s-1",
     ] {
         assert!(given(&mut intent, other), "{other}");

@@ -13,6 +13,19 @@ pub(super) struct Served {
     pub(super) elsewhere: bool,
 }
 
+/// What a slice changes for its Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effect {
+    /// Nothing.
+    None,
+    /// The nodes that serve it.
+    Where,
+    /// Whether it is served.
+    Whether,
+    /// It served another Service before.
+    Both,
+}
+
 /// All slices, by Service.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slices {
@@ -28,24 +41,27 @@ impl Slices {
         self.served.get(service)
     }
 
-    /// Adds or changes a slice. Returns whether that changes where a Service is served.
-    pub(super) fn apply(&mut self, slice: Endpoints) -> bool {
+    /// Adds or changes a slice.
+    pub(super) fn apply(&mut self, slice: Endpoints) -> Effect {
         // A slice should not change its Service, but nothing prevents it.
         let moved = match self.owners.get(&slice.name) {
-            Some(owner) if *owner != slice.service => self.delete(&slice.name.clone()),
-            _ => false,
+            Some(owner) if *owner != slice.service => {
+                self.delete(&slice.name.clone());
+                Effect::Both
+            }
+            _ => Effect::None,
         };
         let service = slice.service.clone();
         self.owners.insert(slice.name.clone(), service.clone());
         let slices = self.services.entry(service.clone()).or_default();
         slices.insert(slice.name.clone(), slice);
-        self.count(&service) || moved
+        moved.max(self.count(&service))
     }
 
-    /// Removes a slice. Returns whether that changes where a Service is served.
-    pub(super) fn delete(&mut self, slice: &ObjectName) -> bool {
+    /// Removes a slice.
+    pub(super) fn delete(&mut self, slice: &ObjectName) -> Effect {
         let Some(service) = self.owners.remove(slice) else {
-            return false;
+            return Effect::None;
         };
         if let Some(slices) = self.services.get_mut(&service) {
             slices.remove(slice);
@@ -56,7 +72,12 @@ impl Slices {
         self.count(&service)
     }
 
-    fn count(&mut self, service: &ObjectName) -> bool {
+    /// The Service of a slice.
+    pub(super) fn owner(&self, slice: &ObjectName) -> Option<&ObjectName> {
+        self.owners.get(slice)
+    }
+
+    fn count(&mut self, service: &ObjectName) -> Effect {
         let slices = self.services.get(service).into_iter().flatten();
         let mut served = Served::default();
         for (_, slice) in slices {
@@ -68,7 +89,11 @@ impl Slices {
         } else {
             self.served.insert(service.clone(), served)
         };
-        before.as_ref() != self.served.get(service)
+        match (&before, self.served.get(service)) {
+            (before, now) if before.as_ref() == now => Effect::None,
+            (Some(_), Some(_)) => Effect::Where,
+            _ => Effect::Whether,
+        }
     }
 }
 
@@ -100,30 +125,37 @@ mod tests {
     #[test]
     fn several_slices_of_a_service_are_merged() {
         let mut slices = Slices::default();
-        assert!(slices.apply(slice("a", "s", &["n1", "n2"], false)));
-        assert!(!slices.apply(slice("b", "s", &["n2"], false)));
-        assert!(slices.apply(slice("c", "s", &[], true)));
+        let all = slice("a", "s", &["n1", "n2"], false);
+        assert_eq!(slices.apply(all), Effect::Whether);
+        assert_eq!(slices.apply(slice("b", "s", &["n2"], false)), Effect::None);
+        assert_eq!(slices.apply(slice("c", "s", &[], true)), Effect::Where);
         assert_eq!(served(&slices, "s"), "n1 n2 elsewhere");
-        assert!(slices.delete(&ObjectName::new("ns", "a")));
+        assert_eq!(slices.delete(&ObjectName::new("ns", "a")), Effect::Where);
         assert_eq!(served(&slices, "s"), "n2 elsewhere");
-        assert!(!slices.delete(&ObjectName::new("ns", "a")));
+        assert_eq!(slices.delete(&ObjectName::new("ns", "a")), Effect::None);
     }
 
     #[test]
     fn a_slice_without_servable_endpoints_counts_as_none() {
         let mut slices = Slices::default();
-        assert!(!slices.apply(slice("a", "s", &[], false)));
+        assert_eq!(slices.apply(slice("a", "s", &[], false)), Effect::None);
         assert_eq!(served(&slices, "s"), "nobody");
-        assert!(slices.apply(slice("a", "s", &["n1"], false)));
-        assert!(slices.apply(slice("a", "s", &[], false)));
+        assert_eq!(
+            slices.apply(slice("a", "s", &["n1"], false)),
+            Effect::Whether
+        );
+        assert_eq!(slices.apply(slice("a", "s", &[], false)), Effect::Whether);
         assert_eq!(served(&slices, "s"), "nobody");
     }
 
     #[test]
     fn a_slice_that_changes_its_service_serves_only_the_new_one() {
         let mut slices = Slices::default();
-        assert!(slices.apply(slice("a", "s", &["n1"], false)));
-        assert!(slices.apply(slice("a", "t", &["n1"], false)));
+        assert_eq!(
+            slices.apply(slice("a", "s", &["n1"], false)),
+            Effect::Whether
+        );
+        assert_eq!(slices.apply(slice("a", "t", &["n1"], false)), Effect::Both);
         assert_eq!(served(&slices, "s"), "nobody");
         assert_eq!(served(&slices, "t"), "n1");
     }

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Advertisement, Key, Kind, Node, Object, ObjectName, Outlook, Pool, Service, Wanted,
-    endpoints::Slices, wanted,
+    endpoints::{Effect, Slices},
+    wanted,
 };
 
 /// Settings that are not from objects.
@@ -48,7 +49,11 @@ impl Intent {
             Object::Service(service) => put(&mut self.services, service.name.clone(), service),
             Object::Pool(pool) => put(&mut self.pools, pool.name().clone(), pool),
             Object::Advertisement(it) => put(&mut self.advertisements, it.name.clone(), it),
-            Object::Endpoints(slice) => self.slices.apply(slice),
+            Object::Endpoints(slice) => {
+                let service = slice.service.clone();
+                let effect = self.slices.apply(slice);
+                self.is_relevant(&service, effect)
+            }
             Object::Node(node) => put(&mut self.nodes, node.name.name.clone(), node),
         }
     }
@@ -60,8 +65,24 @@ impl Intent {
             Kind::Service => self.services.remove(&key.name).is_some(),
             Kind::Pool => self.pools.remove(&key.name).is_some(),
             Kind::Advertisement => self.advertisements.remove(&key.name).is_some(),
-            Kind::Endpoints => self.slices.delete(&key.name),
+            Kind::Endpoints => {
+                let service = self.slices.owner(&key.name).cloned();
+                let effect = self.slices.delete(&key.name);
+                service.is_some_and(|it| self.is_relevant(&it, effect))
+            }
             Kind::Node => self.nodes.remove(&key.name.name).is_some(),
+        }
+    }
+
+    /// Whether new endpoints of a Service may change what is wanted. Most do not: those of Services
+    /// of other types, and those that come and go on some node while others remain.
+    fn is_relevant(&self, service: &ObjectName, effect: Effect) -> bool {
+        let service = self.services.get(service);
+        match effect {
+            Effect::None => false,
+            Effect::Where => service.is_some_and(|it| it.local),
+            Effect::Whether => service.is_some(),
+            Effect::Both => true,
         }
     }
 

@@ -16,6 +16,9 @@ impl Node {
     /// those that it may no longer own.
     #[must_use = "other nodes must not be told before this is carried out"]
     pub fn want(&mut self, wanted: Wanted) -> Vec<Command> {
+        if self.wanted.as_ref() == Some(&wanted) {
+            return Vec::new();
+        }
         self.wanted = Some(wanted);
         self.stale = true;
         // The configuration may no longer allow this node to own a VIP.
