@@ -4,7 +4,7 @@
 //! stalled leader may continue after another one has taken over, and a write that it sent long ago
 //! may arrive at any time. So the Lease is also a ledger of writes:
 //!
-//! 1. Before the status of a Service is written, an entry in the Lease announces it: which Service,
+//! 1. Before a Service's addresses are written, an entry in the Lease announces it: which Service,
 //!    at which version, gets which addresses. Writes of the Lease and of the status are conditional
 //!    on their version, which each write changes. A former leader fails at the Lease.
 //! 2. The addresses of an entry belong to its Service until the Service is seen to be gone, or to
