@@ -116,8 +116,7 @@ enum XdpMode {
     /// Native where the driver supports it; generic on veth and other virtual links
     Auto,
     /// Native; falls back to generic where the driver refuses, with the reason in the status. There,
-    /// each start of the agent tries native mode again, during which nothing is answered for some
-    /// milliseconds: use auto
+    /// native mode is tried again after the next `speaker detach` or restart of the host
     Native,
     /// Always generic
     Generic,

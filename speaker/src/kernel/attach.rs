@@ -8,7 +8,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use super::{
-    Kernel, Unpinned,
+    Kernel,
     foreign::{Foreign, Search},
     pins::{PinError, open_link},
     program::Refusal,
@@ -22,8 +22,10 @@ pub enum ModeChoice {
     /// as it is, so that restarts cost nothing.
     #[default]
     Auto,
-    /// Native; generic only where that is refused. If a driver refuses, each start of the agent
-    /// tries native mode again, which costs some milliseconds without answers: choose `Auto` there.
+    /// Native; generic only where that is refused. Once a driver has refused it, native mode is
+    /// tried again only after the program has been detached or the host restarted: a program in
+    /// generic mode would have to be detached for each try, during which nothing is answered and
+    /// nothing suppressed, for some 20 ms.
     Native,
     /// Generic.
     Generic,
@@ -94,9 +96,6 @@ pub enum AttachError {
     /// The attachment cannot be kept.
     #[error(transparent)]
     Pin(#[from] PinError),
-    /// There is no place to keep it.
-    #[error(transparent)]
-    Unpinned(#[from] Unpinned),
     /// What an earlier run left cannot be opened.
     #[error("cannot open the pinned attachment to {link}")]
     Left {
@@ -117,7 +116,8 @@ enum Plan {
 }
 
 impl Plan {
-    fn new(choice: ModeChoice, kind: &Kind) -> Self {
+    /// `is_refused`: the driver has refused native mode.
+    fn new(choice: ModeChoice, kind: &Kind, is_refused: bool) -> Self {
         let only_generic = match kind {
             Kind::Plain | Kind::Bond { .. } | Kind::Veth | Kind::Other(_) => false,
             Kind::Loopback
@@ -129,7 +129,7 @@ impl Plan {
         match (choice, kind) {
             (ModeChoice::Generic, _) => Self::Generic(None),
             (ModeChoice::Native, _) => Self::Native {
-                strict: !only_generic,
+                strict: !only_generic && !is_refused,
             },
             (ModeChoice::Auto, Kind::Veth) => Self::Generic(Some(
                 "veth drops what a native program sends, unless its peer runs one too",
@@ -158,7 +158,8 @@ impl Kernel {
     /// a second.
     pub fn attach(&mut self, ifindex: u32, choice: ModeChoice) -> Result<Attached, AttachError> {
         let link = ask(ifindex)?;
-        let plan = Plan::new(choice, &link.kind);
+        let refused = self.pins.why_not_native(ifindex);
+        let plan = Plan::new(choice, &link.kind, refused.is_some());
         // An attachment of this run is found by its pin, like one of an earlier run. A program that
         // cannot be pinned is not attached.
         self.restore_pins()?;
@@ -166,9 +167,15 @@ impl Kernel {
         let adopted = self.adopt(&link, &plan)?;
         let why_generic = match plan {
             Plan::Generic(why) if adopted => why.map(str::to_owned),
-            Plan::Native { .. } if adopted => {
-                Some("an earlier run attached it that way".to_owned())
-            }
+            Plan::Native { .. } if adopted => Some(refused.map_or_else(
+                || "an earlier run attached it that way".to_owned(),
+                |why| {
+                    format!(
+                        "{why} (native mode is tried again once no agent runs and `speaker \
+                         detach` has detached the program)"
+                    )
+                },
+            )),
             plan => self.attach_new(&link, &plan)?,
         };
         let attachment = self.pins.open(ifindex)?;
@@ -252,6 +259,9 @@ impl Kernel {
         match self.program.attach(link.index, XdpMode::Generic) {
             Ok(attached) => {
                 self.pins.pin_link(link.index, attached)?;
+                if let (Plan::Native { strict: true }, Some(why)) = (plan, &why_generic) {
+                    self.pins.note_why_not_native(link.index, why)?;
+                }
                 Ok(why_generic)
             }
             Err(error) => {

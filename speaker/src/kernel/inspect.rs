@@ -11,8 +11,7 @@ use speaker_core::link::XdpMode;
 use thiserror::Error;
 
 use super::{
-    bpffs::{self, BpffsError},
-    is_not_permitted,
+    bpffs, is_not_permitted,
     maps::Maps,
     pins::{PinError, Pins, open_link},
     typed::MapsError,
@@ -66,9 +65,6 @@ pub enum InspectError {
         /// Where pins would be.
         path: PathBuf,
     },
-    /// The file system cannot be examined.
-    #[error(transparent)]
-    Bpffs(#[from] BpffsError),
     /// The pins cannot be listed.
     #[error(transparent)]
     Pin(#[from] PinError),
@@ -103,7 +99,7 @@ impl Inspect {
         let layouts = match bpffs::is_bpffs(bpffs) {
             Ok(Some(true)) => pins.layouts().map_err(InspectError::from),
             Ok(_) => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(PinError::from(error).into()),
         };
         let layouts = match layouts {
             Err(error) if is_not_permitted(&error) => {

@@ -20,7 +20,7 @@ pub(super) struct Lock {
 pub enum LockError {
     /// Another process holds it.
     #[error(
-        "another agent{holder} runs on this node and has locked {path}: stop that one first",
+        "an agent{holder} runs on this node and has locked {path}: stop it first",
         holder = pid.map(|pid| format!(", pid {pid},")).unwrap_or_default(),
         path = path.display()
     )]
@@ -56,14 +56,12 @@ impl Lock {
                 _ => {}
             }
             let file = File::open(directory).map_err(failed)?;
-            let ours = file.metadata().map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
                     return Err(LockError::Held {
                         path: directory.to_owned(),
-                        pid: holder(&locks, ours.dev(), ours.ino()),
+                        pid: holder_of(directory),
                     });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -84,6 +82,13 @@ impl Lock {
         let there = fs::metadata(directory).map(identity);
         matches!((own, there), (Ok(own), Ok(there)) if own == there)
     }
+}
+
+/// The process that holds the directory's lock, if that is known.
+pub(super) fn holder_of(directory: &Path) -> Option<u32> {
+    let metadata = fs::metadata(directory).ok()?;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    holder(&locks, metadata.dev(), metadata.ino())
 }
 
 /// The process that `/proc/locks` names as holding the file, as in
@@ -125,7 +130,7 @@ mod tests {
         let first = Lock::take(&path).unwrap();
         let error = Lock::take(&path).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("another agent, pid {}, runs", std::process::id())),
+            error.starts_with(&format!("an agent, pid {}, runs", std::process::id())),
             "{error}"
         );
         drop(first);

@@ -11,6 +11,7 @@ mod attach;
 mod bpffs;
 mod clock;
 mod events;
+mod fit;
 mod foreign;
 mod inspect;
 mod lease;
@@ -31,7 +32,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aya::programs::links::FdLink;
@@ -108,13 +109,7 @@ pub enum OpenError {
     /// The kernel or the process lacks something.
     #[error(transparent)]
     Unmet(#[from] Unmet),
-    /// There is no place for pins.
-    #[error(transparent)]
-    Bpffs(#[from] BpffsError),
-    /// Another agent runs.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// Pins cannot be created.
+    /// Nothing can be pinned.
     #[error(transparent)]
     Pin(#[from] PinError),
     /// The program cannot be loaded.
@@ -125,26 +120,12 @@ pub enum OpenError {
     Maps(#[from] MapsError),
 }
 
-/// Why maps or attachments cannot be pinned.
-#[derive(Debug, Error)]
-pub enum Unpinned {
-    /// There is no place for pins.
-    #[error(transparent)]
-    Bpffs(#[from] BpffsError),
-    /// Another agent runs.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The kernel refuses.
-    #[error(transparent)]
-    Pin(#[from] PinError),
-}
-
 /// Why the other build of the program does not run on any link.
 #[derive(Debug, Error)]
 pub enum SwapError {
     /// It would run with different maps.
     #[error(transparent)]
-    Unpinned(#[from] Unpinned),
+    Pin(#[from] PinError),
     /// It cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -180,9 +161,8 @@ impl Kernel {
         let build = Build::with_log_level(options.ebpf_log_level);
         let shapes = build.shapes()?;
         preflight::check()?;
-        bpffs::ensure(&options.bpffs)?;
         let pins = Pins::under(&options.bpffs);
-        let lock = Lock::take(pins.root())?;
+        let lock = lock(&pins, &options.bpffs)?;
         let layout = pins.prepare(&shapes)?;
         let program = Program::load(build, &layout.directory).inspect_err(|_| {
             // The new maps are unused. If removing them fails, the next start does it.
@@ -314,7 +294,7 @@ impl Kernel {
     }
 
     /// Pins everything that is not pinned. Returns whether anything was not.
-    fn restore_pins(&mut self) -> Result<bool, Unpinned> {
+    fn restore_pins(&mut self) -> Result<bool, PinError> {
         bpffs::ensure(&self.bpffs)?;
         if !self.lock.is_of(self.pins.root()) {
             self.lock = Lock::take(self.pins.root())?;
@@ -328,6 +308,17 @@ impl Kernel {
         }
         Ok(restored)
     }
+}
+
+/// Makes sure that there is a BPF file system, and locks its pins.
+fn lock(pins: &Pins, bpffs: &Path) -> Result<Lock, PinError> {
+    bpffs::ensure(bpffs)?;
+    Ok(Lock::take(pins.root())?)
+}
+
+/// The process of the agent that runs on this node, if it is known: not across containers.
+pub fn agent(bpffs: &Path) -> Option<u32> {
+    lock::holder_of(Pins::under(bpffs).root())
 }
 
 /// Replaces the program on an attached interface.

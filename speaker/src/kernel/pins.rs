@@ -1,17 +1,22 @@
 //! The pins, which outlive the agent: `<bpffs>/speaker/v2/<map>` for the maps of layout version
-//! 2, and `<bpffs>/speaker/links/<ifindex>` for the attachments, which outlive layouts.
+//! 2, and `<bpffs>/speaker/links/<ifindex>` for the attachments, which outlive layouts. Beside an
+//! attachment in generic mode, a symbolic link `native-refused/<ifindex>` says why it is in that
+//! mode although native was requested; this is all the text that such a file system can hold.
 //!
 //! A BPF file system allows no dots in names.
 
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::symlink,
+    },
     path::{Path, PathBuf},
 };
 
 use aya::{
-    maps::{Map, MapError, MapInfo},
+    maps::Map,
     pin,
     programs::links::{FdLink, LinkError, PinnedLink},
 };
@@ -19,7 +24,13 @@ use speaker_common::layout::LAYOUT_VERSION;
 use thiserror::Error;
 use tracing::info;
 
-use super::{object::Shape, sys};
+use super::{
+    bpffs::BpffsError,
+    fit::{Fit, pinned_shape},
+    lock::LockError,
+    object::Shape,
+    sys,
+};
 
 /// The pinned maps, by name.
 pub(super) const MAPS: [&str; 12] = [
@@ -27,19 +38,31 @@ pub(super) const MAPS: [&str; 12] = [
     "scratch", "tap", "events",
 ];
 
-/// A pin cannot be created, moved or removed.
+/// Why nothing can be pinned, or pins cannot be used.
 #[derive(Debug, Error)]
-#[error("cannot {action} {path}")]
-pub struct PinError {
-    action: &'static str,
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum PinError {
+    /// There is no file system for them.
+    #[error(transparent)]
+    Bpffs(#[from] BpffsError),
+    /// Another agent uses them.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// One of them cannot be created, moved or removed.
+    #[error("cannot {action} {path}")]
+    Refused {
+        /// What the kernel does not do.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What it says.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl PinError {
     fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self {
+        move |source| Self::Refused {
             action,
             path: path.to_owned(),
             source,
@@ -103,6 +126,28 @@ impl Pins {
         self.root.join("links")
     }
 
+    fn refusals(&self) -> PathBuf {
+        self.root.join("native-refused")
+    }
+
+    fn refusal(&self, ifindex: u32) -> PathBuf {
+        self.refusals().join(ifindex.to_string())
+    }
+
+    /// Why native mode was refused when the interface's pinned attachment was made.
+    pub(super) fn why_not_native(&self, ifindex: u32) -> Option<String> {
+        let why = fs::read_link(self.refusal(ifindex)).ok()?;
+        Some(why.to_string_lossy().into_owned())
+    }
+
+    /// Notes why native mode was refused, for as long as the attachment is pinned.
+    pub(super) fn note_why_not_native(&self, ifindex: u32, why: &str) -> Result<(), PinError> {
+        make_directory(&self.refusals())?;
+        let path = self.refusal(ifindex);
+        remove(&path)?;
+        symlink(why, &path).map_err(PinError::new("create", &path))
+    }
+
     /// The pin of the attachment to this interface.
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
         self.links().join(ifindex.to_string())
@@ -132,8 +177,8 @@ impl Pins {
         let (directory, state) = match Fit::of(&maps, wanted) {
             Fit::Nothing => (maps, State::New),
             Fit::Fits => (maps, State::Adopted),
-            Fit::Differs { map } => {
-                info!("the pinned map {map} has a different size: creating a new one beside it");
+            Fit::Differs { map, how } => {
+                info!("the pinned map {map} {how}: creating a new one beside it");
                 if matches!(Fit::of(&staging, wanted), Fit::Differs { .. }) {
                     remove_tree(&staging)?;
                 }
@@ -215,10 +260,11 @@ impl Pins {
     pub(super) fn unlink(&self, ifindex: u32) -> Result<(), PinError> {
         let path = self.link(ifindex);
         match sys::open_pin(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             link => self.detach(ifindex, link.map_err(PinError::new("open", &path))?.as_fd())?,
         }
-        fs::remove_file(&path).map_err(PinError::new("remove", &path))
+        remove(&path)?;
+        remove(&self.refusal(ifindex))
     }
 
     /// Removes unused maps.
@@ -233,6 +279,7 @@ impl Pins {
 
     /// Removes the directories. Fails if something else has put files there.
     pub(super) fn remove_directories(&self) -> Result<(), PinError> {
+        remove_tree(&self.refusals())?;
         for path in [&self.links(), &self.root] {
             match fs::remove_dir(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -283,28 +330,6 @@ fn kernels(error: pin::PinError) -> io::Error {
     }
 }
 
-/// How the maps of a directory compare with what is wanted.
-enum Fit {
-    Nothing,
-    Fits,
-    Differs { map: &'static str },
-}
-
-impl Fit {
-    fn of(directory: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Self {
-        let mut fit = Self::Nothing;
-        for (map, shape) in wanted {
-            match pinned_shape(&directory.join(map)) {
-                Ok(None) => {}
-                Ok(Some(pinned)) if pinned == *shape => fit = Self::Fits,
-                // A map that cannot be read cannot be used.
-                Ok(Some(_)) | Err(_) => return Self::Differs { map },
-            }
-        }
-        fit
-    }
-}
-
 /// Pins the maps that fit in a second place, so that the old and the new program share lease, VIPs
 /// and counters.
 fn share(from: &Path, to: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Result<(), PinError> {
@@ -316,23 +341,6 @@ fn share(from: &Path, to: &Path, wanted: &BTreeMap<&'static str, Shape>) -> Resu
         }
     }
     Ok(())
-}
-
-fn pinned_shape(path: &Path) -> Result<Option<Shape>, MapError> {
-    let info = match MapInfo::from_pin(path) {
-        Ok(info) => info,
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    Ok(Some(Shape {
-        map_type: info.map_type()? as u32,
-        key_size: info.key_size(),
-        value_size: info.value_size(),
-        max_entries: info.max_entries(),
-        flags: info.map_flags(),
-    }))
 }
 
 /// The names of a directory's entries; empty if there is no directory.
@@ -354,6 +362,14 @@ fn make_directory(path: &Path) -> Result<(), PinError> {
 
 fn rename(from: &Path, to: &Path) -> Result<(), PinError> {
     fs::rename(from, to).map_err(PinError::new("rename", from))
+}
+
+/// Removes a file, if there is one.
+fn remove(path: &Path) -> Result<(), PinError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(PinError::new("remove", path)),
+    }
 }
 
 fn remove_tree(path: &Path) -> Result<(), PinError> {

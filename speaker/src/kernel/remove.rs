@@ -8,9 +8,8 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    bpffs::{self, BpffsError},
-    is_not_permitted,
-    lock::{Lock, LockError},
+    bpffs, is_not_permitted,
+    lock::Lock,
     pins::{PinError, Pins},
 };
 use crate::{announce::Groups, netlink};
@@ -35,14 +34,9 @@ pub enum RemoveError {
         /// Where pins are, or would be.
         path: PathBuf,
     },
-    /// The file system cannot be examined.
-    #[error(transparent)]
-    Bpffs(#[from] BpffsError),
-    /// An agent runs. This cannot be overridden: the agent would keep renewing a lease that nothing
-    /// reads, and reporting VIPs that nothing answers for.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// A pin cannot be removed.
+    /// Pins cannot be removed, for example because an agent runs. This cannot be overridden: the
+    /// agent would keep renewing a lease that nothing reads, and reporting VIPs that nothing
+    /// answers for.
     #[error(transparent)]
     Pin(#[from] PinError),
     /// The IPv6 groups cannot be left.
@@ -69,10 +63,9 @@ pub fn detach_all(bpffs: &Path) -> Result<Removed, RemoveError> {
 }
 
 fn remove(pins: &Pins, bpffs: &Path) -> Result<Removed, RemoveError> {
-    if bpffs::is_bpffs(bpffs)? != Some(true) || !pins.exists()? {
+    let Some(_lock) = lock(pins, bpffs)? else {
         return Ok(Removed::default());
-    }
-    let _lock = Lock::take(pins.root())?;
+    };
     let mut removed = Removed::default();
     for ifindex in pins.linked()? {
         let name = netlink::link(ifindex).ok().flatten().map(|link| link.name);
@@ -87,4 +80,12 @@ fn remove(pins: &Pins, bpffs: &Path) -> Result<Removed, RemoveError> {
     }
     pins.remove_directories()?;
     Ok(removed)
+}
+
+/// Locks the pins; `None` if there are none.
+fn lock(pins: &Pins, bpffs: &Path) -> Result<Option<Lock>, PinError> {
+    if bpffs::is_bpffs(bpffs)? != Some(true) || !pins.exists()? {
+        return Ok(None);
+    }
+    Ok(Some(Lock::take(pins.root())?))
 }

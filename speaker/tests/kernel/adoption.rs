@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use speaker::kernel::{Kernel, ModeChoice, OpenError};
+use speaker::kernel::{Kernel, ModeChoice, OpenError, PinError};
 use speaker_common::layout::{Action, Link, Vip};
 use tracing::Level;
 
@@ -211,11 +211,11 @@ fn the_second_agent_on_a_node_is_refused() {
     isolated(|bpffs| {
         let first = open(bpffs);
         let error = Kernel::open(&options(bpffs)).err().unwrap();
-        assert!(matches!(error, OpenError::Lock(_)), "{error:?}");
-        let wanted = format!(
-            "another agent, pid {}, runs on this node",
-            std::process::id()
+        assert!(
+            matches!(error, OpenError::Pin(PinError::Lock(_))),
+            "{error:?}"
         );
+        let wanted = format!("an agent, pid {}, runs on this node", std::process::id());
         assert!(error.to_string().starts_with(&wanted), "{error}");
         drop(first);
         open(bpffs);

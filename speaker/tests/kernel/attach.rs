@@ -4,7 +4,9 @@ use std::{fs, path::Path, process::Command};
 
 use aya::util::KernelVersion;
 use nix::mount::{MntFlags, umount2};
-use speaker::kernel::{AttachError, Attached, Kernel, ModeChoice, OpenError, SwapError};
+use speaker::kernel::{
+    AttachError, Attached, Kernel, ModeChoice, OpenError, PinError, SwapError, detach_all,
+};
 use speaker_core::link::XdpMode;
 use tracing::Level;
 
@@ -71,6 +73,35 @@ fn unsupported_native_mode_is_not_retried_at_each_start() {
         let attached = open(bpffs).attach(bridge, ModeChoice::Native).unwrap();
         assert!(attached.adopted);
         assert_eq!(pinned(bpffs, bridge).0, link);
+    });
+}
+
+/// Each try would leave VIPs unanswered, and those of other nodes to this node's own kernel.
+#[test]
+fn refused_native_mode_is_not_retried_at_each_start() {
+    isolated(|bpffs| {
+        ip("link add port numrxqueues 1 numtxqueues 1 type veth \
+             peer name peer numtxqueues 2 numrxqueues 2");
+        ip("link set port up");
+        let port = index("port");
+        let reason = "veth: XDP expects number of rx queues not less than peer tx queues";
+        let attach = || open(bpffs).attach(port, ModeChoice::Native).unwrap();
+        let attached = attach();
+        assert_eq!(attached.mode, XdpMode::Generic);
+        assert_eq!(attached.why_generic.as_deref(), Some(reason));
+        let (link, _) = pinned(bpffs, port);
+        let attached = attach();
+        assert!(attached.adopted, "{attached:?}");
+        assert_eq!(pinned(bpffs, port).0, link);
+        let why = attached.why_generic.unwrap();
+        assert!(
+            why.starts_with(reason) && why.contains("`speaker detach`"),
+            "{why}"
+        );
+
+        detach_all(bpffs).unwrap();
+        assert!(!bpffs.join("speaker").exists());
+        assert_eq!(attach().why_generic.as_deref(), Some(reason));
     });
 }
 
@@ -212,7 +243,10 @@ fn removed_or_unmounted_pins_are_restored() {
             assert_eq!(pinned(bpffs, port), (link, program));
             assert_eq!(client.ask(VIP), Some(MAC));
             let second = Kernel::open(&options(bpffs)).err().unwrap();
-            assert!(matches!(second, OpenError::Lock(_)), "{second:?}");
+            assert!(
+                matches!(second, OpenError::Pin(PinError::Lock(_))),
+                "{second:?}"
+            );
         }
         drop(kernel);
         let mut kernel = open(bpffs);
@@ -237,11 +271,11 @@ fn an_unpinnable_program_stays_and_no_other_is_attached() {
         }
         // With maps of its own, it would answer nothing.
         let refused = kernel.set_ebpf_log_level(Some(Level::ERROR)).unwrap_err();
-        assert!(matches!(refused, SwapError::Unpinned(_)), "{refused:?}");
+        assert!(matches!(refused, SwapError::Pin(_)), "{refused:?}");
         ip("link add br0 type bridge");
         let bridge = index("br0");
         let refused = kernel.attach(bridge, ModeChoice::Auto).unwrap_err();
-        assert!(matches!(refused, AttachError::Unpinned(_)), "{refused:?}");
+        assert!(matches!(refused, AttachError::Pin(_)), "{refused:?}");
         assert_eq!(client.ask(VIP), Some(MAC));
 
         fs::remove_file(in_the_way).unwrap();

@@ -6,7 +6,9 @@ use std::{
 };
 
 use nix::mount::umount;
-use speaker::kernel::{Inspect, InspectError, Kernel, ModeChoice, RemoveError, detach_all};
+use speaker::kernel::{
+    Inspect, InspectError, Kernel, ModeChoice, PinError, RemoveError, detach_all,
+};
 use speaker_core::link::XdpMode;
 
 use crate::{
@@ -64,7 +66,10 @@ fn detaching_leaves_nothing() {
         assert_eq!(detach_all(bpffs).unwrap(), Default::default());
         let (kernel, port, client) = agent(bpffs);
         let error = detach_all(bpffs).unwrap_err();
-        assert!(matches!(error, RemoveError::Lock(_)), "{error}");
+        assert!(
+            matches!(error, RemoveError::Pin(PinError::Lock(_))),
+            "{error}"
+        );
         assert_eq!(client.ask(VIP), Some(MAC));
         drop(kernel);
         let removed = detach_all(bpffs).unwrap();

@@ -305,7 +305,7 @@ fn a_second_agent_on_a_node_is_refused_and_changes_nothing() {
             let status = second.wait(SOON)?;
             assert_eq!(status.code(), Some(1));
             let said = second.stderr().join("\n");
-            for part in ["another agent", "runs on this node", "stop that one first"] {
+            for part in ["an agent, pid ", "runs on this node", "stop it first"] {
                 assert!(said.contains(part), "{part:?} is not in {said}");
             }
             ensure!(node.status()?.node.is_some(), "the first one still tells");
@@ -321,10 +321,7 @@ fn detach_removes_everything_and_is_refused_while_an_agent_runs() {
         let client = lab.host("client")?;
         let refused = node.speaker("detach")?.output()?;
         assert_eq!(refused.status.code(), Some(1));
-        assert!(
-            refused.stderr.contains("stop that one first"),
-            "{refused:?}"
-        );
+        assert!(refused.stderr.contains("stop it first"), "{refused:?}");
 
         node.stop()?;
         let said = node.speaker("detach")?.run()?;
