@@ -16,6 +16,7 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
 
 use super::{Explanation, Report, Verb, socket};
@@ -42,6 +43,17 @@ pub enum NoAgent {
     NotRunning {
         /// The socket.
         path: PathBuf,
+    },
+    /// An agent runs, but does not listen there.
+    #[error(
+        "an agent runs on this node, pid {pid}, but does not listen on {path}: pass its \
+         --state-dir; if this is it, something has removed the socket: restart the agent"
+    )]
+    Elsewhere {
+        /// The socket.
+        path: PathBuf,
+        /// The agent.
+        pid: u32,
     },
     /// Only root may connect.
     #[error("only root may talk to the agent on {path}: run this with `sudo`")]
@@ -74,6 +86,8 @@ impl NoAgent {
         match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Self::NotRunning { path },
             ErrorKind::PermissionDenied => Self::NotPermitted { path },
+            // As many connections wait as the kernel lets wait.
+            ErrorKind::WouldBlock => Self::Silent { path },
             _ => Self::Failed { path, source },
         }
     }
@@ -97,8 +111,8 @@ impl Client {
 
     /// A snapshot.
     pub async fn report(&mut self) -> Result<Report> {
-        let body = self.get("/v1/status").await?.collect().await?.to_bytes();
-        serde_json::from_slice(&body).context(OTHER_VERSION)
+        let body = self.get("/v1/status").await?;
+        self.read(body).await
     }
 
     /// The watch stream: JSON, one record a line.
@@ -109,8 +123,7 @@ impl Client {
     /// Who owns a VIP and why; `None` if the agent's configuration does not have it.
     pub async fn explain(&mut self, vip: IpAddr) -> Result<Option<Explanation>> {
         let body = self.get(&format!("/v1/explain/{vip}")).await?;
-        let body = body.collect().await?.to_bytes();
-        serde_json::from_slice(&body).context(OTHER_VERSION)
+        self.read(body).await
     }
 
     /// Asks the agent to do something.
@@ -123,7 +136,11 @@ impl Client {
             .header(header::HOST, "agent")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(serde_json::to_vec(verb)?))?;
-        self.send(request).await.map(drop)
+        let sent = self.send(request).await;
+        sent.map(drop).map_err(|error| match error.is::<NoAgent>() {
+            true => error.context("the agent may not have done this, or may yet do it"),
+            false => error,
+        })
     }
 
     async fn get(&mut self, path: &str) -> Result<Incoming> {
@@ -133,32 +150,100 @@ impl Client {
         self.send(request).await
     }
 
-    /// The body of the answer, or the agent's refusal, or [`NoAgent::Silent`].
+    /// The body of the answer, or the agent's refusal.
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Incoming> {
-        let answer = timeout(ANSWER, self.sender.send_request(request)).await;
-        let silent = || NoAgent::Silent {
-            path: self.path.clone(),
-        };
-        let response = answer.map_err(|_| silent())??;
+        let response = self.sender.send_request(request);
+        let response = in_time(&self.path, response).await?;
         let status = response.status();
         let body = response.into_body();
         if status.is_success() {
             return Ok(body);
         }
-        let why = body.collect().await?.to_bytes();
+        let why = in_time(&self.path, body.collect()).await?.to_bytes();
         let why = String::from_utf8_lossy(&why);
         match status {
             StatusCode::CONFLICT => bail!("{why}"),
             status => bail!("the agent answers {status}: {}", why.trim_end()),
         }
     }
+
+    async fn read<T: DeserializeOwned>(&self, body: Incoming) -> Result<T> {
+        let body = in_time(&self.path, body.collect()).await?.to_bytes();
+        serde_json::from_slice(&body).context(OTHER_VERSION)
+    }
+}
+
+/// The result, or [`NoAgent::Silent`].
+async fn in_time<T>(
+    path: &Path,
+    answer: impl Future<Output = Result<T, hyper::Error>>,
+) -> Result<T> {
+    let answer = timeout(ANSWER, answer).await;
+    let silent = |_| NoAgent::Silent {
+        path: path.to_owned(),
+    };
+    let gone = || format!("the agent on {} stopped while it answered", path.display());
+    answer.map_err(silent)?.with_context(gone)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
+    use std::{
+        io::{Read as _, Write as _},
+        os::unix::net::UnixListener,
+        thread,
+    };
+
+    use nix::sys::socket::{Backlog, listen};
 
     use super::*;
+
+    /// An agent that reads a request, says this, and then closes the connection, or hangs.
+    fn agent(state_dir: &Path, says: &'static str, hangs: bool) {
+        let listener = UnixListener::bind(socket(state_dir)).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            stream.write_all(says.as_bytes()).unwrap();
+            if hangs {
+                loop {
+                    thread::park();
+                }
+            }
+        });
+    }
+
+    async fn report(state_dir: &Path) -> anyhow::Error {
+        let mut client = Client::connect(state_dir).await.unwrap();
+        client.report().await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_hangs_or_ends_while_it_answers_is_not_awaited() {
+        let part = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{";
+        let directory = tempfile::tempdir().unwrap();
+        agent(directory.path(), part, true);
+        let error = report(directory.path()).await.downcast().unwrap();
+        assert!(matches!(error, NoAgent::Silent { .. }), "{error}");
+
+        for part in ["", part] {
+            let directory = tempfile::tempdir().unwrap();
+            agent(directory.path(), part, false);
+            let error = report(directory.path()).await.to_string();
+            assert!(error.ends_with("stopped while it answered"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_no_longer_accepts_connections_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(socket(directory.path())).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let _waiting = Client::connect(directory.path()).await.unwrap();
+        let error = Client::connect(directory.path()).await.unwrap_err();
+        let error = error.downcast().unwrap();
+        assert!(matches!(error, NoAgent::Silent { .. }), "{error}");
+    }
 
     #[tokio::test]
     async fn without_an_agent_there_is_no_connection() {

@@ -57,7 +57,8 @@ type Loop = mpsc::Sender<Request>;
 pub fn serve_socket(path: &Path, requests: Loop) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+            return Err(error)
+                .with_context(|| format!("cannot replace {} (--state-dir)", path.display()));
         }
         _ => {}
     }
@@ -67,7 +68,8 @@ pub fn serve_socket(path: &Path, requests: Loop) -> Result<()> {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         io::Result::Ok(listener)
     };
-    let listener = listen().with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        listen().with_context(|| format!("cannot listen on {} (--state-dir)", path.display()))?;
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/watch", get(watch))
