@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, builder::NonEmptyStringValueParser};
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -67,6 +68,8 @@ impl Log {
     pub(super) fn init(self, exception: Option<&str>) -> WorkerGuard {
         let levels = Targets::new()
             .with_default(self.level)
+            // It warns about watches that ended with what they watched.
+            .with_target("notify", LevelFilter::OFF)
             .with_targets(exception.map(|target| (target, tracing::Level::TRACE)));
         let (writer, guard) = tracing_appender::non_blocking(io::stderr());
         let mut lines = tracing_subscriber::fmt::layer()

@@ -58,7 +58,8 @@ impl Notices {
         };
         let above = self.directory.ancestors().skip(1).find(|it| it.is_dir());
         let itself = Some(&*self.directory).filter(|it| it.is_dir());
-        let linked = linked.iter().map(PathBuf::as_path);
+        // A directory may be gone by now, as the old one after a ConfigMap has changed.
+        let linked = linked.iter().map(PathBuf::as_path).filter(|it| it.is_dir());
         let wanted: BTreeMap<_, _> = above
             .into_iter()
             .chain(itself)
@@ -102,4 +103,23 @@ fn concerns(directory: &Path, event: &Event) -> bool {
         path.parent().is_some_and(is_above) && !directory.starts_with(path)
     };
     !is_read && (event.paths.is_empty() || !event.paths.iter().all(is_beside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the one that a ConfigMap's files were links into before its last change.
+    #[test]
+    fn a_directory_that_is_gone_does_not_make_notifications_incomplete() {
+        let root = tempfile::tempdir().unwrap();
+        let mut notices = Notices::new(root.path().to_owned(), || ());
+        let linked = BTreeSet::from([root.path().join("..1")]);
+        fs::create_dir(root.path().join("..1")).unwrap();
+        for _ in 0..2 {
+            notices.ask(&linked);
+            assert!(notices.are_complete());
+            let _ = fs::remove_dir(root.path().join("..1"));
+        }
+    }
 }

@@ -17,6 +17,10 @@ const MAX_FILE_BYTES: u64 = 128 << 20;
 /// clock for these is coarse.
 const UNSETTLED: Duration = Duration::from_millis(40);
 
+/// A file that became empty less than this ago does not count as changed: in `program > file`, the
+/// shell empties it before the program writes.
+const UNWRITTEN: Duration = Duration::from_secs(5);
+
 /// The result of scanning a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -33,6 +37,7 @@ pub enum Seen {
 pub(super) struct Scanner {
     known: BTreeMap<PathBuf, Known>,
     linked: BTreeSet<PathBuf>,
+    has_unwritten: bool,
 }
 
 #[derive(Debug)]
@@ -72,12 +77,18 @@ impl Scanner {
         &self.linked
     }
 
+    /// Whether a file may be about to be written, as of the last reading.
+    pub(super) const fn has_unwritten(&self) -> bool {
+        self.has_unwritten
+    }
+
     /// What is in these files.
     pub(super) fn read(
         &mut self,
         directory: &Path,
         names: Vec<PathBuf>,
     ) -> BTreeMap<PathBuf, Seen> {
+        self.has_unwritten = false;
         let mut found = BTreeMap::new();
         for name in names {
             if let Some(seen) = self.look(&name, &directory.join(&name)) {
@@ -113,6 +124,10 @@ impl Scanner {
             )));
         }
         let stamp = Stamp::of(&metadata);
+        if stamp.bytes == 0 && stamp.age() < UNWRITTEN {
+            self.has_unwritten = true;
+            return Ok(Some(Seen::Unchanged));
+        }
         let known = self.known.get(name);
         if known.is_some_and(|known| known.stamp.as_ref() == Some(&stamp)) {
             return Ok(Some(Seen::Unchanged));
@@ -123,7 +138,7 @@ impl Scanner {
         let hash = hasher.finish();
         let is_same = known.is_some_and(|known| known.hash == hash);
         let known = Known {
-            stamp: stamp.is_settled().then_some(stamp),
+            stamp: (stamp.age() > UNSETTLED).then_some(stamp),
             hash,
         };
         self.known.insert(name.to_owned(), known);
@@ -146,7 +161,8 @@ impl Stamp {
         }
     }
 
-    fn is_settled(&self) -> bool {
+    /// The time since the last change.
+    fn age(&self) -> Duration {
         let (seconds, nanoseconds) = self.changed;
         let changed = Duration::new(
             seconds.try_into().unwrap_or(0),
@@ -155,7 +171,7 @@ impl Stamp {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        now.abs_diff(changed) > UNSETTLED
+        now.abs_diff(changed)
     }
 }
 

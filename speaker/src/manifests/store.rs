@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tracing::warn;
+
 /// Names the directory that the contents come from: those of another directory do not count.
 const MARKER: &str = ".directory";
 
@@ -26,6 +28,8 @@ impl Store {
         let marker = store.directory.join(MARKER);
         match fs::read(&marker) {
             Ok(marked) if marked == of.as_os_str().as_bytes() => return Ok(store),
+            // As left by a power failure, or on a full disk.
+            Ok(marked) if marked.is_empty() => {}
             Ok(_) => {
                 for name in store.names()? {
                     store.forget(&name)?;
@@ -45,13 +49,19 @@ impl Store {
         Ok(store)
     }
 
-    /// All copies, by name.
+    /// All copies, by name. One that cannot be read does not count.
     pub(super) fn load(&self) -> io::Result<BTreeMap<PathBuf, String>> {
         let read = |name: PathBuf| {
-            let text = fs::read_to_string(self.directory.join(&name))?;
-            Ok((name, text))
+            let path = self.directory.join(&name);
+            let text = fs::read_to_string(&path).inspect_err(|error| {
+                warn!(
+                    "{}: {error}: this copy of a manifest does not count",
+                    path.display()
+                );
+            });
+            Some((name, text.ok()?))
         };
-        self.names()?.into_iter().map(read).collect()
+        Ok(self.names()?.into_iter().filter_map(read).collect())
     }
 
     /// Replaces a copy atomically.
@@ -105,6 +115,23 @@ mod tests {
         assert_eq!(open("/etc/speaker").load().unwrap(), kept);
         assert!(open("/etc/other").load().unwrap().is_empty());
         assert!(open("/etc/speaker").load().unwrap().is_empty());
+    }
+
+    /// As after a power failure.
+    #[test]
+    fn a_damaged_copy_or_an_empty_marker_costs_no_other_copy() {
+        let state = tempfile::tempdir().unwrap();
+        let open = || Store::open(state.path(), Path::new("/etc/speaker")).unwrap();
+        let (a, b) = (Path::new("a.yaml"), Path::new("b.yaml"));
+        let store = open();
+        store.keep(a, "1").unwrap();
+        store.keep(b, "2").unwrap();
+        fs::write(store.directory.join(b), [0xff]).unwrap();
+        fs::write(store.directory.join(MARKER), "").unwrap();
+        let kept = BTreeMap::from([(a.to_owned(), "1".to_owned())]);
+        assert_eq!(open().load().unwrap(), kept);
+        store.keep(b, "3").unwrap();
+        assert_eq!(open().load().unwrap().len(), 2);
     }
 
     #[test]

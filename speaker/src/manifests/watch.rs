@@ -30,7 +30,8 @@ const QUIET: Duration = Duration::from_millis(50);
 const BURST: Duration = Duration::from_millis(300);
 /// The interval between scans, in case a notification was lost.
 const REGULAR: Duration = Duration::from_secs(10);
-/// The interval between scans if the kernel sends no notifications.
+/// The interval between scans if the kernel sends no notifications, or a file may soon count as it
+/// is.
 const UNNOTICED: Duration = Duration::from_millis(500);
 
 /// Sends the configuration in the directory, and then its changes, until the receiver is dropped.
@@ -69,9 +70,11 @@ async fn quiet(wake: &Notify) {
 /// The blocking part: reading files, and writing copies.
 struct Watcher {
     path: PathBuf,
+    state: PathBuf,
     notices: Notices,
     scanner: Scanner,
     directory: Directory,
+    /// `None` until it can be opened.
     store: Option<Store>,
     /// What could not be written to the store yet, and why, which is logged once.
     unsaved: BTreeMap<PathBuf, Option<String>>,
@@ -82,31 +85,32 @@ struct Watcher {
 impl Watcher {
     fn new(path: PathBuf, state: &Path, wake: Arc<Notify>) -> Self {
         let path = std::path::absolute(&path).unwrap_or(path);
-        let open = || {
-            let store = Store::open(state, &path)?;
-            let last_good = store.load()?;
-            io::Result::Ok((store, last_good))
-        };
-        let (store, last_good) = match open() {
-            Ok((store, last_good)) => (Some(store), last_good),
-            Err(error) => {
-                let state = state.display();
-                warn!(
-                    "cannot use {state}: {error}: the last good manifests will be lost on a restart"
-                );
-                (None, BTreeMap::new())
-            }
-        };
-        Self {
+        let mut watcher = Self {
             notices: Notices::new(path.clone(), move || wake.notify_one()),
             scanner: Scanner::default(),
-            directory: Directory::new(path.clone(), last_good),
-            store,
+            directory: Directory::default(),
+            state: state.to_owned(),
+            store: None,
             unsaved: BTreeMap::new(),
             failure: None,
             refused: Vec::new(),
             path,
+        };
+        let last_good = watcher.store().and_then(Store::load);
+        let last_good = last_good.unwrap_or_else(|error| {
+            watcher.failed(error);
+            BTreeMap::new()
+        });
+        watcher.directory = Directory::new(watcher.path.clone(), last_good);
+        watcher
+    }
+
+    /// The store, which is opened if it is not open yet.
+    fn store(&mut self) -> io::Result<&Store> {
+        if self.store.is_none() {
+            self.store = Some(Store::open(&self.state, &self.path)?);
         }
+        Ok(self.store.as_ref().expect("it has just been opened"))
     }
 
     fn look(mut self) -> (Self, Option<Found>, BTreeMap<PathBuf, Option<String>>) {
@@ -160,35 +164,51 @@ impl Watcher {
     /// Writes what a restart needs. A failed write, for example to a full disk, is retried the next
     /// time. Returns the latest time for the next scan.
     fn keep(mut self, last_good: BTreeMap<PathBuf, Option<String>>) -> (Self, Duration) {
-        if let Some(store) = &self.store {
-            self.unsaved.extend(last_good);
-            let mut failure = None;
-            self.unsaved.retain(|name, text| {
-                let saved = match text {
-                    Some(text) => store.keep(name, text),
-                    None => store.forget(name),
-                };
-                let failed = saved.is_err();
-                failure = saved.err().or(failure.take());
-                failed
-            });
-            let failure = failure.map(|error| error.to_string());
-            if let Some(error) = &failure
-                && self.failure != failure
-            {
-                warn!(
-                    "cannot save the last good manifests, so a restart may use older ones: {error}; \
-                     trying again"
-                );
-            }
-            self.failure = failure;
+        self.unsaved.extend(last_good);
+        match self.save() {
+            Ok(()) => self.failure = None,
+            Err(error) => self.failed(error),
         }
-        let pause = if self.notices.are_complete() {
-            REGULAR
-        } else {
-            UNNOTICED
-        };
+        let is_settled = self.notices.are_complete() && !self.scanner.has_unwritten();
+        let pause = if is_settled { REGULAR } else { UNNOTICED };
         (self, pause)
+    }
+
+    fn save(&mut self) -> io::Result<()> {
+        let mut unsaved = mem::take(&mut self.unsaved);
+        let store = match self.store() {
+            Ok(store) => store,
+            Err(error) => {
+                self.unsaved = unsaved;
+                return Err(error);
+            }
+        };
+        let mut result = Ok(());
+        unsaved.retain(|name, text| {
+            let saved = match text {
+                Some(text) => store.keep(name, text),
+                None => store.forget(name),
+            };
+            let failed = saved.is_err();
+            if failed {
+                result = saved;
+            }
+            failed
+        });
+        self.unsaved = unsaved;
+        result
+    }
+
+    fn failed(&mut self, error: io::Error) {
+        let failure = Some(error.to_string());
+        if self.failure != failure {
+            warn!(
+                "cannot save the last good manifests under {} (--state-dir), so a restart may use \
+                 older ones: {error}; trying again",
+                self.state.display()
+            );
+        }
+        self.failure = failure;
     }
 }
 

@@ -273,4 +273,29 @@ async fn an_unusable_state_directory_is_tolerated() {
     assert_eq!(watched.change().await, "");
     watched.write("a.yaml", &service("a"));
     assert_eq!(watched.change().await, "+a");
+
+    // Once it is usable, it is used, for what came earlier too.
+    fs::remove_file(watched.path("../state")).unwrap();
+    watched.write("b.yaml", &service("b"));
+    assert_eq!(watched.change().await, "+b");
+    let mut watched = watched
+        .restart(|directory| fs::write(directory.join("a.yaml"), "kind: Service\n").unwrap())
+        .await;
+    assert_eq!(watched.change().await, format!("+a\n+b\n{BAD}"));
+}
+
+/// As in `program > file`, where the program takes its time.
+#[tokio::test]
+async fn a_file_that_is_emptied_counts_after_a_while() {
+    let mut watched = Watched::new(|directory| {
+        fs::write(directory.join("a.yaml"), service("a")).unwrap();
+    });
+    assert_eq!(watched.change().await, "+a");
+    watched.write("a.yaml", "");
+    watched.no_change().await;
+    watched.write("a.yaml", &service("b"));
+    assert_eq!(watched.change().await, "-a\n+b");
+    watched.write("a.yaml", "");
+    time::sleep(Duration::from_millis(4_500)).await;
+    assert_eq!(watched.change().await, "-b");
 }
