@@ -28,6 +28,7 @@ impl Node {
         self.attach();
         self.announce(now);
         self.report_absent(&before);
+        self.report_unprobed(&before);
         self.edition += 1;
     }
 
@@ -221,6 +222,19 @@ impl Node {
                 let notice = Notice::NotAnnounced(*address, reason.to_string());
                 self.commands.push_back(Command::Tell(notice));
             }
+        }
+    }
+
+    fn report_unprobed(&mut self, before: &Plan) {
+        if let Some(Err(reason)) = &self.plan.probed
+            && self.plan.probed != before.probed
+        {
+            let told = format!(
+                "the kernel does not answer other nodes' liveness probes, so this node counts as \
+                 dead as soon as its agent stops: {reason}"
+            );
+            self.commands
+                .push_back(Command::Tell(Notice::Refused(told)));
         }
     }
 }

@@ -120,7 +120,10 @@ pub enum Absent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unprobed {
     /// No link has the address at which they arrive.
-    #[error("no interface of this node has the address {0}")]
+    #[error(
+        "no interface of this node has the address {0}: if it has another one now, restart the \
+         agent (see --gossip-bind)"
+    )]
     NoLink(IpAddr),
     /// They arrive on a link where the program cannot run.
     #[error("interface {0} {1}")]

@@ -147,7 +147,8 @@ fn probes_without_a_program_are_reported_with_the_reason() {
         .handle(wanted(&[]))
         .handle(links([eth0()]));
     let reason = |bench: &Bench| bench.node.status(bench.now).probes.and_then(|it| it.reason);
-    let nowhere = "no interface of this node has the address 10.0.0.1";
+    let nowhere = "no interface of this node has the address 10.0.0.1: if it has another one now, \
+                   restart the agent (see --gossip-bind)";
     assert_eq!(reason(&bench).as_deref(), Some(nowhere));
     let link = Link {
         addresses: subnet("10.0.0.1"),
@@ -155,6 +156,29 @@ fn probes_without_a_program_are_reported_with_the_reason() {
     };
     bench.handle(Input::Link(LinkChange::Set(link)));
     assert_eq!(reason(&bench).as_deref(), Some("refused"));
+}
+
+#[test]
+fn the_loss_of_the_address_where_probes_arrive_is_told_once() {
+    let mut bench = Bench::new();
+    let with_address = Link {
+        addresses: subnet("10.0.0.1"),
+        ..eth0()
+    };
+    bench
+        .handle(Input::ProbedAt("10.0.0.1".parse().unwrap()))
+        .handle(wanted(&[]))
+        .handle(links([with_address]))
+        .expect(&["set link 2", "attach 2"])
+        .handle(Input::Link(LinkChange::Set(eth0())))
+        .expect(&[
+            "remove link 2",
+            "Refused(\"the kernel does not answer other nodes' liveness probes, so this node \
+             counts as dead as soon as its agent stops: no interface of this node has the address \
+             10.0.0.1: if it has another one now, restart the agent (see --gossip-bind)\")",
+        ])
+        .handle(wanted(&[]))
+        .expect(&[]);
 }
 
 #[test]
