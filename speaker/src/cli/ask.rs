@@ -12,11 +12,16 @@ use clap::Args;
 use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 
-use super::{StateDir, block_on, output::print};
+use super::{
+    StateDir, block_on,
+    output::{note, print},
+};
 use crate::api::{Client, Report, Verb, VipReport};
 
 /// How long to wait for the agent to do it.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long other nodes may take to claim what a drained node has given up.
+const TAKEN: Duration = Duration::from_secs(1);
 /// How often to look whether it has.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -75,7 +80,7 @@ impl Drain {
     pub(super) fn run(self) -> Result<()> {
         block_on(async {
             let mut client = ask(&self.state_dir, &Verb::Drain).await?;
-            let drained = within_limit(async || {
+            let drained = within(LIMIT, async || {
                 let report = client.report().await?;
                 Ok(!report.vips.iter().any(VipReport::is_answering))
             });
@@ -85,7 +90,25 @@ impl Drain {
                      shows which"
                 );
             }
-            print("drained: this node answers for no VIP until `speaker undrain`\n")
+            print("drained: this node answers for no VIP until `speaker undrain`\n")?;
+            let mut vacant = Vec::new();
+            let taken = within(TAKEN, async || {
+                vacant = client.report().await?.vips;
+                vacant.retain(is_vacant);
+                Ok(vacant.is_empty())
+            });
+            if !taken.await?
+                && let Some(vip) = vacant.iter().find_map(|vip| vip.status.address)
+            {
+                let more = match vacant.len() {
+                    1 => String::new(),
+                    vips => format!(" and {} more", vips - 1),
+                };
+                note(&format!(
+                    "nobody answers for {vip}{more} now: `speaker explain {vip}` shows why"
+                ));
+            }
+            Ok(())
         })
     }
 }
@@ -114,7 +137,7 @@ impl Move {
             let mut client = Client::connect(&state_dir.path).await?;
             check_node(&node, &client.report().await?)?;
             client.ask(&verb).await?;
-            let moved = within_limit(async || {
+            let moved = within(LIMIT, async || {
                 let owner = client.explain(vip).await?.and_then(|it| it.owner);
                 Ok(owner.as_ref() == Some(&node))
             });
@@ -148,6 +171,11 @@ impl EbpfLog {
     }
 }
 
+/// Whether some node should own it, and none does.
+fn is_vacant(vip: &VipReport) -> bool {
+    vip.status.reason.is_none() && vip.owner.is_none()
+}
+
 /// Refuses a node that the agent does not know.
 fn check_node(node: &str, report: &Report) -> Result<()> {
     let others = report.members.iter().map(|member| &member.name);
@@ -166,9 +194,12 @@ async fn ask(state_dir: &StateDir, verb: &Verb) -> Result<Client> {
     Ok(client)
 }
 
-/// Polls until something has happened. False if it has not within [`LIMIT`].
-async fn within_limit(mut has_happened: impl AsyncFnMut() -> Result<bool>) -> Result<bool> {
-    let end = Instant::now() + LIMIT;
+/// Polls until something has happened. False if it has not within this time.
+async fn within(
+    limit: Duration,
+    mut has_happened: impl AsyncFnMut() -> Result<bool>,
+) -> Result<bool> {
+    let end = Instant::now() + limit;
     while !has_happened().await? {
         if Instant::now() > end {
             return Ok(false);

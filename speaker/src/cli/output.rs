@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write as _};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 /// The reader has closed the output: it has seen enough, and the command is done.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     let written = output.write_all(text.as_bytes());
     match written.and_then(|()| output.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),
-        written => Ok(written?),
+        written => written.context("cannot write to standard output"),
     }
 }
 

@@ -41,7 +41,10 @@ fn a_drained_node_is_ready_after_a_restart_and_answers_once_undrained() {
     lab::test(|lab| {
         let mut node = Node::serving(lab, Mode::Generic, &VIPS)?;
         let client = lab.host("client")?;
-        node.ask("drain")?;
+        let drained = node.speaker("drain")?.output()?;
+        assert!(drained.status.success(), "{drained:?}");
+        let told = format!("nobody answers for {} and 1 more now", VIPS[0]);
+        assert!(drained.stderr.contains(&told), "{drained:?}");
         node.stop()?;
         node.start()?;
         assert_eq!(answer(&client, &client.eth0, VIPS[0])?, None);

@@ -274,6 +274,12 @@ fn without_an_agent_or_vips_the_tools_say_so() {
         refused(node.speaker("watch")?, 1, &[no_agent])?;
 
         node.start()?;
+        let elsewhere = node.host.speaker()?.args(["status", "--state-dir", "/run"]);
+        let told = elsewhere.output()?.stderr;
+        assert!(
+            told.contains("but does not listen on /run/agent.sock"),
+            "{told}"
+        );
         let said = node.speaker("status")?.run()?;
         let nothing = "no VIPs: no Service of type LoadBalancer has an address here";
         assert!(said.contains(nothing), "{said}");
