@@ -198,15 +198,19 @@ fn counted(command: &mut Command) -> Result<Tally> {
             tally.failed += failed;
         }
     }
-    verdict(child.wait()?.success(), tally)
+    verdict(child.wait()?.code(), tally)
 }
 
 /// A runner that fails without a failed test could not run the tests.
-fn verdict(succeeded: bool, tally: Tally) -> Result<Tally> {
-    if !succeeded && tally.failed == 0 {
-        bail!("the tests could not be run");
+fn verdict(code: Option<i32>, tally: Tally) -> Result<Tally> {
+    /// nextest's exit code if the names exclude all tests.
+    const NO_TESTS: i32 = 4;
+    match code {
+        Some(0) => Ok(tally),
+        _ if tally.failed > 0 => Ok(tally),
+        Some(NO_TESTS) => bail!("no test has such a name; `cargo nextest list` has them all"),
+        _ => bail!("the tests could not be run"),
     }
-    Ok(tally)
 }
 
 /// A message of libtest's JSON; only the end of a suite has counts.
@@ -238,7 +242,10 @@ mod tests {
 
     #[test]
     fn a_runner_that_fails_before_any_test_is_an_error() {
-        assert!(verdict(false, Tally::default()).is_err());
-        assert!(verdict(true, Tally::default()).is_ok());
+        let said = |code| verdict(code, Tally::default()).map_err(|error| error.to_string());
+        assert_eq!(said(Some(0)), Ok(Tally::default()));
+        assert!(said(Some(4)).is_err_and(|it| it.contains("no test has such a name")));
+        assert!(said(Some(101)).is_err_and(|it| it.contains("could not be run")));
+        assert!(said(None).is_err());
     }
 }
