@@ -1,9 +1,15 @@
-//! The cluster's decision code in the simulator: many seeds, a few faults by hand, and the proof
-//! that each invariant check can fail.
+//! The cluster's decision code in the simulator: many seeds (`many`), the proof that each invariant
+//! check can fail (`noticed`), and a few faults by hand (the rest).
 
+mod agents;
+mod cost;
+mod hosts;
 mod many;
+mod network;
 mod noticed;
-mod played;
+mod settings;
+
+use std::time::Duration;
 
 use speaker_sim::{Options, Scenario, Tally};
 
@@ -17,4 +23,9 @@ fn several(seed: u64, nodes: usize) -> Scenario {
     scenario.vips = 3 * nodes;
     scenario.candidates = vec![vec![Some(0); nodes]; scenario.vips];
     scenario
+}
+
+/// The longest time that a VIP went unanswered.
+fn gap(tally: Tally) -> Duration {
+    Duration::from_nanos(tally.longest_gap)
 }
