@@ -128,7 +128,7 @@ impl Cluster {
         if self.has_majority(now) && (told_by_one || waited || nobody_missing) {
             self.joining.phase = Phase::Joined;
             // Until now, nobody had a reason to renew the lease.
-            self.lease.ask_at_once(now);
+            self.lease.ask_at_once(&self.timing, now);
             self.event(Event::Joined);
             self.decide_all();
         }

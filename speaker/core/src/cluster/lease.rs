@@ -22,8 +22,8 @@ pub(super) struct Lease {
     pub(super) deadline: Instant,
     /// When the next heartbeat is due.
     pub(super) heartbeat: Instant,
-    /// When the members are next asked to watch this node, if that is needed.
-    ask: Retry,
+    /// The requests to the members to watch this node.
+    asks: Asks,
     /// An earlier agent's peers' lease of a different length, while it may be in force.
     pub(super) former: Option<FormerLease>,
     /// Numbers the periods in which the node has been alone.
@@ -37,6 +37,33 @@ pub(super) struct Lease {
     pub(super) confirmed: bool,
     /// The agent has announced that it restarts: nothing more happens.
     pub(super) restarting: bool,
+}
+
+/// Requests to all members to watch this node, since it last needed none.
+#[derive(Debug)]
+struct Asks {
+    retry: Retry,
+    count: u32,
+}
+
+impl Asks {
+    /// How often a node asks before it believes itself alone. A member that it did not ask relies on
+    /// its being in company, and some requests may be lost.
+    const ENOUGH: u32 = 3;
+
+    fn none(timing: &Timing, now: Instant) -> Self {
+        Self {
+            retry: Retry::after(timing.ask_again(), now),
+            count: 0,
+        }
+    }
+
+    /// Whether it is time for the next request.
+    fn due(&mut self, now: Instant) -> bool {
+        let due = self.retry.due(now);
+        self.count += u32::from(due);
+        due
+    }
 }
 
 impl Lease {
@@ -54,7 +81,7 @@ impl Lease {
             life: adopted.map_or(Life(life.0.max(former.0 + 1)), |_| former),
             deadline: now + timing.settings().agent_grace,
             heartbeat: now,
-            ask: Retry::now(now),
+            asks: Asks::none(timing, now),
             former: adopted.and_then(|adopted| FormerLease::of(adopted, timing, now)),
             times_alone: adopted
                 .map(|adopted| adopted.alone)
@@ -82,8 +109,8 @@ impl Lease {
     }
 
     /// Asks the members to watch this node without delay, if that is needed now.
-    pub(super) fn ask_at_once(&mut self, now: Instant) {
-        self.ask = Retry::now(now);
+    pub(super) fn ask_at_once(&mut self, timing: &Timing, now: Instant) {
+        self.asks = Asks::none(timing, now);
     }
 
     /// Whether any member hears this node and renews its lease.
@@ -143,7 +170,13 @@ impl Cluster {
         let renewed = self.lease.renewed_until();
         let renewed = renewed.and_then(|until| until.checked_sub(self.peers_lease()));
         let last = contact.max(renewed.unwrap_or(contact));
-        Some(last.max(self.stalls.over_since()) + self.timing.settings().suspect_after)
+        Some(last + self.timing.settings().suspect_after)
+    }
+
+    /// Whether this node has asked all members to watch it, several times since it last stalled. The
+    /// kernel was read as often, and what waited during the stall has been read too.
+    fn has_asked(&self) -> bool {
+        self.lease.asks.count >= Asks::ENOUGH || self.live().next().is_none()
     }
 
     /// Whether this node has heard nobody for a while.
@@ -176,7 +209,7 @@ impl Cluster {
         // A node that knows no other is a majority by itself.
         let allowed = self.timing.settings().partition == Partition::Available
             || self.live().next().is_none();
-        let alone = silent && allowed && self.is_joined();
+        let alone = silent && allowed && self.is_joined() && self.has_asked();
         if alone && !self.lease.alone {
             self.lease.alone = true;
             self.lease.alone_since = now;
@@ -212,16 +245,14 @@ impl Cluster {
             }
             Tenure::Unarmed => self.ask_to_be_watched(now),
             Tenure::Valid if !self.lease.alone => {
-                // Every member is asked, several times, before this node believes itself alone: one
-                // that was not asked relies on its being in company.
                 let left = kernel.peers_left.unwrap_or_default();
                 let lease = self.peers_lease();
                 let low = lease.saturating_sub(self.timing.ask_after()).max(lease / 2);
                 let look = if left <= low {
                     self.ask_to_be_watched(now);
-                    self.lease.ask.next
+                    self.lease.asks.retry.next
                 } else {
-                    self.lease.ask_at_once(now);
+                    self.lease.ask_at_once(&self.timing, now);
                     now + (left - low)
                 };
                 self.lease.heartbeat = self.lease.heartbeat.min(look);
@@ -235,7 +266,7 @@ impl Cluster {
     }
 
     fn ask_to_be_watched(&mut self, now: Instant) {
-        if !self.lease.ask.due(now) {
+        if !self.lease.asks.due(now) {
             return;
         }
         let members: Vec<_> = self.live().map(|(name, _)| name.clone()).collect();

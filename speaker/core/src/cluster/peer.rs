@@ -15,6 +15,9 @@ use super::{
     timing::Timing,
 };
 
+/// A member that left this many probes unanswered did not run.
+const TRIES: usize = 2;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// Known, but not a member in its current life.
@@ -99,9 +102,10 @@ impl Handshake {
 pub(super) struct Evidence {
     /// When it last replied to a probe of this node, in its current life.
     pub(super) heard: Option<Instant>,
-    /// It was not alone when it last replied, and this node has not stalled since, nor been asked to
-    /// watch it: so it can only be alone now because it was cut off.
-    pub(super) in_company: bool,
+    /// When this node sent its last probe, if the reply said that the member was not alone and this
+    /// node renewed it: so it can only be alone now because it was cut off. `None` also if it has
+    /// asked this node to watch it since, or could not reach this node while that stalled.
+    pub(super) in_company: Option<Instant>,
     /// This node has given it up, and no longer renews it in this life.
     pub(super) gone: bool,
     /// This node's own probes went unanswered for long enough.
@@ -157,6 +161,12 @@ impl Watch {
         }
     }
 
+    /// How many of the probes sent after the first and up to the second time have no reply.
+    fn unanswered(&self, after: Instant, until: Instant) -> usize {
+        let sent = self.pending.iter().map(|(_, sent)| *sent);
+        sent.filter(|sent| after < *sent && *sent <= until).count()
+    }
+
     pub(super) fn sent(&mut self, sequence: u64, now: Instant) {
         if self.pending.len() == Self::PENDING {
             self.pending.pop_front();
@@ -174,9 +184,14 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) fn now(now: Instant) -> Self {
+        Self::after(Timing::RETRY, now)
+    }
+
+    /// The first attempt is made now, the second after this pause.
+    pub(super) fn after(pause: Duration, now: Instant) -> Self {
         Self {
             next: now,
-            wait: Timing::RETRY,
+            wait: pause,
         }
     }
 
@@ -226,6 +241,21 @@ impl Peer {
     pub(super) fn agent_spoke(&mut self, now: Instant) {
         self.contact = Some(now);
         self.headless = false;
+    }
+
+    /// This node stalled, and did not answer the member, which may believe itself alone now only
+    /// because of that. But for a while after it was in company, it cannot have done so yet; and if
+    /// this node probes it in that time, before the stall or after, and it does not reply, then it
+    /// has been lost before it could.
+    pub(super) fn doubt_company(&mut self, resumed: Instant) {
+        let Some(sent) = self.evidence.in_company else {
+            return;
+        };
+        let until = sent + self.card.spans.in_company();
+        let tried = |watch: &Watch| resumed <= until || watch.unanswered(sent, until) >= TRIES;
+        if !self.watch.as_ref().is_some_and(tried) {
+            self.evidence.in_company = None;
+        }
     }
 
     /// This node has given it up and is not retracting that.

@@ -114,7 +114,8 @@ impl Cluster {
             let since = evidence
                 .heard
                 .map_or(watch.since, |heard| heard.max(watch.since));
-            let probed = now >= since + if evidence.in_company { wait } else { longest };
+            let wait = evidence.in_company.map_or(longest, |_| wait);
+            let probed = now >= since + wait;
             more |= probed && !evidence.probed;
             evidence.probed = probed;
         }

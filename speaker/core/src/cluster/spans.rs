@@ -32,6 +32,12 @@ pub struct Spans {
 }
 
 impl Spans {
+    /// A node with these timeouts that a peer renews does not believe itself alone for longer than
+    /// this: its `suspect_after` is longer.
+    pub(super) fn in_company(&self) -> Duration {
+        2 * self.heartbeat
+    }
+
     /// Whether the reply of a kernel with these timeouts says that its agent does not run.
     pub(super) fn is_headless(&self, reply: &Probe) -> bool {
         let age = Duration::from_millis(reply.agent_age_ms.into());

@@ -41,8 +41,9 @@ impl Cluster {
             };
             self.lease.confirmed = false;
             self.lease.heartbeat = now;
+            self.lease.ask_at_once(&self.timing, now);
             for peer in self.peers.values_mut() {
-                peer.evidence.in_company = false;
+                peer.doubt_company(now);
             }
         }
     }

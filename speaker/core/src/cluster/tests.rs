@@ -9,7 +9,7 @@ use std::{
 
 use speaker_common::probe::{self, LENGTH, PeersLease, Probe, Tenure};
 
-use super::*;
+use super::{message::Envelope, *};
 
 mod alone;
 mod explain;
@@ -21,6 +21,7 @@ mod names;
 mod rest;
 mod silence;
 mod together;
+mod vouching;
 mod wire;
 
 const KEY: Key = Key([1, 2]);
@@ -47,8 +48,12 @@ struct Lab {
     now: Instant,
     /// The chance that a message between agents is lost.
     loss: f64,
-    /// The node whose agent does not run.
-    away: Option<usize>,
+    /// The nodes whose agents do not run.
+    away: BTreeSet<usize>,
+    /// The node that nothing reaches.
+    deaf: Option<usize>,
+    /// How often each node has asked each other one to watch it.
+    asked: BTreeMap<(usize, usize), u32>,
     /// How many messages were sent.
     messages: u64,
     rng: Rng,
@@ -112,7 +117,9 @@ impl Lab {
             origin,
             now: origin + Duration::from_secs(1),
             loss: 0.0,
-            away: None,
+            away: BTreeSet::new(),
+            deaf: None,
+            asked: BTreeMap::new(),
             messages: 0,
             rng: Rng::with_seed(1),
         };
@@ -155,7 +162,7 @@ impl Lab {
 
     fn work(&mut self) {
         while let Some((node, input)) = self.inputs.pop_front() {
-            if self.away == Some(node) {
+            if self.away.contains(&node) {
                 continue;
             }
             self.nodes[node].agent.handle(input, self.now);
@@ -174,10 +181,14 @@ impl Lab {
             match command {
                 Command::Send { to, bytes } => {
                     self.messages += 1;
-                    if self.rng.f64() >= self.loss {
+                    let to = of(to);
+                    if Envelope::decode(&bytes).is_some_and(|it| it.body == Body::WatchMe) {
+                        *self.asked.entry((at, to)).or_default() += 1;
+                    }
+                    if self.rng.f64() >= self.loss && self.deaf != Some(to) {
                         let from = endpoints(at).messages;
                         let message = Input::Message { from, bytes };
-                        self.inputs.push_back((of(to), message));
+                        self.inputs.push_back((to, message));
                     }
                 }
                 Command::SendProbe { to, probe } => {
@@ -220,11 +231,16 @@ impl Lab {
     }
 
     fn probe(&mut self, from: usize, to: usize, bytes: &[u8; LENGTH], now: u64) {
-        let input = match self.answer(to, bytes, now) {
-            Some(reply) => (from, Input::Probe(reply)),
-            None => (to, Input::Probe(*bytes)),
+        if self.deaf == Some(to) {
+            return;
+        }
+        let (at, bytes) = match self.answer(to, bytes, now) {
+            Some(reply) => (from, reply),
+            None => (to, *bytes),
         };
-        self.inputs.push_back(input);
+        if self.deaf != Some(at) {
+            self.inputs.push_back((at, Input::Probe(bytes)));
+        }
     }
 
     /// What the kernel of a node says to a probe.
@@ -307,7 +323,7 @@ impl Lab {
         loop {
             let wakes = self.nodes.iter().enumerate();
             let next = wakes
-                .filter(|(at, _)| self.away != Some(*at))
+                .filter(|(at, _)| !self.away.contains(at))
                 .filter_map(|(at, node)| Some((node.agent.poll_timeout()?, at)))
                 .min();
             let Some((wake, at)) = next.filter(|(wake, _)| *wake < end) else {

@@ -200,6 +200,12 @@ impl Timing {
         self.settings.suspect_after * 2 / 3
     }
 
+    /// The pause after which it first repeats that. Each later one is twice as long, so there is time
+    /// for four requests.
+    pub(super) fn ask_again(&self) -> Duration {
+        Self::RETRY.min(self.settings.suspect_after / 24)
+    }
+
     /// The longest, by any clock, that a kernel that is alone can answer after its host was paused
     /// or cut off, unless its agent announced a longer restart. A starting node waits this long for
     /// missing nodes.

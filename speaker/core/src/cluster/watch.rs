@@ -111,7 +111,7 @@ impl Cluster {
         let is_wanted = |peer: &Peer| {
             peer.is_live()
                 && !peer.is_watched()
-                && (alone || peer.watch.is_none() && !peer.evidence.in_company)
+                && (alone || peer.watch.is_none() && peer.evidence.in_company.is_none())
         };
         let wanted = self.peers.iter().filter(|(_, peer)| is_wanted(peer));
         let wanted: Vec<NodeName> = wanted.map(|(name, _)| name.clone()).collect();
@@ -127,11 +127,13 @@ impl Cluster {
 
     /// A member whose lease is running out asks to be probed at once.
     pub(super) fn on_watch_me(&mut self, name: &NodeName, now: Instant) {
+        let resumed = Some(self.stalls.over_since());
         if let Some(peer) = self.peers.get_mut(name)
-            && peer.watch.is_none()
+            && (peer.watch.is_none() || peer.evidence.in_company < resumed)
         {
-            // It may believe itself alone before a probe of this node reaches it.
-            peer.evidence.in_company = false;
+            // It may believe itself alone before a probe of this node reaches it, or have done so
+            // while this node stalled.
+            peer.evidence.in_company = None;
         }
         self.watch_for_now(name, now);
         if let Some(peer) = self.peers.get_mut(name)
@@ -292,6 +294,7 @@ impl Cluster {
             return;
         };
         let name = name.clone();
+        let renews = self.renews(&name, now);
         let Some(peer) = self.peers.get_mut(&name) else {
             return;
         };
@@ -329,8 +332,10 @@ impl Cluster {
         if !peer.evidence.gone {
             peer.evidence.heard = Some(now);
         }
-        if sent >= stall {
-            peer.evidence.in_company = reply.flags & FLAG_ALONE == 0;
+        let in_company = renews && reply.flags & FLAG_ALONE == 0;
+        peer.evidence.in_company = in_company.then_some(sent);
+        if sent < stall {
+            peer.doubt_company(stall);
         }
         if reply.flags & FLAG_RESTARTING != 0 {
             self.on_pause(&name, sent, now);

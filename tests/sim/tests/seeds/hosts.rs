@@ -84,6 +84,26 @@ fn a_briefly_frozen_agent_delays_a_fail_over_little() {
     }
 }
 
+/// Nobody else renews its lease, or can tell it that the host is dead.
+#[test]
+fn a_briefly_frozen_agent_of_the_last_host_delays_a_fail_over_little() {
+    let crash = Fault::Crash {
+        node: 0,
+        back: None,
+    };
+    for (seed, frozen) in (0..350).step_by(10).enumerate() {
+        let at = 10_000 + 37 * seed as u64;
+        let stop = Fault::Stop {
+            node: 1,
+            after: 0,
+            span: 60,
+        };
+        let scenario = several(seed as u64, 2).with(at, crash.clone());
+        let gap = gap(play(scenario.with(at + frozen, stop)));
+        assert!(gap < Duration::from_millis(700), "{frozen} ms: {gap:?}");
+    }
+}
+
 #[test]
 fn a_node_that_dies_before_all_have_met_it_delays_nothing() {
     // It is back after a moment, and one of the others does not hear of its second life.

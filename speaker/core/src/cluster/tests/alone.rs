@@ -93,9 +93,9 @@ fn of_two_nodes_one_keeps_answering_while_the_others_agent_restarts() {
         let other = 1 - owner[0];
         lab.feed(other, Input::Stop(Stop::Return(Duration::from_secs(60))));
         lab.run(Duration::from_millis(5));
-        lab.away = Some(other);
+        lab.away = [other].into();
         lab.run(Duration::from_millis(away_ms));
-        lab.away = None;
+        lab.away.clear();
         let adopted = lab.left_behind(other);
         lab.restart(other, Some(adopted));
         lab.feed(other, Input::Vips(vec![(VIP, Some(placement(2)))]));
@@ -105,4 +105,68 @@ fn of_two_nodes_one_keeps_answering_while_the_others_agent_restarts() {
             assert_eq!(lab.answering(), owner, "{away_ms} ms away");
         }
     }
+}
+
+/// Runs until a node believes itself alone.
+fn run_until_alone(lab: &mut Lab, node: usize) {
+    let end = lab.now + Duration::from_secs(1);
+    while !lab.nodes[node].agent.lease.alone {
+        assert!(lab.now < end, "it never does");
+        lab.run(Duration::from_millis(1));
+    }
+}
+
+/// Of eight nodes, four watch each. The others rely on its being in company.
+#[test]
+fn a_node_asks_every_member_several_times_before_it_believes_itself_alone() {
+    let mut lab = Lab::new(8);
+    lab.run(Duration::from_secs(5));
+    lab.asked.clear();
+    lab.deaf = Some(0);
+    run_until_alone(&mut lab, 0);
+    let asked: Vec<u32> = lab.asked.into_values().collect();
+    assert!(
+        asked.len() == 7 && asked.iter().all(|times| *times >= 3),
+        "{asked:?}"
+    );
+}
+
+/// What it asked before the stall may have been answered in vain.
+#[test]
+fn a_node_that_stalled_asks_again_before_it_believes_itself_alone() {
+    for begins in (0..210).step_by(30) {
+        let mut lab = Lab::new(2);
+        lab.run(Duration::from_secs(5));
+        let owner = lab.owner();
+        lab.deaf = Some(owner);
+        let since_renewal = |lab: &Lab| {
+            let left = lab.kernel(owner).peers_left.unwrap();
+            timing().settings().peers_lease - left
+        };
+        while since_renewal(&lab) < Duration::from_millis(begins) {
+            lab.run(Duration::from_millis(1));
+        }
+        lab.away = [owner].into();
+        lab.run(Duration::from_millis(90));
+        lab.away.clear();
+        lab.asked.clear();
+        run_until_alone(&mut lab, owner);
+        let asked = lab.asked[&(owner, 1 - owner)];
+        assert!(asked >= 3, "stalled after {begins} ms: {asked}");
+        assert!(lab.answering().contains(&owner), "{begins} ms");
+    }
+}
+
+/// A node that hears nothing asks to be watched. It renews nobody.
+#[test]
+fn a_request_to_be_watched_is_no_company() {
+    let mut lab = Lab::new(2);
+    lab.run(Duration::from_secs(5));
+    let owner = lab.owner();
+    lab.deaf = Some(1 - owner);
+    for _ in 0..1_000 {
+        lab.run(Duration::from_millis(1));
+        assert!(lab.answering().contains(&owner), "{:?}", lab.asked);
+    }
+    assert!(lab.asked[&(1 - owner, owner)] >= 3);
 }

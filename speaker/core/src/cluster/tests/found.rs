@@ -41,7 +41,7 @@ fn a_joining_node_believes_members_about_other_members() {
     let (back, third) = ((owner + 1) % 3, (owner + 2) % 3);
     lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
     lab.run(Duration::from_millis(5));
-    lab.away = Some(owner);
+    lab.away = [owner].into();
     let agent = &mut lab.nodes[back].agent;
     agent.end_life(LifeOver::Minority, agent.lease.life, lab.now);
     agent.mark_down(&name(owner), DownReason::Unreachable, lab.now);
@@ -61,7 +61,7 @@ fn the_kernel_of_a_restarting_node_is_renewed_again_after_a_late_reply() {
     let other = 1 - owner;
     lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
     lab.run(Duration::from_millis(5));
-    lab.away = Some(owner);
+    lab.away = [owner].into();
     let watched = lab.nodes[other].agent.peers.get_mut(&name(owner)).unwrap();
     watched.evidence.gone = true;
     lab.run(Duration::from_secs(2));
@@ -73,13 +73,13 @@ fn the_kernel_of_a_restarting_node_is_renewed_again_after_a_late_reply() {
 fn a_node_that_is_frozen_while_it_joins_asks_again_before_it_claims() {
     let mut lab = Lab::new(2);
     let (owner, other) = (0, 1);
-    lab.away = Some(other);
+    lab.away = [other].into();
     lab.run(Duration::from_secs(10));
     lab.nodes[other].answers.clear();
     assert_eq!(lab.answering(), [owner]);
     lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
     lab.run(Duration::from_millis(5));
-    lab.away = Some(owner);
+    lab.away = [owner].into();
     lab.restart(other, None);
     lab.feed(other, Input::Vips(vec![(VIP, Some(placement(2)))]));
     lab.feed(other, Input::Planned);
@@ -101,7 +101,7 @@ fn two_nodes_that_start_answer_within_a_heartbeat() {
 fn a_claim_completes_only_while_the_kernel_answers() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(5));
-    lab.away = Some(1);
+    lab.away = [1].into();
     lab.run(Duration::from_secs(2));
     assert!(lab.nodes[0].agent.lease.alone);
     lab.feed(0, Input::Vips(vec![(vip(1), Some(placement(1)))]));
@@ -120,7 +120,7 @@ fn a_claim_completes_only_while_the_kernel_answers() {
     let from = endpoints(1).messages;
     lab.feed(0, Input::Message { from, bytes });
     assert!(!lab.nodes[0].answers.contains(&vip(1)));
-    lab.away = None;
+    lab.away.clear();
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.owners(vip(1)), [0]);
 }
@@ -132,7 +132,7 @@ fn a_node_that_loses_a_vip_stops_announcing_ownership() {
     let owner = lab.answering()[0];
     let (other, third) = ((owner + 1) % 3, (owner + 2) % 3);
     // A member has yet to be told when the VIP is lost to another node.
-    lab.away = Some(third);
+    lab.away = [third].into();
     let agent = &mut lab.nodes[owner].agent;
     agent.reassert(VIP, 5, lab.now);
     let origin = record::Origin::met(lab.now);
@@ -144,7 +144,7 @@ fn a_node_that_loses_a_vip_stops_announcing_ownership() {
     record.set(holder, 7, origin);
     agent.lose(VIP, &name(other));
     lab.run(Duration::from_millis(25));
-    lab.away = None;
+    lab.away.clear();
     lab.run(Duration::from_millis(500));
     let known = lab.explain(third);
     assert_eq!((known.owner, known.epoch), (Some(name(owner)), 1));
@@ -190,10 +190,10 @@ fn an_owner_announces_its_vips_again_after_a_split() {
 fn a_node_without_peers_first_listens_for_nodes_that_look_for_it() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(1));
-    lab.away = Some(0);
+    lab.away = [0].into();
     lab.run(Duration::from_secs(10));
     assert_eq!(lab.answering(), [1]);
-    lab.away = None;
+    lab.away.clear();
     lab.start(0, Configured::default());
     for _ in 0..1_000 {
         assert_eq!(lab.answering(), [1]);
@@ -261,11 +261,11 @@ fn a_wrong_belief_about_the_owner_is_corrected() {
 fn a_kernel_back_without_its_agent_does_not_answer_beside_the_owner() {
     let mut lab = Lab::new(2);
     lab.run(Duration::from_secs(1));
-    lab.away = Some(1);
+    lab.away = [1].into();
     lab.run(Duration::from_secs(10));
     lab.feed(0, Input::Stop(Stop::Return(Duration::from_secs(60))));
     lab.run(Duration::from_millis(5));
-    lab.away = Some(0);
+    lab.away = [0].into();
     lab.start(1, Configured::default());
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.answering(), [0, 1]);
@@ -282,7 +282,7 @@ fn a_returned_member_is_asked_about_claims_begun_in_its_absence() {
     let now = lab.now;
     lab.nodes[0].agent.on_pause(&name(1), now, now);
     // The third node's consent is missing.
-    lab.away = Some(2);
+    lab.away = [2].into();
     lab.feed(0, Input::Vips(vec![(vip(1), Some(placement(1)))]));
     assert!(!lab.nodes[1].agent.records.contains_key(&vip(1)));
     lab.nodes[1].agent.resend_card(now);
@@ -298,7 +298,7 @@ fn a_draining_node_answers_until_another_can() {
     lab.run(Duration::from_secs(5));
     let owner = lab.answering()[0];
     // No claim is complete without this node, until its lease is over.
-    lab.away = Some((owner + 1) % 3);
+    lab.away = [(owner + 1) % 3].into();
     lab.feed(owner, Input::Drain(true));
     for _ in 0..5_000 {
         lab.run(Duration::from_millis(1));
@@ -315,7 +315,7 @@ fn vips_taken_while_alone_are_left_to_a_restarting_member() {
     let alone = (owner + 1) % 3;
     lab.feed(owner, Input::Stop(Stop::Return(Duration::from_secs(60))));
     lab.run(Duration::from_millis(5));
-    lab.away = Some(owner);
+    lab.away = [owner].into();
     lab.loss = 1.0;
     lab.start(alone, Configured::default());
     while lab.nodes[alone].agent.owned().next().is_none() {

@@ -27,7 +27,7 @@ impl Lab {
 fn an_unresolved_name_is_awaited_like_a_silent_node() {
     let [silent, nameless, nobody] = [&[Some(1)][..], &[None], &[]].map(|peers| {
         let mut lab = Lab::new(2);
-        lab.away = Some(1);
+        lab.away = [1].into();
         lab.start(0, told(peers));
         lab.answers_after(0)
     });
@@ -40,11 +40,11 @@ fn an_unresolved_name_is_awaited_like_a_silent_node() {
 fn a_name_resolved_during_discovery_does_not_move_vips() {
     let mut lab = Lab::new(2);
     lab.nodes[0].answers.clear();
-    lab.away = Some(0);
+    lab.away = [0].into();
     lab.start(1, told(&[]));
     lab.run(Duration::from_secs(1));
     assert_eq!(lab.answering(), [1]);
-    lab.away = None;
+    lab.away.clear();
     lab.start(0, told(&[None]));
     lab.run(Duration::from_secs(1));
     lab.feed(0, Input::Resolved(told(&[Some(1)])));

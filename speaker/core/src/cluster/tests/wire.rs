@@ -96,7 +96,7 @@ fn a_node_that_conceded_a_vip_takes_it_over_from_a_member_at_once() {
     lab.run(Duration::from_secs(4));
     assert_eq!(lab.answering(), [owner]);
 
-    lab.away = Some(owner);
+    lab.away = [owner].into();
     lab.run(Duration::from_secs(4));
     // Its kernel has fallen silent.
     lab.nodes[owner].answers.clear();
