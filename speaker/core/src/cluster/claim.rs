@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
-    io::{Cause, Command},
+    io::{Cause, Command, Silence},
     message::{Ask, BATCH, Denial, Refusal},
     name::{Epoch, Life, NodeName},
     order::weight,
     record::{Holder, Origin},
+    rounds::Round,
     seat::Mine,
     timing::Timing,
     vouching::Unmet,
@@ -81,7 +82,7 @@ impl Cluster {
 
     /// Gives up claims that wait for the consent of a member whose agent restarts, or do not name
     /// it although this node has not met it.
-    pub(super) fn abandon_claims_awaiting_restarts(&mut self) {
+    pub(super) fn abandon_claims_awaiting_restarts(&mut self, now: Instant) {
         let unmet = self
             .unmet_restarting()
             .is_none_or(|unmet| !unmet.is_empty());
@@ -95,13 +96,18 @@ impl Cluster {
             .filter(|(vip, _)| unmet || self.may_be_owned_by_restarting(*vip))
             .collect();
         for (vip, round) in claims {
-            self.abandon(vip, round);
+            self.abandon(vip, round, now);
         }
     }
 
     /// Withdraws a claim before all have consented.
-    fn abandon(&mut self, vip: IpAddr, round: u64) {
-        self.drop_from_claim(round, vip);
+    fn abandon(&mut self, vip: IpAddr, round: u64, now: Instant) {
+        if self.rounds.get(&round).is_some_and(Round::has_asked_owner) {
+            // The owner may have consented, and expects this node to answer.
+            self.release(&[vip], Silence::Vacant, now);
+        } else {
+            self.drop_from_claim(round, vip);
+        }
         if let Some(seat) = self.seats.get_mut(&vip) {
             seat.mine = Mine::No;
             seat.offered = None;
@@ -176,7 +182,7 @@ impl Cluster {
                 if !self.yields(vip, our_claim, from, epoch) {
                     return Err(Refusal::Mine);
                 }
-                self.abandon(vip, round);
+                self.abandon(vip, round, now);
             }
             Mine::No => {
                 let theirs = record.is_some_and(|record| record.is_owned_by(from));
@@ -200,11 +206,10 @@ impl Cluster {
         }
     }
 
-    /// Whether this node yields to a rival's claim: the higher epoch wins, then the lower hash.
+    /// Whether this node yields to a rival's claim: the higher epoch wins, then the lower hash. Both
+    /// must come to the same result, even if their intents name different first IPs.
     pub(super) fn yields(&self, vip: IpAddr, ours: Epoch, from: &NodeName, epoch: Epoch) -> bool {
-        let first_ip = self.seats.get(&vip).and_then(|seat| seat.first_ip);
-        let weigh = |name: &NodeName| first_ip.map(|first_ip| weight(name, first_ip));
-        let better = || (weigh(from), from) < (weigh(&self.name), &self.name);
+        let better = || weight(from, vip) < weight(&self.name, vip);
         epoch > ours || epoch == ours && better()
     }
 
@@ -243,7 +248,7 @@ impl Cluster {
                 continue;
             }
             agreed.retain(|other| *other != vip);
-            self.abandon(vip, id);
+            self.abandon(vip, id, now);
             let record = self.record(vip, now);
             match why {
                 Refusal::Late => record.epoch = record.epoch.max(epoch),

@@ -91,7 +91,8 @@ impl Cluster {
             return;
         };
         let fit = self.may_own(&self.name, seat);
-        let doubtful = seat.first_ip.is_some() && !seat.has_candidate(&owner);
+        let drained = self.peers[&owner].card.draining;
+        let doubtful = seat.first_ip.is_some() && (drained || !seat.has_candidate(&owner));
         let first = doubtful && self.succession(vip, seat, None).first() == Some(&self.name);
         let offered = seat.offered.clone().filter(|(by, _)| *by == owner);
         let Some(seat) = self.seats.get_mut(&vip) else {
@@ -119,8 +120,9 @@ impl Cluster {
             if now < doubt {
                 self.agenda.add_at(doubt, vip);
             } else if first {
-                // By this node's intent the owner should not own it. A claim asks the owner, which
-                // knows its own intent.
+                // By this node's intent the owner should not own it, or it is drained and should have
+                // handed it over: then it may not own it at all, if a claim of it failed. A claim
+                // asks the owner, which knows.
                 if let Some(seat) = self.seats.get_mut(&vip) {
                     seat.doubt = Some(now);
                 }

@@ -52,7 +52,7 @@ impl Cluster {
         {
             peer.paused = Some(now);
             self.decide_all();
-            self.abandon_claims_awaiting_restarts();
+            self.abandon_claims_awaiting_restarts(now);
             self.drop_from_rounds(name, now);
         }
     }

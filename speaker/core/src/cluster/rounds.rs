@@ -21,6 +21,7 @@ pub(super) struct Round {
     /// The current owner, which stops answering for the VIPs when it consents: it is asked once all
     /// others have answered.
     last: Option<NodeName>,
+    has_asked_owner: bool,
     /// Of a claim: unmet members, by number, for which nobody has vouched yet.
     unvouched: BTreeSet<u64>,
     started: Instant,
@@ -31,6 +32,11 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn is_answered(&self) -> bool {
         self.waiting.is_empty() && self.last.is_none() && self.unvouched.is_empty()
+    }
+
+    /// The owner has been asked, and may have consented.
+    pub(super) fn has_asked_owner(&self) -> bool {
+        self.has_asked_owner
     }
 
     /// All have answered, and nobody vouched for some member.
@@ -75,6 +81,7 @@ impl Cluster {
             ask,
             waiting,
             last,
+            has_asked_owner: false,
             unvouched,
             started: now,
             attempts: 0,
@@ -254,6 +261,7 @@ impl Round {
             && let Some(owner) = self.last.take()
         {
             self.waiting.insert(owner);
+            self.has_asked_owner = true;
             self.started = now;
             self.attempts = 0;
             self.retry = Retry::now(now);

@@ -28,7 +28,7 @@ pub(super) struct Seat {
     pub(super) state: Option<VipState>,
     /// Since when it has had no owner.
     pub(super) vacant: Option<Instant>,
-    /// Since when its owner has not been a candidate by this node's intent.
+    /// Since when its owner has been drained, or no candidate by this node's intent.
     pub(super) doubt: Option<Instant>,
     /// The owner that offered it to this node, which will claim it.
     pub(super) offered: Option<(NodeName, Reason)>,

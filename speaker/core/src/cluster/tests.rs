@@ -12,6 +12,7 @@ use speaker_common::probe::{self, LENGTH, PeersLease, Probe, Tenure};
 use super::{message::Envelope, *};
 
 mod alone;
+mod claims;
 mod explain;
 mod found;
 mod links;

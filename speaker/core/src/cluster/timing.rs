@@ -64,7 +64,8 @@ impl Timing {
     pub(super) const OFFER_AGAIN: Duration = Duration::from_secs(1);
     /// How long a stopping agent tries to hand its VIPs over.
     pub(super) const STOP: Duration = Duration::from_secs(5);
-    /// An owner that is not a candidate by this node's intent is asked for the VIP after this long.
+    /// An owner that is drained, or not a candidate by this node's intent, is asked for the VIP after
+    /// this long.
     pub(super) const DOUBT: Duration = Duration::from_secs(2);
     /// A foreign claim is answered at most this often (RFC 5227 §2.4, DEFEND_INTERVAL).
     pub(super) const DEFEND: Duration = Duration::from_secs(10);
