@@ -292,12 +292,23 @@ impl Cluster {
                 .map(|to| (to, Reason::Failback)),
         };
         match target {
-            Some((to, why)) => self.offer(vip, to, why, now),
+            Some((to, why)) => match self.handed_over_until(vip, &to, why) {
+                Some(until) if now < until => self.agenda.add_at(until, vip),
+                Some(_) | None => self.offer(vip, to, why, now),
+            },
             // It is offered again soon, and answered until then.
             None if must == Some(Reason::Drain) && self.has_successor(vip) => {}
             None if must.is_some() => self.release(&[vip], Silence::NoCandidate, now),
             None => {}
         }
+    }
+
+    /// When a VIP may be handed back to the node that handed it over for the same reason: while two
+    /// nodes' intents differ, each may want the other to have it.
+    fn handed_over_until(&self, vip: IpAddr, to: &NodeName, why: Reason) -> Option<Instant> {
+        let origin = &self.records.get(&vip)?.origin;
+        let by = to.clone();
+        (origin.cause == Cause::HandedOver { by, why }).then(|| origin.since + Timing::OFFER_AGAIN)
     }
 
     pub(super) fn can_offer(&self, vip: IpAddr, to: &NodeName) -> bool {

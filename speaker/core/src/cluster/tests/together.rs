@@ -107,3 +107,34 @@ fn a_new_vip_goes_to_the_owner_of_its_group() {
         assert_eq!(lab.owners(vip), next, "{vip}");
     }
 }
+
+/// Each node knows a different first VIP, which the other one owns.
+#[test]
+fn a_vip_does_not_go_back_and_forth_while_nodes_disagree_about_groups() {
+    let mut lab = Lab::new(2);
+    for node in 0..2 {
+        let first = vip(1 + node);
+        let only_there = Placement {
+            candidates: vec![(name(1 - node), 0)],
+            ..placement(2)
+        };
+        let follower = Placement {
+            follows: Some(first),
+            ..placement(2)
+        };
+        let others = Placement {
+            candidates: vec![(name(node), 0)],
+            ..placement(2)
+        };
+        let vips = vec![
+            (first, Some(only_there)),
+            (vip(2 - node), Some(others)),
+            (vip(3), Some(follower)),
+        ];
+        lab.feed(node, Input::Vips(vips));
+    }
+    lab.run(Duration::from_secs(10));
+    let announced = lab.nodes.iter().flat_map(|node| &node.announced);
+    let times = announced.filter(|announced| **announced == vip(3)).count();
+    assert!((5..15).contains(&times), "{times}");
+}
