@@ -127,10 +127,16 @@ impl Cluster {
         self.discovery.complete
     }
 
-    /// The configuration does not rule out that the node exists.
+    /// Whether a node that is down may still exist: the configuration does not rule it out, and it
+    /// has not come back under another name.
     pub(super) fn may_exist(&self, peer: &Peer) -> bool {
         let address = peer.card.endpoints.messages;
-        !self.is_told_of_all() || self.discovery.configured.contains(address)
+        let cards = self.live().map(|(_, peer)| &peer.card).chain([&self.card]);
+        let is_renamed = cards
+            .map(|card| card.endpoints.messages)
+            .any(|it| it == address);
+        let is_configured = !self.is_told_of_all() || self.discovery.configured.contains(address);
+        is_configured && !is_renamed
     }
 
     /// How many nodes should exist that this one has never met.

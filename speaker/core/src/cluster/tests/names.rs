@@ -79,3 +79,21 @@ fn under_the_majority_policy_an_unresolved_name_is_a_missing_node() {
         assert_eq!(lab.answering(), expect);
     }
 }
+
+#[test]
+fn a_renamed_node_counts_once_towards_the_majority() {
+    let mut lab = Lab::new(3);
+    let settings = Settings::new(Partition::Majority);
+    lab.start_with(0, told(&[Some(1), Some(2)]), settings);
+    lab.run(Duration::from_secs(5));
+    let agent = &mut lab.nodes[0].agent;
+    agent.mark_down(&name(2), DownReason::Unreachable, lab.now);
+    let (new, card) = (NodeName::from("new"), agent.peers[&name(2)].card.clone());
+    let peer = || Peer::new(&new, card, Life(1), 1, lab.now);
+    agent.peers.get_or_insert_with(&new, peer);
+    agent.admit(&new, Life(1), lab.now);
+    // Two of three are left.
+    agent.mark_down(&name(1), DownReason::Unreachable, lab.now);
+    agent.count_nodes();
+    assert!(agent.has_majority(lab.now));
+}
