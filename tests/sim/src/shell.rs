@@ -191,7 +191,7 @@ impl World {
                 self.announce(at);
             }
             Command::Set { vip, state } => self.set(at, vip, &state),
-            Command::Announce(vip) => {
+            Command::Announce(vip) | Command::Contend(vip) => {
                 self.nodes[at].unannounced.insert(vip_at(vip));
                 self.announce(at);
             }

@@ -6,7 +6,7 @@
 //! Three rules always hold, even if a VIP is withdrawn and taken over again: two announcements of a
 //! VIP on a link are more than one second apart; three neighbor advertisements in a row are
 //! followed by five seconds of silence, unless the VIP was taken over again or its MAC changed; and
-//! a VIP is defended at most once in ten seconds.
+//! a VIP is defended at most once in ten seconds. The exception is [`Announcer::contend`].
 
 mod frames;
 mod queue;
@@ -239,6 +239,20 @@ impl Announcer {
             && self.links.get(&link).is_some_and(|link| link.up)
         {
             held.vip.defend(now);
+            self.requeue(key);
+        }
+    }
+
+    /// Another node of the cluster claims `vip` on `link`, and messages do not reach it: announces
+    /// the VIP at once, however recent the last announcement was, since both answer until the other
+    /// node sees this one; then as after a take-over. The cluster limits how often this happens.
+    pub fn contend(&mut self, vip: IpAddr, link: u32, now: Instant) {
+        self.take_over(vip, link, now);
+        let key = Key { link, vip };
+        if let Some(held) = self.held.get_mut(&key)
+            && self.links.get(&link).is_some_and(|link| link.up)
+        {
+            held.vip.contend(now);
             self.requeue(key);
         }
     }

@@ -21,6 +21,29 @@ fn a_take_over_is_announced_three_times_in_a_row_and_once_5_s_later() {
 }
 
 #[test]
+fn a_contended_vip_is_announced_at_once_and_then_as_after_a_take_over() {
+    for vip in [v4(1), v6(1)] {
+        let mut wire = Wire::new(&NO_REFRESH);
+        wire.announcer.take_over(vip, LINK, at(0));
+        wire.run(10).sent();
+        wire.announcer.contend(vip, LINK, at(10));
+        assert_eq!(wire.run(60 * SECOND).sent(), burst(10, TakeOver));
+    }
+}
+
+#[test]
+fn a_vip_is_not_contended_while_its_link_is_down() {
+    let mut wire = Wire::new(&NO_REFRESH);
+    wire.announcer.take_over(v4(1), LINK, at(0));
+    wire.run(10).sent();
+    wire.announcer.link_down(LINK);
+    wire.announcer.contend(v4(1), LINK, at(10));
+    wire.announcer.link_up(LINK, MAC, at(20));
+    assert_eq!(wire.run(SECOND).sent(), []);
+    assert_eq!(wire.run(60 * SECOND).sent(), burst(1_100, TakeOver));
+}
+
+#[test]
 fn an_announcement_names_its_vip_link_and_mac() {
     let mut wire = Wire::new(&NO_REFRESH);
     wire.announcer.take_over(v4(1), LINK, at(0));

@@ -99,6 +99,8 @@ pub(super) struct Vip {
     plan: Option<Plan>,
     /// When to defend it, if another host claims it.
     defence: Option<Instant>,
+    /// When to contend for it, whatever was announced before.
+    contention: Option<Instant>,
     /// The number of failures in a row.
     failures: u8,
 }
@@ -111,6 +113,7 @@ impl Vip {
             past,
             plan: None,
             defence: None,
+            contention: None,
             failures: 0,
         }
     }
@@ -170,13 +173,22 @@ impl Vip {
         }
     }
 
-    /// Cancels the planned defence: the link is down.
+    /// Plans one announcement, however recent the last one was.
+    pub(super) const fn contend(&mut self, now: Instant) {
+        self.contention = Some(now);
+    }
+
+    /// Cancels the planned defence and contention: the link is down.
     pub(super) const fn silence(&mut self) {
         self.defence = None;
+        self.contention = None;
     }
 
     /// The lane and the time of the next announcement.
     pub(super) fn next(&self) -> Option<(Lane, Instant)> {
+        if let Some(due) = self.contention {
+            return Some((Lane::First, due));
+        }
         let plan = self.plan.map(|plan| (plan.lane(), plan.due));
         let defence = self.defence.map(|due| (Lane::First, due));
         let (lane, due) = defence
@@ -196,6 +208,7 @@ impl Vip {
             (Some(_) | None, None) => Cause::Refresh,
         };
         self.past.announced(now);
+        self.contention = None;
         if self.defence.take().is_some() {
             self.past.defended = Some(now);
         }

@@ -216,7 +216,9 @@ impl Lab {
                         answers.remove(&vip);
                     }
                 }
-                Command::Announce(vip) => self.nodes[at].announced.push(vip),
+                Command::Announce(vip) | Command::Contend(vip) => {
+                    self.nodes[at].announced.push(vip);
+                }
                 Command::Defend(vip) => self.nodes[at].defended.push(vip),
                 Command::AnswerProbe { to, probe } => {
                     if let Some(reply) = self.answer(at, &probe, now) {

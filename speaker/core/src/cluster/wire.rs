@@ -240,9 +240,8 @@ impl Cluster {
                 false
             }
         };
+        let yields = if late { Some(better) } else { yields };
         match yields {
-            _ if late && better => self.ask_before_conceding(vip),
-            _ if late => self.answer_contest(vip, now),
             Some(true) => self.ask_before_conceding(vip),
             Some(false) if self.may_answer_contest(vip, now) => self.answer_contest(vip, now),
             Some(false) | None => {}
@@ -277,7 +276,7 @@ impl Cluster {
             && let Some(contest) = &mut seat.wire.contest
         {
             contest.answered = Some(now);
-            self.commands.push_back(Command::Announce(vip));
+            self.commands.push_back(Command::Contend(vip));
         }
     }
 

@@ -28,6 +28,9 @@ pub enum Input {
     Settled,
     /// Announce a VIP, as after a take-over, if it is answered here.
     Announce(IpAddr),
+    /// Announce a VIP as after a take-over, if it is answered here, and at once: another node claims
+    /// it.
+    Contend(IpAddr),
     /// Announce a VIP once where it is answered, unless that was done in the last 10 s.
     Defend(IpAddr),
     /// All links of the node, once at the start.

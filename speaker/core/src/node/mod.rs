@@ -150,6 +150,7 @@ impl Node {
                 self.stale = true;
             }
             Input::Announce(vip) => self.take_over(vip, now),
+            Input::Contend(vip) => self.contend(vip, now),
             Input::Defend(vip) => self.defend(vip, |_| true, now),
             Input::Settled => {
                 self.stale |= !self.settled;

@@ -102,6 +102,16 @@ impl Node {
         }
     }
 
+    /// Announces a VIP that another node claims too.
+    pub(super) fn contend(&mut self, vip: IpAddr, now: Instant) {
+        for place in self.places_of(vip) {
+            if let Some(placed) = self.live.get(&place).copied() {
+                self.mark_announced(placed.entry, false);
+                self.announcer.contend(vip, place.link, now);
+            }
+        }
+    }
+
     pub(super) fn announce_take_over(&mut self, place: Place, entry: Entry, now: Instant) {
         self.mark_announced(entry, false);
         self.announcer.take_over(place.address, place.link, now);

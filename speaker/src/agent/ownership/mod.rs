@@ -223,6 +223,10 @@ impl Ownership {
                     let now = Instant::now();
                     local.node.handle(node::Input::Announce(vip), now);
                 }
+                Command::Contend(vip) => {
+                    let now = Instant::now();
+                    local.node.handle(node::Input::Contend(vip), now);
+                }
                 Command::Defend(vip) => {
                     let now = Instant::now();
                     local.node.handle(node::Input::Defend(vip), now);
