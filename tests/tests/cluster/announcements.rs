@@ -45,8 +45,9 @@ fn a_node_whose_lease_has_lapsed_announces_nothing() {
         }
         let some = (0..MANY).step_by(250).map(|it| IpAddr::V4(vip(it)));
         cluster.agree(some.collect())?;
-        // The bursts after the take-over are over, and refreshes follow each other.
-        sleep(Duration::from_secs(8));
+        // The last announcement after the take-over was after 7.2 s, the first refreshes are 5 s
+        // later, and more follow all the time.
+        sleep(Duration::from_secs(13));
 
         let node = &cluster.nodes[0];
         let cable = node.host.eth0.port.capture()?;
@@ -63,7 +64,7 @@ fn a_node_whose_lease_has_lapsed_announces_nothing() {
         let frames = cable.frames().into_iter();
         let times = frames.filter(is_announcement).map(|frame| frame.at);
         let (late, before): (Vec<_>, Vec<_>) = times.partition(|at| *at > end + SENDING);
-        assert!(before.len() > 100, "{} announcements", before.len());
+        assert!(before.len() > 50, "{} announcements", before.len());
         let late: Vec<_> = late.iter().map(|at| at.duration_since(end)).collect();
         assert!(late.is_empty(), "{} after the end: {late:?}", late.len());
         Ok(())
