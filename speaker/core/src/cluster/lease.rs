@@ -75,8 +75,9 @@ impl Lease {
         now: Instant,
     ) -> Self {
         let former = adopted.map_or(Life(0), |adopted| adopted.lease.life);
+        // Nodes that joined while a kernel was silent saw no reason to leave its VIPs to it.
         let adopted = adopted
-            .filter(|adopted| now < adopted.deadline && adopted.lease.tenure != Tenure::Over);
+            .filter(|adopted| now < adopted.deadline && adopted.lease.tenure == Tenure::Valid);
         Self {
             life: adopted.map_or(Life(life.0.max(former.0 + 1)), |_| former),
             deadline: now + timing.settings().agent_grace,

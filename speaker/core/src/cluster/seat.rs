@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
-use speaker_common::probe::Tenure;
-
 use super::{
     Cluster,
     io::{Adopted, Cause, Command, Placement, Reason, Silence, VipState},
@@ -92,7 +90,7 @@ impl Cluster {
             return;
         };
         let same_life = lease.life == self.lease.life;
-        if same_life && lease.tenure == Tenure::Valid {
+        if same_life {
             self.joining.skip_listening(now);
         }
         for vip in vips {

@@ -184,6 +184,11 @@ const FOUND: [(u64, Option<usize>, &str); 28] = [
         "a node that was frozen while it joined forgot a kernel that it knew to be answering",
     ),
     (
+        971_328,
+        None,
+        "a new agent kept the VIPs of a kernel that had been silent, which others had taken",
+    ),
+    (
         1_600_075,
         Some(2),
         "a node conceded a VIP on the wire to one that had become a member, and gave it up by message",

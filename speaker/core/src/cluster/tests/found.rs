@@ -186,6 +186,20 @@ fn an_owner_announces_its_vips_again_after_a_split() {
     assert!(lab.nodes[owner].announced.is_empty());
 }
 
+/// A late probe has ended its time alone, and whoever joined then found it silent.
+#[test]
+fn a_new_agent_of_a_kernel_that_was_silent_owns_nothing() {
+    let mut lab = Lab::new(3);
+    lab.run(Duration::from_secs(1));
+    let owner = lab.answering()[0];
+    let mut adopted = lab.left_behind(owner);
+    adopted.lease.tenure = Tenure::Unarmed;
+    let life = adopted.lease.life;
+    lab.restart(owner, Some(adopted));
+    assert!(lab.nodes[owner].lease.life > life.0);
+    assert!(!lab.nodes[owner].answers.contains(&VIP));
+}
+
 #[test]
 fn a_node_without_peers_first_listens_for_nodes_that_look_for_it() {
     let mut lab = Lab::new(2);
