@@ -244,8 +244,8 @@ impl Announcer {
     }
 
     /// Another node of the cluster claims `vip` on `link`, and messages do not reach it: announces
-    /// the VIP at once, however recent the last announcement was, since both answer until the other
-    /// node sees this one; then as after a take-over. The cluster limits how often this happens.
+    /// the VIP 50 ms after the last announcement or at once, since both answer until the other node
+    /// sees this one; then as after a take-over.
     pub fn contend(&mut self, vip: IpAddr, link: u32, now: Instant) {
         self.take_over(vip, link, now);
         let key = Key { link, vip };

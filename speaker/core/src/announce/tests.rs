@@ -21,13 +21,14 @@ fn a_take_over_is_announced_three_times_in_a_row_and_once_5_s_later() {
 }
 
 #[test]
-fn a_contended_vip_is_announced_at_once_and_then_as_after_a_take_over() {
+fn a_contended_vip_is_announced_50_ms_later_and_then_as_after_a_take_over() {
     for vip in [v4(1), v6(1)] {
         let mut wire = Wire::new(&NO_REFRESH);
         wire.announcer.take_over(vip, LINK, at(0));
         wire.run(10).sent();
         wire.announcer.contend(vip, LINK, at(10));
-        assert_eq!(wire.run(60 * SECOND).sent(), burst(10, TakeOver));
+        wire.announcer.contend(vip, LINK, at(20));
+        assert_eq!(wire.run(60 * SECOND).sent(), burst(50, TakeOver));
     }
 }
 

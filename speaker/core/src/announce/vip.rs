@@ -12,6 +12,8 @@ use super::{
 /// of the last one (`locktime`), and RFC 4861 §7.2.6 requires RetransTimer, one second, between two
 /// advertisements. The rest allows for variable delays.
 pub(super) const GAP: Duration = Duration::from_millis(1100);
+/// The same while another node contends for the VIP: both answer until each has seen the other.
+const CONTENTION_GAP: Duration = Duration::from_millis(50);
 /// The pause before the last announcement of a burst, for hosts that were unreachable during the
 /// first ones. After such a pause, advertisements are no longer in a row.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
@@ -99,7 +101,7 @@ pub(super) struct Vip {
     plan: Option<Plan>,
     /// When to defend it, if another host claims it.
     defence: Option<Instant>,
-    /// When to contend for it, whatever was announced before.
+    /// When to announce it to a node that contends for it.
     contention: Option<Instant>,
     /// The number of failures in a row.
     failures: u8,
@@ -173,9 +175,13 @@ impl Vip {
         }
     }
 
-    /// Plans one announcement, however recent the last one was.
-    pub(super) const fn contend(&mut self, now: Instant) {
-        self.contention = Some(now);
+    /// Plans one announcement that only the [`CONTENTION_GAP`] delays.
+    pub(super) fn contend(&mut self, now: Instant) {
+        let due = self
+            .past
+            .last
+            .map_or(now, |last| now.max(last + CONTENTION_GAP));
+        self.contention.get_or_insert(due);
     }
 
     /// Cancels the planned defence and contention: the link is down.

@@ -123,8 +123,8 @@ pub enum Command {
     /// Announce a VIP, as after a take-over, as soon as the lease is valid; void once its state
     /// changes. The shell knows whether an earlier agent has already announced what it left.
     Announce(IpAddr),
-    /// Announce a VIP as after a take-over, but at once, however recently that was done: a node that
-    /// messages do not reach claims it too, and both answer until it sees this.
+    /// Announce a VIP as after a take-over, but without the pause after an earlier announcement: a node
+    /// that messages do not reach claims it too, and both answer until it sees this.
     Contend(IpAddr),
     /// Announce a VIP once, unless that was done in the last 10 s: a member that does not own it sent
     /// from it, and clients that saw that now send to the wrong node.

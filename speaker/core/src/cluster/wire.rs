@@ -240,8 +240,9 @@ impl Cluster {
                 false
             }
         };
-        let yields = if late { Some(better) } else { yields };
         match yields {
+            _ if late && better => self.ask_before_conceding(vip),
+            _ if late => self.answer_contest(vip, now),
             Some(true) => self.ask_before_conceding(vip),
             Some(false) if self.may_answer_contest(vip, now) => self.answer_contest(vip, now),
             Some(false) | None => {}

@@ -28,8 +28,8 @@ pub enum Input {
     Settled,
     /// Announce a VIP, as after a take-over, if it is answered here.
     Announce(IpAddr),
-    /// Announce a VIP as after a take-over, if it is answered here, and at once: another node claims
-    /// it.
+    /// Announce a VIP as after a take-over, if it is answered here, but without the pause after an
+    /// earlier announcement: another node claims it.
     Contend(IpAddr),
     /// Announce a VIP once where it is answered, unless that was done in the last 10 s.
     Defend(IpAddr),
