@@ -18,7 +18,7 @@ const ROUND: Duration = Duration::from_secs(120);
 /// Measures all rows.
 pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
     let lab = Lab::new()?;
-    let cluster = Cluster::started(&lab, 3, Mode::Native, &[&[VIP]])?;
+    let mut cluster = Cluster::started(&lab, 3, Mode::Native, &[&[VIP]])?;
     let owner = cluster.owner(VIP)?;
     let epoch = || anyhow::Ok(cluster.nodes[owner].explain(VIP)?.epoch);
     let before = epoch()?;
@@ -35,6 +35,13 @@ pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
         left -= round;
     }
     let followed = epoch()? - before;
+    // Why an owner was followed.
+    for node in &mut cluster.nodes {
+        let name = node.host.name().to_owned();
+        for line in node.log(" WARN ") {
+            eprintln!("{name}: {line}");
+        }
+    }
     let row =
         |case: &str, value, unit| Row::new(format!("{} s: {case}", span.as_secs()), value, unit);
     let none = Limit::AtMost(0.0);

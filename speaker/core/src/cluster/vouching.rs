@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use super::{
     Cluster,
+    io::Silence,
     message::{Ask, Refusal},
     name::{Epoch, Life, NodeName},
     record::{Holder, Origin},
@@ -82,14 +83,15 @@ impl Cluster {
         let unvouched = self.rounds.iter().filter(|(_, round)| round.is_unvouched());
         let unvouched: Vec<u64> = unvouched.map(|(id, _)| *id).collect();
         for id in unvouched {
-            let Some(Ask::Claim { entries, .. }) = self.rounds.remove(&id).map(|round| round.ask)
+            let Some(Ask::Claim { entries, .. }) = self.rounds.get(&id).map(|round| &round.ask)
             else {
                 continue;
             };
-            for vip in entries.into_keys() {
-                if let Some(seat) = self.seats.get_mut(&vip) {
-                    seat.mine = Mine::No;
-                }
+            let vips: Vec<IpAddr> = entries.keys().copied().collect();
+            // The members have consented, and expect this node to answer.
+            self.release(&vips, Silence::Vacant, now);
+            self.rounds.remove(&id);
+            for vip in vips {
                 self.agenda.add_at(now + Timing::PATIENCE, vip);
             }
         }

@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 29] = [
+const FOUND: [(u64, Option<usize>, &str); 30] = [
     (
         3,
         None,
@@ -182,6 +182,11 @@ const FOUND: [(u64, Option<usize>, &str); 29] = [
         961566,
         None,
         "a node that was frozen while it joined forgot a kernel that it knew to be answering",
+    ),
+    (
+        977_315,
+        None,
+        "a claim that nobody vouched for was withdrawn, and nobody was told",
     ),
     (
         971_328,
