@@ -14,7 +14,6 @@ use super::{
     message::{Ask, Refusal},
     name::{Epoch, Life, NodeName},
     record::{Holder, Origin},
-    seat::Mine,
     timing::Timing,
 };
 
