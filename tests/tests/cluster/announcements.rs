@@ -34,7 +34,7 @@ fn a_node_whose_lease_has_lapsed_announces_nothing() {
         /// Each is announced twice in five seconds.
         const MANY: u32 = 1_500;
         /// From the look at the lease until the frames have been sent.
-        const SENDING: Duration = Duration::from_millis(20);
+        const SENDING: Duration = Duration::from_millis(50);
         let vip = |number: u32| Ipv4Addr::from_bits(0x0a01_0000 + number);
         let services = manifest::services((0..MANY).map(|number| vec![vip(number)]));
         let mut cluster = Cluster::new(lab, 3, Mode::Generic, &[])?;
