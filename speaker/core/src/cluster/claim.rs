@@ -107,10 +107,10 @@ impl Cluster {
             self.release(&[vip], Silence::Vacant, now);
         } else {
             self.drop_from_claim(round, vip);
-        }
-        if let Some(seat) = self.seats.get_mut(&vip) {
-            seat.mine = Mine::No;
-            seat.offered = None;
+            if let Some(seat) = self.seats.get_mut(&vip) {
+                seat.mine = Mine::No;
+                seat.offered = None;
+            }
         }
         self.agenda.add(vip);
     }
