@@ -144,7 +144,7 @@ impl World {
                 self.announcer.link_up(link, mac, now);
                 let before = self.links.insert(link, Link { mac, up: true });
                 if before.is_none_or(|before| before.mac != mac) {
-                    self.new_row(link);
+                    self.heard_on(link).for_each(|heard| heard.in_a_row = 0);
                     self.news(link);
                 } else if before.is_some_and(|before| !before.up) {
                     self.news(link);
@@ -152,14 +152,16 @@ impl World {
             }
             Event::LinkDown { link } => {
                 self.announcer.link_down(link);
-                self.end_contests(link);
+                self.heard_on(link)
+                    .for_each(|heard| heard.contended = false);
                 if let Some(link) = self.links.get_mut(&link) {
                     link.up = false;
                 }
             }
             Event::LinkGone { link } => {
                 self.announcer.link_gone(link);
-                self.end_contests(link);
+                self.heard_on(link)
+                    .for_each(|heard| heard.contended = false);
                 self.links.remove(&link);
                 self.held.retain(|key, _| key.link != link);
             }
@@ -185,16 +187,9 @@ impl World {
         }
     }
 
-    fn end_contests(&mut self, link: u32) {
-        for (_, heard) in self.heard.iter_mut().filter(|(key, _)| key.link == link) {
-            heard.contended = false;
-        }
-    }
-
-    fn new_row(&mut self, link: u32) {
-        for (_, heard) in self.heard.iter_mut().filter(|(key, _)| key.link == link) {
-            heard.in_a_row = 0;
-        }
+    fn heard_on(&mut self, link: u32) -> impl Iterator<Item = &mut Heard> {
+        let heard = self.heard.iter_mut();
+        heard.filter_map(move |(key, heard)| (key.link == link).then_some(heard))
     }
 
     fn news(&mut self, link: u32) {

@@ -360,8 +360,8 @@ impl Node {
 
     /// Announces a VIP once in some of its places, unless that was done lately.
     fn defend(&mut self, vip: IpAddr, concerns: impl Fn(&Placed) -> bool, now: Instant) {
-        for place in self.places_of(vip) {
-            if self.live.get(&place).is_some_and(&concerns) {
+        for (place, placed) in self.live_places_of(vip) {
+            if concerns(&placed) {
                 self.announcer.defend(vip, place.link, now);
             }
         }

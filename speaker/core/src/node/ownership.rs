@@ -8,7 +8,7 @@ use speaker_common::layout::{self, Action, Vip};
 use super::{Command, Node};
 use crate::{
     intent::Wanted,
-    plan::{Entry, Place},
+    plan::{Entry, Place, Placed},
 };
 
 impl Node {
@@ -94,21 +94,25 @@ impl Node {
         places.map(|(place, _)| *place).collect()
     }
 
+    /// Where a VIP is answered.
+    pub(super) fn live_places_of(&self, vip: IpAddr) -> Vec<(Place, Placed)> {
+        let places = self.places_of(vip).into_iter();
+        places
+            .filter_map(|place| Some((place, *self.live.get(&place)?)))
+            .collect()
+    }
+
     pub(super) fn take_over(&mut self, vip: IpAddr, now: Instant) {
-        for place in self.places_of(vip) {
-            if let Some(placed) = self.live.get(&place).copied() {
-                self.announce_take_over(place, placed.entry, now);
-            }
+        for (place, placed) in self.live_places_of(vip) {
+            self.announce_take_over(place, placed.entry, now);
         }
     }
 
     /// Announces a VIP that another node claims too.
     pub(super) fn contend(&mut self, vip: IpAddr, now: Instant) {
-        for place in self.places_of(vip) {
-            if let Some(placed) = self.live.get(&place).copied() {
-                self.mark_announced(placed.entry, false);
-                self.announcer.contend(vip, place.link, now);
-            }
+        for (place, placed) in self.live_places_of(vip) {
+            self.mark_announced(placed.entry, false);
+            self.announcer.contend(vip, place.link, now);
         }
     }
 
