@@ -213,6 +213,14 @@ impl Node {
         lines.retain(|line| line.contains(text));
         lines
     }
+
+    /// The agent's warnings and errors, after the node's name.
+    pub fn warnings(&mut self) -> Vec<String> {
+        let lines = [" WARN ", " ERROR "].map(|level| self.log(level));
+        let name = self.host.name();
+        let lines = lines.concat().into_iter();
+        lines.map(|line| format!("{name}: {line}")).collect()
+    }
 }
 
 /// The parts of `speaker status -o json` that tests read. Like other readers, they rely on these

@@ -8,7 +8,13 @@ use std::{
 use anyhow::Result;
 
 use super::{Limit, Row};
-use crate::{agent::Mode, asker::Asker, cluster::Cluster, lab::Lab, load::keep_busy};
+use crate::{
+    agent::{Mode, Node},
+    asker::Asker,
+    cluster::Cluster,
+    lab::Lab,
+    load::keep_busy,
+};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 240));
 const EVERY: Duration = Duration::from_millis(5);
@@ -36,11 +42,8 @@ pub(super) fn run(span: Duration) -> Result<Vec<Row>> {
     }
     let followed = epoch()? - before;
     // Why an owner was followed.
-    for node in &mut cluster.nodes {
-        let name = node.host.name().to_owned();
-        for line in node.log(" WARN ") {
-            eprintln!("{name}: {line}");
-        }
+    for line in cluster.nodes.iter_mut().flat_map(Node::warnings) {
+        eprintln!("{line}");
     }
     let row =
         |case: &str, value, unit| Row::new(format!("{} s: {case}", span.as_secs()), value, unit);

@@ -140,12 +140,7 @@ impl Trouble {
     }
 
     fn keep_warnings(&mut self, cluster: &mut Cluster, number: usize) {
-        let node = &mut cluster.nodes[number];
-        let name = node.host.name().to_owned();
-        let lines = [" WARN ", " ERROR "].map(|level| node.log(level));
-        let lines = lines.concat().into_iter();
-        self.warnings
-            .extend(lines.map(|line| format!("{name}: {line}")));
+        self.warnings.extend(cluster.nodes[number].warnings());
     }
 
     /// The warnings of all agents.
