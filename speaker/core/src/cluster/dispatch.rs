@@ -48,6 +48,7 @@ impl Cluster {
             Body::Page(page) => self.on_page(sender, page, now),
             Body::AskLinks { hash, after } => self.on_ask_links(sender, hash, after),
             Body::Links(part) => self.on_links(sender, part, now),
+            Body::Ended { name, life } => self.on_ended(&name, life),
             Body::Gone {
                 lives,
                 reply_wanted,

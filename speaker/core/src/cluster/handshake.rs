@@ -317,6 +317,7 @@ impl Cluster {
             // Votes of this node's former life do not count.
             peer.evidence.gone = !peer.is_live();
             peer.evidence.retracting = false;
+            peer.evidence.ended = false;
             if newcomer && matches!(peer.state, State::Down(_)) {
                 peer.state = State::Unmet;
             }

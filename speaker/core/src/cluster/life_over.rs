@@ -1,7 +1,8 @@
 //! Disagreement on whether a life is over.
 //!
 //! A node that others consider down may still run: the network was split, or the node was paused.
-//! Once they hear each other again, the side with fewer members begins new lives.
+//! Once they hear each other again, the side with fewer members begins new lives. A node whose agent
+//! is away cannot do so; its kernel falls silent once nobody renews it any more.
 
 use std::{cmp::Ordering, time::Instant};
 
@@ -80,6 +81,27 @@ impl Cluster {
         } else if self.lease.confirmed {
             // The kernel says that nobody renews the lease: there is nothing to defend.
             self.end_life(LifeOver::Declared, over, now);
+        }
+    }
+
+    /// The kernel of a node that is not a member answers in a life that is over: it was on the other
+    /// side of a split, and somebody still renews it. Its own agent could begin a new life, but is
+    /// away; so whoever renews it is asked to stop.
+    pub(super) fn tell_ended(&mut self, name: &NodeName, life: Life) {
+        let members: Vec<NodeName> = self.live().map(|(name, _)| name.clone()).collect();
+        for member in members {
+            let name = name.clone();
+            self.send(&member, Body::Ended { name, life });
+        }
+    }
+
+    /// A member considers this life of another one over. If this node stops renewing it, the kernel
+    /// falls silent and says so, or this node gives it up like one that does not reply.
+    pub(super) fn on_ended(&mut self, name: &NodeName, life: Life) {
+        if let Some(peer) = self.peers.get_mut(name)
+            && peer.life == life
+        {
+            peer.evidence.ended = true;
         }
     }
 

@@ -67,6 +67,11 @@ pub(super) enum Body {
         life: Life,
         side: Side,
     },
+    /// I consider this life of another node over, but its kernel answers, and its agent is away.
+    Ended {
+        name: NodeName,
+        life: Life,
+    },
     /// I have given these up: nothing that I sent can keep their leases valid, and I renew none.
     Gone {
         lives: Vec<GivenUp>,

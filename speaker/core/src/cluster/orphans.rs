@@ -19,7 +19,6 @@ use super::{
     Cluster,
     io::Command,
     name::{Endpoints, Life},
-    peer::Peer,
 };
 
 /// The most probes to await replies for.
@@ -104,20 +103,29 @@ impl Cluster {
             return false;
         };
         let life = Life(reply.life);
-        let peer = self.peers.numbered(reply.target).map(|(_, peer)| peer);
-        let is_member = peer.is_some_and(Peer::is_live);
+        let known = self.peers.numbered(reply.target);
+        let is_member = known.is_some_and(|(_, peer)| peer.is_live());
         // A node in a life that is over is told, and does not count.
-        let is_over = peer.is_some_and(|peer| peer.is_over(life));
-        let is_orphan = !is_member && !is_over && reply.flags & FLAG_VALID != 0;
+        let over = known.filter(|(_, peer)| !is_member && peer.is_over(life));
+        let is_over = over.is_some();
+        let answers = reply.flags & FLAG_VALID != 0;
+        let is_orphan = !is_member && !is_over && answers;
+        let is_renewed = answers && reply.flags & FLAG_ALONE == 0;
+        let renewed = over
+            .filter(|(_, peer)| is_renewed && peer.card.spans.is_headless(reply))
+            .map(|(name, _)| name.clone());
         if is_orphan {
             self.orphans.valid.insert(address, now);
         } else {
             self.orphans.valid.remove(&address);
         }
-        if is_over && !is_member || is_orphan && self.is_rival(reply) {
+        if is_over || is_orphan && self.is_rival(reply) {
             let sequence = self.nonce();
             let probe = self.request(reply.target, life, sequence, FLAG_OVER, 0);
             self.send_orphan(address, probe);
+        }
+        if let Some(name) = renewed.filter(|_| self.is_joined()) {
+            self.tell_ended(&name, life);
         }
         true
     }

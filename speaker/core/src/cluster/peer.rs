@@ -110,6 +110,8 @@ pub(super) struct Evidence {
     pub(super) gone: bool,
     /// This node's own probes went unanswered for long enough.
     pub(super) probed: bool,
+    /// A member considers this life over: replies no longer count, and it is not renewed.
+    pub(super) ended: bool,
     /// It replies after all, and all members are being told to forget that this node gave it up.
     pub(super) retracting: bool,
     /// Counts the retractions.

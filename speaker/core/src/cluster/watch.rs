@@ -317,6 +317,9 @@ impl Cluster {
             self.report_lapsed(&name, life, reply.agent_left_ms == 0, now);
             return;
         }
+        if peer.evidence.ended {
+            return;
+        }
         let interval = self.timing.interval_for(&peer.card.spans);
         watch.next = watch.next.max(sent + interval);
         watch.heard = Some(now);

@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 30] = [
+const FOUND: [(u64, Option<usize>, &str); 31] = [
     (
         3,
         None,
@@ -192,6 +192,11 @@ const FOUND: [(u64, Option<usize>, &str); 30] = [
         971_328,
         None,
         "a new agent kept the VIPs of a kernel that had been silent, which others had taken",
+    ),
+    (
+        982_178,
+        None,
+        "a node's kernel was renewed by those that joined the ones who had taken its VIPs over",
     ),
     (
         1_600_075,

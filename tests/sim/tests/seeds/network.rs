@@ -46,6 +46,33 @@ fn pairs_that_cannot_hear_each_other_move_nothing() {
     assert_eq!((tally.takeovers, tally.longest_gap), (30, 0));
 }
 
+/// The larger side has taken its VIPs over. On the smaller one, nodes that begin new lives tell each
+/// other that it is a member, which keeps its kernel answering.
+#[test]
+fn a_node_whose_agent_restarts_on_the_smaller_side_of_a_split_stops_answering() {
+    for small in 2..=4 {
+        let leave = Fault::Leave {
+            node: 1,
+            back: Some(800),
+        };
+        let restart = Fault::Restart {
+            node: 0,
+            away: 60_000,
+        };
+        let split = Fault::Split {
+            side: (small..9).collect(),
+            span: 2_000,
+        };
+        let scenario = several(1, 9);
+        play(
+            scenario
+                .with(9_900, leave)
+                .with(10_000, restart)
+                .with(10_300, split),
+        );
+    }
+}
+
 /// It announces what it owns when it believes itself alone, and answers nobody.
 #[test]
 fn a_node_that_hears_nothing_takes_no_vips() {
