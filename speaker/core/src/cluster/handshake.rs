@@ -314,8 +314,11 @@ impl Cluster {
     pub(super) fn restart_handshakes(&mut self, newcomer: bool, now: Instant) {
         for peer in self.peers.values_mut() {
             peer.handshake.restart(now);
-            // Votes of this node's former life do not count.
+            // Votes of this node's former life do not count, but replies to it do, also those of a
+            // member that it had given up.
             peer.evidence.gone = !peer.is_live();
+            let heard = peer.watch.as_ref().and_then(|watch| watch.heard);
+            peer.evidence.heard = peer.evidence.heard.max(heard);
             peer.evidence.retracting = false;
             peer.evidence.ended = false;
             if newcomer && matches!(peer.state, State::Down(_)) {

@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 31] = [
+const FOUND: [(u64, Option<usize>, &str); 32] = [
     (
         3,
         None,
@@ -197,6 +197,11 @@ const FOUND: [(u64, Option<usize>, &str); 31] = [
         982_178,
         None,
         "a node's kernel was renewed by those that joined the ones who had taken its VIPs over",
+    ),
+    (
+        985_467,
+        None,
+        "a node that began a new life held one to be down that it had given up, and that replied since",
     ),
     (
         1_600_075,

@@ -105,6 +105,20 @@ fn a_node_that_gets_no_replies_but_is_heard_takes_nothing() {
     }
 }
 
+/// It was given up while it was frozen, and has replied since; its acknowledgement of that is lost.
+#[test]
+fn a_node_that_replies_is_not_down_for_one_that_begins_a_new_life() {
+    for node in [0, 1] {
+        for span in (8_000..8_200).step_by(20) {
+            let choke = Fault::Choke { node, span };
+            let freeze = Fault::Freeze { node, span: 2_000 };
+            let mut scenario = several(1, 2).with(10_000, choke).with(10_800, freeze);
+            scenario.wired = true;
+            play(scenario);
+        }
+    }
+}
+
 #[test]
 fn blocked_probes_move_nothing() {
     let tally = play(several(1, 3).with(10_000, Fault::NoProbes { span: 20_000 }));
