@@ -67,7 +67,9 @@ pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Resu
 }
 
 fn qemu(kernel: &Kernel, initramfs: &Path, checks: &[String]) -> Command {
-    let mut qemu = shell::command("qemu-system-x86_64");
+    // However this process ends, the machine does too.
+    let mut qemu = shell::command("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     // One processor: under this clock, Linux 5.10 waits forever for a second one. QEMU 7.2 gets the
     // flags wrong after cmpxchg16b, and kernels that use it trip.
     qemu.args(["-accel", "tcg", "-cpu", "max,cx16=off"])
