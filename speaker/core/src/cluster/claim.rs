@@ -306,7 +306,7 @@ impl Cluster {
             seat.vacant = None;
             seat.doubt = None;
             seat.tried.clear();
-            seat.wire.forget_contest();
+            seat.wire.forget_contests();
             let record = self.record(*vip, now);
             record.holders.clear();
             let origin = Origin {

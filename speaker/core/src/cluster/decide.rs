@@ -36,7 +36,7 @@ impl Cluster {
             .add_all(self.followers.get(&vip).into_iter().flatten());
         match seat.mine.clone() {
             Mine::Yes | Mine::Offered(..) => {
-                self.contest_due(vip, now);
+                self.contests_due(vip, now);
                 self.decide_to_keep(vip, now);
             }
             Mine::Claiming(_) if self.may_own(&self.name, seat) => {}

@@ -8,12 +8,13 @@
 //! A node that receives nothing announces its VIPs like any other, but answers for none of them. So
 //! before a node concedes a VIP, it checks on the wire that the other one really answers.
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::BTreeMap, net::IpAddr, slice, time::Instant};
 
 use super::{
     Cluster,
     io::{Claimant, Command, Event, Occupancy},
     name::NodeName,
+    order::weight,
     peer::State,
     record::{Holder, Origin},
     seat::Mine,
@@ -23,7 +24,8 @@ use super::{
 /// What the wire has shown about a VIP.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    contest: Option<Contest>,
+    /// Other nodes of the cluster that claim this one's VIP.
+    contests: BTreeMap<NodeName, Contest>,
     /// An unreachable node owns it: it is not claimed before the wire is silent.
     pub(super) conceded: bool,
     check: Check,
@@ -34,7 +36,6 @@ pub(super) struct Wire {
 /// Another node of the cluster claims a VIP of this one.
 #[derive(Debug)]
 struct Contest {
-    with: NodeName,
     since: Instant,
     /// When this node last announced the VIP in response.
     answered: Option<Instant>,
@@ -77,13 +78,9 @@ impl Wire {
         }
     }
 
-    /// Ends the contest, which was about an earlier ownership of this node.
-    pub(super) fn forget_contest(&mut self) {
-        self.contest = None;
-    }
-
-    fn end_contest_with(&mut self, name: &NodeName) {
-        self.contest.take_if(|contest| contest.with == *name);
+    /// Ends all contests, which were about an earlier ownership of this node.
+    pub(super) fn forget_contests(&mut self) {
+        self.contests.clear();
     }
 
     /// A member owns the VIP: whether its successor may claim it is for the members to say.
@@ -151,19 +148,23 @@ impl Cluster {
             };
             self.agenda.add(vip);
         }
-        if let Some(contest) = &mut seat.wire.contest
-            && std::mem::take(&mut contest.asked)
-            && seat.mine.is_owned()
-        {
-            let with = contest.with.clone();
-            match occupancy {
-                Occupancy::Free => self.answer_contest(vip, now),
-                Occupancy::InUse => self.concede(vip, &with, now),
-                Occupancy::Unknown => {
-                    contest.again = Some(again);
-                    self.agenda.add_at(again, vip);
-                }
+        let mut asked = Vec::new();
+        for (name, contest) in &mut seat.wire.contests {
+            if std::mem::take(&mut contest.asked) {
+                contest.again = (occupancy == Occupancy::Unknown).then_some(again);
+                asked.push(name.clone());
             }
+        }
+        let Some(with) = asked.iter().min_by_key(|name| weight(name, vip)) else {
+            return;
+        };
+        if !seat.mine.is_owned() {
+            return;
+        }
+        match occupancy {
+            Occupancy::Free => self.answer_contests(vip, &asked, now),
+            Occupancy::InUse => self.concede(vip, with, now),
+            Occupancy::Unknown => self.agenda.add_at(again, vip),
         }
     }
 
@@ -219,13 +220,11 @@ impl Cluster {
         let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
-        let going_on =
-            |contest: &&mut Contest| contest.with == *name && now < contest.since + Timing::DEFEND;
-        let late = match seat.wire.contest.as_mut().filter(going_on) {
+        let going_on = |contest: &&Contest| now < contest.since + Timing::DEFEND;
+        let late = match seat.wire.contests.get(name).filter(going_on) {
             Some(contest) => now >= contest.since + Timing::WIRE,
             None => {
                 let contest = Contest {
-                    with: name.clone(),
                     since: now,
                     answered: None,
                     challenged: false,
@@ -233,7 +232,7 @@ impl Cluster {
                     again: None,
                 };
                 self.agenda.add_at(contest.challenge(), vip);
-                seat.wire.contest = Some(contest);
+                seat.wire.contests.insert(name.clone(), contest);
                 if yields.is_none() {
                     self.reassert(vip, epoch, now);
                 }
@@ -241,30 +240,36 @@ impl Cluster {
             }
         };
         match yields {
-            _ if late && better => self.ask_before_conceding(vip),
-            _ if late => self.answer_contest(vip, now),
-            Some(true) => self.ask_before_conceding(vip),
-            Some(false) if self.may_answer_contest(vip, now) => self.answer_contest(vip, now),
+            _ if late && better => self.ask_before_conceding(vip, name),
+            _ if late => self.answer_contests(vip, slice::from_ref(name), now),
+            Some(true) => self.ask_before_conceding(vip, name),
+            Some(false) if self.may_answer_contest(vip, name, now) => {
+                self.answer_contests(vip, slice::from_ref(name), now);
+            }
             Some(false) | None => {}
         }
     }
 
-    fn ask_before_conceding(&mut self, vip: IpAddr) {
-        if let Some(seat) = self.seats.get_mut(&vip)
-            && let Some(contest) = &mut seat.wire.contest
-            && !std::mem::replace(&mut contest.asked, true)
-        {
+    /// One check is enough for all contests that it can end.
+    fn ask_before_conceding(&mut self, vip: IpAddr, to: &NodeName) {
+        let Some(seat) = self.seats.get_mut(&vip) else {
+            return;
+        };
+        let contests = &mut seat.wire.contests;
+        let is_asked = contests.values().any(|contest| contest.asked);
+        if let Some(contest) = contests.get_mut(to) {
+            contest.asked = true;
+        }
+        if !is_asked {
             self.commands.push_back(Command::Check(vip));
         }
     }
 
     /// Whether an announcement is due in response to a frame: not to every frame, or two nodes
     /// would answer each other endlessly.
-    fn may_answer_contest(&self, vip: IpAddr, now: Instant) -> bool {
-        let contest = self
-            .seats
-            .get(&vip)
-            .and_then(|seat| seat.wire.contest.as_ref());
+    fn may_answer_contest(&self, vip: IpAddr, with: &NodeName, now: Instant) -> bool {
+        let seat = self.seats.get(&vip);
+        let contest = seat.and_then(|seat| seat.wire.contests.get(with));
         contest.is_some_and(|contest| {
             contest
                 .answered
@@ -272,41 +277,50 @@ impl Cluster {
         })
     }
 
-    fn answer_contest(&mut self, vip: IpAddr, now: Instant) {
-        if let Some(seat) = self.seats.get_mut(&vip)
-            && let Some(contest) = &mut seat.wire.contest
-        {
-            contest.answered = Some(now);
-            self.commands.push_back(Command::Contend(vip));
-        }
-    }
-
-    /// Challenges a node that claims a VIP of this one, if no message has settled the contest in
-    /// time; judges contests again whose check failed.
-    pub(super) fn contest_due(&mut self, vip: IpAddr, now: Instant) {
-        let seat = self.seats.get_mut(&vip);
-        let Some(contest) = seat.and_then(|seat| seat.wire.contest.as_mut()) else {
+    fn answer_contests(&mut self, vip: IpAddr, with: &[NodeName], now: Instant) {
+        let Some(seat) = self.seats.get_mut(&vip) else {
             return;
         };
-        if contest.again.is_some_and(|at| at <= now) {
-            contest.again = None;
-            let with = contest.with.clone();
-            self.settle(vip, &with, now);
-        } else if !contest.challenged {
-            let at = contest.challenge();
-            if now < at {
-                self.agenda.add_at(at, vip);
-                return;
+        for name in with {
+            if let Some(contest) = seat.wire.contests.get_mut(name) {
+                contest.answered = Some(now);
             }
-            contest.challenged = true;
-            self.answer_contest(vip, now);
+        }
+        self.commands.push_back(Command::Contend(vip));
+    }
+
+    /// Challenges the nodes that claim a VIP of this one, if no message has settled that in time;
+    /// judges contests again whose check failed.
+    pub(super) fn contests_due(&mut self, vip: IpAddr, now: Instant) {
+        let Some(seat) = self.seats.get_mut(&vip) else {
+            return;
+        };
+        let (mut again, mut challenged) = (Vec::new(), Vec::new());
+        for (name, contest) in &mut seat.wire.contests {
+            if contest.again.take_if(|at| *at <= now).is_some() {
+                again.push(name.clone());
+            } else if !contest.challenged {
+                let at = contest.challenge();
+                if now < at {
+                    self.agenda.add_at(at, vip);
+                } else {
+                    contest.challenged = true;
+                    challenged.push(name.clone());
+                }
+            }
+        }
+        for name in again {
+            self.settle(vip, &name, now);
+        }
+        if !challenged.is_empty() {
+            self.answer_contests(vip, &challenged, now);
         }
     }
 
     /// Ends contests with a node that has become a member: from now on, messages settle them.
     pub(super) fn forget_contests_with(&mut self, name: &NodeName) {
         for seat in self.seats.values_mut() {
-            seat.wire.end_contest_with(name);
+            seat.wire.contests.remove(name);
         }
     }
 
@@ -314,7 +328,7 @@ impl Cluster {
     pub(super) fn end_contests(&mut self, with: &NodeName, vips: &[IpAddr]) {
         for vip in vips {
             if let Some(seat) = self.seats.get_mut(vip) {
-                seat.wire.end_contest_with(with);
+                seat.wire.contests.remove(with);
             }
         }
     }

@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 32] = [
+const FOUND: [(u64, Option<usize>, &str); 33] = [
     (
         3,
         None,
@@ -202,6 +202,11 @@ const FOUND: [(u64, Option<usize>, &str); 32] = [
         985_467,
         None,
         "a node that began a new life held one to be down that it had given up, and that replied since",
+    ),
+    (
+        995_977,
+        None,
+        "of three nodes that claimed a VIP on the wire, each forgot what it was finding out about the others",
     ),
     (
         1_600_075,

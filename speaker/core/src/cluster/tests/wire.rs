@@ -78,6 +78,21 @@ fn an_owner_that_cannot_check_the_wire_does_not_yield() {
     assert_eq!(lab.silence(0), Some(Silence::InUse));
 }
 
+/// What one claims in between does not make the owner forget what it is about to find out.
+#[test]
+fn an_owner_yields_to_two_that_claim_in_turn() {
+    let mut lab = Lab::new(1);
+    let own = order::weight(&name(0), VIP);
+    let before_it = |by: &usize| order::weight(&name(*by), VIP) < own;
+    let others: Vec<usize> = (1..100).filter(before_it).take(2).collect();
+    for by in others.repeat(3) {
+        let by = Claimant::Node(name(by));
+        lab.feed(0, Input::WireClaim { vip: VIP, by });
+    }
+    lab.checked(0, Occupancy::InUse);
+    assert!(lab.answering().is_empty());
+}
+
 /// It could hear the other node but not be heard: what the wire showed then says nothing of later
 /// owners.
 #[test]
