@@ -116,6 +116,7 @@ use peers::Peers;
 use record::Record;
 use rounds::Round;
 use seat::Seat;
+use silence::Replies;
 use stall::Stalls;
 use stop::Stopping;
 use throttle::Throttle;
@@ -154,6 +155,7 @@ pub struct Cluster {
     members_version: u64,
     /// A member came or went since the watchers were assigned.
     watches_stale: bool,
+    replies: Replies,
     /// When the other members are next asked whom they have given up.
     gone_poll: Retry,
 
@@ -226,6 +228,7 @@ impl Cluster {
             hello_stamps,
             members_version: 0,
             watches_stale: true,
+            replies: Replies::default(),
             gone_poll: Retry::now(now),
             seats: BTreeMap::new(),
             records: BTreeMap::new(),

@@ -8,9 +8,13 @@
 //! is only slow is not taken for dead.
 //!
 //! If a node's lease is renewed, a live member hears it. If none of the other members replies to
-//! it, perhaps only what it sends gets lost, so it considers nobody down.
+//! it, perhaps only what it sends gets lost, so it considers nobody down; nor when the first has
+//! just begun to reply again, since the others may do so next.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     Cluster,
@@ -21,6 +25,30 @@ use super::{
     spans::Waits,
     watch::WATCHERS,
 };
+
+/// The replies of members to this node's probes.
+#[derive(Debug, Default)]
+pub(super) struct Replies {
+    last: Option<Instant>,
+    /// When they began to arrive again after a pause.
+    again: Option<Instant>,
+}
+
+impl Replies {
+    /// One arrived. A pause that ended before the end of this node's last stall was none.
+    pub(super) fn arrived(&mut self, stall: Instant, pause: Duration, now: Instant) {
+        if self.last.is_some_and(|last| now >= last.max(stall) + pause) {
+            self.again = Some(now);
+        }
+        self.last = Some(now);
+    }
+
+    /// Whether they have arrived for long enough that every member would have replied to what this
+    /// node sent meanwhile.
+    fn are_steady(&self, long: Duration, now: Instant) -> bool {
+        self.again.is_none_or(|again| now >= again + long)
+    }
+}
 
 impl Cluster {
     /// Gives up members that have been silent for too long, and finds those whose lives are over.
@@ -56,8 +84,10 @@ impl Cluster {
         if over.is_empty() {
             return;
         }
+        let late = self.timing.settings().suspect_after;
         let may_be_heard = self.lease.is_heard(now) || !self.is_on_time(now);
-        if may_be_heard && !voters.iter().any(|voter| self.hears(voter, now)) {
+        let replies = voters.iter().any(|voter| self.hears(voter, now));
+        if may_be_heard && !(replies && self.replies.are_steady(late, now)) {
             for voter in voters.iter().take(WATCHERS) {
                 self.watch_for_now(voter, now);
             }

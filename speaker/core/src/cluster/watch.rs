@@ -323,6 +323,7 @@ impl Cluster {
         let interval = self.timing.interval_for(&peer.card.spans);
         watch.next = watch.next.max(sent + interval);
         watch.heard = Some(now);
+        self.replies.arrived(stall, late, now);
         let given_up = peer.evidence.gone;
         watch.echo = reply.time_ns;
         if matches!(path, Path::Direct) {

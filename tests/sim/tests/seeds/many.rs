@@ -55,7 +55,7 @@ fn seeds_with_thirty_nodes() {
 }
 
 /// Seeds that once broke an invariant, and how.
-const FOUND: [(u64, Option<usize>, &str); 33] = [
+const FOUND: [(u64, Option<usize>, &str); 34] = [
     (
         3,
         None,
@@ -212,6 +212,11 @@ const FOUND: [(u64, Option<usize>, &str); 33] = [
         1_600_075,
         Some(2),
         "a node conceded a VIP on the wire to one that had become a member, and gave it up by message",
+    ),
+    (
+        2_203_565,
+        Some(5),
+        "a node whose packets had been lost held others to be down as soon as the first one replied again",
     ),
 ];
 
